@@ -1,0 +1,100 @@
+"""Every error that a person may meet, divided by what that person can do about it.
+
+::
+
+    LimosaError                    exit 1   something failed; the sentence and the hint say what
+    ├── SpecError                  exit 2   the lab file or an argument is wrong: change what was written
+    ├── MachineError               exit 3   this machine (or a host) lacks something: install or permit it
+    ├── StateError                 exit 4   not possible as things stand: another verb has to come first
+    ├── BusyError                  exit 5   another command holds this lab or guest: wait for it
+    ├── MigrationError             exit 6   the migration did not complete; the guest is safe, and where is said
+    ├── DecisionError              exit 7   a person must decide; nothing was changed
+    ├── CommandError               exit 1   a process failed; carries one line that can be pasted into a terminal
+    └── QmpError                   exit 1   QEMU refused a command or went away
+
+Ctrl-C exits with 130, SIGTERM with 143. Only ``__main__`` turns an error into an exit code.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class LimosaError(Exception):
+    """The root: one clear sentence, and a hint that names the fix where there is one."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SpecError(LimosaError):
+    """What the user wrote is wrong: ``file`` and ``line`` (from 1) say where, when it came from a file."""
+
+    exit_code = 2
+
+    def __init__(
+        self, message: str, *, hint: str = "", file: str = "", line: int | None = None, key: str = ""
+    ) -> None:
+        place = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
+        super().__init__(place + message, hint=hint)
+        self.file, self.line, self.key = file, line, key
+
+
+class MachineError(LimosaError):
+    """The machine lacks a program, a device, a permission, memory or disk space."""
+
+    exit_code = 3
+
+
+class StateError(LimosaError):
+    """The request does not fit what is running now."""
+
+    exit_code = 4
+
+
+class BusyError(LimosaError):
+    """Another command is at work on the same lab or guest."""
+
+    exit_code = 5
+
+
+class MigrationError(LimosaError):
+    """A migration did not complete. ``guest_host`` is the host where the guest runs now."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, hint: str = "", guest_host: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.guest_host = guest_host
+
+
+class DecisionError(LimosaError):
+    """The state cannot be resolved without risk, so a person decides; the message says between what."""
+
+    exit_code = 7
+
+
+class CommandError(LimosaError):
+    """A process exited with a status other than 0. ``replay`` can be pasted into a terminal."""
+
+    def __init__(self, argv: Sequence[str], returncode: int, stderr: str, *, replay: str = "") -> None:
+        self.argv, self.returncode, self.stderr = tuple(argv), returncode, stderr
+        self.replay = replay or shlex.join(argv)
+        last = stderr.strip().splitlines()[-1] if stderr.strip() else "it said nothing"
+        super().__init__(
+            f"{argv[0]} failed with exit code {returncode}: {last}", hint=f"to see it again: {self.replay}"
+        )
+
+
+class QmpError(LimosaError):
+    """QEMU answered a command with an error (``error_class``), or closed the connection."""
+
+    def __init__(self, message: str, *, hint: str = "", error_class: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.error_class = error_class

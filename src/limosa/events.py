@@ -1,0 +1,148 @@
+"""Typed, frozen events, and the stream that carries them from the engine to whoever listens.
+
+A sink is any callable that takes an Event: the terminal, a JSON-lines file, the results store, a web page.
+Each class has a constant ``name``; ``to_json`` derives the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What happened and when: ``time_ns`` is CLOCK_REALTIME, the clock of QMP and packet timestamps too."""
+
+    name: ClassVar[str] = "event"
+    time_ns: int = field(default_factory=time.time_ns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStarted(Event):
+    """A step that a person would name has begun."""
+
+    name: ClassVar[str] = "stage-started"
+    stage: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFinished(Event):
+    """The step ended after ``duration_s``; ``ok`` is false when it raised."""
+
+    name: ClassVar[str] = "stage-finished"
+    stage: str
+    duration_s: float
+    ok: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Event):
+    """One sentence for the person: ``level`` is info or warning."""
+
+    name: ClassVar[str] = "note"
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRan(Event):
+    """A command line ran on a host (``host`` is empty for this machine)."""
+
+    name: ClassVar[str] = "command-ran"
+    host: str
+    argv: tuple[str, ...]
+    returncode: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QmpExchanged(Event):
+    """A QMP command and its answer, or an event that QEMU sent by itself (``command`` empty)."""
+
+    name: ClassVar[str] = "qmp"
+    guest: str
+    host: str
+    command: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    answer: Any = None
+    error: str = ""
+    event: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    duration_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationPhaseChanged(Event):
+    """The migration's state machine took a step; it is in the journal already."""
+
+    name: ClassVar[str] = "migration-phase"
+    guest: str
+    source: str
+    target: str
+    phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationProgressed(Event):
+    """One look at ``query-migrate`` on the source. Sizes in bytes, rates in bytes per second."""
+
+    name: ClassVar[str] = "migration-progress"
+    guest: str
+    status: str
+    elapsed_ms: float
+    total_bytes: int
+    remaining_bytes: int
+    transferred_bytes: int
+    dirty_rate_bytes_per_s: float
+    throughput_bytes_per_s: float
+    iteration: int
+    expected_end_s: float | None
+
+
+Sink = Callable[[Event], None]
+
+
+class Events:
+    """Carries events to its sinks, in order. Sinks must not block and must not raise."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = list(sinks)
+
+    def add(self, sink: Sink) -> None:
+        """Let *sink* hear everything from now on."""
+        self._sinks.append(sink)
+
+    def remove(self, sink: Sink) -> None:
+        """Stop telling *sink*."""
+        self._sinks.remove(sink)
+
+    def emit(self, event: Event) -> None:
+        """Tell every sink."""
+        for sink in tuple(self._sinks):
+            sink(event)
+
+    def note(self, text: str, *, level: str = "info") -> None:
+        """Say one sentence to the person."""
+        self.emit(Note(text=text, level=level))
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Mark what happens inside as one step with a duration."""
+        self.emit(StageStarted(stage=stage))
+        started, ok = time.monotonic(), False
+        try:
+            yield
+            ok = True
+        finally:
+            self.emit(StageFinished(stage=stage, duration_s=time.monotonic() - started, ok=ok))
+
+
+def to_json(event: Event) -> bytes:
+    """One JSON object on one line: ``event`` is the name, then the fields."""
+    return msgspec.json.encode({"event": event.name, **msgspec.to_builtins(event)})

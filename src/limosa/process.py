@@ -1,0 +1,104 @@
+"""The single door to local processes: argument lists, explicit environment, always waited for.
+
+A failure carries one line that can be pasted into a terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from limosa.errors import CommandError, LimosaError, MachineError
+
+GRACE_S = 2.0
+"""How long a process may take to end after SIGTERM before SIGKILL."""
+
+_KEPT = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "XDG_STATE_HOME")
+"""What a child inherits; the rest of the environment stays out, so that runs can be repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A finished process: its exit status (negative: the signal that ended it) and what it printed."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    duration_s: float
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the final line ends."""
+        return self.stdout.decode(errors="replace").rstrip("\n")
+
+
+def base_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that every child gets, and *extra* on top."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    path = kept.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    missing = [d for d in ("/usr/sbin", "/sbin") if d not in path.split(":")]
+    return kept | {"PATH": ":".join([path, *missing])} | dict(extra or {})
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    check: bool = True,
+    timeout_s: float | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Completed:
+    """Run *argv* to its end and return what it printed.
+
+    Raises CommandError for an exit status other than 0 (with ``check``), MachineError when the program
+    does not exist, LimosaError when *timeout_s* passes. Cancelled or timed out, the process group is ended first.
+    """
+    started = time.monotonic()
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=base_environment(env),
+            cwd=cwd,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise MachineError(
+            f"the program {argv[0]} is not installed", hint="limosa doctor says which package has it"
+        ) from error
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, err = await child.communicate(stdin or None)
+    except TimeoutError as error:
+        await stop(child)
+        raise LimosaError(f"{argv[0]} did not finish within {timeout_s:g} s") from error
+    except BaseException:
+        await stop(child)
+        raise
+    assert child.returncode is not None
+    if check and child.returncode != 0:
+        raise CommandError(argv, child.returncode, err.decode(errors="replace"))
+    return Completed(tuple(argv), child.returncode, out, err, time.monotonic() - started)
+
+
+async def stop(child: asyncio.subprocess.Process, grace_s: float = GRACE_S) -> None:
+    """End a process group: SIGTERM, grace, SIGKILL; return when it has been waited for."""
+    for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, None)):
+        if child.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await child.wait()

@@ -1,0 +1,1 @@
+"""The command line: a face, one small file a verb, no logic."""

@@ -1,0 +1,1 @@
+"""Guests: images, the agent inside them, and the consoles."""

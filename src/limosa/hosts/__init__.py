@@ -1,0 +1,1 @@
+"""Hosts: the port, and one file for each kind."""

@@ -1,0 +1,71 @@
+"""The Host port: everything that is done on a host goes through these few methods, whatever the host is made of."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from limosa.process import Completed
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a host is: enough to judge whether a guest fits, and to label results."""
+
+    kernel: str
+    cpu_model: str
+    cpus: int
+    memory_bytes: int
+    memory_available_bytes: int
+    kvm: bool
+    """Whether /dev/kvm can be opened there, which is not yet a proof that it works."""
+    tun: bool
+    """Whether /dev/net/tun can be opened there."""
+
+
+class Host(Protocol):
+    """A place where processes run. Paths are the host's own. Every method raises LimosaError's children only."""
+
+    @property
+    def name(self) -> str:
+        """The name in the lab file; ``client`` for the fabric."""
+        ...
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout_s: float | None = None,
+    ) -> Completed:
+        """Run a command to its end. It dies when the caller is cancelled or killed."""
+        ...
+
+    async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
+        """Start a process that outlives the caller; its output is appended to the file *log*. Return its pid there."""
+        ...
+
+    async def connect(self, path: str) -> socket.socket:
+        """A connected, non-blocking stream socket to the unix socket *path*. Raises StateError if nobody listens."""
+        ...
+
+    async def put(self, local: Path, path: str) -> None:
+        """Copy a local file to the host."""
+        ...
+
+    async def get(self, path: str, local: Path) -> None:
+        """Copy a file of the host here."""
+        ...
+
+    async def facts(self) -> HostFacts:
+        """What the host is, asked now."""
+        ...
+
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """The local command line that runs *argv* there with the caller's terminal."""
+        ...

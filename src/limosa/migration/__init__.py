@@ -1,0 +1,1 @@
+"""Moving a running guest: state machine, journal, policy of failure."""

@@ -1,0 +1,1 @@
+"""HTML and plots from a run directory, nothing else."""

@@ -1,0 +1,1 @@
+"""What the user wrote, checked, becomes frozen resolved types; only those may act."""

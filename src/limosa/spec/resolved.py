@@ -1,0 +1,116 @@
+"""What is to be: checked, filled in and frozen. Only these types may act; ``msgspec`` turns them into JSON and back.
+
+Addresses are text (``10.77.1.11``), sizes bytes, rates bits per second for links, as the names say.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One broadcast domain that joins hosts, guests and the client."""
+
+    name: str
+    subnet: str
+    """IPv4 network in CIDR form, ``10.77.1.0/24``."""
+    client_address: str
+    """The client's address in it; the client lives in the fabric."""
+    rate_bits_per_s: int | None = None
+    """Each host's link is shaped to this in both directions; None: unshaped."""
+    delay_ms: float | None = None
+    """One-way delay added on each host's link (needs netem in the kernel)."""
+    purpose: Literal["guests", "migration"] = "guests"
+    """``migration``: guests have no NIC in it; migration traffic takes it."""
+
+    @property
+    def prefix_length(self) -> int:
+        """The number of network bits, 24 for ``10.77.1.0/24``."""
+        return ipaddress.ip_network(self.subnet).prefixlen
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A place for disks that all hosts see at the same path."""
+
+    name: str
+    kind: Literal["directory"] = "directory"
+    path: str = ""
+    """A directory of the user's; empty: one in the lab's state directory, removed with the lab's disks."""
+
+    @property
+    def mount_point(self) -> str:
+        """Where every host sees it."""
+        return f"/run/limosa/storage/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A place where processes run."""
+
+    name: str
+    kind: Literal["namespaces"] = "namespaces"
+    qemu: str = "qemu-system-x86_64"
+    """The QEMU binary on this host: a name on PATH or an absolute path."""
+    qemu_firmware: tuple[str, ...] = ()
+    """Extra firmware folders for ``-L``, for a QEMU unpacked beside the distribution's."""
+    memory_bytes: int | None = None
+    """The guest memory this host may hold in all; None: what the machine has available."""
+    addresses: dict[str, str] = field(default_factory=dict)
+    """Its address in each network, by the network's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A guest's root disk on a shared storage."""
+
+    storage: str
+    file: str
+    """The file's name in the storage."""
+    format: Literal["raw", "qcow2"] = "raw"
+    source: str = ""
+    """A file that the disk is copied from when it does not exist yet; empty: the image's own disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A virtual machine: one QEMU process on one host at a time."""
+
+    name: str
+    host: str
+    """Where ``up`` starts it."""
+    image: Literal["micro", "bare"] = "micro"
+    memory_bytes: int = 512 * 1024 * 1024
+    cpus: int = 1
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    machine: str = ""
+    """A versioned machine type; empty: the newest that every host's QEMU knows."""
+    cpu: str = ""
+    """A CPU model; empty: the best that every host can give under the accelerator."""
+    network: str = ""
+    mac: str = ""
+    address: str = ""
+    """Its IPv4 address, the same wherever it runs."""
+    disk: Disk | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """What one lab file describes."""
+
+    name: str
+    networks: dict[str, Network]
+    storage: dict[str, Storage]
+    hosts: dict[str, Host]
+    guests: dict[str, Guest]
+    file: str = ""
+    """The lab file this came from."""
+
+    @property
+    def migration_network(self) -> Network:
+        """The network that migration traffic takes: the one with that purpose, else the first."""
+        marked = [n for n in self.networks.values() if n.purpose == "migration"]
+        return (marked or list(self.networks.values()))[0]

@@ -1,0 +1,192 @@
+"""The run directory, version 1: names of the files and the types in them. ``docs/results-format.md`` tells it in prose.
+
+::
+
+    RUN/
+      run.json            Run             what this is
+      spec.json           resolved Lab    what was asked for
+      environment.json    Environment     where it was measured
+      events.jsonl        one Event a line, as limosa.events.to_json writes it
+      migrations.json     list[Migration] one entry per migration, failed ones included
+      pauses.json         list[Pause]     calibration only: pauses of known length
+      checks.json         list[Check]     did the guest and its clients come through unharmed
+      summary.json        Summary         derived from all the above; can be made again
+      samples/ticks.csv       sequence,guest_monotonic_ns,guest_realtime_ns,received_ns
+      samples/echo.csv        sequence,sent_ns,received_ns          (received_ns empty: no answer)
+      samples/service.csv     sequence,sent_ns,received_ns          (TCP request and response)
+      samples/cpu.csv         guest_monotonic_ns,duration_ns,events (a fixed loop inside the guest)
+      samples/progress.csv    time_ns,migration,status,total_bytes,remaining_bytes,transferred_bytes,
+                              dirty_rate_bytes_per_s,throughput_bytes_per_s,iteration
+      report.html, *.png      derived
+
+All ``*_ns`` without ``guest`` are CLOCK_REALTIME of the machine that measures; ``received_ns`` are kernel receive timestamps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FORMAT_VERSION = 1
+
+TICKS_COLUMNS = ("sequence", "guest_monotonic_ns", "guest_realtime_ns", "received_ns")
+ECHO_COLUMNS = ("sequence", "sent_ns", "received_ns")
+CPU_COLUMNS = ("guest_monotonic_ns", "duration_ns", "events")
+PROGRESS_COLUMNS = (
+    "time_ns",
+    "migration",
+    "status",
+    "total_bytes",
+    "remaining_bytes",
+    "transferred_bytes",
+    "dirty_rate_bytes_per_s",
+    "throughput_bytes_per_s",
+    "iteration",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One measured experiment."""
+
+    format: int = FORMAT_VERSION
+    id: str
+    kind: str
+    """demo, migrate, calibrate, ..."""
+    lab: str
+    guest: str
+    started_ns: int
+    ended_ns: int | None = None
+    status: Literal["running", "completed", "failed", "cancelled"] = "running"
+    error: str = ""
+    limosa: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEnvironment:
+    """A host as it was when the run began."""
+
+    kind: str
+    kernel: str
+    cpu_model: str
+    cpus: int
+    memory_bytes: int
+    qemu_path: str
+    qemu_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """All that a reader needs to judge whether two results may be compared."""
+
+    hosts: dict[str, HostEnvironment]
+    accel: Literal["kvm", "tcg"]
+    accel_reason: str
+    """Why this accelerator: the proof, or what went wrong with KVM."""
+    machine: str
+    cpu: str
+    image: dict[str, Any]
+    """The image's provenance: name, build date, package versions, checksums."""
+    load_average_before: float
+    load_average_after: float | None = None
+    steal_share: float | None = None
+    """Share of CPU time that the hypervisor below this machine took during the run, 0 to 1."""
+    probes: dict[str, Any] = field(default_factory=dict)
+    """What measured, with its rate: it disturbs what it measures."""
+    workload: dict[str, Any] = field(default_factory=dict)
+    """What the guest was doing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """How long one pause was, by each clock, in ms; None: this clock has no reading."""
+
+    qemu_downtime_ms: float | None = None
+    """1: QEMU's own figure in query-migrate."""
+    stop_resume_ms: float | None = None
+    """2: STOP on the source to RESUME on the target, QMP event timestamps."""
+    tick_gap_ms: float | None = None
+    """3a: the longest hole in datagrams that the guest sends."""
+    echo_gap_ms: float | None = None
+    """3b: the longest time without an echo that the client asked for."""
+    service_stall_ms: float | None = None
+    """4: the longest wait of a TCP request/response client."""
+    guest_lost_ms: float | None = None
+    """The reference: time that the guest's own clock believes did not happen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One migration, completed or not."""
+
+    index: int
+    """From 1, in order."""
+    guest: str
+    source: str
+    target: str
+    outcome: Literal["completed", "failed", "cancelled"]
+    error: str = ""
+    started_ns: int
+    """The verb began."""
+    ended_ns: int
+    """The verb ended: source gone, journal closed."""
+    stop_ns: int | None = None
+    resume_ns: int | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    qemu: dict[str, Any] = field(default_factory=dict)
+    """The last query-migrate of the source."""
+    phases: list[tuple[str, int]] = field(default_factory=list)
+    """(phase, time_ns) as journalled."""
+    clocks: Clocks = field(default_factory=Clocks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A pause of known length, made with QMP ``stop`` and ``cont``."""
+
+    requested_ms: float
+    stop_ns: int
+    resume_ns: int
+    clocks: Clocks = field(default_factory=Clocks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that must have survived."""
+
+    name: str
+    """disk-writes, memory-checksum, ssh-session, tcp-connection, guest-alive, single-copy"""
+    passed: bool
+    detail: str
+    """One sentence with the figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationSummary:
+    """One row of the table."""
+
+    index: int
+    source: str
+    target: str
+    outcome: str
+    duration_ms: float
+    """QEMU's total time."""
+    command_ms: float
+    """The whole verb."""
+    transferred_bytes: int
+    throughput_bytes_per_s: float
+    iterations: int
+    clocks: Clocks
+    cpu_before_events_per_s: float | None = None
+    cpu_during_events_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Derived from the run's data alone."""
+
+    migrations: list[MigrationSummary] = field(default_factory=list)
+    pauses: list[Pause] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What a careful reader should know: probes that disturb, first move, busy machine, TCG."""

@@ -91,7 +91,8 @@ class Keeper:
     async def _send(self, connection: socket.socket, request: bytes, fds: Sequence[int]) -> None:
         # The buffer of a new connection holds the head of any request, so this first send does not block.
         sent = connection.sendmsg([request[:60000]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-        await asyncio.get_running_loop().sock_sendall(connection, request[sent:])
+        if sent < len(request):
+            await asyncio.get_running_loop().sock_sendall(connection, request[sent:])
 
     async def _line(self, connection: socket.socket) -> bytes:
         text = b""

@@ -21,6 +21,8 @@ import shutil
 import signal
 import socket
 import sys
+from pathlib import Path
+from typing import Any
 
 RUN = "/run/limosa"
 SOCKET = f"{RUN}/keeper.sock"
@@ -63,6 +65,7 @@ class Keeper:
                 key.data(key.fileobj)
 
     def accept(self, listener: socket.socket) -> None:
+        """A new requester."""
         connection, _ = listener.accept()
         connection.setblocking(True)
         self.selector.register(connection, selectors.EVENT_READ, self.request)
@@ -87,7 +90,8 @@ class Keeper:
         self.selector.register(connection, selectors.EVENT_READ, lambda _: self.hang_up(pid))
         self.reap(None)
 
-    def receive(self, connection: socket.socket, descriptors: list[int]) -> dict:
+    def receive(self, connection: socket.socket, descriptors: list[int]) -> dict[str, Any]:
+        """Read one request line; the descriptors that came with it are appended to *descriptors*."""
         text = b""
         while not text.endswith(b"\n"):
             room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
@@ -100,11 +104,13 @@ class Keeper:
             if not data or len(text) > MAX_REQUEST_BYTES:
                 raise ValueError("no whole request came")
             text += data
-        return json.loads(text)
+        asked: dict[str, Any] = json.loads(text)
+        return asked
 
-    def start(self, asked: dict, descriptors: list[int]) -> int:
+    def start(self, asked: dict[str, Any], descriptors: list[int]) -> int:
+        """Start the process that was asked for; return its pid."""
         if asked.get("log"):
-            os.makedirs(os.path.dirname(asked["log"]), exist_ok=True)
+            Path(asked["log"]).parent.mkdir(parents=True, exist_ok=True)
             log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             descriptors[:0] = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), log, os.dup(log)]
         # Move them above the targets first, so that no dup2 overwrites one that is still to be used.
@@ -147,6 +153,7 @@ class Keeper:
                 self.finished(*ended)
 
     def finished(self, pid: int, status: int) -> None:
+        """Tell the requester how its process ended."""
         self.kept.pop(pid, None)
         connection = self.connections.pop(pid, None)
         if connection is not None:
@@ -154,7 +161,8 @@ class Keeper:
             self.say(connection, {"exit": os.waitstatus_to_exitcode(status)})
             connection.close()
 
-    def say(self, connection: socket.socket, answer: dict) -> None:
+    def say(self, connection: socket.socket, answer: dict[str, Any]) -> None:
+        """Answer; a requester that went away is no error."""
         with contextlib.suppress(OSError):
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -173,9 +181,9 @@ def furnish(binds: list[str]) -> None:
     """A private /run for sockets, the shared directories bound into it, and this namespace's own /sys."""
     sources = [(os.open(source, os.O_PATH), target) for source, target in (b.split("=>", 1) for b in binds)]
     mount("limosa", "/run", "tmpfs", data="mode=0755,size=64m")
-    os.mkdir(RUN, 0o700)
+    Path(RUN).mkdir(mode=0o700)
     for number, target in sources:
-        os.makedirs(target, mode=0o700)
+        Path(target).mkdir(mode=0o700, parents=True)
         mount(f"/proc/self/fd/{number}", target, flags=MS_BIND)
         os.close(number)
     with contextlib.suppress(OSError):

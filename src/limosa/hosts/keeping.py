@@ -121,6 +121,11 @@ def peer_pid(connection: socket.socket) -> int:
     return int(struct.unpack("3i", credentials)[0])
 
 
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 async def await_ready(ready: socket.socket, host: str) -> int:
     """The pid, as seen from here, of the keeper that says "ready" on its end of *ready*.
 
@@ -129,7 +134,7 @@ async def await_ready(ready: socket.socket, host: str) -> int:
     ready.setblocking(False)
     loop = asyncio.get_running_loop()
     readable: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(ready, lambda: readable.done() or readable.set_result(None))
+    loop.add_reader(ready, _finish, readable)
     try:
         async with asyncio.timeout(20):
             await readable

@@ -73,9 +73,7 @@ class NamespaceHost:
         except TimeoutError as error:
             raise LimosaError(f"{argv[0]} on {self.name} did not finish within {timeout_s:g} s") from error
         done = Completed(tuple(argv), returncode, out, err, time.monotonic() - started)
-        self.events.emit(
-            CommandRan(host=self.name, argv=done.argv, returncode=returncode, duration_s=done.duration_s)
-        )
+        self.events.emit(CommandRan(host=self.name, argv=done.argv, returncode=returncode, duration_s=done.duration_s))
         if check and returncode != 0:
             replay = shlex.join(self.interactive(argv))
             raise CommandError(argv, returncode, err.decode(errors="replace"), replay=replay)
@@ -85,7 +83,8 @@ class NamespaceHost:
         with contextlib.ExitStack() as stack:
             ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
             (child_in, our_in), (our_out, child_out), (our_err, child_err) = ends
-            stack.callback(lambda: [os.close(n) for n in (our_out, our_err)])
+            stack.callback(os.close, our_out)
+            stack.callback(os.close, our_err)
             try:
                 started = await self._start(argv, env, (child_in, child_out, child_err))
             except BaseException:
@@ -202,15 +201,13 @@ def _refused(said: str, rootless: bool) -> MachineError:
     )
 
 
-async def make_host(
-    client: NamespaceHost, lab: str, name: str, binds: Mapping[str, Path], log: Path
-) -> NamespaceHost:
+async def make_host(client: NamespaceHost, lab: str, name: str, binds: Mapping[str, Path], log: Path) -> NamespaceHost:
     """Make one host in the fabric; *binds* maps a path on the host to a directory of this machine."""
     spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--mount-proc"]
     ours, theirs = keeping.ready_pair()
     shared = [part for target, source in binds.items() for part in ("--bind", f"{source}=>{target}")]
     argv = ["unshare", *spaces, "--fork", "--kill-child", "--", *_keeper_argv(lab, name, 3, shared)]
-    with ours, open(os.devnull, "rb") as nothing, log.open("ab") as said:
+    with ours, Path(os.devnull).open("rb") as nothing, log.open("ab") as said:
         with theirs:
             fds = (nothing.fileno(), said.fileno(), said.fileno(), theirs.fileno())
             started = await client.keeper.start(argv, base_environment(), fds, keep=True)

@@ -113,9 +113,7 @@ class Monitor:
             answer = await self._client.execute(command, given or None)
         except ExecuteError as error:
             refusal = str(error)
-            raise QmpError(
-                f"QEMU on {self.host} refused {command}: {error}", error_class=error.error_class
-            ) from error
+            raise QmpError(f"QEMU on {self.host} refused {command}: {error}", error_class=error.error_class) from error
         except (QMPError, EOFError, OSError) as error:
             refusal = "gone"
             raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone") from error
@@ -128,8 +126,13 @@ class Monitor:
         duration_ms = (time.monotonic() - started) * 1000
         self._events.emit(
             QmpExchanged(
-                guest=self.guest, host=self.host, command=command, arguments=given,
-                answer=answer, error=refusal, duration_ms=duration_ms,
+                guest=self.guest,
+                host=self.host,
+                command=command,
+                arguments=given,
+                answer=answer,
+                error=refusal,
+                duration_ms=duration_ms,
             )  # fmt: skip
         )
 
@@ -173,7 +176,9 @@ class Monitor:
                 return
             yield event
 
-    async def wait_event(self, name: str, deadline: Deadline, accept: Callable[[QmpEvent], bool] | None = None) -> QmpEvent:
+    async def wait_event(
+        self, name: str, deadline: Deadline, accept: Callable[[QmpEvent], bool] | None = None
+    ) -> QmpEvent:
         """The next event called *name*. Raises LimosaError when *deadline* passes."""
         async for event in self.events(deadline):
             if event.name == name and (accept is None or accept(event)):

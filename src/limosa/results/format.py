@@ -1,4 +1,4 @@
-"""The run directory, version 1: names of the files and the types in them. ``docs/results-format.md`` tells it in prose.
+"""The run directory, version 1: names of the files and the types in them. Prose: ``docs/results-format.md``.
 
 ::
 
@@ -19,7 +19,8 @@
                               dirty_rate_bytes_per_s,throughput_bytes_per_s,iteration
       report.html, *.png      derived
 
-All ``*_ns`` without ``guest`` are CLOCK_REALTIME of the machine that measures; ``received_ns`` are kernel receive timestamps.
+All ``*_ns`` without ``guest`` are CLOCK_REALTIME of the machine that measures; ``received_ns`` are kernel
+receive timestamps.
 """
 
 from __future__ import annotations

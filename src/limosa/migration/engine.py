@@ -1,4 +1,4 @@
-"""A live migration as a journalled state machine. ``Migration.run`` reads as the protocol; ``rescue`` is its only plan B.
+"""A live migration as a journalled state machine. ``Migration.run`` reads as the protocol; ``rescue`` is plan B.
 
 The target QEMU starts the guest by itself the moment that its state is loaded: no controller stands in the blackout.
 """

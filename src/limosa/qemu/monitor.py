@@ -133,7 +133,7 @@ class Monitor:
                 answer=answer,
                 error=refusal,
                 duration_ms=duration_ms,
-            )  # fmt: skip
+            )
         )
 
     async def next_event(self) -> QmpEvent:

@@ -41,7 +41,7 @@ class Copy:
 
 async def copies(hosting: Hosting, guest: str) -> list[Copy]:
     """Every QEMU of *guest* on any host that is on, the recorded host's first. The caller closes them."""
-    record = hosting.record.guests.get(guest)
+    record = hosting.directory.guest_record(guest)
     names = sorted(hosting.hosts, key=lambda name: record is None or name != record.host)
     found = await asyncio.gather(*(process.find(hosting.hosts[name], guest, hosting.events) for name in names))
     return [Copy(qemu, await qemu.status()) for qemu in found if qemu is not None]
@@ -61,7 +61,7 @@ async def running(hosting: Hosting, guest: str) -> Copy:
 
 def stopped(hosting: Hosting, guest: str) -> StateError:
     """The error for a guest that does not run, which says so of its host too when that is off."""
-    record = hosting.record.guests.get(guest)
+    record = hosting.directory.guest_record(guest)
     if record is not None and record.host not in hosting.hosts:
         return StateError(
             f"guest {guest} does not run: its host {record.host} is off",
@@ -81,7 +81,8 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
     if found:
         if found[0].status not in RUNNING:
             raise StateError(
-                f"guest {guest.name} is {found[0].status} on {found[0].host}", hint="limosa status repairs it or says how"
+                f"guest {guest.name} is {found[0].status} on {found[0].host}",
+                hint="limosa status repairs it or says how",
             )
         return False
     hosting.host(guest.host)
@@ -95,8 +96,7 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
         launch = preparation.launch(hosting, guest, record, guest.host, known, incoming=False)
         log = preparation.qemu_log(guest.name, guest.host)
         qemu = await process.start(host, guest.name, argv.command_line(launch), log, hosting.events)
-        hosting.record.guests[guest.name] = record
-        hosting.directory.save(hosting.record)
+        hosting.directory.save_guest(guest.name, record)
         await qemu.close()
     if wait and guest.image != "bare":
         with hosting.events.stage(f"boot {guest.name}"):
@@ -106,11 +106,9 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
 
 def taken(hosting: Hosting, host: str) -> int:
     """Guest memory in bytes that guests of this lab already hold on *host*, by the record."""
-    return sum(
-        hosting.lab.guests[name].memory_bytes
-        for name, record in hosting.record.guests.items()
-        if record.host == host and name in hosting.lab.guests
-    )
+    records = {name: hosting.directory.guest_record(name) for name in hosting.lab.guests}
+    here = [name for name, record in records.items() if record is not None and record.host == host]
+    return sum(hosting.lab.guests[name].memory_bytes for name in here)
 
 
 async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
@@ -162,8 +160,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
         for copy in left:
             await copy.qemu.close()
         if not left:
-            hosting.record.guests.pop(guest, None)
-            hosting.directory.save(hosting.record)
+            hosting.directory.forget_guest(guest)
     return bool(found)
 
 

@@ -44,6 +44,13 @@ class Hosting:
             if host is not None:
                 self.hosts[name] = host
 
+    async def reload(self) -> None:
+        """Look again, if another command changed the record since it was read."""
+        record = self.directory.record()
+        if record is not None and record != self.record:
+            self.record, self.client, self.hosts = record, None, {}
+            await self.find()
+
     async def _alive(self, name: str, pid: int) -> NamespaceHost | None:
         keeper = Keeper(pid, name)
         if pid and await keeper.alive():
@@ -78,7 +85,7 @@ class Hosting:
         remove = str(self.directory.path) if self.lifeline else ""
         lifeline = self.lifeline[0] if self.lifeline else None
         log = self.directory.log / "hosts.log"
-        fabric = Fabric(self.lab.name, self.record.rootless, log, lifeline, remove)
+        fabric = Fabric(str(self.directory.path), self.record.rootless, log, lifeline, remove)
         self.client, outer = await make_fabric(fabric, self.events)
         self.record.outer_pid, self.record.client_pid = outer, self.client.keeper.pid
         self.record.hosts, self.record.off, self.record.cut = {}, [], []
@@ -91,7 +98,7 @@ class Hosting:
         client = self.the_client()
         binds = {s.mount_point: self.directory.storage(s) for s in self.lab.storage.values()}
         binds[LOG_MOUNT] = self.directory.log
-        host = await make_host(client, self.lab.name, name, binds, self.directory.log / "hosts.log")
+        host = await make_host(client, str(self.directory.path), name, binds, self.directory.log / "hosts.log")
         try:
             await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
         except BaseException:
@@ -136,7 +143,7 @@ class Hosting:
             reap(self.record.outer_pid)
         self.close_lifeline()
         self.client, self.hosts = None, {}
-        await prove_gone(self.lab.name)
+        await prove_gone(self.directory)
 
     def close_lifeline(self) -> None:
         """Let go of the pipe; the fabric of an ephemeral lab ends."""
@@ -181,8 +188,8 @@ async def end_process(pid: int, patience_s: float = 10.0) -> None:
         os.close(descriptor)
 
 
-def marked_processes(lab: str) -> list[int]:
-    """The pids of this machine's processes that bear the lab's mark: keepers say ``--lab NAME``.
+def marked_processes(directory: LabDirectory) -> list[int]:
+    """The pids of this machine's processes that bear the lab's mark: keepers say ``--lab DIRECTORY``.
 
     Everything else of a lab is a descendant of a keeper inside its pid namespaces, and ends with it.
     """
@@ -191,14 +198,14 @@ def marked_processes(lab: str) -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"--lab" in words and lab.encode() in words and any(w.endswith(b"/keeper.py") for w in words):
+                if b"--lab" in words and words[words.index(b"--lab") + 1] == os.fsencode(directory.path):
                     found.append(int(entry.name))
     return found
 
 
-async def prove_gone(lab: str) -> None:
+async def prove_gone(directory: LabDirectory) -> None:
     """Raise LimosaError unless every process of the lab is gone, and with them namespaces, mounts and links."""
     async for _ in Deadline.after(5).ticks(0.01):
-        if not (left := marked_processes(lab)):
+        if not (left := marked_processes(directory)):
             return
-    raise LimosaError(f"lab {lab} is not wholly gone: processes {', '.join(map(str, left))} are left")
+    raise LimosaError(f"lab {directory.name} is not wholly gone: processes {', '.join(map(str, left))} are left")

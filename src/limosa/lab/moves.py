@@ -6,9 +6,10 @@ import contextlib
 from dataclasses import dataclass
 
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
 from limosa.lab import guests, preparation
 from limosa.lab.hosting import Hosting
+from limosa.lab.record import GuestRecord
 from limosa.migration import journal, rescue
 from limosa.migration.engine import Migration, Outcome
 from limosa.migration.settings import Settings
@@ -26,6 +27,7 @@ class Move:
     guest: resolved.Guest
     source: QemuProcess
     target: str
+    record: GuestRecord
     known: Features
     settings: Settings
 
@@ -36,8 +38,7 @@ class Move:
 
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU."""
-        record = self.hosting.record.guests[self.guest.name]
-        launch = preparation.launch(self.hosting, self.guest, record, self.target, self.known, incoming=True)
+        launch = preparation.launch(self.hosting, self.guest, self.record, self.target, self.known, incoming=True)
         log = preparation.qemu_log(self.guest.name, self.target)
         host = self.hosting.host(self.target)
         return await process.start(host, self.guest.name, argv.command_line(launch), log, self.hosting.events)
@@ -66,8 +67,8 @@ class Move:
             return await migration.run()
         finally:
             if book.entries and book.entries[-1].phase is journal.Phase.COMPLETED:
-                self.hosting.record.guests[self.guest.name].host = self.target
-                self.hosting.directory.save(self.hosting.record)
+                self.record.host = self.target
+                directory.save_guest(self.guest.name, self.record)
             await self.source.close()
             if migration.target is not None:
                 await migration.target.close()
@@ -86,11 +87,15 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
             raise StateError(f"guest {guest.name} is on {target} already", hint=f"other hosts: {others or 'none'}")
         host = hosting.host(target)
         if copy.status != "running":
-            raise StateError(f"guest {guest.name} is {copy.status} on {copy.host}", hint="only a running guest migrates")
+            raise StateError(
+                f"guest {guest.name} is {copy.status} on {copy.host}", hint="only a running guest migrates"
+            )
         if target in hosting.record.cut or copy.host in hosting.record.cut:
             cut = target if target in hosting.record.cut else copy.host
             raise StateError(f"host {cut} is cut off from the network", hint=f"limosa host restore {cut}")
-        record = hosting.record.guests[guest.name]
+        record = hosting.directory.guest_record(guest.name)
+        if record is None:
+            raise StateError(f"what guest {guest.name} was started with is not recorded", hint="stop and start it anew")
         known = await preparation.offer(hosting, target, record.accel)
         _check_target(guest, target, record.machine, known, settings)
         facts = await host.facts()
@@ -99,7 +104,7 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
     except BaseException:
         await copy.qemu.close()
         raise
-    return Move(hosting, guest, copy.qemu, target, known, settings)
+    return Move(hosting, guest, copy.qemu, target, record, known, settings)
 
 
 def _check_target(guest: resolved.Guest, target: str, machine: str, known: Features, settings: Settings) -> None:
@@ -153,8 +158,6 @@ class Recovered:
 
     async def settle(self) -> str:
         """Let the rescue rule decide until it does, then carry it out."""
-        from limosa.errors import DecisionError
-
         async for _ in Deadline.after(60).ticks(0.1):
             situation = await self._situation()
             verdict = rescue.decide(situation)
@@ -168,8 +171,10 @@ class Recovered:
         if verdict is rescue.Verdict.KEEP_TARGET and self.target is not None:
             if self.source is not None:
                 await self.source.qemu.end()
-            self.hosting.record.guests[guest].host = self.entry.target
-            self.hosting.directory.save(self.hosting.record)
+            record = self.hosting.directory.guest_record(guest)
+            if record is not None:
+                record.host = self.entry.target
+                self.hosting.directory.save_guest(guest, record)
             _close(self.hosting, self.entry, journal.Phase.COMPLETED)
             return f"an interrupted migration was finished: {guest} runs on {self.entry.target}"
         if verdict in {rescue.Verdict.KEEP_SOURCE, rescue.Verdict.RESUME_SOURCE} and self.source is not None:

@@ -121,9 +121,7 @@ def qemu_log(guest: str, host: str) -> str:
     return f"{LOG_MOUNT}/{guest}@{host}.qemu.log"
 
 
-async def place(
-    directory: LabDirectory, lab: resolved.Lab, guest: resolved.Guest, image: images.Image
-) -> Placed:
+async def place(directory: LabDirectory, lab: resolved.Lab, guest: resolved.Guest, image: images.Image) -> Placed:
     """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
     folder = directory.storage(storage_of(lab, guest))
     kernel = folder / f"{guest.name}.kernel"

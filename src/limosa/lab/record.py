@@ -9,7 +9,7 @@
       keys/            SSH keys made for this lab
       storage/NAME/    disks of a storage without a path of its own
       log/             serial logs, QEMU's and the keepers' messages
-      guests/GUEST/    lock and migration journal
+      guests/GUEST/    lock, record.json (GuestRecord) while it runs, migration journal
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ class Record(msgspec.Struct, kw_only=True):
     """Hosts whose links were cut on purpose."""
     off: list[str] = []
     """Hosts that were powered off on purpose."""
-    guests: dict[str, GuestRecord] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class LabDirectory:
     def create(self, lab: resolved.Lab) -> None:
         """Make the folders and write the spec. Raises MachineError when the disk does not take it."""
         try:
-            for folder in (self.path, self.log, self.keys, self.path / "guests"):
+            for folder in (self.path, self.log, self.keys, *(self.guest(name) for name in lab.guests)):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for storage in lab.storage.values():
                 self.storage(storage).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,12 +127,30 @@ class LabDirectory:
             return None
         except (msgspec.DecodeError, OSError) as error:
             raise StateError(
-                f"{self.path / 'record.json'} is damaged: {error}", hint=f"limosa down --lab {self.name} --force"
+                f"{self.path / 'record.json'} is damaged: {error}", hint=f"end what runs, then delete {self.path}"
             ) from error
 
     def save(self, record: Record) -> None:
         """Write the record, whole or not at all."""
         write(self.path / "record.json", msgspec.json.encode(record))
+
+    def guest_record(self, guest: str) -> GuestRecord | None:
+        """What *guest* was started with; None for one that is stopped. Each guest has a file of its own, under its
+        own lock, so that two guests can be started or moved at once."""
+        try:
+            return msgspec.json.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
+        except FileNotFoundError:
+            return None
+        except (msgspec.DecodeError, OSError) as error:
+            raise StateError(f"{self.guest(guest) / 'record.json'} is damaged: {error}") from error
+
+    def save_guest(self, guest: str, record: GuestRecord) -> None:
+        """Write what *guest* was started with."""
+        write(self.guest(guest) / "record.json", msgspec.json.encode(record))
+
+    def forget_guest(self, guest: str) -> None:
+        """The guest is stopped."""
+        (self.guest(guest) / "record.json").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete the directory and everything in it."""

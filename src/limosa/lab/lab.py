@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from limosa.lab.hosting import Hosting
 from limosa.lab.record import LabDirectory, Record, existing
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
+from limosa.qemu.process import runtime_directory
 from limosa.spec import resolved
 
 
@@ -285,6 +287,21 @@ class Lab:
             yield client
         finally:
             await client.close()
+
+    async def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
+        """Connections to the guest's serial console: one where it runs, and another each time that it has moved."""
+        self.guest(guest)
+        first = True
+        while True:
+            try:
+                host = await self.where(guest)
+                connection = await self._hosting.host(host).connect(f"{runtime_directory(guest)}/serial.sock")
+            except StateError:
+                if first:
+                    raise
+                return
+            first = False
+            yield connection
 
     async def power_off(self, host: str) -> None:
         """Pull a host's plug: everything on it ends at once."""

@@ -75,7 +75,7 @@ class Move:
 
 
 async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: Settings) -> Move:
-    """Check everything that can be known beforehand. Raises StateError, MachineError or SpecError; nothing is changed."""
+    """Check all that can be known beforehand. Raises StateError, MachineError or SpecError; nothing is changed."""
     if target not in hosting.lab.hosts:
         raise preparation.unknown_host(hosting.lab, target)
     hosting.the_client()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from dataclasses import dataclass, field
+from itertools import chain
 
 from limosa.spec.problems import Location, key_text
 
@@ -49,7 +50,8 @@ class Pool:
     def take(self, first_offset: int, owner: str) -> str | None:
         """The first free address from *first_offset* on, then from the beginning; None when all are taken."""
         last_offset = self.subnet.num_addresses - 2
-        for offset in (*range(first_offset, last_offset + 1), *range(2, min(first_offset, last_offset + 1))):
+        before = range(2, min(first_offset, last_offset + 1))
+        for offset in chain(range(first_offset, last_offset + 1), before):
             address = self.subnet.network_address + offset
             if address not in self.owners:
                 self.owners[address] = f"taken by {owner}"

@@ -102,8 +102,10 @@ def _neighbours(path: Path) -> str:
     """The YAML files that stand where the missing one was looked for."""
     try:
         found = sorted(entry for entry in path.parent.iterdir() if entry.suffix in {".yaml", ".yml"})
+    except FileNotFoundError:
+        return f"there is no folder {path.parent}"
     except OSError:
-        return f"there is no folder {path.parent}" if not path.parent.exists() else ""
+        return f"the folder {path.parent} cannot be read"
     return f"YAML files there: {', '.join(entry.name for entry in found[:5])}" if found else ""
 
 
@@ -225,12 +227,14 @@ class _Reading:
         if not isinstance(source, yaml.MappingNode) or id(source) in self.open_nodes:
             self._problem(_line(source), location, "<< takes the anchor of another mapping, as in <<: *name")
             return
-        written = {(*location, key): self.lines[(*location, key)] for key in values}
+        written, self.lines = self.lines, {}
         self.open_nodes.add(id(source))
-        for key, value in self._mapping(source, location).items():
-            values.setdefault(key, value)
+        brought = self._mapping(source, location)
         self.open_nodes.discard(id(source))
-        self.lines.update(written)
+        depth = len(location)
+        written.update({place: line for place, line in self.lines.items() if place[depth] not in values})
+        self.lines = written
+        values.update({key: value for key, value in brought.items() if key not in values})
 
     def _scalar(self, node: yaml.ScalarNode, location: Location) -> Any:
         self._check_tag(node, location, {"str", "null", "bool", "int", "float"})

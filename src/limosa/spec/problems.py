@@ -39,7 +39,11 @@ def key_text(location: Location) -> str:
     """``("hosts", "host1", "qemu_firmware", 0)`` as ``hosts.host1.qemu_firmware[0]``."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            # A quoted key may hold anything, also what a terminal would obey.
+            text += ("." if text else "") + (part if part.isprintable() else repr(part))
     return text
 
 

@@ -6,9 +6,11 @@ Errors are about the lab file; what the machine lacks is for ``limosa doctor`` a
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -139,11 +141,9 @@ class _Resolution:
         if not storage.path:
             return resolved.Storage(name=name, kind=storage.kind)
         path = self._absolute(storage.path)
-        location = ("storage", name, "path")
-        if not path.exists():
-            self._problem(location, f"there is no directory {path}", "create it, or leave the key out")
-        elif not path.is_dir():
-            self._problem(location, f"{path} is not a directory")
+        mode = self._mode(path, ("storage", name, "path"))
+        if mode is not None and not stat.S_ISDIR(mode):
+            self._problem(("storage", name, "path"), f"{path} is not a directory", "name a directory")
         return resolved.Storage(name=name, kind=storage.kind, path=str(path))
 
     def _absolute(self, text: str) -> Path:
@@ -174,7 +174,11 @@ class _Resolution:
     def _reserve(self, network: str, address: str, location: Location) -> None:
         pool = self.pools[network]
         if fault := pool.reserve(address, location, self.document.line(location)):
-            self._problem(location, fault, pool.free())
+            others = [name for name, other in self.pools.items() if IPv4Address(address) in other.subnet]
+            hint = (
+                f"it belongs to the network {others[0]!r}" if others and others[0] != network else pool.free()
+            )
+            self._problem(location, fault, hint)
 
     def _take(self, network: str, first_offset: int, location: Location) -> str:
         pool = self.pools[network]
@@ -301,11 +305,25 @@ class _Resolution:
         return resolved.Disk(storage=place, file=f"{guest}.{disk.format}", format=disk.format, source=source)
 
     def _check_source(self, source: Path, location: Location) -> None:
-        if not source.exists():
-            hint = "a relative path begins in the lab file's folder"
-            self._problem(location, f"there is no file {source}", hint)
-        elif not (source.is_file() or source.is_block_device()):
-            self._problem(location, f"{source} is not a disk file")
+        mode = self._mode(source, location)
+        if mode is None:
+            return
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            self._problem(location, f"{source} is not a disk file", "name a raw or qcow2 file")
+        elif not os.access(source, os.R_OK):
+            self._problem(location, f"{source} may not be read by this user", f"chmod a+r {source}")
+
+    def _mode(self, path: Path, location: Location) -> int | None:
+        """What *path* is, as ``stat`` tells it; None after a problem."""
+        hint = "a relative path begins in the lab file's folder"
+        try:
+            return path.stat().st_mode
+        except FileNotFoundError:
+            self._problem(location, f"{path} does not exist", hint)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._problem(location, f"{path} cannot be used: {reason}", hint)
+        return None
 
 
 def _for_guests(networks: dict[str, resolved.Network]) -> dict[str, resolved.Network]:

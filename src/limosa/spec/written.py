@@ -26,7 +26,16 @@ MAX_CPUS = 255
 """Past 255 a PC needs an interrupt-remapping IOMMU (QEMU, docs/system/i386, x2APIC)."""
 
 
+_UNQUOTED = ("a name", "a path", "a machine type", "a CPU model")
 _WITH_UNIT = ("a size", "a rate", "a time")
+
+
+def _remark(what: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if what.startswith(_WITH_UNIT):
+        return " without a unit"
+    return ", put it in quotes" if what.startswith(_UNQUOTED) else ""
 
 
 def _text(what: str, check: Callable[[str], object]) -> BeforeValidator:
@@ -34,8 +43,7 @@ def _text(what: str, check: Callable[[str], object]) -> BeforeValidator:
 
     def validate(value: object) -> object:
         if not isinstance(value, str):
-            unit = " without a unit" if what.startswith(_WITH_UNIT) and isinstance(value, int | float) else ""
-            raise ValueError(f"expected {what}, found {found(value)}{unit}")
+            raise ValueError(f"expected {what}, found {found(value)}{_remark(what, value)}")
         check(value)
         return value
 
@@ -126,7 +134,12 @@ def _check_delay(text: str) -> None:
 
 def _check_path(text: str) -> None:
     if not text or "\0" in text:
-        raise ValueError("expected a path, found empty text")
+        raise ValueError(f"{text!r} is not a path")
+
+
+def _check_reference(text: str) -> None:
+    if not text:
+        raise ValueError("expected a name, found empty text")
 
 
 def _matching(pattern: str, what: str) -> tuple[BeforeValidator, WithJsonSchema]:
@@ -149,6 +162,7 @@ def _string(pattern: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern})
 
 
+_NOT_EMPTY = WithJsonSchema({"type": "string", "minLength": 1})
 _OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"({_OCTET}\.){{3}}{_OCTET}"
 
@@ -164,7 +178,8 @@ Subnet = Annotated[
     str, _text("a subnet such as 10.77.1.0/24", check_subnet), _string(rf"^{_IPV4}/([89]|1[0-9]|2[0-9])$")
 ]
 Address = Annotated[str, _text("an address such as 10.77.1.100", check_address), _string(rf"^{_IPV4}$")]
-FilePath = Annotated[str, _text("a path", _check_path), WithJsonSchema({"type": "string", "minLength": 1})]
+FilePath = Annotated[str, _text("a path", _check_path), _NOT_EMPTY]
+Reference = Annotated[str, _text("a name", _check_reference), _NOT_EMPTY]
 MachineType = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a machine type such as pc-q35-7.2")]
 CpuModel = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._+,=-]*", "a CPU model such as Haswell-v4")]
 CpuCount = Annotated[
@@ -235,7 +250,7 @@ class Host(_Mapping):
         default="",
         description="Guest memory that it may hold in all: `4 GiB`. Default: what the machine has.",
     )
-    addresses: Annotated[dict[str, Address], _empty_is_default] = Field(
+    addresses: dict[str, Address] = Field(
         default={},
         description="Its address in each network, by the network's name. Default: `.11`, `.12`, ...",
     )
@@ -244,7 +259,7 @@ class Host(_Mapping):
 class Disk(_Mapping):
     """A guest's root disk."""
 
-    storage: str = Field(
+    storage: Reference = Field(
         default="", description="The storage that holds it, by name. Default: the first one."
     )
     format: DiskFormat = Field(default="raw", description="`raw` or `qcow2`. Default: `raw`.")
@@ -258,7 +273,9 @@ class Disk(_Mapping):
 class Guest(_Mapping):
     """A virtual machine: one QEMU process on one host at a time."""
 
-    host: str = Field(description="The host that it starts on, by name. The one key that a guest must have.")
+    host: Reference = Field(
+        description="The host that it starts on, by name. The one key that a guest must have."
+    )
     image: Image = Field(
         default="micro",
         description="`micro`: a small Linux with SSH and measuring tools, made from distribution packages. "
@@ -280,12 +297,12 @@ class Guest(_Mapping):
     cpu: CpuModel = Field(
         default="", description="A CPU model: `Haswell-v4`. Default: the best that all hosts can give."
     )
-    network: str = Field(default="", description="Its network, by name. Default: the first for guests.")
+    network: Reference = Field(default="", description="Its network, by name. Default: the first for guests.")
     address: Address = Field(
         default="",
         description="Its IPv4 address, the same on every host: `10.77.1.100`. Default: from `.101`.",
     )
-    disk: Annotated[Disk, _empty_is_default] = Field(
+    disk: Disk = Field(
         default=Disk.model_construct(), description="Its root disk, on a storage that all hosts share."
     )
 

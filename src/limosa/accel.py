@@ -1,0 +1,228 @@
+"""Which accelerator a guest gets on a host: KVM where it is proved to run a Linux kernel, else TCG with the reason.
+
+``/dev/kvm`` can open and still be unable to run a guest (nested virtualisation without hardware support: firmware
+crawls, a stock kernel never reaches its init). So ``auto`` boots the guest's own kernel under a time limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from limosa import paths
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError, MachineError, StateError
+from limosa.hosts.host import Host
+
+PROOF_LIMIT_S = 8.0
+"""A Linux kernel reaches its init within 1 to 2 s under KVM and 3 to 5 s under TCG. Where KVM only emulates, the
+firmware alone was seen to take 6 to 55 s."""
+
+MARKER = b"limosa: kernel reached init"
+"""What the micro guest's init prints first."""
+
+APPEND = "console=ttyS0 quiet panic=-1 limosa.diskless=1"
+"""The kernel's command line for a proof: init prints the marker and stops, without looking for a disk."""
+
+REFUSAL_LASTS_S = 7 * 86400.0
+"""A proof that failed is tried again after a week: the machine may only have been busy."""
+
+DEVICE = "/dev/kvm"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What an attempt to run a Linux kernel under KVM showed; ``reason`` is one plain clause."""
+
+    works: bool
+    reason: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accel:
+    """The accelerator, why it was chosen, and when (Unix time in seconds) that was proved; 0: nothing to prove."""
+
+    kind: Literal["kvm", "tcg"]
+    reason: str
+    proved_at_s: float = 0.0
+
+
+Prove = Callable[[], Awaitable[Proof]]
+
+
+async def choose(
+    host: Host,
+    wanted: Literal["auto", "kvm", "tcg"],
+    prove: Prove,
+    *,
+    key: str,
+    cache: Path | None = None,
+    fresh: bool = False,
+) -> Accel:
+    """The accelerator for a guest on *host*. *prove* is called only when nothing valid is cached under *key*.
+
+    ``tcg`` never touches /dev/kvm. Raises MachineError when ``kvm`` is demanded and does not work.
+    """
+    if wanted == "tcg":
+        return Accel("tcg", "the lab file asks for it")
+    refusal = await device_refusal(host)
+    if refusal:
+        found = Accel("tcg", refusal)
+    else:
+        kept = (cache or paths.cache() / "accel") / f"{key}.json"
+        known = None if fresh else _read(kept)
+        found = known or _judged(await prove())
+        if known is None:
+            _write(kept, found)
+    if wanted == "kvm" and found.kind != "kvm":
+        raise MachineError(
+            f"KVM is asked for, but does not work on {host.name}: {found.reason}",
+            hint="write `accel: auto` or `accel: tcg` in the lab file: the guest runs anywhere, but slower",
+        )
+    return found
+
+
+async def device_refusal(host: Host) -> str:
+    """Why /dev/kvm cannot be opened for reading and writing on *host*; empty when it opens."""
+    opening = ["dd", "if=/dev/null", f"of={DEVICE}", "count=0", "conv=nocreat,notrunc", "status=none"]
+    done = await host.run(opening, env={"LC_ALL": "C"}, check=False, timeout_s=10)
+    if done.returncode == 0:
+        return ""
+    said = done.stderr.decode(errors="replace").strip()
+    if "No such file" in said:
+        return f"no {DEVICE}"
+    if "Permission denied" in said:
+        return f"{DEVICE}: permission denied (add the user to group kvm)"
+    return f"{DEVICE} does not open: {said.rpartition(': ')[2]}"
+
+
+async def proof_key(host: Host, kernel: Path, qemu_identity: str, limit_s: float = PROOF_LIMIT_S) -> str:
+    """The cache key of a proof: the host's machine, CPU and kernel, the guest's kernel, QEMU and the limit.
+
+    *kernel* is the guest's kernel as a local file; *qemu_identity* is that of ``features.Features``.
+    """
+    facts = await host.facts()
+    machine = await host.run(["cat", "/etc/machine-id"], check=False, timeout_s=10)
+    with kernel.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    parts = [machine.text, facts.cpu_model, facts.kernel, digest, qemu_identity, f"{limit_s:g}"]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+async def prove_kvm(
+    host: Host,
+    *,
+    qemu: str,
+    kernel: str,
+    initrd: str,
+    runtime_directory: str,
+    firmware: Sequence[str] = (),
+    limit_s: float = PROOF_LIMIT_S,
+    accel: str = "kvm",
+) -> Proof:
+    """Boot *kernel* with *initrd* (paths on the host) until the marker is seen on the serial console.
+
+    The QEMU is ended in every case before this returns. *accel* is there to try the method itself under TCG.
+    """
+    path = f"{runtime_directory}/accel-{uuid.uuid4().hex[:8]}.sock"
+    argv = _proof_command(qemu, kernel, initrd, path, firmware, accel)
+    started, deadline = time.monotonic(), Deadline.after(limit_s)
+    machine = asyncio.create_task(host.run(argv, check=False))
+    try:
+        seen = await _wait_marker(host, path, machine, deadline)
+    finally:
+        ended = await _end(machine)
+        with contextlib.suppress(LimosaError):
+            await host.run(["rm", "-f", path], timeout_s=10)
+    duration_s = time.monotonic() - started
+    if seen:
+        return Proof(True, f"a Linux kernel reached its init under KVM in {duration_s:.1f} s", duration_s)
+    if ended:
+        return Proof(False, f"{DEVICE} opens, but QEMU ended with: {ended}", duration_s)
+    reason = f"{DEVICE} opens, but a Linux kernel did not reach its init within {limit_s:g} s"
+    return Proof(False, reason, duration_s)
+
+
+def _proof_command(
+    qemu: str, kernel: str, initrd: str, path: str, firmware: Sequence[str], accel: str
+) -> list[str]:
+    socket = f"socket,id=console,path={path.replace(',', ',,')},server=on,wait=on"
+    argv = [qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    argv += [word for folder in firmware for word in ("-L", folder)]
+    argv += ["-machine", "q35,hpet=off,smm=off,sata=off,smbus=off,vmport=off", "-accel", accel]
+    argv += ["-cpu", "host" if accel == "kvm" else "Nehalem", "-smp", "1", "-m", "256"]
+    argv += ["-chardev", socket, "-serial", "chardev:console"]
+    return [*argv, "-kernel", kernel, "-initrd", initrd, "-append", APPEND]
+
+
+async def _wait_marker(host: Host, path: str, machine: asyncio.Task[object], deadline: Deadline) -> bool:
+    """Whether the marker is printed before the deadline; QEMU starts the guest once we are connected."""
+    loop = asyncio.get_running_loop()
+    async for _ in deadline.ticks(0.02):
+        if machine.done():
+            return False
+        try:
+            connection = await host.connect(path)
+            break
+        except StateError:
+            continue
+    else:
+        return False
+    printed = b""
+    with connection, contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(deadline.left_s):
+            while chunk := await loop.sock_recv(connection, 4096):
+                printed = (printed + chunk)[-65536:]
+                if MARKER in printed:
+                    return True
+    return False
+
+
+async def _end(machine: asyncio.Task[object]) -> str:
+    """End the proof's QEMU; what it said last, when it had ended by itself."""
+    if not machine.done():
+        # A QEMU that fails prints its reason, closes the console and exits a moment later.
+        await asyncio.wait([machine], timeout=0.1)
+    if not machine.done():
+        machine.cancel()
+        await asyncio.wait([machine])
+        return ""
+    if error := machine.exception():
+        return str(error)
+    stderr = getattr(machine.result(), "stderr", b"").decode(errors="replace").strip()
+    return stderr.splitlines()[-1] if stderr else "no message"
+
+
+def _judged(proof: Proof) -> Accel:
+    return Accel("kvm" if proof.works else "tcg", proof.reason, time.time())
+
+
+def _read(kept: Path) -> Accel | None:
+    try:
+        known = msgspec.json.decode(kept.read_bytes(), type=Accel)
+    except (OSError, msgspec.DecodeError):
+        return None
+    if known.kind == "tcg" and time.time() - known.proved_at_s > REFUSAL_LASTS_S:
+        return None
+    return known
+
+
+def _write(kept: Path, found: Accel) -> None:
+    """Keep the answer; a cache that cannot be written only costs time, so it is no error."""
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        new = kept.with_suffix(f".{os.getpid()}.new")
+        new.write_bytes(msgspec.json.encode(found))
+        new.rename(kept)

@@ -1,0 +1,227 @@
+"""The command line of a guest's QEMU, as a pure function of a small frozen input.
+
+Everything that decides what virtual hardware the guest sees is named here and fixed: addresses, ids, MACs and the
+identity. Source and target are therefore the same machine by construction, whichever QEMU runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from limosa.errors import SpecError
+from limosa.qemu.features import Features
+from limosa.spec.resolved import Guest
+
+UUID_ROOT = uuid.UUID("6f1d2b7e-3c1f-5a0e-9a55-1a11a90417ca")
+"""The name space of guests' UUIDs; a random constant of ours (RFC 4122, version 5)."""
+
+AGENT_PORT = "org.limosa.agent.0"
+"""The name of the virtio-serial port that the agent in the guest opens."""
+
+PCI_ADDRESS = {"net": "0x2", "disk": "0x3", "serial": "0x4", "rng": "0x5"}
+"""Slots on the root bus; 0x1 stays free for a display, 0x1f holds the chipset."""
+
+SOCKETS = ("control.qmp", "observe.qmp", "serial.sock", "agent.sock")
+PIDFILE = "qemu.pid"
+SOCKET_PATH_LIMIT = 107
+"""The bytes of ``sun_path`` less the final zero (unix(7))."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """A disk image as the host sees it. ``direct`` passes the host's page cache by, which tmpfs may not allow."""
+
+    path: str
+    format: Literal["raw", "qcow2"] = "raw"
+    direct: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """All that a command line depends on. Paths are the host's; empty text means: without."""
+
+    lab: str
+    guest: Guest
+    qemu: str
+    features: Features
+    accel: Literal["kvm", "tcg"]
+    machine: str
+    """A versioned machine type."""
+    cpu: str
+    runtime_directory: str
+    """Where the sockets (SOCKETS) and the pid file (PIDFILE) go."""
+    serial_log: str
+    """The file that everything on the serial console is appended to."""
+    firmware: tuple[str, ...] = ()
+    kernel: str = ""
+    initrd: str = ""
+    append: str = ""
+    disk: DiskFile | None = None
+    tap: str = ""
+    incoming: bool = False
+    """Whether this QEMU waits for a migration instead of starting the guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One option with its value, and the key of its sentence in ``purpose``."""
+
+    option: str
+    value: str
+    purpose: str
+
+
+def command_line(launch: Launch) -> tuple[str, ...]:
+    """The argv that starts this guest. Raises SpecError when a socket's path would be too long."""
+    words = [launch.qemu]
+    for argument in arguments(launch):
+        words += [argument.option, argument.value] if argument.value else [argument.option]
+    return tuple(words)
+
+
+def arguments(launch: Launch) -> tuple[Argument, ...]:
+    """The same, one option at a time. Raises SpecError when a socket's path would be too long."""
+    longest = max((f"{launch.runtime_directory}/{name}" for name in SOCKETS), key=len)
+    if len(longest.encode()) > SOCKET_PATH_LIMIT:
+        raise SpecError(
+            f"the path {longest} is too long for a unix socket ({SOCKET_PATH_LIMIT} bytes at most)",
+            hint="give the lab and the guest shorter names, or set XDG_RUNTIME_DIR to a shorter path",
+        )
+    bare = launch.guest.image == "bare"
+    return (
+        *_process(launch),
+        *_machine(launch),
+        *_monitors(launch),
+        *_console(launch),
+        *(() if bare else _agent(launch) + _random()),
+        *(_network(launch) if launch.tap and not bare else ()),
+        *(_disk(launch.disk) if launch.disk and not bare else ()),
+        *_boot(launch),
+    )
+
+
+def guest_uuid(lab: str, guest: str) -> str:
+    """The same UUID for the same guest of the same lab, always."""
+    return str(uuid.uuid5(UUID_ROOT, f"{lab}/{guest}"))
+
+
+def _process(launch: Launch) -> tuple[Argument, ...]:
+    deny = ("obsolete", "elevateprivileges", "spawn", "resourcecontrol")
+    return (
+        Argument("-name", f"guest={_escaped(f'{launch.lab}/{launch.guest.name}')},debug-threads=on", "name"),
+        Argument("-uuid", guest_uuid(launch.lab, launch.guest.name), "uuid"),
+        Argument("-nodefaults", "", "nodefaults"),
+        Argument("-no-user-config", "", "no-user-config"),
+        Argument("-display", "none", "display"),
+        Argument("-sandbox", "on," + ",".join(f"{what}=deny" for what in deny), "sandbox"),
+        Argument("-msg", "timestamp=on", "msg"),
+        Argument("-pidfile", f"{launch.runtime_directory}/{PIDFILE}", "pidfile"),
+        *(Argument("-L", folder, "firmware") for folder in launch.firmware),
+    )
+
+
+def _machine(launch: Launch) -> tuple[Argument, ...]:
+    known = launch.features.machine(launch.machine)
+    ram = known.ram_id if known and known.ram_id else "pc.ram"
+    off = ("hpet", "smm", "sata", "smbus", "vmport")
+    machine = f"{launch.machine},memory-backend={ram}," + ",".join(f"{what}=off" for what in off)
+    size = launch.guest.memory_bytes
+    backend = {"qom-type": "memory-backend-ram", "id": ram, "size": size, "merge": False, "dump": False}
+    cpus = launch.guest.cpus
+    return (
+        Argument("-machine", machine, "machine"),
+        Argument("-accel", "tcg,thread=multi" if launch.accel == "tcg" else "kvm", f"accel-{launch.accel}"),
+        Argument("-cpu", launch.cpu, "cpu-host" if launch.cpu.split(",")[0] == "host" else "cpu"),
+        Argument("-smp", f"cpus={cpus},sockets=1,cores={cpus},threads=1", "smp"),
+        Argument("-m", f"size={size // 1024}k", "memory"),
+        Argument("-object", _json(backend), "memory-backend"),
+        Argument("-rtc", "base=utc,clock=host", "rtc"),
+    )
+
+
+def _monitors(launch: Launch) -> tuple[Argument, ...]:
+    found = []
+    for name in ("control", "observe"):
+        path = f"{launch.runtime_directory}/{name}.qmp"
+        found.append(Argument("-chardev", _listener(name, path), f"{name}-socket"))
+        found.append(Argument("-mon", f"chardev={name},mode=control", f"{name}-monitor"))
+    return tuple(found)
+
+
+def _console(launch: Launch) -> tuple[Argument, ...]:
+    log = f",logfile={_escaped(launch.serial_log)},logappend=on"
+    listener = _listener("console", f"{launch.runtime_directory}/serial.sock") + log
+    device = {"driver": "isa-serial", "id": "serial0", "chardev": "console", "index": 0}
+    return (
+        Argument("-chardev", listener, "console-socket"),
+        Argument("-device", _json(device), "console"),
+    )
+
+
+def _agent(launch: Launch) -> tuple[Argument, ...]:
+    port = {"driver": "virtserialport", "id": "agent0", "bus": "serial1.0", "nr": 1}
+    return (
+        Argument("-device", _json(_pci("virtio-serial-pci", "serial1", "serial")), "agent-bus"),
+        Argument("-chardev", _listener("agent", f"{launch.runtime_directory}/agent.sock"), "agent-socket"),
+        Argument("-device", _json(port | {"chardev": "agent", "name": AGENT_PORT}), "agent"),
+    )
+
+
+def _random() -> tuple[Argument, ...]:
+    return (
+        Argument("-object", _json({"qom-type": "rng-builtin", "id": "entropy"}), "rng-source"),
+        Argument("-device", _json(_pci("virtio-rng-pci", "rng0", "rng") | {"rng": "entropy"}), "rng"),
+    )
+
+
+def _network(launch: Launch) -> tuple[Argument, ...]:
+    backend = f"tap,id=tap0,ifname={_escaped(launch.tap)},script=no,downscript=no,vhost=off"
+    device = _pci("virtio-net-pci", "net0", "net") | {"netdev": "tap0", "mac": launch.guest.mac, "romfile": ""}
+    return (
+        Argument("-netdev", backend, "netdev"),
+        Argument("-device", _json(device), "net"),
+    )
+
+
+def _disk(disk: DiskFile) -> tuple[Argument, ...]:
+    cache = {"direct": disk.direct, "no-flush": False}
+    file = {"driver": "file", "node-name": "root-file", "filename": disk.path, "locking": "on", "aio": "threads"}
+    image = {"driver": disk.format, "node-name": "root", "file": "root-file"}
+    common = {"discard": "unmap", "cache": cache}
+    device = _pci("virtio-blk-pci", "disk0", "disk") | {"drive": "root", "bootindex": 1}
+    return (
+        Argument("-blockdev", _json(file | common), "disk-file"),
+        Argument("-blockdev", _json(image | common), f"disk-{disk.format}"),
+        Argument("-device", _json(device), "disk"),
+    )
+
+
+def _boot(launch: Launch) -> tuple[Argument, ...]:
+    given = (("-kernel", launch.kernel), ("-initrd", launch.initrd), ("-append", launch.append))
+    return (
+        *(Argument(option, value, option.lstrip("-")) for option, value in given if value),
+        Argument("-boot", "menu=off,strict=on", "boot"),
+        *((Argument("-incoming", "defer", "incoming"),) if launch.incoming else ()),
+    )
+
+
+def _pci(driver: str, name: str, slot: str) -> dict[str, object]:
+    """A virtio device of the 1.0 standard at its fixed place: left to itself it would offer the old interface too."""
+    return {"driver": driver, "id": name, "bus": "pcie.0", "addr": PCI_ADDRESS[slot], "disable-legacy": "on"}
+
+
+def _listener(name: str, path: str) -> str:
+    return f"socket,id={name},path={_escaped(path)},server=on,wait=off"
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _escaped(text: str) -> str:
+    """QEMU's own options are divided by commas; a doubled comma stands for itself."""
+    return text.replace(",", ",,")

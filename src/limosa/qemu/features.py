@@ -1,0 +1,359 @@
+"""What a QEMU offers, found by asking it; no version number is ever compared.
+
+One short-lived QEMU without a machine answers every question. The answer is kept in the cache under the binary's
+identity (path, size, time of change, inode), so that a warm look-up costs one ``stat``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from limosa import paths
+from limosa.errors import LimosaError, MachineError
+from limosa.hosts.host import Host
+
+PROBE_LIMIT_S = 30.0
+"""A probe takes 0.1 s on a quiet machine and was seen to take 0.5 s on a busy one."""
+
+FORMAT = 1
+"""Raised when Features changes, so that an older cached answer is not read."""
+
+PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where a name without a slash is looked for on a host that does not share this machine's files."""
+
+QUESTIONS = (
+    "query-version",
+    "query-machines",
+    "query-cpu-definitions",
+    "query-migrate-capabilities",
+    "query-kvm",
+    "query-command-line-options",
+    "query-qmp-schema",
+)
+
+TYPES = (
+    "isa-serial",
+    "memory-backend-ram",
+    "rng-builtin",
+    "virtio-blk-pci",
+    "virtio-net-pci",
+    "virtio-rng-pci",
+    "virtio-serial-pci",
+    "virtserialport",
+)
+"""The devices and objects of our command lines. Each is asked for by name: ``qom-list-types`` would load every
+module of QEMU, and a single broken one (seen: a braille driver without its service) ends the process."""
+
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "commands": ("blockdev-add", "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters"),
+    "events": ("STOP", "RESUME", "MIGRATION"),
+    "options": ("sandbox",),
+    "migration_capabilities": ("events", "pause-before-switchover"),
+    "types": TYPES,
+}
+"""What our command lines and migrations cannot do without, by the field of Features that has to hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine type. ``ram_id`` is the name under which it migrates its main memory."""
+
+    name: str
+    deprecated: bool
+    cpus_max: int
+    ram_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CpuModel:
+    """A CPU model. ``missing`` are the features it asks for that the accelerator cannot give here."""
+
+    name: str
+    migration_safe: bool
+    deprecated: bool
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What one QEMU binary answered. ``version`` is for labels only: nothing may be decided by it."""
+
+    identity: str
+    version: str
+    accel: str
+    """The accelerator under which the CPU models were judged: ``tcg`` or ``kvm``."""
+    kvm: bool
+    """Whether KVM is built into the binary; not whether it works here."""
+    json_device: bool
+    """Whether ``-device`` takes JSON."""
+    machines: tuple[Machine, ...]
+    cpu_models: tuple[CpuModel, ...]
+    migration_capabilities: frozenset[str]
+    migration_parameters: frozenset[str]
+    commands: frozenset[str]
+    events: frozenset[str]
+    options: frozenset[str]
+    types: frozenset[str]
+
+    def machine(self, name: str) -> Machine | None:
+        """The machine type of that name."""
+        return next((m for m in self.machines if m.name == name), None)
+
+    def missing(self) -> list[str]:
+        """Everything Limosa needs that this QEMU lacks; empty for a QEMU that serves."""
+        lacks = [
+            f"{field.replace('_', ' ')[:-1]} {name}"
+            for field, names in NEEDED.items()
+            for name in names
+            if name not in getattr(self, field)
+        ]
+        if not self.json_device:
+            lacks.append("JSON in -device")
+        if not any(_q35_version(m.name) for m in self.machines):
+            lacks.append("a versioned machine type pc-q35-*")
+        return lacks
+
+
+def local_identity(qemu: str) -> str:
+    """The identity of a binary on this machine, by one ``stat`` and no process.
+
+    Right for every host that shares this machine's file system, as namespace hosts do.
+    Raises MachineError when there is no such program.
+    """
+    path = shutil.which(qemu, path=os.pathsep.join([os.environ.get("PATH", ""), *PROGRAM_FOLDERS]))
+    if path is None:
+        raise _not_installed(qemu, "this machine")
+    seen = Path(path).stat()
+    changed_ms = seen.st_mtime_ns // 1_000_000
+    return f"{path} {seen.st_size} {changed_ms // 1000}.{changed_ms % 1000:03d} {seen.st_ino}"
+
+
+async def host_identity(host: Host, qemu: str) -> str:
+    """The identity of a binary as *host* sees it: one process there. Raises MachineError when it is not there."""
+    candidates = [qemu] if "/" in qemu else [f"{folder}/{qemu}" for folder in PROGRAM_FOLDERS]
+    seen = await host.run(["stat", "-L", "-c", "%n %s %.3Y %i", "--", *candidates], check=False, timeout_s=10)
+    if not seen.text:
+        raise _not_installed(qemu, host.name)
+    return seen.text.splitlines()[0]
+
+
+async def probe(
+    host: Host,
+    qemu: str,
+    firmware: Sequence[str] = (),
+    *,
+    identity: str = "",
+    accel: str = "tcg",
+    cache: Path | None = None,
+) -> Features:
+    """What *qemu* on *host* offers, from the cache when the binary is the one that was asked before.
+
+    *identity* spares the process that finds it (``local_identity``). With ``accel="kvm"`` CPU models are judged
+    by what KVM gives on that host. Raises MachineError when QEMU is missing, does not start or lacks what is needed.
+    """
+    identity = identity or await host_identity(host, qemu)
+    question = "\0".join([str(FORMAT), identity, accel, *firmware])
+    key = hashlib.sha256(question.encode()).hexdigest()[:24]
+    kept = (cache or paths.cache() / "qemu") / f"{key}.json"
+    features = _read(kept)
+    if features is None:
+        features = await _ask(host, qemu, firmware, identity, accel)
+        _write(kept, features)
+    if lacks := features.missing():
+        raise MachineError(
+            f"QEMU {features.version} on {host.name} ({qemu}) lacks {', '.join(lacks)}",
+            hint="install a newer one: apt install qemu-system-x86",
+        )
+    return features
+
+
+async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, accel: str) -> Features:
+    argv = [qemu, "-S", "-nodefaults", "-no-user-config", "-M", "none", "-accel", accel, "-display", "none"]
+    argv += [word for folder in firmware for word in ("-L", folder)] + ["-qmp", "stdio"]
+    stdin = b"\n".join(msgspec.json.encode(command) for command in _commands()) + b"\n"
+    try:
+        done = await host.run(argv, stdin=stdin, check=False, timeout_s=PROBE_LIMIT_S)
+    except MachineError as error:
+        raise _not_installed(qemu, host.name) from error
+    said = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+    if done.returncode != 0:
+        raise MachineError(
+            f"QEMU on {host.name} ({qemu}) does not start: {said}", hint="apt install qemu-system-x86"
+        )
+    answers: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        with contextlib.suppress(msgspec.DecodeError):
+            message = msgspec.json.decode(line)
+            if "return" in message:
+                answers[message.get("id", "")] = message["return"]
+    if lacks := [name for name in QUESTIONS if name not in answers]:
+        raise MachineError(
+            f"QEMU on {host.name} ({qemu}) is too old: it does not answer {', '.join(lacks)}",
+            hint="install a newer one: apt install qemu-system-x86",
+        )
+    return parse(answers, identity=identity, accel=accel)
+
+
+def _commands() -> list[dict[str, Any]]:
+    plain = [{"execute": name, "id": name} for name in ("qmp_capabilities", *QUESTIONS)]
+    types = [
+        {"execute": "qom-list-properties", "id": f"type {name}", "arguments": {"typename": name}} for name in TYPES
+    ]
+    return [*plain, *types, {"execute": "quit", "id": "quit"}]
+
+
+def parse(answers: Mapping[str, Any], *, identity: str, accel: str) -> Features:
+    """Features from the QMP answers, by the command's name (the rest of the program sees no bare dicts)."""
+    version, schema = answers["query-version"], answers["query-qmp-schema"]
+    numbers = version["qemu"]
+    label = f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}"
+    by_name = {entry["name"]: entry for entry in schema}
+    device_add = by_name.get("device_add", {}).get("features", ())
+    parameters = by_name.get(by_name.get("migrate-set-parameters", {}).get("arg-type", ""), {})
+    return Features(
+        identity=identity,
+        version=f"{label} ({version['package']})" if version.get("package") else label,
+        accel=accel,
+        kvm=answers["query-kvm"]["present"],
+        json_device="json-cli" in device_add,
+        machines=tuple(sorted(map(_machine, answers["query-machines"]), key=lambda m: m.name)),
+        cpu_models=tuple(sorted(map(_cpu_model, answers["query-cpu-definitions"]), key=lambda c: c.name)),
+        migration_capabilities=frozenset(c["capability"] for c in answers["query-migrate-capabilities"]),
+        migration_parameters=frozenset(m["name"] for m in parameters.get("members", ())),
+        commands=frozenset(e["name"] for e in schema if e["meta-type"] == "command"),
+        events=frozenset(e["name"] for e in schema if e["meta-type"] == "event"),
+        options=frozenset(o["option"] for o in answers["query-command-line-options"]),
+        types=frozenset(name for name in TYPES if f"type {name}" in answers),
+    )
+
+
+def _machine(said: Mapping[str, Any]) -> Machine:
+    return Machine(said["name"], said.get("deprecated", False), said["cpu-max"], said.get("default-ram-id", ""))
+
+
+def _cpu_model(said: Mapping[str, Any]) -> CpuModel:
+    return CpuModel(
+        name=said["name"],
+        migration_safe=said.get("migration-safe", False),
+        deprecated=said.get("deprecated", False),
+        missing=tuple(said.get("unavailable-features", ())),
+    )
+
+
+def _read(kept: Path) -> Features | None:
+    try:
+        return msgspec.json.decode(kept.read_bytes(), type=Features)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _write(kept: Path, features: Features) -> None:
+    """Keep the answer; a cache that cannot be written only costs time, so it is no error."""
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        new = kept.with_suffix(f".{os.getpid()}.new")
+        new.write_bytes(msgspec.json.encode(features))
+        new.rename(kept)
+
+
+def _not_installed(qemu: str, where: str) -> LimosaError:
+    return MachineError(f"QEMU ({qemu}) is not installed on {where}", hint="apt install qemu-system-x86")
+
+
+def _q35_version(name: str) -> tuple[int, ...]:
+    """The version field of a machine type ``pc-q35-7.2``: (7, 2); empty for any other."""
+    match = re.fullmatch(r"pc-q35-(\d+(?:\.\d+)+)", name)
+    return tuple(int(part) for part in match[1].split(".")) if match else ()
+
+
+def common_machine(features: Mapping[str, Features], wanted: str = "") -> str:
+    """The newest versioned q35 machine type that every QEMU (by its host's name) knows and none calls deprecated.
+
+    A machine type's version is its own: the virtual hardware it stands for, so ordering by it compares hardware.
+    *wanted* is returned when every host knows it. Raises MachineError naming the host that does not.
+    """
+    if wanted:
+        for host, offers in features.items():
+            if offers.machine(wanted) is None:
+                raise MachineError(
+                    f"QEMU {offers.version} on {host} does not know the machine type {wanted}",
+                    hint="leave `machine` out of the lab file: the newest that every host knows is taken",
+                )
+        return wanted
+    serve = [{m.name for m in o.machines if _q35_version(m.name) and not m.deprecated} for o in features.values()]
+    shared = set.intersection(*serve) if serve else set()
+    if not shared:
+        raise MachineError(
+            f"the QEMUs of {', '.join(features)} share no machine type", hint="give the hosts closer versions of QEMU"
+        )
+    return max(shared, key=_q35_version)
+
+
+TCG_MODELS = ("Nehalem-v1", "Nehalem", "Westmere", "qemu64")
+"""Best first. Nehalem is the x86-64-v2 level that today's distributions ask for, QEMU emulates all of it (no warning
+from 7.2 to 10.0), and a guest boots no slower than with qemu64. Later models ask for features that TCG does not
+give, each with a warning. ``max`` changes from one QEMU to the next, so it cannot be moved between them."""
+
+KVM_MODELS = (
+    *("EPYC-Genoa", "SapphireRapids", "EPYC-Milan", "EPYC-Rome", "Icelake-Server-noTSX", "Cascadelake-Server-noTSX"),
+    *("EPYC-IBPB", "EPYC", "Skylake-Server-noTSX-IBRS", "Skylake-Client-noTSX-IBRS", "Broadwell-noTSX-IBRS"),
+    *("Haswell-noTSX-IBRS", "IvyBridge-IBRS", "SandyBridge-IBRS", "Westmere-IBRS", "Opteron_G3", "Nehalem-IBRS"),
+    *("Westmere", "Nehalem", "qemu64"),
+)
+"""Best first; each is taken only where KVM gives all of it on every host, so a wrong vendor falls out by itself."""
+
+
+def common_cpu(
+    features: Mapping[str, Features], accel: str, wanted: str = "", *, same_machine: bool = True
+) -> str:
+    """The value for ``-cpu`` that every host can give, so that the guest's CPU is the same wherever it runs.
+
+    *features* (by the host's name) are those probed under *accel*. With KVM, one machine and one QEMU binary, it is
+    the host's own CPU less what cannot migrate; otherwise the best named model. Raises MachineError naming a host.
+    """
+    if wanted:
+        base = wanted.split(",")[0]
+        for host, offers in features.items():
+            if all(c.name != base for c in offers.cpu_models):
+                raise MachineError(
+                    f"QEMU {offers.version} on {host} does not know the CPU model {base}",
+                    hint="leave `cpu` out of the lab file: the best that every host can give is taken",
+                )
+        return wanted
+    if accel == "kvm" and same_machine and len({o.identity for o in features.values()}) == 1:
+        return "host,migratable=on"
+    for name in KVM_MODELS if accel == "kvm" else TCG_MODELS:
+        if all(_gives(offers.cpu_models, name) for offers in features.values()):
+            return name
+    if accel == "kvm" and same_machine and (name := _equally_cut(features.values())):
+        return name
+    raise MachineError(
+        f"the QEMUs of {', '.join(features)} share no CPU model that all can give under {accel}",
+        hint="name one in the lab file: guests: {NAME: {cpu: MODEL}}",
+    )
+
+
+def _gives(models: Iterable[CpuModel], name: str) -> bool:
+    return any(m.name == name and m.migration_safe and not m.missing for m in models)
+
+
+def _equally_cut(features: Iterable[Features]) -> str:
+    """A plain model that lacks the very same features everywhere: on one machine KVM cuts it to the same CPU.
+
+    For a KVM that hides some features from every 64-bit model (seen: SSE3 missing under a nested KVM).
+    """
+    for name in ("qemu64", "kvm64"):
+        cuts = {model.missing for offers in features for model in offers.cpu_models if model.name == name}
+        if len(cuts) == 1:
+            return name
+    return ""

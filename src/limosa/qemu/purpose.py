@@ -1,0 +1,124 @@
+"""What each argument of our command lines and each QMP command of our migrations is for, one sentence each."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from limosa.qemu.argv import Argument
+
+ARGUMENTS = {
+    "name": "Names the guest and its threads, so that ps and top show which guest and which virtual CPU is at work.",
+    "uuid": "The guest's identity in its firmware tables, derived from the names of lab and guest: "
+    "it is the same on every host, and a move does not change it.",
+    "nodefaults": "Leaves out every device that QEMU would add by itself: what is not written here does not exist, "
+    "so source and target cannot differ by a default.",
+    "no-user-config": "Ignores configuration files on the host, which could make one host's guest unlike another's.",
+    "display": "The guest has no screen; its console is the serial line.",
+    "sandbox": "Lets the kernel refuse system calls that a running QEMU never needs: becoming another user, starting "
+    "programs, changing priorities. A guest that breaks out of QEMU finds little there.",
+    "msg": "Puts the time in front of each of QEMU's messages, so that its log can be laid beside the events.",
+    "pidfile": "Where QEMU writes its process id and holds a lock: a later command finds the process again, "
+    "and a second QEMU cannot start in the same place.",
+    "firmware": "A folder to look for firmware in, for a QEMU that is not installed in the usual place.",
+    "machine": "The virtual mainboard by its versioned name, so that another QEMU builds the very same one. Left out: "
+    "HPET (its model changed between QEMU versions, and each reading of it is slow), system management mode, "
+    "SATA, SMBus and the VMware port, which nothing here uses: less to emulate, less state to move.",
+    "accel-kvm": "The host's processor runs the guest's instructions itself, through KVM.",
+    "accel-tcg": "QEMU translates the guest's instructions, one thread a virtual CPU: it works everywhere, "
+    "much slower than KVM.",
+    "cpu": "A named CPU model that the QEMUs of all hosts give in full: the guest must find the same "
+    "instructions after the move.",
+    "cpu-host": "The host's own CPU less what cannot be moved; only where all hosts share one machine and one QEMU.",
+    "smp": "How many virtual CPUs, and that they are cores of one socket; written out, because defaults have changed.",
+    "memory": "The size of the guest's memory, in KiB.",
+    "memory-backend": "The guest's memory, under the name that the machine type itself would give it (memory is moved "
+    "by name). It is not merged with equal pages of other guests, which would falsify what is measured, and is left "
+    "out of core dumps.",
+    "rtc": "The battery clock shows UTC and follows the host's clock. The guest's running clock stands still during a "
+    "blackout and this one does not, so the difference is what the guest lost, and the guest can set itself right.",
+    "control-socket": "The socket of the first monitor, which gives orders; QEMU does not wait for a listener.",
+    "control-monitor": "The first monitor speaks QMP: every command of a migration goes through it.",
+    "observe-socket": "The socket of the second monitor, which only looks.",
+    "observe-monitor": "The second monitor: somebody who watches the guest never makes the first one wait.",
+    "console-socket": "The serial console as a socket; all that the guest prints is appended to the log, "
+    "whether somebody is connected or not.",
+    "console": "The serial port that the guest sees as ttyS0: it needs no driver, so it speaks from the first moment.",
+    "agent-bus": "A virtio controller for channels between host and guest that need no network.",
+    "agent-socket": "The host's end of the channel to the agent in the guest.",
+    "agent": "The channel to the agent, found in the guest by its name.",
+    "rng-source": "Random numbers from the host's kernel.",
+    "rng": "A random number generator in the guest: without it, SSH would wait for entropy after the start.",
+    "netdev": "The host's end of the network card: a TAP interface that is a port of the host's bridge. QEMU runs no "
+    "script for it, and handles the packets itself (vhost-net would need a kernel module and a second owner).",
+    "net": "The network card, with a fixed address on the PCI bus and a fixed MAC, so that network and guest see "
+    "the same card after a move. It has no boot ROM, whose size could differ between two hosts' firmware packages.",
+    "disk-file": "The image file, locked while this QEMU may write it: the locks move with the guest, and a second "
+    "QEMU that wants to write is refused. Flushes reach the disk; freed blocks are given back.",
+    "disk-raw": "The image is raw: block n of the disk is block n of the file.",
+    "disk-qcow2": "The image is in QEMU's qcow2 format: it grows as it is filled.",
+    "disk": "The disk that the guest sees as /dev/vda, at a fixed place. It is served by QEMU's main loop: a thread "
+    "of its own would compete with the virtual CPUs on small hosts, and has to be stopped at each hand-over.",
+    "kernel": "The kernel is started directly, without a boot loader: that saves seconds under emulation.",
+    "initrd": "The initial file system that the kernel unpacks into memory.",
+    "append": "The kernel's command line.",
+    "boot": "Boot from what is named here or stop with an error, without showing a menu.",
+    "incoming": "This QEMU is the target: it does not start the guest, but waits for migrate-incoming, so that "
+    "capabilities can be set first.",
+}
+
+QMP = {
+    "qmp_capabilities": "Ends the greeting: from here on the monitor takes commands.",
+    "query-status": "Asks whether the virtual CPUs run, and if not, why; the answers of both ends decide who keeps "
+    "the guest.",
+    "migrate-set-capabilities": "Switches on how to migrate (progress events, multifd, post-copy); both ends must agree "
+    "before the stream begins.",
+    "migrate-set-parameters": "Sets the limits: how much bandwidth the move may take, and how long the guest may stand "
+    "still at the end.",
+    "migrate-incoming": "Tells the target to listen; it answers with the address, so the port is free for certain.",
+    "query-migrate": "Asks how the move goes: what remains, how fast memory changes, how fast it is sent.",
+    "migrate": "Starts the move on the source: memory is sent while the guest runs on.",
+    "migrate_cancel": "Gives the move up: the guest runs on where it is.",
+    "migrate-continue": "Lets a source that waits before the hand-over go on.",
+    "migrate-start-postcopy": "Moves the guest at once: what memory is missing follows on demand.",
+    "migrate-pause": "Interrupts a post-copy stream whose link has failed, so that it can be taken up again.",
+    "migrate-recover": "Tells the target of an interrupted post-copy to listen again.",
+    "announce-self": "Sends the guest's MAC into the network once more, so that switches learn the new place.",
+    "cont": "Lets the virtual CPUs run.",
+    "stop": "Halts the virtual CPUs.",
+    "quit": "Ends this QEMU: on the source after the hand-over, on the target after a failure.",
+    "query-version": "Asks for the version, to label results with.",
+    "query-machines": "Asks which machine types this QEMU can build.",
+    "query-cpu-definitions": "Asks which CPU models this QEMU knows, and what each would lack here.",
+    "query-migrate-capabilities": "Asks which ways of migrating this QEMU knows.",
+    "query-migrate-parameters": "Asks for the limits as they are set.",
+    "query-block": "Asks which disks are open, and whether this QEMU may write them.",
+}
+
+EVENTS = {
+    "MIGRATION": "The move has entered a new state; seen on both ends.",
+    "MIGRATION_PASS": "The source begins another pass over memory that changed meanwhile.",
+    "STOP": "The virtual CPUs of the source stand still: the blackout begins.",
+    "RESUME": "The virtual CPUs run: on the target, the blackout ends.",
+    "SHUTDOWN": "This QEMU is about to end.",
+    "RESET": "The guest started anew.",
+    "VSERPORT_CHANGE": "The agent in the guest opened or closed its channel.",
+    "NIC_RX_FILTER_CHANGED": "The guest changed what its network card listens to.",
+    "RTC_CHANGE": "The guest set its battery clock.",
+    "GUEST_PANICKED": "The guest's kernel gave up.",
+    "BLOCK_IO_ERROR": "The disk image could not be read or written.",
+    "UNPLUG_PRIMARY": "A network card that cannot be moved is taken out before the move.",
+    "JOB_STATUS_CHANGE": "A background task on a disk has entered a new state.",
+}
+
+
+def explain(arguments: Iterable[Argument]) -> list[tuple[str, str]]:
+    """Each option as it is typed into a terminal, with the sentence that says what it is for."""
+    return [
+        (shlex.join([a.option, a.value] if a.value else [a.option]), ARGUMENTS[a.purpose]) for a in arguments
+    ]
+
+
+def explain_qmp(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Each QMP command or event by its name, with its sentence; one that we do not use gets an empty sentence."""
+    return [(name, QMP.get(name) or EVENTS.get(name, "")) for name in names]

@@ -94,7 +94,7 @@ class RegionChecksum:
 
 @dataclass(frozen=True, slots=True)
 class DiskStatus:
-    """The disk writer: records up to ``acknowledged`` are safe; ``slowest_ms`` is the longest write and sync."""
+    """The disk writer: records up to ``acknowledged`` are safe; ``slowest_ms`` is the slowest one."""
 
     running: bool
     acknowledged: int
@@ -108,9 +108,9 @@ class DiskStatus:
 class DiskVerdict:
     """A file of records, read again: each record that should be there is in one of three counts.
 
-    ``records`` are whole, ``missing`` are absent or an older one lies in their place, ``corrupt`` are damaged.
-    ``torn`` blocks belong to a record that was never acknowledged. ``direct`` tells that the page cache was
-    passed by. ``checksum`` covers the checksums of all sound records in file order.
+    ``records`` are whole, ``missing`` are absent or an older one lies in their place, ``corrupt`` are
+    damaged. ``torn`` blocks belong to a record that was never acknowledged. ``direct`` tells that the page
+    cache was passed by. ``checksum`` covers the checksums of all sound records in file order.
     """
 
     records: int
@@ -149,7 +149,7 @@ class CpuSample:
 
 @dataclass(frozen=True, slots=True)
 class CpuSamples:
-    """Samples after the index asked for; ``lost`` were overwritten before, ``last`` is the newest there is."""
+    """Samples after the index asked for; ``lost`` were overwritten before, ``last`` is the newest."""
 
     running: bool
     last: int

@@ -1,4 +1,4 @@
-"""Compiles the guest agent. Its digest covers all that decides what comes out, so it serves as a cache key."""
+"""Compiles the guest agent. Its digest covers all that decides what comes out: it serves as a cache key."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The client of the guest agent: one request and one reply at a time, as JSON lines over a byte stream.
 
 The stream may still carry what was meant for an earlier client (after a migration, above all): replies with
-foreign ids and broken lines are passed over, and the first line sent is empty, to end what a predecessor began.
+foreign ids and broken lines are passed over, and the first line sent is empty, to end what another began.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _T = TypeVar("_T")
 class AgentClient:
     """Talks to one agent. Calls may come from several tasks; they are served one after the other.
 
-    Every method raises LimosaError when the agent does not answer in time or refuses (BusyError, StateError and
-    MachineError by the cause), and StateError when the connection is closed.
+    Every method raises LimosaError when the agent does not answer in time or refuses (BusyError, StateError
+    and MachineError by the cause), and StateError when the connection is closed.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._turn = asyncio.Lock()
-        # Random, so that a late reply to an earlier client is not taken for ours; 53 bits survive any JSON reader.
+        # Random, so that a late reply to an earlier client is not taken for ours; JSON numbers keep 53 bits.
         self._id = secrets.randbits(52)
 
     @classmethod
@@ -122,7 +122,7 @@ class AgentClient:
         return await self._typed(Hello, "hello", limit_s=limit_s)
 
     async def wait_ready(self, deadline: Deadline) -> Hello:
-        """Ask until the agent answers, as the guest may still be booting; LimosaError when *deadline* passes."""
+        """Ask until the agent answers, as the guest may be booting; LimosaError when *deadline* passes."""
         while True:
             try:
                 return await self.hello(limit_s=min(HELLO_LIMIT_S, deadline.left_s))
@@ -171,8 +171,8 @@ class AgentClient:
     ) -> None:
         """Fill a working set, then write whole pages of it at a rate (0: as fast as possible).
 
-        *pattern* is sequential, uniform or zipf (with exponent *zipf_s*); *compressibility* is the share of each
-        page, 0 to 1, that is constant.
+        *pattern* is sequential, uniform or zipf (with exponent *zipf_s*); *compressibility* is the share of
+        each page, 0 to 1, that is constant.
         """
         await self.call(
             "memory.start",
@@ -213,7 +213,7 @@ class AgentClient:
         return [int(counter) for counter in reply["counters"]]
 
     async def memory_corrupt(self, page: int, *, how: str = "flip") -> None:
-        """Damage a page on purpose, to test the check: ``flip`` a bit, or ``stale``, its content a write ago."""
+        """Damage a page on purpose, to test the check: ``flip`` a bit, or make it ``stale``, a write old."""
         await self.call("memory.corrupt", page=page, how=how)
 
     async def region_fill(
@@ -242,7 +242,7 @@ class AgentClient:
         sync: bool = True,
         seed: int = 1,
     ) -> None:
-        """Write records to the file *path* in the guest (made new), *rate_per_s* of them (0: as fast as possible).
+        """Write records to a new file *path* in the guest, *rate_per_s* of them (0: as fast as possible).
 
         *size_blocks* is the ring after which the oldest is overwritten (0: the file grows). With *sync* a
         record is acknowledged only after fdatasync().

@@ -41,7 +41,7 @@ class Namespace:
 
     def __init__(self) -> None:
         self.holder = subprocess.Popen(["unshare", "-n", "sleep", "300"])
-        while os.readlink(f"/proc/{self.holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+        while Path(f"/proc/{self.holder.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
             time.sleep(0.01)
 
     def interactive(self, argv: list[str]) -> list[str]:
@@ -92,16 +92,12 @@ def stand_in(pid: int, pipe: Connection) -> None:
         if not plan and now_ns >= next_pause_ns + 2_000_000_000:
             break
         guest_ns = time.monotonic_ns() - lost_ns
-        udp.sendto(
-            struct.pack("!4sHHQQQ", b"LMTK", 1, 0, sequence, guest_ns, time.time_ns()), (CLIENT, TICK_PORT)
-        )
+        udp.sendto(struct.pack("!4sHHQQQ", b"LMTK", 1, 0, sequence, guest_ns, time.time_ns()), (CLIENT, TICK_PORT))
         sequence, due_ns = sequence + 1, max(due_ns + 1_000_000, now_ns - 5_000_000)
     pipe.send((sequence, truth))
 
 
-def serve(
-    ready: socket.socket, echo: socket.socket, listener: socket.socket, accepted: list[socket.socket]
-) -> None:
+def serve(ready: socket.socket, echo: socket.socket, listener: socket.socket, accepted: list[socket.socket]) -> None:
     if ready is echo:
         data, sender = echo.recvfrom(2048)
         echo.sendto(data, sender)
@@ -118,9 +114,7 @@ def serve(
 async def main() -> None:
     client_side, guest_side = Namespace(), Namespace()
     try:
-        client_side.ip(
-            "link", "add", "c0", "type", "veth", "peer", "name", "g0", "netns", str(guest_side.holder.pid)
-        )
+        client_side.ip("link", "add", "c0", "type", "veth", "peer", "name", "g0", "netns", str(guest_side.holder.pid))
         for side, name, address in ((client_side, "c0", CLIENT), (guest_side, "g0", GUEST)):
             side.ip("address", "add", f"{address}/24", "dev", name)
             side.ip("link", "set", name, "up")

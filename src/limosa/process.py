@@ -112,9 +112,7 @@ async def start(
 
 
 def _missing(program: str) -> MachineError:
-    return MachineError(
-        f"the program {program} is not installed", hint="limosa doctor says which package has it"
-    )
+    return MachineError(f"the program {program} is not installed", hint="limosa doctor says which package has it")
 
 
 async def stop(child: asyncio.subprocess.Process, grace_s: float = GRACE_S) -> None:

@@ -25,6 +25,7 @@ import struct
 import sys
 import time
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 TICK = struct.Struct("!4sHHQQQ")
@@ -38,7 +39,6 @@ REQUEST_MAGIC, REQUEST_VERSION = b"LMRQ", 1
 TIMESPEC = struct.Struct("@qq")
 # Linux' numbers (asm-generic/socket.h); Python's socket module does not name them.
 SO_RCVBUFFORCE, SO_TIMESTAMPNS, SO_RXQ_OVFL = 33, 35, 40
-
 WANTED_BUFFER_BYTES = 8 << 20
 ANCILLARY_BYTES = 128
 DRAIN_NS = 50_000_000
@@ -48,6 +48,7 @@ ECHO_LOST_NS = 10_000_000_000
 """An echo that has not come back after this long is written down as lost."""
 SERVICE_TIMEOUT_NS = 60_000_000_000
 """A connection that has been silent for so long with a request open counts as broken."""
+CONNECT_TIMEOUT_NS = 3_000_000_000
 RECONNECT_NS = 200_000_000
 IDLE_S = 0.5
 """Before the start the loop turns this often: a signal alone does not end select()."""
@@ -57,12 +58,10 @@ def stamp_of(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int]:
     """The kernel's receive timestamp in ns (now, when it gave none), and its count of dropped packets."""
     received_ns = drops = 0
     for level, kind, data in ancillary:
-        if level != socket.SOL_SOCKET:
-            continue
-        if kind == SO_TIMESTAMPNS and len(data) >= TIMESPEC.size:
-            seconds, nanoseconds = TIMESPEC.unpack_from(data)
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+            seconds, nanoseconds = TIMESPEC.unpack(data)
             received_ns = seconds * 1_000_000_000 + nanoseconds
-        elif kind == SO_RXQ_OVFL:
+        elif (level, kind) == (socket.SOL_SOCKET, SO_RXQ_OVFL):
             drops = int.from_bytes(data[:4], sys.byteorder)
     return received_ns or time.time_ns(), drops
 
@@ -95,8 +94,7 @@ class Gap:
     def saw(self, length_ns: int) -> None:
         """A stretch of this length has been."""
         if length_ns > self.since_mark_ns:
-            self.since_mark_ns = length_ns
-            self.longest_ns = max(self.longest_ns, length_ns)
+            self.since_mark_ns, self.longest_ns = length_ns, max(self.longest_ns, length_ns)
 
     def report(self) -> dict[str, float | None]:
         """In ms; ``silent_ms`` is the stretch that is still open."""
@@ -119,9 +117,8 @@ class Samples:
         self._pending += rows
         data = self._pending.encode()
         try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._fd, data[written:])
+            if os.write(self._fd, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self.problem = f"{self.path}: {error.strerror}"
             # A torn row would make the file unreadable: go back to the last whole one.
@@ -140,11 +137,9 @@ class TickReceiver:
         self._udp = udp_socket()
         self._udp.bind((config.get("address", "0.0.0.0"), config["port"]))
         self._source = config.get("source", "")
-        self.buffer_bytes = self._udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        self._rows = array("Q")
-        self._buffer = bytearray(256)
-        columns = "sequence,guest_monotonic_ns,guest_realtime_ns,received_ns"
-        self._file = Samples(f"{directory}/ticks.csv", columns)
+        self._buffer_bytes = self._udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        self._rows, self._buffer = array("Q"), bytearray(256)
+        self._file = Samples(f"{directory}/ticks.csv", "sequence,guest_monotonic_ns,guest_realtime_ns,received_ns")
         self.gap = Gap()
         self.count = self.foreign = self.drops = self._drops_before = 0
 
@@ -184,12 +179,7 @@ class TickReceiver:
         """Counts so far."""
         drops = (self.drops - self._drops_before) & 0xFFFFFFFF
         counts = {"count": self.count, "foreign": self.foreign, "kernel_drops": drops}
-        return {
-            **counts,
-            "buffer_bytes": self.buffer_bytes,
-            "problem": self._file.problem,
-            **self.gap.report(),
-        }
+        return {**counts, "buffer_bytes": self._buffer_bytes, "problem": self._file.problem, **self.gap.report()}
 
 
 class EchoClient:
@@ -203,8 +193,7 @@ class EchoClient:
         self._buffer = bytearray(256)
         self._file = Samples(f"{directory}/echo.csv", "sequence,sent_ns,received_ns")
         self.gap = Gap()
-        self.answered = self.refused = self.late = self.drops = 0
-        self.due_ns = 0
+        self.due_ns = self.answered = self.refused = self.late = self.drops = 0
 
     def send(self, now_ns: int) -> None:
         """Send one; when sends were missed the schedule moves on, for a burst would disturb."""
@@ -213,11 +202,9 @@ class EchoClient:
         sequence, sent_ns = self._base + len(self._sent), time.time_ns()
         self._sent.append(sent_ns)
         self._received.append(0)
-        self._try_send(REQUEST.pack(REQUEST_MAGIC, REQUEST_VERSION, 0, sequence, sent_ns))
-
-    def _try_send(self, payload: bytes) -> None:
-        # An earlier datagram's error (port unreachable) is told on the next call, which then sends nothing:
-        # so one retry. What cannot be sent is a lost echo, and that is a result.
+        payload = REQUEST.pack(REQUEST_MAGIC, REQUEST_VERSION, 0, sequence, sent_ns)
+        # An earlier datagram's error (port unreachable) is told on the next call, which then sends nothing: so one
+        # retry. What cannot be sent is a lost echo, and that is a result.
         for _attempt in range(2):
             try:
                 self._udp.send(payload)
@@ -237,11 +224,9 @@ class EchoClient:
                 continue
             received_ns, drops = stamp_of(ancillary)
             self.drops = drops or self.drops
-            if length != REQUEST.size:
-                continue
             magic, _version, _zero, sequence, _sent_ns = REQUEST.unpack_from(self._buffer)
             index = sequence - self._base
-            if magic != REQUEST_MAGIC or index >= len(self._sent):
+            if length != REQUEST.size or magic != REQUEST_MAGIC or index >= len(self._sent):
                 continue
             if index < 0:
                 self.late += 1
@@ -277,16 +262,12 @@ class ServiceClient:
         self._address = (config["address"], config["port"])
         self._interval_ns = int(config.get("interval_ms", 50.0) * 1e6)
         self._tcp: socket.socket | None = None
-        self.state = "closed"
-        self._answer = b""
-        self._sequence, self._sent_ns = 0, 0
-        self._open_ns = 0
+        self.state, self._answer = "closed", b""
+        self._sequence = self._sent_ns = self._open_ns = 0
         self._rows: list[str] = []
         self._file = Samples(f"{directory}/service.csv", "sequence,sent_ns,received_ns")
-        self.gap = Gap()
-        self.answered = self.connections = self.broken = 0
-        self.last_error = ""
-        self.due_ns = 0
+        self.gap, self.last_error = Gap(), ""
+        self.due_ns = self.answered = self.connections = self.broken = 0
 
     @property
     def watched(self) -> list[socket.socket]:
@@ -295,23 +276,57 @@ class ServiceClient:
 
     def act(self, now_ns: int) -> None:
         """What is due: connect, ask, or give up on a connection that has been silent for too long."""
-        if self.state == "closed":
-            self._connect(now_ns)
-        elif self.state == "ready":
-            self._ask(now_ns)
-        else:
-            self._break("no answer in time", now_ns)
+        self._try({"closed": self._connect, "ready": self._ask}.get(self.state, self._give_up), now_ns)
+
+    def ready(self, now_ns: int) -> None:
+        """The socket has something to say."""
+        self._try(self._connected if self.state == "connecting" else self._receive, now_ns)
+
+    def _try(self, step: Callable[[int], None], now_ns: int) -> None:
+        try:
+            step(now_ns)
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                self._break(error.strerror or str(error), now_ns)
 
     def _connect(self, now_ns: int) -> None:
-        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        tcp.setblocking(False)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tcp.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        self._tcp, self.state = tcp, "connecting"
-        self.due_ns = now_ns + 3_000_000_000
-        number = tcp.connect_ex(self._address)
+        self._tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.state, self.due_ns = "connecting", now_ns + CONNECT_TIMEOUT_NS
+        self._tcp.setblocking(False)
+        self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._tcp.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        number = self._tcp.connect_ex(self._address)
         if number not in (0, errno.EINPROGRESS):
-            self._break(os.strerror(number), now_ns)
+            raise OSError(number, os.strerror(number))
+
+    def _connected(self, now_ns: int) -> None:
+        assert self._tcp is not None
+        number = self._tcp.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+        self.connections += 1
+        self.state, self.due_ns = "ready", now_ns
+
+    def _ask(self, now_ns: int) -> None:
+        assert self._tcp is not None
+        self._sent_ns, self._answer = time.time_ns(), b""
+        # A request that was lost with its connection keeps its clock running until the next answer.
+        self._open_ns = self._open_ns or self._sent_ns
+        self.state, self.due_ns = "waiting", now_ns + SERVICE_TIMEOUT_NS
+        # These bytes always fit: all earlier ones have been answered.
+        self._tcp.send(REQUEST.pack(REQUEST_MAGIC, REQUEST_VERSION, 0, self._sequence, self._sent_ns))
+
+    def _receive(self, now_ns: int) -> None:
+        assert self._tcp is not None
+        data, ancillary, _flags, _address = self._tcp.recvmsg(REQUEST.size, ANCILLARY_BYTES)
+        if not data:
+            raise OSError(errno.ECONNRESET, "closed by the guest")
+        self._answer += data
+        if len(self._answer) >= REQUEST.size:
+            self._answered(stamp_of(ancillary)[0], now_ns)
+
+    def _give_up(self, now_ns: int) -> None:
+        raise OSError(errno.ETIMEDOUT, "no answer in time")
 
     def _break(self, reason: str, now_ns: int) -> None:
         if self.state != "connecting":
@@ -324,56 +339,18 @@ class ServiceClient:
         self._tcp, self.state, self.last_error = None, "closed", reason
         self.due_ns = now_ns + RECONNECT_NS
 
-    def _ask(self, now_ns: int) -> None:
-        assert self._tcp is not None
-        self._sent_ns, self._answer = time.time_ns(), b""
-        # A request that was lost with its connection keeps its clock running until the next answer.
-        self._open_ns = self._open_ns or self._sent_ns
-        self.state, self.due_ns = "waiting", now_ns + SERVICE_TIMEOUT_NS
-        request = REQUEST.pack(REQUEST_MAGIC, REQUEST_VERSION, 0, self._sequence, self._sent_ns)
-        try:
-            self._tcp.send(request)
-        except OSError as error:
-            self._break(error.strerror or str(error), now_ns)
-
-    def ready(self, now_ns: int) -> None:
-        """The socket has something to say."""
-        assert self._tcp is not None
-        if self.state == "connecting":
-            number = self._tcp.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number:
-                self._break(os.strerror(number), now_ns)
-            else:
-                self.connections += 1
-                self.state, self.due_ns = "ready", now_ns
-            return
-        try:
-            data, ancillary, _flags, _address = self._tcp.recvmsg(REQUEST.size, ANCILLARY_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._break(error.strerror or str(error), now_ns)
-            return
-        if not data:
-            self._break("closed by the guest", now_ns)
-            return
-        self._answer += data
-        if len(self._answer) >= REQUEST.size:
-            self._answered(stamp_of(ancillary)[0], now_ns)
-
     def _answered(self, received_ns: int, now_ns: int) -> None:
         self._rows.append(f"{self._sequence},{self._sent_ns},{received_ns}\n")
         self.gap.saw(received_ns - self._open_ns)
         self.gap.last_ns = received_ns
-        self._sequence, self._open_ns = self._sequence + 1, 0
-        self.answered += 1
+        self._sequence, self._open_ns, self.answered = self._sequence + 1, 0, self.answered + 1
         self.state, self.due_ns = "ready", now_ns + self._interval_ns
 
     def flush(self, everything: bool = False) -> None:
         """Append what is in memory; at the end the open request too, as unanswered."""
         if everything and self.state == "waiting":
             self._rows.append(f"{self._sequence},{self._sent_ns},\n")
-            self.state = "closed"
+            self.state, self._sequence = "ready", self._sequence + 1
         self._file.append("".join(self._rows))
         self._rows.clear()
 
@@ -396,15 +373,12 @@ class Client:
         self.echo = EchoClient(echo, directory) if echo else None
         self.service = ServiceClient(service, directory) if service else None
         self._probes = [probe for probe in (self.tick, self.echo, self.service) if probe]
-        self._commands = b""
-        self._running = self._ended = False
-        self._drain_ns = self._flush_ns = self._started_ns = 0
-        self._cpu_started_s = time.process_time()
-        self._wakeups = 0
+        self._commands, self._running, self._ended, self._cpu_started_s = b"", False, False, 0.0
+        self._drain_ns = self._flush_ns = self._started_ns = self._wakeups = 0
 
     def run(self) -> None:
         """Serve until told to stop, until the controller is gone, or until SIGTERM."""
-        self.say(did="ready", tick_buffer_bytes=self.tick.buffer_bytes if self.tick else 0)
+        self.say(did="ready")
         while not self._ended:
             self._wait()
             if self._running:
@@ -448,9 +422,10 @@ class Client:
             self._flush()
 
     def _drain(self) -> None:
-        for probe in (self.tick, self.echo):
-            if probe:
-                probe.drain()
+        if self.tick:
+            self.tick.drain()
+        if self.echo:
+            self.echo.drain()
 
     def _flush(self, everything: bool = False) -> None:
         for probe in self._probes:
@@ -458,10 +433,8 @@ class Client:
 
     def _read_commands(self) -> None:
         data = os.read(0, 65536)
-        if not data:
-            self.end()
-        self._commands += data
-        *lines, self._commands = self._commands.split(b"\n")
+        self._ended = self._ended or not data
+        *lines, self._commands = (self._commands + data).split(b"\n")
         for line in lines:
             try:
                 command = json.loads(line)
@@ -489,10 +462,8 @@ class Client:
     def _start(self) -> None:
         if self.tick:
             self.tick.forget()
-        self._running = True
-        self._started_ns = self._drain_ns = time.monotonic_ns()
-        self._flush_ns = self._started_ns + FLUSH_NS
-        self._cpu_started_s = time.process_time()
+        self._started_ns, self._cpu_started_s = time.monotonic_ns(), time.process_time()
+        self._running, self._flush_ns = True, self._started_ns + FLUSH_NS
 
     def report(self) -> dict[str, Any]:
         """Everything that is known so far."""

@@ -116,8 +116,11 @@ def service_stall_ms(service: Exchanges, window: Window) -> float | None:
     usual = answered[known] & (end_ns < window.begin_ns) & (end_ns > window.begin_ns - USUAL_NS)
     touching = (sent_ns <= window.end_ns) & (end_ns >= window.begin_ns)
     never_answered = ~known & (service.sent_ns <= window.end_ns)
-    if not touching.any() or not usual.any() or never_answered.any():
+    if not usual.any() or never_answered.any() or service.sent_ns[-1] < window.resume_ns:
         return None
+    if not touching.any():
+        # The pause fell between two requests: the client noticed nothing.
+        return 0.0
     longest_ns = (end_ns[touching] - sent_ns[touching]).max()
     return max(0.0, float(longest_ns - np.median(end_ns[usual] - sent_ns[usual])) / MS)
 
@@ -179,9 +182,7 @@ def clocks_of_migrations(
     ]
 
 
-def clocks_of_pauses(
-    pauses: Sequence[Pause], ticks: Ticks, echo: Exchanges, service: Exchanges
-) -> list[Clocks]:
+def clocks_of_pauses(pauses: Sequence[Pause], ticks: Ticks, echo: Exchanges, service: Exchanges) -> list[Clocks]:
     """The clocks of each calibration pause, in order."""
     windows = separated([Window.of_pause(pause.stop_ns, pause.resume_ns) for pause in pauses])
     return [clocks_of(window, ticks, echo, service) for window in windows]
@@ -193,9 +194,7 @@ def _window(migration: Migration) -> Window:
     return Window.of_migration(migration.started_ns, migration.ended_ns)
 
 
-def _of_migration(
-    migration: Migration, window: Window, ticks: Ticks, echo: Exchanges, service: Exchanges
-) -> Clocks:
+def _of_migration(migration: Migration, window: Window, ticks: Ticks, echo: Exchanges, service: Exchanges) -> Clocks:
     downtime = migration.qemu.get("downtime")
     clocks = clocks_of(
         window,

@@ -92,9 +92,7 @@ class RunDirectory:
             (hidden / "samples").mkdir()
             for number in range(1, 1000):
                 name = stem if number == 1 else f"{stem}-{number}"
-                run = Run(
-                    id=name, kind=kind, lab=lab, guest=guest, started_ns=started_ns, limosa=limosa.__version__
-                )
+                run = Run(id=name, kind=kind, lab=lab, guest=guest, started_ns=started_ns, limosa=limosa.__version__)
                 cls(hidden).write(RUN, run)
                 try:
                     # Renaming onto a directory that has something in it fails: that is the test for a free name.
@@ -248,9 +246,7 @@ def find(wanted: str, base: Path | None = None) -> RunDirectory:
     names = [path.name for path in all_runs(base)]
     begun = [name for name in names if name.startswith(wanted)]
     if wanted in names or len(begun) == 1:
-        return RunDirectory.open(
-            (paths.runs() if base is None else base) / (wanted if wanted in names else begun[0])
-        )
+        return RunDirectory.open((paths.runs() if base is None else base) / (wanted if wanted in names else begun[0]))
     if (Path(wanted) / RUN.file).is_file():
         return RunDirectory.open(Path(wanted))
     if not names:

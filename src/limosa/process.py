@@ -74,9 +74,7 @@ async def run(
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise MachineError(
-            f"the program {argv[0]} is not installed", hint="limosa doctor says which package has it"
-        ) from error
+        raise _missing(argv[0]) from error
     try:
         async with asyncio.timeout(timeout_s):
             out, err = await child.communicate(stdin or None)
@@ -90,6 +88,31 @@ async def run(
     if check and child.returncode != 0:
         raise CommandError(argv, child.returncode, err.decode(errors="replace"))
     return Completed(tuple(argv), child.returncode, out, err, time.monotonic() - started)
+
+
+async def start(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | os.PathLike[str] | None = None
+) -> asyncio.subprocess.Process:
+    """Start *argv* with pipes to all three of its streams; the caller has to end it with ``stop``.
+
+    Raises MachineError when the program does not exist.
+    """
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=base_environment(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise _missing(argv[0]) from error
+
+
+def _missing(program: str) -> MachineError:
+    return MachineError(f"the program {program} is not installed", hint="limosa doctor says which package has it")
 
 
 async def stop(child: asyncio.subprocess.Process, grace_s: float = GRACE_S) -> None:

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "gates.h"
+#include "calls.h"
 
 #define PAGE_BYTES 4096ul
 #define LINE_WORDS 8u
@@ -32,6 +32,9 @@ struct settings {
 /* primes.c: the one piece that the host program shares. */
 uint64_t count_primes(uint64_t limit);
 
+/* entry.S: ask the supervisor for one of the calls in calls.h. */
+int call(int number, const void *bytes, uint64_t value, uint64_t port);
+
 /* serial.c */
 void serial_open(void);
 int serial_read(void); /* a received byte, or -1 */
@@ -54,16 +57,6 @@ static inline uint64_t read_tsc(void)
     uint32_t low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return ((uint64_t)high << 32) | low;
-}
-
-static inline void write_port(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("int %0" : : "i"(GATE_WRITE_PORT_8), "a"(value), "d"(port));
-}
-
-static inline void write_port_16(uint16_t port, uint16_t value)
-{
-    __asm__ volatile("int %0" : : "i"(GATE_WRITE_PORT_16), "a"(value), "d"(port));
 }
 
 #endif

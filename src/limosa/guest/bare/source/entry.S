@@ -4,11 +4,12 @@
  * is emulated (microseconds), while user mode runs natively; so this file does the least that user mode needs,
  * and all real work, parsing and the report of a fault included, is done in user mode.
  *
- * User mode asks for ports through the gates below. IOPL 3 would make them needless, but that same KVM answers
- * a user-mode OUT with a general protection fault whatever IOPL says.
+ * User mode asks for ports by one UD2 instruction, whose fault is served below. An exception is the only way up
+ * that every accelerator tried here got right: the same KVM answers OUT in user mode with a general protection
+ * fault whatever IOPL says, INT n with an invalid opcode, and enters SYSCALL's handler still in user mode.
  */
 
-#include "gates.h"
+#include "calls.h"
 
 #define GIGANTIC_PAGE_CPUID_BIT 26      /* CPUID 0x80000001 EDX: 1 GiB pages */
 #define LONG_MODE_CPUID_BIT     29
@@ -25,7 +26,9 @@
 #define USER_CODE               (0x20 | 3)
 #define TASK                    0x28
 #define GATE_SUPERVISOR         0x8e00
-#define GATE_USER               0xee00
+#define EXCEPTIONS              32
+#define INVALID_OPCODE          6
+#define UD2_BYTES               2
 
 /* The ELF note by which a PVH loader finds the entry point. */
         .section .note.pvh, "a", @note
@@ -126,19 +129,15 @@ long_mode:
 
         movl    $interrupts, %edi
         movl    $stubs, %eax
-        movl    $GATE_SUPERVISOR, %ebx
-1:      cmpl    $interrupts + EXCEPTIONS * 16, %edi
-        jne     2f
-        movl    $GATE_USER, %ebx        /* from here on: gates that user mode may use */
-2:      movw    %ax, (%rdi)             /* stubs lie below 2 MiB: two 16-bit parts hold the address */
+1:      movw    %ax, (%rdi)             /* stubs lie below 2 MiB: two 16-bit parts hold the address */
         movw    $SUPERVISOR_CODE, 2(%rdi)
-        movw    %bx, 4(%rdi)
+        movw    $GATE_SUPERVISOR, 4(%rdi)
         movl    %eax, %edx
         shrl    $16, %edx
         movw    %dx, 6(%rdi)
-        addl    $16, %eax
+        addl    $32, %eax
         addl    $16, %edi
-        cmpl    $interrupts + VECTORS * 16, %edi
+        cmpl    $interrupts + EXCEPTIONS * 16, %edi
         jne     1b
         lidt    interrupts_pointer
         movl    $TASK, %eax
@@ -152,12 +151,16 @@ long_mode:
         pushq   $user_main
         iretq
 
-/* One stub of 16 bytes a vector. The processor pushes an error code by itself for the vectors in the mask. */
-        .balign 16
+/* One stub of 32 bytes a vector. The processor pushes an error code by itself for the vectors in the mask. */
+        .balign 32
 stubs:
         .set    vector, 0
         .rept   EXCEPTIONS
-        .balign 16
+        .balign 32
+        .if     vector == INVALID_OPCODE
+        cmpq    $call_instruction, (%rsp)
+        je      called
+        .endif
         .if     ((0x60227d00 >> vector) & 1) == 0
         pushq   $0
         .endif
@@ -166,42 +169,21 @@ stubs:
         .set    vector, vector + 1
         .endr
 
-/* The gates, in the order of their numbers in gates.h. Registers that carry no result are kept. */
-        .balign 16
-halt:   cli
-        hlt
-        jmp     halt
+/* int call(int number, const void *bytes, uint64_t value, uint64_t port), in user mode; see calls.h. */
+        .globl  call
+call:   movq    %rdx, %r8               /* OUTSB wants DX and RCX */
+        movl    %ecx, %edx
+        movq    %r8, %rcx
+call_instruction:
+        ud2
+        ret
 
-        .balign 16
-send:   jmp     send_burst
+/* Serve a call: number in EDI, bytes in RSI, value in RCX, port in DX. What it returns is in EAX. */
+called: addq    $UD2_BYTES, (%rsp)      /* go on after the UD2 */
+        cmpl    $CALL_SEND, %edi
+        je      send
+        ja      write_port
 
-        .balign 16
-receive:
-        jmp     receive_byte
-
-        .balign 16
-write_port_8:
-        outb    %al, %dx
-        iretq
-
-        .balign 16
-write_port_16:
-        outw    %ax, %dx
-        iretq
-        .org    stubs + VECTORS * 16    /* an error when gates.h counts fewer */
-
-/* Send RCX bytes from RSI when the transmitter is empty. Changes RAX, RCX, RDX, RSI. */
-send_burst:
-        movl    $COM1_LINE_STATUS, %edx
-1:      inb     %dx, %al
-        testb   $COM1_TRANSMITTER_EMPTY, %al
-        jz      1b
-        movl    $COM1, %edx
-        rep outsb
-        iretq
-
-/* EAX: a received byte, or -1. Changes RDX. */
-receive_byte:
         movl    $COM1_LINE_STATUS, %edx
         inb     %dx, %al
         testb   $COM1_DATA_READY, %al
@@ -211,6 +193,28 @@ receive_byte:
         xorl    %eax, %eax
         inb     %dx, %al
 1:      iretq
+
+send:   movl    $COM1_LINE_STATUS, %edx
+1:      inb     %dx, %al
+        testb   $COM1_TRANSMITTER_EMPTY, %al
+        jz      1b
+        movl    $COM1, %edx
+        rep outsb
+        iretq
+
+write_port:
+        movl    %ecx, %eax
+        cmpl    $CALL_WRITE_PORT_16, %edi
+        je      1f
+        ja      halt
+        outb    %al, %dx
+        iretq
+1:      outw    %ax, %dx
+        iretq
+
+halt:   cli
+        hlt
+        jmp     halt
 
 /* An exception: go on in user mode with report_fault(what was pushed), which does not return. */
 faulted:
@@ -241,7 +245,7 @@ descriptors_pointer:
         .word   . - descriptors - 1
         .quad   descriptors
 interrupts_pointer:
-        .word   VECTORS * 16 - 1
+        .word   EXCEPTIONS * 16 - 1
         .quad   interrupts
 
         .balign 8
@@ -261,7 +265,7 @@ page_map:                .skip 4096
 page_directory_pointers: .skip 4096
 page_directories:        .skip 4 * 4096
         .balign 16
-interrupts:              .skip VECTORS * 16
+interrupts:              .skip EXCEPTIONS * 16
                          .skip 4096
 supervisor_stack_end:
                          .skip 16384

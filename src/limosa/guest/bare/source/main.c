@@ -19,7 +19,7 @@ static void halt(void) __attribute__((noreturn));
 static void halt(void)
 {
     for (;;)
-        __asm__ volatile("int %0" : : "i"(GATE_HALT));
+        call(CALL_HALT, 0, 0, 0);
 }
 
 void fail(const char *why)
@@ -34,11 +34,11 @@ void power_off(void)
 {
     put_text("bare: stopped");
     put_end();
-    write_port_16(PM1_CONTROL, SLEEP_NOW);
+    call(CALL_WRITE_PORT_16, 0, SLEEP_NOW, PM1_CONTROL);
     halt();
 }
 
-/* Reads all of the frame before it sends: the gates push over it. */
+/* Reads all of the frame before it sends: a fault would push over it. */
 void report_fault(const struct fault_frame *frame)
 {
     put_number("bare: FAULT vector=", frame->vector);

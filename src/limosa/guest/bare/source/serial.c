@@ -1,5 +1,5 @@
 /* COM1, polled, at 115200 baud. A line is collected in memory and sent in bursts of the transmitter's 16 bytes:
- * each burst is one gate and one string instruction, so a hypervisor is asked a few times, not at every byte. */
+ * each burst is one call and one string instruction, so a hypervisor is asked a few times, not at every byte. */
 #include "bare.h"
 
 #define INTERRUPT_ENABLE (COM1 + 1)
@@ -14,21 +14,18 @@ static unsigned length;
 
 void serial_open(void)
 {
-    write_port(INTERRUPT_ENABLE, 0);
-    write_port(LINE_CONTROL, 0x80); /* the next two writes set the divisor: 1 is 115200 baud */
-    write_port(COM1, 1);
-    write_port(INTERRUPT_ENABLE, 0);
-    write_port(LINE_CONTROL, 0x03);  /* 8 bits, no parity, 1 stop bit */
-    write_port(FIFO_CONTROL, 0x07);  /* FIFOs on and empty */
-    write_port(MODEM_CONTROL, 0x03); /* ready to send and receive */
+    call(CALL_WRITE_PORT_8, 0, 0, INTERRUPT_ENABLE);
+    call(CALL_WRITE_PORT_8, 0, 0x80, LINE_CONTROL); /* the next two writes set the divisor: 1 is 115200 baud */
+    call(CALL_WRITE_PORT_8, 0, 1, COM1);
+    call(CALL_WRITE_PORT_8, 0, 0, INTERRUPT_ENABLE);
+    call(CALL_WRITE_PORT_8, 0, 0x03, LINE_CONTROL);  /* 8 bits, no parity, 1 stop bit */
+    call(CALL_WRITE_PORT_8, 0, 0x07, FIFO_CONTROL);  /* FIFOs on and empty */
+    call(CALL_WRITE_PORT_8, 0, 0x03, MODEM_CONTROL); /* ready to send and receive */
 }
 
 int serial_read(void)
 {
-    int byte;
-
-    __asm__ volatile("int %1" : "=a"(byte) : "i"(GATE_RECEIVE) : "rdx", "cc");
-    return byte;
+    return call(CALL_RECEIVE, 0, 0, 0);
 }
 
 static void put_byte(char byte)
@@ -78,6 +75,7 @@ void put_end(void)
         uint64_t burst = length < FIFO_BYTES ? length : FIFO_BYTES;
 
         length -= burst;
-        __asm__ volatile("int %2" : "+S"(next), "+c"(burst) : "i"(GATE_SEND) : "rax", "rdx", "cc", "memory");
+        call(CALL_SEND, next, burst, 0);
+        next += burst;
     }
 }

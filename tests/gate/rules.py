@@ -13,6 +13,7 @@ FUNCTION_LINES = 60
 MODULE_LINES = 500
 PYTHON = ("src", "tests", "benchmarks", "examples")
 EVERYTHING = (*PYTHON, "docs", ".ci")
+_NOT_OURS = {"__pycache__", ".git"}  # the second is a file in a worktree
 _UNSPEAKING = re.compile(r"(^|_)(utils?|helpers?|managers?)(_|\.|$)|[Mm]anager")
 _UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
 _PRIVATE = re.compile(r"(?<![\w.$}])(/wo" r"rk/|/opt/wh" r"eels|/ro" r"ot/(?!\.ssh\b))")
@@ -24,7 +25,7 @@ def files(root: Path, *folders: str, suffix: str = "") -> Iterator[Path]:
     for folder in folders:
         found = root.glob("*") if folder == "." else (root / folder).rglob("*")
         for path in sorted(found):
-            if path.is_file() and path.name.endswith(suffix) and "__pycache__" not in path.parts:
+            if path.is_file() and path.name.endswith(suffix) and not _NOT_OURS & set(path.parts):
                 yield path
 
 

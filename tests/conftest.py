@@ -13,9 +13,7 @@ ORDER = ("gate", "unit", "golden", "contract", "system")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick failures first: by folder, else in the order that pytest found."""
-    items.sort(
-        key=lambda item: ORDER.index(folder) if (folder := _folder(item.nodeid)) in ORDER else len(ORDER)
-    )
+    items.sort(key=lambda item: ORDER.index(folder) if (folder := _folder(item.nodeid)) in ORDER else len(ORDER))
 
 
 def _folder(nodeid: str) -> str:

@@ -128,9 +128,7 @@ async def install(
 
 
 async def _sudo_is_silent() -> bool:
-    return (
-        find("sudo") is not None and (await process.run(["sudo", "-n", "true"], check=False)).returncode == 0
-    )
+    return find("sudo") is not None and (await process.run(["sudo", "-n", "true"], check=False)).returncode == 0
 
 
 async def _install(argv: Sequence[str], *, asks: bool, line: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "events", "units", "deadline", "paths", "spec"),
-    ("process", "requirements", "machine"),
+    ("process", "requirements", "capabilities"),
     ("hosts",),
     ("qemu", "guest", "network", "storage", "probes", "results"),
     ("migration", "bench", "report"),
@@ -54,16 +54,12 @@ def upward(package: Path) -> list[str]:
             continue
         part = name.split(".")[1]
         if part not in HEIGHT:
-            complaints.append(
-                f"{path}: the part {part!r} has no layer; add it to LAYERS in tests/gate/layers.py"
-            )
+            complaints.append(f"{path}: the part {part!r} has no layer; add it to LAYERS in tests/gate/layers.py")
             continue
         for target, line in imports(name, path, known):
             above = target.split(".")[1] if "." in target else ""
             if HEIGHT.get(above, -1) > HEIGHT[part]:
-                complaints.append(
-                    f"{path}:{line}: {part} must not import {target}: {above} is built on {part}'s layer"
-                )
+                complaints.append(f"{path}:{line}: {part} must not import {target}: {above} is built on {part}'s layer")
     return complaints
 
 
@@ -76,14 +72,9 @@ def circles(package: Path) -> list[str]:
     }
     reached = {name: _reachable(name, graph) for name in graph}
     found = {
-        frozenset({name} | {t for t in reached[name] if name in reached[t]})
-        for name in graph
-        if name in reached[name]
+        frozenset({name} | {t for t in reached[name] if name in reached[t]}) for name in graph if name in reached[name]
     }
-    return [
-        f"these modules import each other: {', '.join(sorted(circle))}"
-        for circle in sorted(found, key=sorted)
-    ]
+    return [f"these modules import each other: {', '.join(sorted(circle))}" for circle in sorted(found, key=sorted)]
 
 
 def _reachable(name: str, graph: Mapping[str, set[str]]) -> set[str]:

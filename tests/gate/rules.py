@@ -45,18 +45,14 @@ def long_functions(root: Path) -> list[str]:
                 first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
                 lines = (node.end_lineno or first) - first + 1
                 if lines > FUNCTION_LINES:
-                    complaints.append(
-                        f"{name}:{first}: {node.name} has {lines} lines, {FUNCTION_LINES} at most"
-                    )
+                    complaints.append(f"{name}:{first}: {node.name} has {lines} lines, {FUNCTION_LINES} at most")
     return complaints
 
 
 def long_modules(root: Path) -> list[str]:
     """Modules over 500 lines."""
     counted = [(name, len(text.splitlines())) for name, text, _ in trees(root)]
-    return [
-        f"{name}: {lines} lines, {MODULE_LINES} at most" for name, lines in counted if lines > MODULE_LINES
-    ]
+    return [f"{name}: {lines} lines, {MODULE_LINES} at most" for name, lines in counted if lines > MODULE_LINES]
 
 
 def unspeaking_names(root: Path) -> list[str]:
@@ -83,9 +79,7 @@ def shells(root: Path) -> list[str]:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             shell = any(k.arg == "shell" and getattr(k.value, "value", True) for k in node.keywords)
             if shell or called in ("create_subprocess_shell", "popen", "getoutput", "getstatusoutput"):
-                complaints.append(
-                    f"{name}:{node.lineno}: {called} goes through a shell; pass a list of arguments"
-                )
+                complaints.append(f"{name}:{node.lineno}: {called} goes through a shell; pass a list of arguments")
     return complaints
 
 
@@ -219,22 +213,14 @@ def undocumented_exit_codes(root: Path) -> list[str]:
         if not isinstance(node, ast.ClassDef):
             continue
         if not re.search(rf"\b{node.name} +exit \d", drawn):
-            complaints.append(
-                f"src/limosa/errors.py:{node.lineno}: {node.name} is not in the docstring's tree"
-            )
+            complaints.append(f"src/limosa/errors.py:{node.lineno}: {node.name} is not in the docstring's tree")
         for statement in node.body:
-            target = (
-                statement.targets[0]
-                if isinstance(statement, ast.Assign)
-                else getattr(statement, "target", None)
-            )
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
             if not (isinstance(target, ast.Name) and target.id == "exit_code"):
                 continue
             value = getattr(getattr(statement, "value", None), "value", None)
             if not re.search(rf"\b{node.name} +exit {value}\b", drawn):
-                complaints.append(
-                    f"src/limosa/errors.py:{node.lineno}: exit {value} is not in the docstring's tree"
-                )
+                complaints.append(f"src/limosa/errors.py:{node.lineno}: exit {value} is not in the docstring's tree")
             if not re.search(rf"^\| {value} \|", page, re.MULTILINE):
                 complaints.append(f"docs/debugging.md: exit code {value} ({node.name}) is not in the table")
     return complaints

@@ -82,9 +82,6 @@ def test_example_lab_files_load(tmp_path: Path) -> None:
 def test_documented_commands_exist() -> None:
     if not (PACKAGE / "__main__.py").exists():
         pytest.skip("limosa has no command line yet")
-    verbs = (
-        set(re.findall(r"^[\s│|]*([a-z][a-z-]*) {2,}\S", tool("limosa", "--help"), re.MULTILINE))
-        | LAUNCHERS_OWN
-    )
+    verbs = set(re.findall(r"^[\s│|]*([a-z][a-z-]*) {2,}\S", tool("limosa", "--help"), re.MULTILINE)) | LAUNCHERS_OWN
     assert len(verbs) > 1
     none([f"{where}: there is no verb {verb}" for where, verb in rules.commands(ROOT) if verb not in verbs])

@@ -87,9 +87,7 @@ def test_import_that_points_upward_is_found(tmp_path: Path, statement: str) -> N
 
 
 def test_import_that_points_downward_is_allowed(tmp_path: Path) -> None:
-    root = package(
-        tmp_path, {"qemu/argv.py": "from limosa.hosts import ssh\nfrom limosa import __version__\n"}
-    )
+    root = package(tmp_path, {"qemu/argv.py": "from limosa.hosts import ssh\nfrom limosa import __version__\n"})
     assert layers.upward(root) == []
 
 
@@ -145,9 +143,7 @@ def test_undocumented_exit_code_is_found(tmp_path: Path) -> None:
 
 
 def test_commands_and_examples_are_found_in_documentation(tmp_path: Path) -> None:
-    text = (
-        "`limosa up` and `./limosa` make limosa fly\n```\n$ ./limosa down now\n```\n```yaml\nhosts: {}\n```\n"
-    )
+    text = "`limosa up` and `./limosa` make limosa fly\n```\n$ ./limosa down now\n```\n```yaml\nhosts: {}\n```\n"
     root = tree(tmp_path, {"README.md": text})
     assert list(rules.commands(root)) == [("README.md:1", "up"), ("README.md:3", "down")]
     assert list(rules.examples(root, "yaml")) == [("README.md:6", "hosts: {}\n")]

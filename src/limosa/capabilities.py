@@ -64,9 +64,7 @@ async def _settle(check: Callable[[], Awaitable[Finding]]) -> Finding:
 def _program(requirement: Requirement) -> Finding:
     path, required = find(requirement.program), requirement.program not in OPTIONAL
     fix = "" if path else " ".join(install_argv(requirement.packages, root=os.geteuid() == 0))
-    return Finding(
-        requirement.program, path is not None, path or f"missing; {requirement.why}", fix, required
-    )
+    return Finding(requirement.program, path is not None, path or f"missing; {requirement.why}", fix, required)
 
 
 async def _python() -> Finding:
@@ -119,9 +117,7 @@ def namespaces_fix(sysctl: Callable[[str], str]) -> str:
     ):
         if sysctl(name) == forbids:
             line = f"sudo sysctl -w {name}={permits}"
-            return (
-                f"{line}   (and, to keep it: echo {name}={permits} | sudo tee /etc/sysctl.d/60-limosa.conf)"
-            )
+            return f"{line}   (and, to keep it: echo {name}={permits} | sudo tee /etc/sysctl.d/60-limosa.conf)"
     return "run limosa as root; in a container, start it with permission to make user namespaces"
 
 
@@ -134,9 +130,7 @@ async def _bridge() -> Finding:
 
 async def _tap() -> Finding:
     said = await _in_namespaces("ip tuntap add dev tap0 mode tap", "--net")
-    return Finding(
-        "TAP by /dev/net/tun", not said, said or "made in a network namespace", tun_fix() if said else ""
-    )
+    return Finding("TAP by /dev/net/tun", not said, said or "made in a network namespace", tun_fix() if said else "")
 
 
 def tun_fix(path: Path = Path("/dev/net/tun")) -> str:
@@ -159,9 +153,7 @@ async def _delay() -> Finding:
     script = "ip link add v0 type veth peer name v1; tc qdisc add dev v0 root netem delay 1ms"
     said = await _in_namespaces(script, "--net")
     fix = "load the module: sudo modprobe sch_netem (only networks with a delay need it)" if said else ""
-    return Finding(
-        "link delay (netem)", not said, said or "delayed a link in a network namespace", fix, False
-    )
+    return Finding("link delay (netem)", not said, said or "delayed a link in a network namespace", fix, False)
 
 
 async def _kvm() -> Finding:
@@ -177,9 +169,7 @@ async def _kvm() -> Finding:
         return Finding(name, False, f"/dev/kvm opens but makes no VM: {error.strerror}", "", False)
     finally:
         os.close(device)
-    return Finding(
-        name, True, "makes a VM; whether Linux gets anywhere in it is proved at a guest's start", "", False
-    )
+    return Finding(name, True, "makes a VM; whether Linux gets anywhere in it is proved at a guest's start", "", False)
 
 
 async def _userfaultfd() -> Finding:

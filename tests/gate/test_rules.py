@@ -142,6 +142,15 @@ def test_undocumented_exit_code_is_found(tmp_path: Path) -> None:
     assert rules.undocumented_exit_codes(tree(tmp_path, files)) == []
 
 
+def test_part_off_the_map_is_found(tmp_path: Path) -> None:
+    page = "| layer | part | what |\n|---|---|---|\n| one | `errors`, `ghost` | `spec` is elsewhere |\n"
+    files = {"src/limosa/__init__.py": "", "src/limosa/errors.py": "", "src/limosa/spec/__init__.py": ""}
+    assert rules.unmapped_parts(tree(tmp_path, files | {"docs/architecture.md": page})) == [
+        "docs/architecture.md: the map lacks spec",
+        "docs/architecture.md: the map shows ghost, which is gone",
+    ]
+
+
 def test_commands_and_examples_are_found_in_documentation(tmp_path: Path) -> None:
     text = "`limosa up` and `./limosa` make limosa fly\n```\n$ ./limosa down now\n```\n```yaml\nhosts: {}\n```\n"
     root = tree(tmp_path, {"README.md": text})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from limosa import paths
@@ -66,18 +67,18 @@ def png(spec: Spec, *, scale: float) -> bytes:
 
 
 def scripts() -> str:
-    """The JavaScript of Vega, whole, as ``window.vega``.
+    """The JavaScript of Vega and its embedder, whole, as ``window.vegaEmbed``.
 
     Bundling takes seconds, so the result is kept in the cache; a cache that cannot be written only costs time.
     """
     import vl_convert
 
-    kept = paths.cache() / "report" / f"vega-{VERSION}-{vl_convert.__version__}.js"
+    kept = paths.cache() / "report" / f"vega-embed-{VERSION}-{vl_convert.__version__}.js"
     try:
         return kept.read_text(encoding="utf-8")
     except OSError:
         pass
-    bundle: str = vl_convert.javascript_bundle("window.vega = vega;", vl_version=VERSION)
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VERSION)
     # In a script element nothing but this sequence could end the element early.
     bundle = bundle.replace("</script", "<\\/script")
     try:
@@ -85,7 +86,7 @@ def scripts() -> str:
         descriptor, temporary = tempfile.mkstemp(dir=kept.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(bundle)
-        os.replace(temporary, kept)
+        Path(temporary).replace(kept)
     except OSError:
         pass
     return bundle

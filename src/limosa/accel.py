@@ -154,9 +154,7 @@ async def prove_kvm(
     return Proof(False, reason, duration_s)
 
 
-def _proof_command(
-    qemu: str, kernel: str, initrd: str, path: str, firmware: Sequence[str], accel: str
-) -> list[str]:
+def _proof_command(qemu: str, kernel: str, initrd: str, path: str, firmware: Sequence[str], accel: str) -> list[str]:
     socket = f"socket,id=console,path={path.replace(',', ',,')},server=on,wait=on"
     argv = [qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]

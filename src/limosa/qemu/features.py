@@ -187,9 +187,7 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
         raise _not_installed(qemu, host.name) from error
     said = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
     if done.returncode != 0:
-        raise MachineError(
-            f"QEMU on {host.name} ({qemu}) does not start: {said}", hint="apt install qemu-system-x86"
-        )
+        raise MachineError(f"QEMU on {host.name} ({qemu}) does not start: {said}", hint="apt install qemu-system-x86")
     answers: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         with contextlib.suppress(msgspec.DecodeError):
@@ -313,9 +311,7 @@ KVM_MODELS = (
 """Best first; each is taken only where KVM gives all of it on every host, so a wrong vendor falls out by itself."""
 
 
-def common_cpu(
-    features: Mapping[str, Features], accel: str, wanted: str = "", *, same_machine: bool = True
-) -> str:
+def common_cpu(features: Mapping[str, Features], accel: str, wanted: str = "", *, same_machine: bool = True) -> str:
     """The value for ``-cpu`` that every host can give, so that the guest's CPU is the same wherever it runs.
 
     *features* (by the host's name) are those probed under *accel*. With KVM, one machine and one QEMU binary, it is

@@ -114,9 +114,7 @@ EVENTS = {
 
 def explain(arguments: Iterable[Argument]) -> list[tuple[str, str]]:
     """Each option as it is typed into a terminal, with the sentence that says what it is for."""
-    return [
-        (shlex.join([a.option, a.value] if a.value else [a.option]), ARGUMENTS[a.purpose]) for a in arguments
-    ]
+    return [(shlex.join([a.option, a.value] if a.value else [a.option]), ARGUMENTS[a.purpose]) for a in arguments]
 
 
 def explain_qmp(names: Iterable[str]) -> list[tuple[str, str]]:

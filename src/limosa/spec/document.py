@@ -20,7 +20,7 @@ from limosa.units import format_bytes
 MAX_FILE_BYTES = 1024 * 1024
 """A lab of several hundred hosts takes some tens of KiB; more is a disk image named by mistake."""
 
-MAX_VALUES = 100_000
+MAX_VALUES = 20_000
 """Aliases of aliases grow without end ("billion laughs"); no lab has that many values."""
 
 _TAG = "tag:yaml.org,2002:"

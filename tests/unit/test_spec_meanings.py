@@ -120,8 +120,7 @@ ADDRESSES: list[tuple[str, str, str]] = [
     ),
     (
         HEAD + "guests: {g: {host: a, address: 10.77.1.1}}\n",
-        "<text>:3: guests.g.address: 10.77.1.1 is already the client's "
-        "(the client has the first of 10.77.1.0/24)",
+        "<text>:3: guests.g.address: 10.77.1.1 is already the client's (the client has the first of 10.77.1.0/24)",
         "10.77.1.101 is free",
     ),
     (
@@ -150,8 +149,7 @@ ADDRESSES: list[tuple[str, str, str]] = [
         "this lab has 'lan'",
     ),
     (
-        "name: x\nhosts: {a: , b: , c: , d: , e: }\nnetworks: {lan: {subnet: 10.1.0.0/29}}\n"
-        "guests: {g: {host: a}}\n",
+        "name: x\nhosts: {a: , b: , c: , d: , e: }\nnetworks: {lan: {subnet: 10.1.0.0/29}}\nguests: {g: {host: a}}\n",
         "<text>:4: guests.g: the network 'lan' (10.1.0.0/29) has no free address left",
         "give the network a larger subnet",
     ),

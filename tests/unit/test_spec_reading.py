@@ -154,9 +154,7 @@ def test_alias_bomb_is_refused_quickly() -> None:
         ),
     ],
 )
-def test_refused_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, message: str, hint: str
-) -> None:
+def test_refused_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, message: str, hint: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lab.yaml").write_bytes(data)
     with pytest.raises(SpecError) as caught:

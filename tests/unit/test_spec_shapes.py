@@ -54,8 +54,7 @@ SHAPES: list[tuple[str, str, str]] = [
     ),
     (
         "name: x\nhosts:\n  a: {}\n  Host2: {}\n",
-        "<text>:4: hosts.Host2: 'Host2' is not a name: "
-        "a to z, then a to z, 0 to 9 and '-', and no '-' at the end",
+        "<text>:4: hosts.Host2: 'Host2' is not a name: a to z, then a to z, 0 to 9 and '-', and no '-' at the end",
         "",
     ),
     (
@@ -180,8 +179,7 @@ SHAPES: list[tuple[str, str, str]] = [
     ),
     (
         HEAD + "guests: {g: {host: a, cpu: 486}}\n",
-        "<text>:3: guests.g.cpu: expected a CPU model such as Haswell-v4, found the number 486, "
-        "put it in quotes",
+        "<text>:3: guests.g.cpu: expected a CPU model such as Haswell-v4, found the number 486, put it in quotes",
         "",
     ),
     (
@@ -242,8 +240,7 @@ SHAPES: list[tuple[str, str, str]] = [
     ),
     (
         HEAD + "networks: {lan: {subnet: 127.0.0.0/24}}\n",
-        "<text>:3: networks.lan.subnet: '127.0.0.0/24' is set aside and cannot be a network, "
-        "for instance 10.77.1.0/24",
+        "<text>:3: networks.lan.subnet: '127.0.0.0/24' is set aside and cannot be a network, for instance 10.77.1.0/24",
         "",
     ),
     (
@@ -265,8 +262,7 @@ SHAPES: list[tuple[str, str, str]] = [
     ),
     (
         HEAD + "networks: {lan: {delay: 1:30}}\n",
-        "<text>:3: networks.lan.delay: '1:30' has no unit known for a duration "
-        "(units: ns, us, µs, ms, s, min, h)",
+        "<text>:3: networks.lan.delay: '1:30' has no unit known for a duration (units: ns, us, µs, ms, s, min, h)",
         "",
     ),
     (
@@ -276,8 +272,7 @@ SHAPES: list[tuple[str, str, str]] = [
     ),
     (
         HEAD + "networks: {lan: {purpose: migrate}}\n",
-        "<text>:3: networks.lan.purpose: expected 'guests' or 'migration', found 'migrate', "
-        "did you mean 'migration'?",
+        "<text>:3: networks.lan.purpose: expected 'guests' or 'migration', found 'migrate', did you mean 'migration'?",
         "",
     ),
 ]

@@ -344,7 +344,8 @@ def json_schema() -> dict[str, Any]:
     made = LabFile.model_json_schema(schema_generator=_Schema)
     for name in KINDS:
         section = made["properties"][name]
-        section["type"] = ["object", "null"]
+        if name != "hosts":
+            section["type"] = ["object", "null"]
         entry = section.pop("additionalProperties", None)
         for pattern, value in section.pop("patternProperties", {}).items():
             entry, section["propertyNames"] = value, {"pattern": pattern}

@@ -1,5 +1,7 @@
 """Values that do not fit together: every sentence a person may read, to the letter."""
 
+from pathlib import Path
+
 import pytest
 
 from limosa.errors import SpecError
@@ -9,6 +11,11 @@ HEAD = "name: x\nhosts: {a: , b: }\n"
 """Two lines that begin a valid lab; what is wrong comes in line 3 or later."""
 
 MEANINGS: list[tuple[str, str, str]] = [
+    (
+        HEAD + "networks: {lo: }\n",
+        "<text>:3: networks.lo: the kernel keeps the name 'lo' for itself",
+        "choose another name",
+    ),
     (
         "name: x\nhosts: {host1: , host2: }\nguests: {g: {host: hsot1}}\n",
         "<text>:3: guests.g.host: there is no host 'hsot1', did you mean 'host1'?",
@@ -162,3 +169,15 @@ def test_refused(text: str, message: str, hint: str) -> None:
         loads(text)
     assert caught.value.message == message
     assert caught.value.hint == hint or (not hint and "docs/lab-file.md" in caught.value.hint)
+
+
+def test_disk_that_this_user_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """root reads everything, so the kernel's refusal has to be made."""
+    (tmp_path / "disk.raw").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(SpecError) as caught:
+        loads(HEAD + "guests: {g: {host: a, disk: {source: disk.raw}}}\n", str(tmp_path / "lab.yaml"))
+    assert caught.value.message == (
+        f"{tmp_path}/lab.yaml:3: guests.g.disk.source: {tmp_path}/disk.raw may not be read by this user"
+    )
+    assert caught.value.hint == "let this user read it, or name a copy"

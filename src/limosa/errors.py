@@ -38,9 +38,7 @@ class SpecError(LimosaError):
 
     exit_code = 2
 
-    def __init__(
-        self, message: str, *, hint: str = "", file: str = "", line: int | None = None, key: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", file: str = "", line: int | None = None, key: str = "") -> None:
         place = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
         super().__init__(place + message, hint=hint)
         self.file, self.line, self.key = file, line, key

@@ -74,9 +74,7 @@ async def run(
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise MachineError(
-            f"the program {argv[0]} is not installed", hint="limosa doctor says which package has it"
-        ) from error
+        raise _missing(argv[0]) from error
     try:
         async with asyncio.timeout(timeout_s):
             out, err = await child.communicate(stdin or None)
@@ -92,6 +90,31 @@ async def run(
     return Completed(tuple(argv), child.returncode, out, err, time.monotonic() - started)
 
 
+async def start(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | os.PathLike[str] | None = None
+) -> asyncio.subprocess.Process:
+    """Start *argv* with pipes to all three of its streams; the caller has to end it with ``stop``.
+
+    Raises MachineError when the program does not exist.
+    """
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=base_environment(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise _missing(argv[0]) from error
+
+
+def _missing(program: str) -> MachineError:
+    return MachineError(f"the program {program} is not installed", hint="limosa doctor says which package has it")
+
+
 async def stop(child: asyncio.subprocess.Process, grace_s: float = GRACE_S) -> None:
     """End a process group: SIGTERM, grace, SIGKILL; return when it has been waited for."""
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, None)):
@@ -102,3 +125,32 @@ async def stop(child: asyncio.subprocess.Process, grace_s: float = GRACE_S) -> N
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
                 await child.wait()
+
+
+def detach(argv: Sequence[str], *, log: os.PathLike[str], pass_fds: Sequence[int] = ()) -> int:
+    """Start a process in a session of its own that outlives this one; its output is appended to *log*.
+
+    Returns its pid. Whoever wants to see its end calls ``reap``.
+    """
+    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]  # type: ignore[list-item]
+    actions.append((os.POSIX_SPAWN_OPEN, 1, os.fspath(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))  # type: ignore[arg-type]
+    actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
+    # dup2 onto itself clears close-on-exec in the child alone.
+    actions.extend((os.POSIX_SPAWN_DUP2, number, number) for number in pass_fds)
+    for number in pass_fds:
+        os.set_inheritable(number, True)
+    try:
+        return os.posix_spawnp(argv[0], list(argv), base_environment(), file_actions=actions, setsid=True)
+    except FileNotFoundError as error:
+        raise MachineError(
+            f"the program {argv[0]} is not installed", hint="limosa doctor says which package has it"
+        ) from error
+    finally:
+        for number in pass_fds:
+            os.set_inheritable(number, False)
+
+
+def reap(pid: int) -> None:
+    """Collect an ended child of this process; one that is not ours is its own parent's business."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)

@@ -71,7 +71,7 @@ QMP = {
     "qmp_capabilities": "Ends the greeting: from here on the monitor takes commands.",
     "query-status": "Asks whether the virtual CPUs run, and if not, why; the answers of both ends decide who keeps "
     "the guest.",
-    "migrate-set-capabilities": "Switches on how to migrate (progress events, multifd, post-copy); both ends must agree "
+    "migrate-set-capabilities": "Switches on how to migrate (progress events, multifd, post-copy); both ends agree "
     "before the stream begins.",
     "migrate-set-parameters": "Sets the limits: how much bandwidth the move may take, and how long the guest may stand "
     "still at the end.",
@@ -114,9 +114,7 @@ EVENTS = {
 
 def explain(arguments: Iterable[Argument]) -> list[tuple[str, str]]:
     """Each option as it is typed into a terminal, with the sentence that says what it is for."""
-    return [
-        (shlex.join([a.option, a.value] if a.value else [a.option]), ARGUMENTS[a.purpose]) for a in arguments
-    ]
+    return [(shlex.join([a.option, a.value] if a.value else [a.option]), ARGUMENTS[a.purpose]) for a in arguments]
 
 
 def explain_qmp(names: Iterable[str]) -> list[tuple[str, str]]:

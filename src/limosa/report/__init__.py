@@ -1,1 +1,65 @@
-"""HTML and plots from a run directory, nothing else."""
+"""HTML, pictures and tables from a run directory, nothing else; all can be made again at any time.
+
+Heavy imports (numpy, Vega) wait until a report is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ["build", "csv", "png"]
+
+
+def build(run: Path) -> Path:
+    """Write ``report.html``, one self-contained file, into the run directory *run*; return its path.
+
+    An older report is replaced in one step. Raises StateError when *run* is not a run directory.
+    """
+    from limosa.report import data, page
+
+    return _replace(run / "report.html", page.page(data.load(run)).encode())
+
+
+def png(run: Path, directory: Path) -> list[Path]:
+    """Draw ``timeline.png`` and ``clocks.png`` into *directory*, 2000 px wide, without a browser.
+
+    A plot that the run has no data for is not written; return the paths of those that were.
+    Raises StateError when *run* is not a run directory.
+    """
+    from limosa.report import clocks, data, theme, timeline, vega
+
+    found = data.load(run)
+    drawn = {
+        "timeline.png": timeline.spec(found, theme.PRINT, interactive=False)[0],
+        "clocks.png": clocks.calibration_spec(found, theme.PRINT) or clocks.spec(found, theme.PRINT),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    return [
+        _replace(directory / name, vega.png(spec, scale=2.0)) for name, spec in drawn.items() if spec is not None
+    ]
+
+
+def csv(run: Path, directory: Path) -> list[Path]:
+    """Write ``migrations.csv``, ``clocks.csv``, ``checks.csv``, and ``samples.csv``: where the raw samples are.
+
+    Return their paths. Raises StateError when *run* is not a run directory.
+    """
+    from limosa.report import data, tables
+
+    return tables.write(data.load(run), directory)
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        # mkstemp makes files for the owner alone; a report is for showing.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

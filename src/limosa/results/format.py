@@ -1,4 +1,4 @@
-"""The run directory, version 1: names of the files and the types in them. ``docs/results-format.md`` tells it in prose.
+"""The run directory, version 1: names of the files and the types in them. Prose: ``docs/results-format.md``.
 
 ::
 
@@ -15,11 +15,13 @@
       samples/echo.csv        sequence,sent_ns,received_ns          (received_ns empty: no answer)
       samples/service.csv     sequence,sent_ns,received_ns          (TCP request and response)
       samples/cpu.csv         guest_monotonic_ns,duration_ns,events (a fixed loop inside the guest)
+      samples/client.json     ClientReport: what the client that took these samples counted
       samples/progress.csv    time_ns,migration,status,total_bytes,remaining_bytes,transferred_bytes,
                               dirty_rate_bytes_per_s,throughput_bytes_per_s,iteration
       report.html, *.png      derived
 
-All ``*_ns`` without ``guest`` are CLOCK_REALTIME of the machine that measures; ``received_ns`` are kernel receive timestamps.
+All ``*_ns`` without ``guest`` are CLOCK_REALTIME of the machine that measures; ``received_ns`` are kernel
+receive timestamps.
 """
 
 from __future__ import annotations
@@ -60,6 +62,8 @@ class Run:
     status: Literal["running", "completed", "failed", "cancelled"] = "running"
     error: str = ""
     limosa: str
+    incomplete: list[str] = field(default_factory=list)
+    """What could not be recorded, one sentence each: a disk that filled up, a probe that did not start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,8 @@ class Environment:
     cpu: str
     image: dict[str, Any]
     """The image's provenance: name, build date, package versions, checksums."""
+    governor: str = ""
+    """The CPU frequency governor of this machine; empty where it has none."""
     load_average_before: float
     load_average_after: float | None = None
     steal_share: float | None = None
@@ -159,6 +165,52 @@ class Check:
     passed: bool
     detail: str
     """One sentence with the figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport:
+    """What one of the client's probes counted. Gaps are raw here; ``clocks`` makes fair figures of the samples."""
+
+    count: int = 0
+    """tick: datagrams received."""
+    foreign: int = 0
+    """tick: datagrams that were no ticks of this guest."""
+    sent: int = 0
+    answered: int = 0
+    late: int = 0
+    """echo: answers that came so late that they were written down as lost."""
+    refused: int = 0
+    """echo: sends and receives that the network refused."""
+    connections: int = 0
+    """service: connections made; 1 when the first one lived to the end."""
+    broken: int = 0
+    """service: connections that broke."""
+    connected: bool = False
+    last_error: str = ""
+    kernel_drops: int = 0
+    """Datagrams that the kernel had to drop because the receive buffer was full: not the guest's fault."""
+    buffer_bytes: int = 0
+    problem: str = ""
+    """Why samples could not be written, if they could not."""
+    longest_ms: float = 0.0
+    """The longest gap (tick, echo) or wait (service) so far."""
+    since_mark_ms: float = 0.0
+    """The same since the last mark."""
+    silent_ms: float | None = None
+    """Since the last arrival; None before the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientReport:
+    """What the client counted, and what it cost: ``cpu_s`` of processor time in ``wall_s``."""
+
+    time_ns: int
+    wall_s: float
+    cpu_s: float
+    wakeups: int
+    tick: ProbeReport | None = None
+    echo: ProbeReport | None = None
+    service: ProbeReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What is to be: checked, filled in and frozen. Only these types may act; ``msgspec`` turns them into JSON and back.
+"""What is to be: checked, filled in and frozen. Only these types may act; ``codec`` makes them JSON and back.
 
 Addresses are text (``10.77.1.11``), sizes bytes, rates bits per second for links, as the names say.
 """
@@ -8,6 +8,13 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
+
+Purpose = Literal["guests", "migration"]
+StorageKind = Literal["directory"]
+HostKind = Literal["namespaces"]
+DiskFormat = Literal["raw", "qcow2"]
+Image = Literal["micro", "bare"]
+Accel = Literal["auto", "kvm", "tcg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,7 @@ class Network:
     """Each host's link is shaped to this in both directions; None: unshaped."""
     delay_ms: float | None = None
     """One-way delay added on each host's link (needs netem in the kernel)."""
-    purpose: Literal["guests", "migration"] = "guests"
+    purpose: Purpose = "guests"
     """``migration``: guests have no NIC in it; migration traffic takes it."""
 
     @property
@@ -37,7 +44,7 @@ class Storage:
     """A place for disks that all hosts see at the same path."""
 
     name: str
-    kind: Literal["directory"] = "directory"
+    kind: StorageKind = "directory"
     path: str = ""
     """A directory of the user's; empty: one in the lab's state directory, removed with the lab's disks."""
 
@@ -52,7 +59,7 @@ class Host:
     """A place where processes run."""
 
     name: str
-    kind: Literal["namespaces"] = "namespaces"
+    kind: HostKind = "namespaces"
     qemu: str = "qemu-system-x86_64"
     """The QEMU binary on this host: a name on PATH or an absolute path."""
     qemu_firmware: tuple[str, ...] = ()
@@ -70,7 +77,7 @@ class Disk:
     storage: str
     file: str
     """The file's name in the storage."""
-    format: Literal["raw", "qcow2"] = "raw"
+    format: DiskFormat = "raw"
     source: str = ""
     """A file that the disk is copied from when it does not exist yet; empty: the image's own disk."""
 
@@ -82,10 +89,10 @@ class Guest:
     name: str
     host: str
     """Where ``up`` starts it."""
-    image: Literal["micro", "bare"] = "micro"
+    image: Image = "micro"
     memory_bytes: int = 512 * 1024 * 1024
     cpus: int = 1
-    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    accel: Accel = "auto"
     machine: str = ""
     """A versioned machine type; empty: the newest that every host's QEMU knows."""
     cpu: str = ""

@@ -1,0 +1,27 @@
+"""``limosa console``."""
+
+from __future__ import annotations
+
+import sys
+
+from limosa.cli.options import GuestArgument, JsonOption, LabOption
+
+
+def console(guest: GuestArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
+    """Attach the terminal to a guest's serial console, also across migrations. Ctrl-] leaves."""
+    from limosa.cli.terminal import run, show_result
+    from limosa.guest.console import attach
+    from limosa.lab import Lab
+
+    async def work() -> str:
+        async with Lab.open(lab) as opened:
+            if as_json:
+                host = await opened.where(guest)
+                return (opened.directory.log / f"{guest}@{host}.console.log").read_text(errors="replace")
+            return await attach(opened.console_sockets(guest), guest)
+
+    result = run(work)
+    if as_json:
+        show_result({"guest": guest, "console": result})
+    else:
+        print(f"\r\n{result}", file=sys.stderr)

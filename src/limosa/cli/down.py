@@ -1,0 +1,31 @@
+"""``limosa down``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption, LabOption
+
+
+def down(
+    file: Annotated[str, typer.Argument(help="The lab file; without it as for --lab.", show_default=False)] = "",
+    lab: LabOption = "",
+    keep_disks: Annotated[bool, typer.Option("--keep-disks", help="Keep the guests' disks, keys and logs.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End everything the lab runs, prove that nothing is left, and delete its disks."""
+    from limosa.cli.terminal import face, run, show_result
+    from limosa.lab import Lab
+
+    async def work() -> bool:
+        with face(as_json) as events:
+            async with Lab.open(file or lab, events=events) as opened:
+                return await opened.down(purge=not keep_disks)
+
+    was_there = run(work)
+    if as_json:
+        show_result({"down": True, "was_there": was_there})
+    elif not was_there:
+        print("nothing to do: there is no such lab")

@@ -1,0 +1,47 @@
+"""``limosa host power-off|cut|restore``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from limosa.cli.options import HostArgument, JsonOption, LabOption
+
+if TYPE_CHECKING:
+    from limosa.lab import Lab
+
+app = typer.Typer(help="Do to a host what can happen to a machine.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def _do(lab: str, host: str, state: str, as_json: bool, act: Callable[[Lab, str], Awaitable[None]]) -> None:
+    from limosa.cli.terminal import face, run, show_result
+    from limosa.lab import Lab
+
+    async def work() -> None:
+        with face(as_json) as events:
+            async with Lab.open(lab, events=events) as opened:
+                await act(opened, host)
+
+    run(work)
+    if as_json:
+        show_result({"host": host, "state": state})
+
+
+@app.command("power-off")
+def power_off(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
+    """Pull the plug: everything that runs on the host ends at once."""
+    _do(lab, host, "off", as_json, lambda opened, name: opened.power_off(name))
+
+
+@app.command()
+def cut(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
+    """Take the host's network links down; what runs on it goes on."""
+    _do(lab, host, "cut", as_json, lambda opened, name: opened.cut(name))
+
+
+@app.command()
+def restore(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
+    """Switch the host on again and join it to the network."""
+    _do(lab, host, "on", as_json, lambda opened, name: opened.restore(name))

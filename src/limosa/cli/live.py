@@ -1,0 +1,64 @@
+"""The live display: finished stages with their times, the running one with a spinner, a migration as a bar."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from limosa.cli.terminal import progress_line
+from limosa.events import Event, MigrationProgressed, Note, StageFinished, StageStarted
+
+
+class LiveFace:
+    """A sink that draws on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[detail]}", style="dim"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._tasks: list[tuple[str, TaskID]] = []
+
+    def __enter__(self) -> LiveFace:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Hear one event."""
+        if isinstance(event, StageStarted):
+            self._tasks.append((event.stage, self._progress.add_task(event.stage, total=None, detail="")))
+        elif isinstance(event, StageFinished):
+            self._finish(event)
+        elif isinstance(event, Note):
+            style = "yellow" if event.level == "warning" else "none"
+            self._console.print(event.text, style=style, markup=False)
+        elif isinstance(event, MigrationProgressed) and self._tasks:
+            done = event.total_bytes - event.remaining_bytes
+            total = event.total_bytes or None
+            self._progress.update(self._tasks[-1][1], total=total, completed=done, detail=progress_line(event))
+
+    def _finish(self, event: StageFinished) -> None:
+        for index, (stage, task) in reversed(list(enumerate(self._tasks))):
+            if stage == event.stage:
+                self._progress.remove_task(task)
+                del self._tasks[index]
+                break
+        mark = "[green]✓[/]" if event.ok else "[red]✗[/]"
+        indent = "  " * len(self._tasks)
+        self._console.print(f"{indent}{mark} ", end="")
+        self._console.print(f"{event.stage} ", end="", markup=False)
+        self._console.print(f"{event.duration_s:.1f} s", style="dim")

@@ -1,0 +1,41 @@
+"""``limosa logs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption, LabOption
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="A guest or a host; without it everything.", show_default=False)] = "",
+    lab: LabOption = "",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each log.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what guests printed on their consoles, and what QEMU and the hosts said."""
+    from limosa.cli.terminal import run, show_result
+    from limosa.errors import SpecError
+    from limosa.lab import Lab
+
+    async def work() -> list[Path]:
+        async with Lab.open(lab) as opened:
+            known = {*opened.spec.guests, *opened.spec.hosts}
+            if name and name not in known:
+                raise SpecError(f"there is no guest or host called {name}", hint=f"there are: {', '.join(known)}")
+            found = sorted(opened.directory.log.glob("*.log"))
+            return [
+                path for path in found if not name or name in path.name.removesuffix(".log").split(".")[0].split("@")
+            ]
+
+    texts = {path.name: path.read_text(errors="replace").splitlines()[-lines:] for path in run(work)}
+    if as_json:
+        show_result(texts)
+        return
+    for file, last in texts.items():
+        if last:
+            print(f"== {file}")
+            print("\n".join(last))

@@ -1,0 +1,130 @@
+"""What a verb shows: stages and migration progress, live on a terminal and as plain lines elsewhere; errors; JSON.
+
+Progress goes to standard error and results to standard output, so that either can be used alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from limosa.errors import LimosaError
+from limosa.events import Event, Events, MigrationProgressed, Note, StageFinished, StageStarted
+
+if TYPE_CHECKING:
+    from limosa.cli.live import LiveFace
+
+T = TypeVar("T")
+_PLAIN_EVERY_MS = 1000.0
+
+
+class PlainFace:
+    """One line for each finished stage and each second of a migration; for pipes and logs."""
+
+    def __init__(self) -> None:
+        self._next_ms = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Hear one event."""
+        if isinstance(event, StageStarted):
+            self._next_ms = 0.0
+        elif isinstance(event, StageFinished):
+            self._say(f"{event.stage}: {'' if event.ok else 'failed after '}{event.duration_s:.1f} s")
+        elif isinstance(event, Note):
+            self._say(("warning: " if event.level == "warning" else "") + event.text)
+        elif isinstance(event, MigrationProgressed) and event.elapsed_ms >= self._next_ms:
+            self._next_ms = event.elapsed_ms + _PLAIN_EVERY_MS
+            self._say("  " + progress_line(event))
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress_line(event: MigrationProgressed) -> str:
+    """Remaining, throughput, dirty rate, iteration and expected end, in one line."""
+    from limosa.units import format_bytes, format_duration, format_rate
+
+    end = "not at these rates" if event.expected_end_s is None else f"in {format_duration(event.expected_end_s)}"
+    return (
+        f"{format_bytes(event.remaining_bytes)} of {format_bytes(event.total_bytes)} remain, "
+        f"{format_rate(event.throughput_bytes_per_s)}, dirty {format_rate(event.dirty_rate_bytes_per_s)}, "
+        f"iteration {event.iteration}, end {end}"
+    )
+
+
+@contextlib.contextmanager
+def face(as_json: bool, quiet: bool = False) -> Iterator[Events]:
+    """Events that are shown as befits where standard error goes; with JSON only warnings are."""
+    if as_json or quiet:
+        yield Events(_warnings_only)
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        from limosa.cli.live import LiveFace
+
+        live: LiveFace = LiveFace()
+        with live:
+            yield Events(live)
+    else:
+        yield Events(PlainFace())
+
+
+def _warnings_only(event: Event) -> None:
+    if isinstance(event, Note) and event.level == "warning":
+        print(f"warning: {event.text}", file=sys.stderr, flush=True)
+
+
+def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run one verb to its end. SIGTERM cancels it as Ctrl-C does, then exits with 143."""
+    terminated = False
+
+    async def with_signals() -> T:
+        nonlocal terminated
+        task = asyncio.current_task()
+        assert task is not None
+
+        def terminate() -> None:
+            nonlocal terminated
+            terminated = True
+            assert task is not None
+            task.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+        return await work()
+
+    try:
+        return asyncio.run(with_signals())
+    except asyncio.CancelledError:
+        if terminated:
+            sys.exit(143)
+        raise
+
+
+def show_result(value: Any) -> None:
+    """One JSON document on standard output."""
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
+    sys.stdout.write(text.decode() + "\n")
+
+
+def show_error(error: LimosaError, as_json: bool) -> None:
+    """The sentence and the hint on standard error; with JSON, the same as a document on standard output."""
+    if as_json:
+        show_result({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+    else:
+        print(f"limosa: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+def first_error(group: BaseExceptionGroup) -> LimosaError | None:
+    """The first error of ours in *group*, which a task group made of it."""
+    for error in group.exceptions:
+        found = first_error(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, LimosaError):
+            return found
+    return None

@@ -1,0 +1,38 @@
+"""The program that runs inside a guest (C, static) and the client that tells it what to do."""
+
+from __future__ import annotations
+
+from limosa.guest.agent.answers import (
+    Clock,
+    CpuSample,
+    CpuSamples,
+    DiskStatus,
+    DiskVerdict,
+    EchoStatus,
+    Hello,
+    MemoryStatus,
+    MemoryVerdict,
+    RegionChecksum,
+    TicksStatus,
+)
+from limosa.guest.agent.build import PROGRAM, build, source_digest
+from limosa.guest.agent.client import PORT_NAME, AgentClient
+
+__all__ = [
+    "PORT_NAME",
+    "PROGRAM",
+    "AgentClient",
+    "Clock",
+    "CpuSample",
+    "CpuSamples",
+    "DiskStatus",
+    "DiskVerdict",
+    "EchoStatus",
+    "Hello",
+    "MemoryStatus",
+    "MemoryVerdict",
+    "RegionChecksum",
+    "TicksStatus",
+    "build",
+    "source_digest",
+]

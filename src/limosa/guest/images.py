@@ -1,0 +1,226 @@
+"""The cache of guest images: each is built once, whole or not at all, and found again in a few milliseconds.
+
+::
+
+    <cache>/images/micro-0123456789abcdef/   kernel, initrd, disk.raw, image.json
+    <cache>/images/.micro-0123456789abcdef.lock       held by whoever builds it
+    <cache>/images/.micro-0123456789abcdef.building/  being built; left by a killed build, swept by the next
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import errno
+import fcntl
+import hashlib
+import importlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from limosa import paths
+from limosa.errors import MachineError, SpecError
+from limosa.events import Events
+
+_RECIPES = {"micro": "limosa.guest.micro"}
+"""The module that builds each image; imported when it is asked for."""
+
+_LOCK_POLL_S = 0.1
+_OLD_FORMAT_HINT = "remove it; it will be built again"
+
+
+class Built(Protocol):
+    """What a recipe has made in its directory; file names are relative to it."""
+
+    @property
+    def kernel(self) -> str: ...  # noqa: D102
+    @property
+    def initrd(self) -> str: ...  # noqa: D102
+    @property
+    def disk(self) -> str: ...  # noqa: D102
+    @property
+    def kernel_arguments(self) -> str: ...  # noqa: D102
+    @property
+    def provenance(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Recipe(Protocol):
+    """A module that builds one kind of image."""
+
+    def digest(self, agent: Path | None) -> str:
+        """What decides the image, as hexadecimal digits; cheap."""
+        ...
+
+    async def build(self, directory: Path, events: Events, agent: Path | None) -> Built:
+        """Make the image in the existing *directory*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image in the cache, read-only: a guest gets a copy of ``disk``, and ``initrd`` with its seed appended."""
+
+    name: str
+    directory: Path
+    kernel: Path
+    initrd: Path
+    disk: Path
+    kernel_arguments: str
+    provenance: dict[str, Any]
+    """name, digest, built_at, build_s, agent_sha256, sha256 of the three files, and what the recipe adds."""
+
+
+async def ensure(name: str, events: Events, *, agent: Path | None = None) -> Image:
+    """The image *name* with the program *agent* in it, from the cache, else built now.
+
+    Raises SpecError for an unknown name, MachineError when the machine lacks a program, the network or space.
+    """
+    recipe = _recipe(name)
+    key = f"{name}-{recipe.digest(agent)}"
+    images = paths.cache() / "images"
+    image = find(images / key)
+    if image is not None:
+        return image
+    with _space_errors(images):
+        images.mkdir(parents=True, exist_ok=True)
+        async with _locked(images, key, events):
+            image = find(images / key)
+            if image is None:
+                _sweep(images, key)
+                image = await _build(recipe, name, images, key, events, agent)
+    return image
+
+
+def find(directory: Path) -> Image | None:
+    """The image in *directory*, None when there is none. MachineError when it is not whole."""
+    try:
+        record = msgspec.json.decode((directory / "image.json").read_bytes(), type=dict[str, Any])
+        kernel, initrd, disk = (directory / record["files"][part] for part in ("kernel", "initrd", "disk"))
+        arguments = str(record["kernel_arguments"])
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise MachineError(
+            f"the image in {directory} cannot be used: {error}", hint=_OLD_FORMAT_HINT
+        ) from error
+    for file in (kernel, initrd, disk):
+        if not file.is_file():
+            raise MachineError(f"the image in {directory} lacks {file.name}", hint=_OLD_FORMAT_HINT)
+    return Image(record["name"], directory, kernel, initrd, disk, arguments, record["provenance"])
+
+
+def _recipe(name: str) -> Recipe:
+    if name not in _RECIPES:
+        raise SpecError(f"there is no image named {name}", hint=f"one of: {', '.join(_RECIPES)}")
+    return cast(Recipe, importlib.import_module(_RECIPES[name]))
+
+
+async def _build(
+    recipe: Recipe, name: str, images: Path, key: str, events: Events, agent: Path | None
+) -> Image:
+    building = images / f".{key}.building"
+    building.mkdir()
+    try:
+        with events.stage(f"build image {name}"):
+            started = time.monotonic()
+            built = await recipe.build(building, events, agent)
+            await asyncio.to_thread(_complete, building, name, key, built, agent, time.monotonic() - started)
+            building.rename(images / key)
+            _sync(images)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    image = find(images / key)
+    assert image is not None
+    return image
+
+
+def _complete(building: Path, name: str, key: str, built: Built, agent: Path | None, build_s: float) -> None:
+    """Write the record of a finished build, and have all of it on the disk before it gets its name."""
+    files = {"kernel": built.kernel, "initrd": built.initrd, "disk": built.disk}
+    provenance = {
+        "name": name,
+        "digest": key.rpartition("-")[2],
+        "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "build_s": round(build_s, 2),
+        "agent_sha256": _sha256(agent) if agent is not None else None,
+        "sha256": {part: _sha256(building / file) for part, file in files.items()},
+        **built.provenance,
+    }
+    record = {
+        "name": name,
+        "files": files,
+        "kernel_arguments": built.kernel_arguments,
+        "provenance": provenance,
+    }
+    (building / "image.json").write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
+    for file in [*files.values(), "image.json"]:
+        _sync(building / file)
+    _sync(building)
+
+
+@contextlib.asynccontextmanager
+async def _locked(images: Path, key: str, events: Events) -> AsyncIterator[None]:
+    """Hold the lock of one image; whoever comes second waits, and then finds what the first has built."""
+    with (images / f".{key}.lock").open("wb") as file:
+        told = False
+        while not _try_lock(file.fileno()):
+            if not told:
+                events.note("another command is building this image: waiting for it")
+                told = True
+            await asyncio.sleep(_LOCK_POLL_S)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sweep(images: Path, own_key: str) -> None:
+    """Remove what killed builds have left: our own, whose lock we hold, and those whose lock nobody holds."""
+    for building in images.glob(".*.building"):
+        with building.with_suffix(".lock").open("wb") as file:
+            if building.stem == f".{own_key}" or _try_lock(file.fileno()):
+                shutil.rmtree(building, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _space_errors(images: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a sentence for the person."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MachineError(
+                f"no space left for the guest image in {images}",
+                hint="free some disk space, or set XDG_CACHE_HOME to a larger disk",
+            ) from error
+        raise MachineError(
+            f"the guest image cannot be kept in {images}: {error.strerror or error}",
+            hint="make the directory writable, or set XDG_CACHE_HOME to one that is",
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,160 @@
+"""The controller's side of a keeper: find it, ask it to start processes, wait for them."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from limosa.errors import LimosaError, StateError
+
+KEEPER_SOCKET = "/run/limosa/keeper.sock"
+
+
+@dataclass(slots=True)
+class Started:
+    """A process that a keeper started: ``pid`` is as seen on that host."""
+
+    pid: int
+    _socket: socket.socket
+    _rest: bytes
+
+    async def wait(self) -> int:
+        """Its exit status, negative for a signal. Raises StateError when the host goes away first."""
+        loop = asyncio.get_running_loop()
+        while b"\n" not in self._rest:
+            with contextlib.suppress(ConnectionResetError):
+                if data := await loop.sock_recv(self._socket, 4096):
+                    self._rest += data
+                    continue
+            raise StateError("the host went away while a process ran on it", hint="limosa status shows which")
+        return int(msgspec.json.decode(self._rest.split(b"\n", 1)[0])["exit"])
+
+    def close(self) -> None:
+        """Hang up: the process is killed unless it was started with ``keep``."""
+        self._socket.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """A keeper by its pid as seen here; ``connect`` proves on each use that it is still the same one."""
+
+    pid: int
+    host: str
+
+    async def connect(self, path: str) -> socket.socket:
+        """A connected stream socket to *path* inside the keeper's mount namespace."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, f"/proc/{self.pid}/root{path}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def alive(self) -> bool:
+        """Whether the process with this pid is a keeper that answers, and not a later one with the same pid."""
+        try:
+            connection = await self.connect(KEEPER_SOCKET)
+        except OSError:
+            return False
+        with connection:
+            return peer_pid(connection) == self.pid
+
+    async def start(
+        self, argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int] = (), *, keep: bool = False, log: str = ""
+    ) -> Started:
+        """Start *argv* there; *fds* become its 0, 1, 2, ... Raises StateError (host off) or FileNotFoundError."""
+        try:
+            connection = await self.connect(KEEPER_SOCKET)
+        except OSError as error:
+            raise off(self.host) from error
+        try:
+            asked = {"do": "start", "argv": list(argv), "env": dict(env), "keep": keep, "log": log}
+            await self._send(connection, msgspec.json.encode(asked) + b"\n", fds)
+            answer, _, rest = (await self._line(connection)).partition(b"\n")
+            reply = msgspec.json.decode(answer)
+            if "pid" not in reply:
+                raise OSError(reply.get("errno", 0), reply.get("error", ""))
+        except BaseException:
+            connection.close()
+            raise
+        return Started(reply["pid"], connection, rest)
+
+    async def _send(self, connection: socket.socket, request: bytes, fds: Sequence[int]) -> None:
+        # The buffer of a new connection holds the head of any request, so this first send does not block.
+        sent = connection.sendmsg([request[:60000]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        if sent < len(request):
+            await asyncio.get_running_loop().sock_sendall(connection, request[sent:])
+
+    async def _line(self, connection: socket.socket) -> bytes:
+        text = b""
+        while b"\n" not in text:
+            with contextlib.suppress(ConnectionResetError):
+                if data := await asyncio.get_running_loop().sock_recv(connection, 4096):
+                    text += data
+                    continue
+            raise off(self.host)
+        return text
+
+
+def off(host: str) -> StateError:
+    """The error for a host that does not answer."""
+    return StateError(f"host {host} is off", hint=f"limosa host restore {host}, or limosa up, starts it again")
+
+
+def unreachable(host: str, path: str) -> StateError:
+    """The error for a socket on which nobody listens."""
+    return StateError(f"nothing listens on {path} of host {host}", hint="limosa status shows what runs where")
+
+
+def peer_pid(connection: socket.socket) -> int:
+    """The pid of the process that listens at the other end, as seen from here."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[0])
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def await_ready(ready: socket.socket, host: str) -> int:
+    """The pid, as seen from here, of the keeper that says "ready" on its end of *ready*.
+
+    Raises LimosaError with the keeper's own words when it could not furnish its namespaces.
+    """
+    ready.setblocking(False)
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(ready, _finish, readable)
+    try:
+        async with asyncio.timeout(20):
+            await readable
+    except TimeoutError as error:
+        raise LimosaError(f"the namespaces of host {host} were not ready within 20 s") from error
+    finally:
+        loop.remove_reader(ready)
+    text, ancillary, _, _ = ready.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("3i")))
+    if text != b"ready\n":
+        said = text.decode(errors="replace").strip() or "its process ended at once"
+        raise LimosaError(f"the namespaces of host {host} could not be made: {said}")
+    for _level, kind, payload in ancillary:
+        if kind == socket.SCM_CREDENTIALS:
+            return int(struct.unpack("3i", payload)[0])
+    raise LimosaError(f"host {host}: the kernel gave no credentials for its first process")
+
+
+def ready_pair() -> tuple[socket.socket, socket.socket]:
+    """A socket pair whose first end receives the credentials of whoever writes to the second."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    os.set_inheritable(theirs.fileno(), True)
+    return ours, theirs

@@ -1,0 +1,216 @@
+"""Hosts made of Linux namespaces: no root needed, nothing left behind.
+
+The fabric is the outermost: as an ordinary user it has a user namespace, and always its own net, mount and pid
+namespaces. Each host is a child of it with its own net, mount, pid, uts and ipc namespaces. When the fabric's first
+process ends, the kernel ends everything in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from limosa.errors import CommandError, LimosaError, MachineError
+from limosa.events import CommandRan, Events
+from limosa.hosts import keeping, machine
+from limosa.hosts.host import HostFacts
+from limosa.hosts.pipes import read_all, write_all
+from limosa.process import Completed, base_environment, detach
+
+KEEPER = Path(__file__).with_name("keeper.py")
+CLIENT = "client"
+"""The fabric's name as a host: the client that probes guests lives there."""
+
+_AFTER_EXIT_S = 1.0
+"""How long output is still read after a process ended, when a child of its keeps the pipe open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    """What a fabric is made with."""
+
+    lab: str
+    rootless: bool
+    log: Path
+    """Where the keepers' complaints go."""
+    lifeline: int | None = None
+    """A descriptor whose end of file ends the lab; for labs that must die with their maker."""
+    remove: str = ""
+    """The directory removed when that happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceHost:
+    """Implements the Host port. ``keeper.pid`` is the host's first process as seen here."""
+
+    name: str
+    keeper: keeping.Keeper
+    rootless: bool
+    events: Events = field(default_factory=Events)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout_s: float | None = None,
+    ) -> Completed:
+        """Run *argv* to its end; see the port. It is killed when the caller is cancelled, killed or times out."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                returncode, out, err = await self._run(argv, stdin, base_environment(env))
+        except TimeoutError as error:
+            raise LimosaError(f"{argv[0]} on {self.name} did not finish within {timeout_s:g} s") from error
+        done = Completed(tuple(argv), returncode, out, err, time.monotonic() - started)
+        self.events.emit(CommandRan(host=self.name, argv=done.argv, returncode=returncode, duration_s=done.duration_s))
+        if check and returncode != 0:
+            replay = shlex.join(self.interactive(argv))
+            raise CommandError(argv, returncode, err.decode(errors="replace"), replay=replay)
+        return done
+
+    async def _run(self, argv: Sequence[str], stdin: bytes, env: dict[str, str]) -> tuple[int, bytes, bytes]:
+        with contextlib.ExitStack() as stack:
+            ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+            (child_in, our_in), (our_out, child_out), (our_err, child_err) = ends
+            stack.callback(os.close, our_out)
+            stack.callback(os.close, our_err)
+            try:
+                started = await self._start(argv, env, (child_in, child_out, child_err))
+            except BaseException:
+                os.close(our_in)
+                raise
+            finally:
+                for number in (child_in, child_out, child_err):
+                    os.close(number)
+            stack.callback(started.close)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(write_all(our_in, stdin))
+                out, err = group.create_task(read_all(our_out)), group.create_task(read_all(our_err))
+                returncode = await started.wait()
+                if not out.done() or not err.done():
+                    await asyncio.wait({out, err}, timeout=_AFTER_EXIT_S)
+                for task in (out, err):
+                    if not task.done():
+                        raise LimosaError(
+                            f"{argv[0]} on {self.name} ended, but a process that it left keeps its output open",
+                            hint="start long-lived processes with their output elsewhere",
+                        )
+            return returncode, out.result(), err.result()
+
+    async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
+        """Start a process that outlives the caller; see the port."""
+        started = await self._start(argv, base_environment(env), keep=True, log=log)
+        started.close()
+        self.events.emit(CommandRan(host=self.name, argv=tuple(argv), returncode=0, duration_s=0.0))
+        return started.pid
+
+    async def _start(
+        self, argv: Sequence[str], env: dict[str, str], fds: Sequence[int] = (), *, keep: bool = False, log: str = ""
+    ) -> keeping.Started:
+        try:
+            return await self.keeper.start(argv, env, fds, keep=keep, log=log)
+        except FileNotFoundError as error:
+            raise MachineError(
+                f"the program {argv[0]} is not installed on {self.name}",
+                hint="limosa doctor says which package has it",
+            ) from error
+        except OSError as error:
+            raise MachineError(f"{argv[0]} could not be started on {self.name}: {error}") from error
+
+    async def connect(self, path: str) -> socket.socket:
+        """A connected socket to the unix socket *path* of the host. Raises StateError when nobody listens."""
+        try:
+            return await self.keeper.connect(path)
+        except OSError as error:
+            raise keeping.unreachable(self.name, path) from error
+
+    async def put(self, local: Path, path: str) -> None:
+        """Copy a local file to the host."""
+        await self.run(["tee", "--", path], stdin=await asyncio.to_thread(local.read_bytes))
+
+    async def get(self, path: str, local: Path) -> None:
+        """Copy a file of the host here."""
+        done = await self.run(["cat", "--", path])
+        await asyncio.to_thread(local.write_bytes, done.stdout)
+
+    async def facts(self) -> HostFacts:
+        """The machine's own facts: namespaces share its kernel and its memory."""
+        return machine.facts()
+
+    async def alive(self) -> bool:
+        """Whether the host is on."""
+        return await self.keeper.alive()
+
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """The local command line that runs *argv* there with the caller's terminal."""
+        user = ["--user", "--preserve-credentials"] if self.rootless else []
+        spaces = ["--net", "--mount", "--pid", "--uts", "--ipc"]
+        return ["nsenter", "--target", str(self.keeper.pid), *user, *spaces, "--wdns=/", "--", *argv]
+
+
+def _keeper_argv(lab: str, host: str, ready: int, extra: Sequence[str]) -> list[str]:
+    program = [sys.executable, "-I", "-S", str(KEEPER)]
+    return [*program, "--lab", lab, "--host", host, "--ready", str(ready), *extra]
+
+
+async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, int]:
+    """Make the outer namespaces and their keeper; also returns the pid of the ``unshare`` that waits for it.
+
+    Raises MachineError when the machine does not allow namespaces.
+    """
+    user = ["--user", "--map-root-user"] if fabric.rootless else []
+    spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--mount-proc"]
+    ours, theirs = keeping.ready_pair()
+    lifeline = ["--lifeline", str(fabric.lifeline)] if fabric.lifeline is not None else []
+    remove = ["--remove", fabric.remove] if fabric.remove else []
+    keeper = _keeper_argv(fabric.lab, CLIENT, theirs.fileno(), [*lifeline, *remove])
+    argv = ["unshare", *user, *spaces, "--fork", "--kill-child", "--", *keeper]
+    passed = [theirs.fileno(), *([fabric.lifeline] if fabric.lifeline is not None else [])]
+    log_start = fabric.log.stat().st_size if fabric.log.exists() else 0
+    with ours:
+        with theirs:
+            outer = detach(argv, log=fabric.log, pass_fds=passed)
+        try:
+            pid = await keeping.await_ready(ours, CLIENT)
+        except LimosaError as error:
+            said = fabric.log.read_text(errors="replace")[log_start:].strip()
+            raise _refused(said or error.message, fabric.rootless) from error
+    return NamespaceHost(CLIENT, keeping.Keeper(pid, CLIENT), fabric.rootless, events), outer
+
+
+def _refused(said: str, rootless: bool) -> MachineError:
+    if rootless:
+        return MachineError(
+            f"this machine does not let an ordinary user make namespaces: {said.splitlines()[-1]}",
+            hint=machine.user_namespace_hint(),
+        )
+    return MachineError(
+        f"namespaces could not be made: {said.splitlines()[-1]}",
+        hint="inside a container, run as an ordinary user or give the container CAP_SYS_ADMIN",
+    )
+
+
+async def make_host(client: NamespaceHost, lab: str, name: str, binds: Mapping[str, Path], log: Path) -> NamespaceHost:
+    """Make one host in the fabric; *binds* maps a path on the host to a directory of this machine."""
+    spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--mount-proc"]
+    ours, theirs = keeping.ready_pair()
+    shared = [part for target, source in binds.items() for part in ("--bind", f"{source}=>{target}")]
+    argv = ["unshare", *spaces, "--fork", "--kill-child", "--", *_keeper_argv(lab, name, 3, shared)]
+    with ours, Path(os.devnull).open("rb") as nothing, log.open("ab") as said:
+        with theirs:
+            fds = (nothing.fileno(), said.fileno(), said.fileno(), theirs.fileno())
+            started = await client.keeper.start(argv, base_environment(), fds, keep=True)
+        started.close()
+        pid = await keeping.await_ready(ours, name)
+    return NamespaceHost(name, keeping.Keeper(pid, name), client.rootless, client.events)

@@ -1,0 +1,179 @@
+"""Guests as they are: find every copy that runs, start one, stop one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError, QmpError, StateError
+from limosa.guest.agent.client import AgentClient
+from limosa.lab import preparation
+from limosa.lab.hosting import Hosting
+from limosa.lab.record import GuestRecord
+from limosa.qemu import argv, process
+from limosa.qemu.process import QemuProcess, runtime_directory
+from limosa.spec import resolved
+
+BOOT_S = 180.0
+"""How long a guest may take until its agent answers: about 15 s under TCG on a quiet machine."""
+
+SHUTDOWN_S = 30.0
+"""How long a guest may take to shut down when its power button is pressed."""
+
+RUNNING = frozenset({"running", "paused", "io-error", "suspended", "prelaunch", "internal-error", "watchdog"})
+"""Run states in which this copy is the guest; the others are those of a migration under way or done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A QEMU of a guest on a host, and its run state."""
+
+    qemu: QemuProcess
+    status: str
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return self.qemu.host.name
+
+
+async def copies(hosting: Hosting, guest: str) -> list[Copy]:
+    """Every QEMU of *guest* on any host that is on, the recorded host's first. The caller closes them."""
+    record = hosting.directory.guest_record(guest)
+    names = sorted(hosting.hosts, key=lambda name: record is None or name != record.host)
+    found = await asyncio.gather(*(process.find(hosting.hosts[name], guest, hosting.events) for name in names))
+    return [Copy(qemu, await qemu.status()) for qemu in found if qemu is not None]
+
+
+async def running(hosting: Hosting, guest: str) -> Copy:
+    """The copy that is the guest. Raises StateError when there is none; other copies are hung up."""
+    found = await copies(hosting, guest)
+    chosen = next((copy for copy in found if copy.status in RUNNING), None)
+    for copy in found:
+        if copy is not chosen:
+            await copy.qemu.close()
+    if chosen is None:
+        raise stopped(hosting, guest)
+    return chosen
+
+
+def stopped(hosting: Hosting, guest: str) -> StateError:
+    """The error for a guest that does not run, which says so of its host too when that is off."""
+    record = hosting.directory.guest_record(guest)
+    if record is not None and record.host not in hosting.hosts:
+        return StateError(
+            f"guest {guest} does not run: its host {record.host} is off",
+            hint=f"limosa host restore {record.host}, then limosa start {guest}",
+        )
+    return StateError(f"guest {guest} does not run", hint=f"limosa start {guest}")
+
+
+async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -> bool:
+    """Start *guest* on its host unless it runs; return whether it was started.
+
+    With *wait* it returns when the agent inside answers. Raises LimosaError's children.
+    """
+    found = await copies(hosting, guest.name)
+    for copy in found:
+        await copy.qemu.close()
+    if found:
+        if found[0].status not in RUNNING:
+            raise StateError(
+                f"guest {guest.name} is {found[0].status} on {found[0].host}",
+                hint="limosa status repairs it or says how",
+            )
+        return False
+    hosting.host(guest.host)
+    with hosting.events.stage(f"prepare {guest.name}"):
+        record = await preparation.prepare(hosting, guest)
+    host = hosting.host(guest.host)
+    facts = await host.facts()
+    preparation.check_room(hosting, guest, guest.host, taken(hosting, guest.host), facts.memory_available_bytes)
+    with hosting.events.stage(f"start {guest.name} on {guest.host}"):
+        known = await preparation.offer(hosting, guest.host, record.accel)
+        launch = preparation.launch(hosting, guest, record, guest.host, known, incoming=False)
+        log = preparation.qemu_log(guest.name, guest.host)
+        qemu = await process.start(host, guest.name, argv.command_line(launch), log, hosting.events)
+        hosting.directory.save_guest(guest.name, record)
+        await qemu.close()
+    if wait and guest.image != "bare":
+        with hosting.events.stage(f"boot {guest.name}"):
+            await wait_ready(hosting, guest, record)
+    return True
+
+
+def taken(hosting: Hosting, host: str) -> int:
+    """Guest memory in bytes that guests of this lab already hold on *host*, by the record."""
+    records = {name: hosting.directory.guest_record(name) for name in hosting.lab.guests}
+    here = [name for name, record in records.items() if record is not None and record.host == host]
+    return sum(hosting.lab.guests[name].memory_bytes for name in here)
+
+
+async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
+    """Until the agent inside answers. Raises LimosaError with the guest's last console lines when it does not."""
+    deadline = Deadline.after(BOOT_S)
+    async for _ in deadline.ticks(0.2):
+        try:
+            async with asyncio.timeout(5):
+                agent = await connect_agent(hosting, guest.name, record.host)
+                try:
+                    await agent.hello()
+                    return
+                finally:
+                    await agent.close()
+        except (LimosaError, TimeoutError, OSError):
+            if await process.running_pid(hosting.host(record.host), guest.name) is None:
+                break
+    console = hosting.directory.log / f"{guest.name}@{record.host}.console.log"
+    last = console.read_text(errors="replace").strip().splitlines()[-1:] if console.exists() else []
+    raise LimosaError(
+        f"guest {guest.name} did not come up within {BOOT_S:g} s" + (f"; its console ends: {last[0]}" if last else ""),
+        hint=f"limosa logs {guest.name}",
+    )
+
+
+async def connect_agent(hosting: Hosting, guest: str, host: str) -> AgentClient:
+    """A connection to the agent inside *guest*, which runs on *host*. Raises StateError."""
+    connection = await hosting.host(host).connect(f"{runtime_directory(guest)}/agent.sock")
+    try:
+        return await AgentClient.open(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str = "") -> bool:
+    """Shut *guest* down, or with *force* end its QEMU at once; return whether anything ran.
+
+    *host* names which copy, for the rare case that there are two. Raises StateError when it does not shut down.
+    """
+    found = [copy for copy in await copies(hosting, guest) if not host or copy.host == host]
+    for copy in found:
+        if force or copy.status != "running" or hosting.lab.guests[guest].image == "bare":
+            await copy.qemu.end()
+        else:
+            await _shut_down(copy, guest)
+    if found:
+        left = [copy for copy in await copies(hosting, guest) if not host or copy.host != host]
+        for copy in left:
+            await copy.qemu.close()
+        if not left:
+            hosting.directory.forget_guest(guest)
+    return bool(found)
+
+
+async def _shut_down(copy: Copy, guest: str) -> None:
+    await copy.qemu.control.press_power_button()
+    deadline = Deadline.after(SHUTDOWN_S)
+    with contextlib.suppress(QmpError):  # the connection ends when QEMU does
+        async for event in copy.qemu.control.events(deadline):
+            if event.name == "SHUTDOWN":
+                break
+        else:
+            await copy.qemu.close()
+            raise StateError(
+                f"guest {guest} did not shut down within {SHUTDOWN_S:g} s", hint=f"limosa stop {guest} --force"
+            )
+    await copy.qemu.end()

@@ -1,0 +1,404 @@
+"""The verbs on a lab. The command line is one caller of these; a notebook is another::
+
+async with Lab.open("examples/two-hosts.yaml") as lab:
+    await lab.up()
+    moved = await lab.migrate("guest1", "host2")
+    print(moved.info.downtime, "ms")
+    await lab.down()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from limosa import spec
+from limosa.errors import LimosaError, SpecError, StateError
+from limosa.events import Events
+from limosa.guest.agent.client import AgentClient
+from limosa.hosts.host import Host
+from limosa.hosts.namespaces import CLIENT, NamespaceHost
+from limosa.lab import guests, moves, preparation
+from limosa.lab.hosting import Hosting
+from limosa.lab.record import LabDirectory, Record, existing
+from limosa.migration.engine import Outcome
+from limosa.migration.settings import Settings
+from limosa.qemu.process import runtime_directory
+from limosa.spec import resolved
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStatus:
+    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, or ``moving``."""
+
+    name: str
+    state: str
+    host: str = ""
+    address: str = ""
+    accel: str = ""
+    machine: str = ""
+    cpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """One host as it is now."""
+
+    name: str
+    state: Literal["on", "off", "cut"]
+    addresses: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LabStatus:
+    """A lab as it is now."""
+
+    name: str
+    up: bool
+    file: str
+    directory: str
+    hosts: list[HostStatus]
+    guests: list[GuestStatus]
+
+
+class Lab:
+    """One lab, found again from its state directory and from what really runs."""
+
+    def __init__(self, hosting: Hosting) -> None:
+        self._hosting = hosting
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        what: str | Path | resolved.Lab = "",
+        *,
+        events: Events | None = None,
+        ephemeral: bool = False,
+        rootless: bool | None = None,
+    ) -> AsyncIterator[Lab]:
+        """Open a lab by its file, by its name, or (empty) the only one that is up.
+
+        An *ephemeral* lab ends with this context, and with this process even when that is killed.
+        *rootless* forces a user namespace (True) or none (False); None: only root goes without.
+        Raises SpecError, StateError or MachineError.
+        """
+        lab, directory = _resolve(what)
+        record = directory.record()
+        if record is None:
+            record = Record(rootless=os.geteuid() != 0 if rootless is None else rootless, ephemeral=ephemeral)
+        hosting = Hosting(lab, directory, record, events or Events())
+        if ephemeral:
+            hosting.lifeline = os.pipe2(os.O_CLOEXEC)
+        await hosting.find()
+        try:
+            yield cls(hosting)
+        finally:
+            if ephemeral:
+                await hosting.down()
+                directory.remove()
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.spec.name
+
+    @property
+    def spec(self) -> resolved.Lab:
+        """What the lab file describes, resolved."""
+        return self._hosting.lab
+
+    @property
+    def events(self) -> Events:
+        """What happens, as it happens."""
+        return self._hosting.events
+
+    @property
+    def directory(self) -> LabDirectory:
+        """The lab's state directory."""
+        return self._hosting.directory
+
+    @property
+    def record(self) -> Record:
+        """What is recorded of the running lab."""
+        return self._hosting.record
+
+    def host(self, name: str) -> Host:
+        """A host that is on, or ``client``. Raises SpecError or StateError."""
+        return self._namespace_host(name)
+
+    def _namespace_host(self, name: str) -> NamespaceHost:
+        if name == CLIENT:
+            return self._hosting.the_client()
+        if name not in self.spec.hosts:
+            raise preparation.unknown_host(self.spec, name)
+        self._hosting.the_client()
+        return self._hosting.host(name)
+
+    def guest(self, name: str) -> resolved.Guest:
+        """A guest's spec. Raises SpecError."""
+        if name not in self.spec.guests:
+            raise preparation.unknown_guest(self.spec, name)
+        return self.spec.guests[name]
+
+    async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
+        """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do."""
+        self.directory.create(self.spec)
+        async with self._locked("limosa up"):
+            made = [f"host {n}" if n != CLIENT else "fabric" for n in await self._converge()]
+            for guest in self.spec.guests.values():
+                with self.directory.locked("limosa up", guest.name):
+                    if told := await moves.finish(self._hosting, guest.name):
+                        self.events.note(told, level="warning")
+                    on = guest.host in self._hosting.hosts
+                    if start and on and await guests.start(self._hosting, guest, wait=wait):
+                        made.append(f"guest {guest.name}")
+        return made
+
+    async def _converge(self) -> list[str]:
+        missing = self._hosting.client is None or any(n not in self._hosting.hosts for n in self.spec.hosts)
+        if not missing:
+            return []
+        with self.events.stage("make the hosts"):
+            try:
+                return await self._hosting.converge()
+            except BaseException:
+                if not self._hosting.hosts:
+                    await self._hosting.down()
+                    self._forget()
+                raise
+
+    async def down(self, *, purge: bool = True) -> bool:
+        """End everything that runs, prove that nothing is left, and (with *purge*) delete the lab's disks.
+
+        Returns whether there was anything. Raises BusyError or LimosaError.
+        """
+        if not self.directory.path.exists():
+            return False
+        async with self._locked("limosa down"):
+            with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
+                for guest in self.spec.guests:
+                    stack.enter_context(self.directory.locked("limosa down", guest))
+                await self._hosting.down()
+                self._forget()
+        if purge:
+            self.directory.remove()
+        return True
+
+    def _forget(self) -> None:
+        (self.directory.path / "record.json").unlink(missing_ok=True)
+        for name in self.spec.guests:
+            self.directory.forget_guest(name)
+            self.directory.journal(name).unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def _locked(self, what: str, guest: str = "") -> AsyncIterator[None]:
+        """Hold a lock; what another command changed since this lab was opened is seen first."""
+        with self.directory.locked(what, guest):
+            await self._hosting.reload()
+            yield
+
+    async def status(self) -> LabStatus:
+        """What is on, what runs where. Finishes nothing and changes nothing."""
+        hosting = self._hosting
+        states = [await self._guest_status(name) for name in self.spec.guests]
+        return LabStatus(
+            name=self.name,
+            up=hosting.client is not None,
+            file=self.spec.file,
+            directory=str(self.directory.path),
+            hosts=[self._host_status(name) for name in self.spec.hosts],
+            guests=states,
+        )
+
+    def _host_status(self, name: str) -> HostStatus:
+        hosting = self._hosting
+        state: Literal["on", "off", "cut"] = "off" if name not in hosting.hosts else "on"
+        if state == "on" and name in hosting.record.cut:
+            state = "cut"
+        return HostStatus(name, state, dict(self.spec.hosts[name].addresses))
+
+    async def _guest_status(self, name: str) -> GuestStatus:
+        spec_, record = self.spec.guests[name], self.directory.guest_record(name)
+        found = await guests.copies(self._hosting, name) if self._hosting.client else []
+        for copy in found:
+            await copy.qemu.close()
+        if not found or record is None:
+            return GuestStatus(name, "stopped", "", spec_.address)
+        chosen = next((copy for copy in found if copy.status in guests.RUNNING), found[0])
+        state = "moving" if len(found) > 1 else chosen.status
+        return GuestStatus(name, state, chosen.host, spec_.address, record.accel, record.machine, record.cpu)
+
+    async def start(self, guest: str, *, wait: bool = True) -> bool:
+        """Start a guest; return whether it was stopped before."""
+        spec_ = self.guest(guest)
+        self._hosting.the_client()
+        async with self._locked("limosa start", guest):
+            return await guests.start(self._hosting, spec_, wait=wait)
+
+    async def stop(self, guest: str, *, force: bool = False, host: str = "") -> bool:
+        """Shut a guest down (*force*: at once); return whether it ran."""
+        self.guest(guest)
+        self._hosting.the_client()
+        async with self._locked("limosa stop", guest):
+            with self.events.stage(f"stop {guest}"):
+                return await guests.stop(self._hosting, guest, force=force, host=host)
+
+    async def migrate(self, guest: str, host: str, settings: Settings | None = None) -> Outcome:
+        """Move a running guest to *host*. Raises MigrationError: the guest then runs on the source."""
+        spec_ = self.guest(guest)
+        async with self._locked("limosa migrate", guest):
+            move = await moves.plan(self._hosting, spec_, host, settings or Settings())
+            with self.events.stage(f"migrate {guest} {move.source.host.name} → {host}"):
+                return await move.run()
+
+    async def settle(self, guest: str) -> str:
+        """Finish or undo a migration that an earlier command left; a sentence on what was done, or nothing."""
+        self.guest(guest)
+        async with self._locked("limosa", guest):
+            return await moves.finish(self._hosting, guest)
+
+    async def where(self, guest: str) -> str:
+        """The host that runs *guest*. Raises StateError when it does not run."""
+        self.guest(guest)
+        self._hosting.the_client()
+        copy = await guests.running(self._hosting, guest)
+        await copy.qemu.close()
+        return copy.host
+
+    async def qemu(self, guest: str) -> guests.Copy:
+        """The guest's QEMU with both monitors; the caller closes it. Raises StateError when it does not run."""
+        self.guest(guest)
+        self._hosting.the_client()
+        return await guests.running(self._hosting, guest)
+
+    @asynccontextmanager
+    async def agent(self, guest: str) -> AsyncIterator[AgentClient]:
+        """A conversation with the agent inside *guest*, wherever it runs."""
+        host = await self.where(guest)
+        client = await guests.connect_agent(self._hosting, guest, host)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    async def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
+        """Connections to the guest's serial console: one where it runs, and another each time that it has moved."""
+        self.guest(guest)
+        first = True
+        while True:
+            try:
+                host = await self.where(guest)
+                connection = await self._hosting.host(host).connect(f"{runtime_directory(guest)}/serial.sock")
+            except StateError:
+                if first:
+                    raise
+                return
+            first = False
+            yield connection
+
+    async def power_off(self, host: str) -> None:
+        """Pull a host's plug: everything on it ends at once."""
+        self._namespace_host(host)
+        async with self._locked("limosa host power-off"):
+            await self._hosting.power_off(host)
+
+    async def cut(self, host: str) -> None:
+        """Cut a host off from every network; what runs on it goes on."""
+        self._namespace_host(host)
+        async with self._locked("limosa host cut"):
+            await self._hosting.cut(host)
+
+    async def restore(self, host: str) -> None:
+        """Undo ``power_off`` and ``cut``."""
+        if host not in self.spec.hosts:
+            raise preparation.unknown_host(self.spec, host)
+        self._hosting.the_client()
+        async with self._locked("limosa host restore"):
+            await self._hosting.restore(host)
+
+    def interactive(self, host: str, argv: Sequence[str]) -> list[str]:
+        """The local command line that runs *argv* on a host (or ``client``) with the caller's terminal."""
+        return self._namespace_host(host).interactive(argv)
+
+    def ssh(self, guest: str, command: Sequence[str] = ()) -> list[str]:
+        """The local command line that logs in to *guest*, by the lab's key and with strict host keys."""
+        spec_ = self.guest(guest)
+        if not spec_.address:
+            raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
+        keys = self.directory.keys
+        options = {
+            "IdentityFile": str(keys / "user"),
+            "UserKnownHostsFile": str(keys / "known_hosts"),
+            "StrictHostKeyChecking": "yes",
+            "IdentitiesOnly": "yes",
+            "PasswordAuthentication": "no",
+            "ConnectTimeout": "30",
+            "LogLevel": "ERROR",
+        }
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return self.interactive(CLIENT, ["ssh", "-F", "none", *words, f"root@{spec_.address}", *command])
+
+
+def _resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory]:
+    if isinstance(what, resolved.Lab):
+        return what, LabDirectory.named(what.name)
+    text = str(what) or os.environ.get("LIMOSA_LAB", "")
+    if not text:
+        return _only()
+    path = Path(text)
+    if path.is_file() or path.suffix in {".yaml", ".yml"} or "/" in text:
+        lab = spec.load(path)
+        directory = LabDirectory.named(lab.name)
+        _same_file(lab, directory)
+        return lab, directory
+    directory = LabDirectory.named(text)
+    return directory.spec(), directory
+
+
+def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
+    """A running lab keeps the spec it was made from. Raises StateError when *lab* is another."""
+    if directory.record() is None:
+        return
+    with contextlib.suppress(LimosaError):
+        if spec.encode(directory.spec()) == spec.encode(lab):
+            return
+    raise StateError(
+        f"lab {lab.name} is up, made from another description than {lab.file} is now",
+        hint=f"limosa down --lab {lab.name}, then up again; or give the new one another name",
+    )
+
+
+def _only() -> tuple[resolved.Lab, LabDirectory]:
+    """The lab when none is named: ``limosa.yaml`` here, else the only one that is up."""
+    here = Path("limosa.yaml")
+    if here.is_file():
+        return _resolve(here)
+    found = [directory for directory in existing() if (directory.path / "record.json").exists()]
+    if len(found) == 1:
+        return found[0].spec(), found[0]
+    if not found:
+        raise StateError("no lab is up", hint="limosa up FILE makes one; try examples/two-hosts.yaml")
+    names = ", ".join(directory.name for directory in found)
+    raise SpecError(f"several labs are up: {names}", hint="say which with --lab NAME")
+
+
+def sweep() -> list[str]:
+    """Delete the directories of ephemeral labs whose process is gone; return their names."""
+    gone = []
+    for directory in existing():
+        with contextlib.suppress(LimosaError):
+            record = directory.record()
+            if record is not None and record.ephemeral and not Path(f"/proc/{record.outer_pid}").exists():
+                directory.remove()
+                gone.append(directory.name)
+    return gone
+
+
+__all__ = ["GuestStatus", "HostStatus", "Lab", "LabStatus", "sweep"]

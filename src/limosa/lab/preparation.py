@@ -1,0 +1,226 @@
+"""What a guest needs before its QEMU can start: image, keys, disk, accelerator, machine type, CPU model.
+
+What is decided here is recorded, and a migration gives the target exactly the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from limosa import accel as acceleration
+from limosa import process
+from limosa.errors import LimosaError, MachineError, StateError
+from limosa.guest import images
+from limosa.guest.micro import seed
+from limosa.lab.hosting import LOG_MOUNT, Hosting
+from limosa.lab.record import GuestRecord, LabDirectory, cannot_write
+from limosa.network import plan
+from limosa.qemu import argv, features
+from limosa.qemu.process import runtime_directory
+from limosa.spec import resolved
+
+_SPARE_BYTES = 64 * 1024 * 1024
+"""Room that is left free on the storage beside what is copied there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Files of a guest on its storage, as paths of this machine."""
+
+    kernel: Path
+    initrd: Path | None
+    disk: Path | None
+
+
+async def offers(hosting: Hosting, accel: str = "tcg") -> dict[str, features.Features]:
+    """What the QEMU of each host that is on can do. Raises MachineError when one is missing or too old."""
+    found = {}
+    for name, host in hosting.hosts.items():
+        found[name] = await offer(hosting, name, accel) if host else None
+    return {name: known for name, known in found.items() if known}
+
+
+async def offer(hosting: Hosting, host: str, accel: str = "tcg") -> features.Features:
+    """What the QEMU of *host* can do, from the cache when the binary has been asked before."""
+    spec = hosting.lab.hosts[host]
+    identity = features.local_identity(spec.qemu)
+    return await features.probe(hosting.host(host), spec.qemu, spec.qemu_firmware, identity=identity, accel=accel)
+
+
+async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
+    """Decide and place everything. Raises MachineError, StateError or SpecError."""
+    image = await images.ensure(guest.image, hosting.events)
+    placed = await place(hosting.directory, hosting.lab, guest, image)
+    client = hosting.the_client()
+    chosen = await acceleration.choose(client, guest, image, hosting.lab.hosts[guest.host], hosting.events)
+    known = await offers(hosting, chosen.kind)
+    append = image.kernel_arguments
+    return GuestRecord(
+        host=guest.host,
+        accel=chosen.kind,
+        accel_reason=chosen.reason,
+        machine=features.common_machine(known, guest.machine),
+        cpu=features.common_cpu(known, chosen.kind, guest.cpu),
+        kernel=_seen(hosting.lab, guest, placed.kernel),
+        initrd=_seen(hosting.lab, guest, placed.initrd) if placed.initrd else "",
+        append=append,
+        disk=_seen(hosting.lab, guest, placed.disk) if placed.disk else "",
+        image=image.provenance,
+    )
+
+
+def storage_of(lab: resolved.Lab, guest: resolved.Guest) -> resolved.Storage:
+    """The storage that holds a guest's files: its disk's, else the lab's first."""
+    if guest.disk is not None:
+        return lab.storage[guest.disk.storage]
+    return next(iter(lab.storage.values()))
+
+
+def _seen(lab: resolved.Lab, guest: resolved.Guest, path: Path) -> str:
+    return f"{storage_of(lab, guest).mount_point}/{path.name}"
+
+
+def launch(
+    hosting: Hosting, guest: resolved.Guest, record: GuestRecord, host: str, known: features.Features, *, incoming: bool
+) -> argv.Launch:
+    """The guest's QEMU on *host*, as the source or as the target of a migration."""
+    disk = argv.DiskFile(record.disk, guest.disk.format) if guest.disk and record.disk else None
+    return argv.Launch(
+        lab=hosting.lab.name,
+        guest=guest,
+        qemu=hosting.lab.hosts[host].qemu,
+        features=known,
+        accel="kvm" if record.accel == "kvm" else "tcg",
+        machine=record.machine,
+        cpu=record.cpu,
+        runtime_directory=runtime_directory(guest.name),
+        serial_log=serial_log(guest.name, host),
+        firmware=hosting.lab.hosts[host].qemu_firmware,
+        kernel=record.kernel,
+        initrd=record.initrd,
+        append=record.append,
+        disk=disk,
+        tap=plan.tap(hosting.lab, guest.name) if guest.network else "",
+        incoming=incoming,
+    )
+
+
+def serial_log(guest: str, host: str) -> str:
+    """Where *host* sees the log of what *guest* printed on its serial console there."""
+    return f"{LOG_MOUNT}/{guest}@{host}.console.log"
+
+
+def qemu_log(guest: str, host: str) -> str:
+    """Where *host* sees what QEMU itself said."""
+    return f"{LOG_MOUNT}/{guest}@{host}.qemu.log"
+
+
+async def place(directory: LabDirectory, lab: resolved.Lab, guest: resolved.Guest, image: images.Image) -> Placed:
+    """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
+    folder = directory.storage(storage_of(lab, guest))
+    kernel = folder / f"{guest.name}.kernel"
+    await asyncio.to_thread(_copy, image.kernel, kernel)
+    if guest.image == "bare":
+        return Placed(kernel, None, None)
+    keys = await seed.make_keys(directory.keys, guest.name, guest.address)
+    network = lab.networks[guest.network]
+    belongings = seed.seed(
+        hostname=guest.name, address_cidr=f"{guest.address}/{network.prefix_length}", mac=guest.mac, keys=keys
+    )
+    initrd = folder / f"{guest.name}.initrd"
+    await asyncio.to_thread(_write, initrd, image.initrd.read_bytes() + belongings)
+    disk = await _disk(folder, guest, image) if guest.disk is not None else None
+    return Placed(kernel, initrd, disk)
+
+
+async def _disk(folder: Path, guest: resolved.Guest, image: images.Image) -> Path:
+    assert guest.disk is not None
+    path = folder / guest.disk.file
+    if path.exists():
+        return path
+    source = Path(guest.disk.source) if guest.disk.source else image.disk
+    if not source.exists():
+        raise StateError(f"the disk {source} of guest {guest.name} does not exist", hint="correct `disk: source`")
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        if guest.disk.format == "raw":
+            await asyncio.to_thread(_room, folder, source.stat().st_blocks * 512)
+            await process.run(["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(new)])
+        else:
+            await process.run(["qemu-img", "convert", "-O", guest.disk.format, "--", str(source), str(new)])
+        new.rename(path)
+    except OSError as error:
+        raise cannot_write(error, folder) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+    return path
+
+
+def _room(folder: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes + _SPARE_BYTES:
+        raise cannot_write(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A hard link where the file system can, else a copy."""
+    with contextlib.suppress(FileNotFoundError):
+        if target.samefile(source):
+            return
+        target.unlink()
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise cannot_write(error, target.parent) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        _room(path.parent, len(data))
+        path.write_bytes(data)
+    except OSError as error:
+        raise cannot_write(error, path.parent) from error
+
+
+def check_room(hosting: Hosting, guest: resolved.Guest, host: str, taken_bytes: int, available_bytes: int) -> None:
+    """Raise MachineError unless *host* has memory for *guest* beside *taken_bytes* of other guests' there."""
+    limit = hosting.lab.hosts[host].memory_bytes
+    left = available_bytes if limit is None else min(available_bytes, limit - taken_bytes)
+    if guest.memory_bytes > left:
+        from limosa.units import format_bytes
+
+        raise MachineError(
+            f"{host} has no room for {guest.name}: it needs {format_bytes(guest.memory_bytes)}, "
+            f"{format_bytes(max(0, left))} are left",
+            hint="stop another guest there, or lower the guest's `memory`",
+        )
+
+
+def unknown_guest(lab: resolved.Lab, name: str) -> LimosaError:
+    """The error for a guest that the lab does not have."""
+    return _unknown("guest", name, list(lab.guests))
+
+
+def unknown_host(lab: resolved.Lab, name: str) -> LimosaError:
+    """The error for a host that the lab does not have."""
+    return _unknown("host", name, list(lab.hosts))
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> LimosaError:
+    import difflib
+
+    from limosa.errors import SpecError
+
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"the lab has: {', '.join(known) or 'none'}"
+    return SpecError(f"there is no {kind} called {name}", hint=hint)

@@ -1,0 +1,216 @@
+"""What is kept of a lab on disk: the resolved spec, which processes are its hosts, what its guests were started with.
+
+::
+
+    STATE/labs/NAME/
+      spec.json        the resolved lab
+      record.json      Record
+      lock             held by the command that is changing the lab
+      keys/            SSH keys made for this lab
+      storage/NAME/    disks of a storage without a path of its own
+      log/             serial logs, QEMU's and the keepers' messages
+      guests/GUEST/    lock, record.json (GuestRecord) while it runs, migration journal
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from limosa import paths, spec
+from limosa.errors import BusyError, LimosaError, MachineError, StateError
+from limosa.spec import resolved
+
+
+class GuestRecord(msgspec.Struct, kw_only=True):
+    """What a guest was started with; a migration gives the target the same."""
+
+    host: str
+    """Where it was last known to run."""
+    accel: str
+    accel_reason: str
+    machine: str
+    cpu: str
+    kernel: str = ""
+    initrd: str = ""
+    append: str = ""
+    disk: str = ""
+    image: dict[str, object] = {}
+    """The image's provenance."""
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """The processes of a lab that is up, by pid as seen here; each is proved on use to be still the one meant."""
+
+    format: int = 1
+    rootless: bool
+    ephemeral: bool = False
+    outer_pid: int = 0
+    """The ``unshare`` that waits for the fabric's first process."""
+    client_pid: int = 0
+    hosts: dict[str, int] = {}
+    cut: list[str] = []
+    """Hosts whose links were cut on purpose."""
+    off: list[str] = []
+    """Hosts that were powered off on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabDirectory:
+    """The state directory of one lab."""
+
+    path: Path
+
+    @classmethod
+    def named(cls, name: str) -> LabDirectory:
+        """The directory of the lab called *name*, whether it exists or not."""
+        return cls(paths.labs() / name)
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.path.name
+
+    @property
+    def log(self) -> Path:
+        """Where logs are."""
+        return self.path / "log"
+
+    @property
+    def keys(self) -> Path:
+        """Where the lab's SSH keys are."""
+        return self.path / "keys"
+
+    def guest(self, name: str) -> Path:
+        """A guest's own folder."""
+        return self.path / "guests" / name
+
+    def journal(self, guest: str) -> Path:
+        """A guest's migration journal."""
+        return self.guest(guest) / "migration.jsonl"
+
+    def storage(self, storage: resolved.Storage) -> Path:
+        """The directory of this machine behind a storage."""
+        return Path(storage.path) if storage.path else self.path / "storage" / storage.name
+
+    def create(self, lab: resolved.Lab) -> None:
+        """Make the folders and write the spec. Raises MachineError when the disk does not take it."""
+        try:
+            for folder in (self.path, self.log, self.keys, *(self.guest(name) for name in lab.guests)):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for storage in lab.storage.values():
+                self.storage(storage).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(error, self.path) from error
+        write(self.path / "spec.json", spec.encode(lab))
+
+    def spec(self) -> resolved.Lab:
+        """The lab as it was last brought up. Raises StateError when it never was."""
+        try:
+            return spec.decode((self.path / "spec.json").read_bytes())
+        except FileNotFoundError as error:
+            raise StateError(f"there is no lab called {self.name}", hint=_known_labs()) from error
+
+    def record(self) -> Record | None:
+        """What is recorded; None for a lab that is down."""
+        try:
+            return msgspec.json.decode((self.path / "record.json").read_bytes(), type=Record)
+        except FileNotFoundError:
+            return None
+        except (msgspec.DecodeError, OSError) as error:
+            raise StateError(
+                f"{self.path / 'record.json'} is damaged: {error}", hint=f"end what runs, then delete {self.path}"
+            ) from error
+
+    def save(self, record: Record) -> None:
+        """Write the record, whole or not at all."""
+        write(self.path / "record.json", msgspec.json.encode(record))
+
+    def guest_record(self, guest: str) -> GuestRecord | None:
+        """What *guest* was started with; None for one that is stopped. Each guest has a file of its own, under its
+        own lock, so that two guests can be started or moved at once."""
+        try:
+            return msgspec.json.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
+        except FileNotFoundError:
+            return None
+        except (msgspec.DecodeError, OSError) as error:
+            raise StateError(f"{self.guest(guest) / 'record.json'} is damaged: {error}") from error
+
+    def save_guest(self, guest: str, record: GuestRecord) -> None:
+        """Write what *guest* was started with."""
+        write(self.guest(guest) / "record.json", msgspec.json.encode(record))
+
+    def forget_guest(self, guest: str) -> None:
+        """The guest is stopped."""
+        (self.guest(guest) / "record.json").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete the directory and everything in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self, what: str = "", guest: str = "") -> Iterator[None]:
+        """Hold the lab's lock, or that of one guest. Raises BusyError when another command holds it."""
+        path = self.guest(guest) / "lock" if guest else self.path / "lock"
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise cannot_write(error, path.parent) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another command"
+                thing = f"guest {guest}" if guest else f"lab {self.name}"
+                raise BusyError(f"{thing} is busy: {holder} is at work on it", hint="wait for it to end") from error
+            with contextlib.suppress(OSError):  # a full disk spoils only the text of somebody else's error
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{what or 'a command'} (pid {os.getpid()})".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace *path* by *data*, whole or not at all. Raises MachineError when the disk does not take it."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        new.write_bytes(data)
+        new.rename(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise cannot_write(error, path.parent) from error
+
+
+def cannot_write(error: OSError, path: Path) -> MachineError:
+    """The error for a directory that takes no file."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MachineError(f"no space left in {path}", hint="make room, or set XDG_STATE_HOME to another disk")
+    return MachineError(
+        f"{path} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME to a directory that can be"
+    )
+
+
+def existing() -> list[LabDirectory]:
+    """Every lab that has a directory here."""
+    try:
+        return [LabDirectory(folder) for folder in sorted(paths.labs().iterdir()) if folder.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LimosaError(f"{paths.labs()} cannot be read: {error.strerror}") from error
+
+
+def _known_labs() -> str:
+    names = ", ".join(directory.name for directory in existing())
+    return f"labs here: {names}" if names else "limosa up makes one from a lab file"

@@ -1,0 +1,36 @@
+"""What a person may choose about a migration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+UNLIMITED_BYTES_PER_S = 1 << 50
+"""What "no limit" is in QEMU's ``max-bandwidth``: 1 PiB/s. (Its own default is 128 MiB/s.)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Sensible by default: bandwidth unlimited, downtime limit 300 ms as QEMU's own."""
+
+    max_bandwidth_bytes_per_s: int | None = None
+    downtime_limit_ms: int = 300
+    timeout_s: float | None = None
+    """Give up after this; None: as long as it takes."""
+    stall_s: float = 15.0
+    """Give up when nothing at all was transferred for this long: the link is cut."""
+    poll_s: float = 0.02
+    """How often query-migrate is asked."""
+    capabilities: tuple[str, ...] = ()
+    """Further migration capabilities, set on both sides."""
+    parameters: tuple[tuple[str, Any], ...] = ()
+    """Further migration parameters, set on the source."""
+
+    def qemu_parameters(self) -> dict[str, Any]:
+        """As ``migrate-set-parameters`` takes them: bytes/s and ms."""
+        limit = self.max_bandwidth_bytes_per_s
+        return {
+            "max-bandwidth": UNLIMITED_BYTES_PER_S if limit is None else limit,
+            "downtime-limit": self.downtime_limit_ms,
+            **dict(self.parameters),
+        }

@@ -1,0 +1,67 @@
+"""Acting on the plans: one ``ip`` and one ``tc`` per host, whatever the number of links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from limosa.errors import CommandError, MachineError
+from limosa.hosts.host import Host
+from limosa.network import plan
+from limosa.spec import resolved
+
+
+async def apply(host: Host, program: str, lines: Sequence[str]) -> None:
+    """Run *lines* in one ``ip -batch`` or ``tc -batch``. Raises CommandError with the first line that failed."""
+    if lines:
+        await host.run([program, "-batch", "-"], stdin="\n".join([*lines, ""]).encode())
+
+
+async def make_fabric(client: Host, lab: resolved.Lab) -> None:
+    """The client's bridges and addresses."""
+    await apply(client, "ip", plan.fabric(lab))
+
+
+async def join(client: Host, host: Host, pid: int, lab: resolved.Lab) -> None:
+    """Give *host* its links, bridges, TAPs and shaping. Raises MachineError where the kernel lacks something."""
+    await apply(client, "ip", plan.outer_links(lab, host.name, pid))
+    await apply(host, "ip", plan.host_links(lab, host.name))
+    await _make_taps(host, lab)
+    await _shape(client, plan.outer_shaping(lab, host.name))
+    await _shape(host, plan.host_shaping(lab))
+
+
+async def _make_taps(host: Host, lab: resolved.Lab) -> None:
+    lines = plan.taps(lab)
+    if not lines:
+        return
+    try:
+        await apply(host, "ip", lines)
+    except CommandError as error:
+        if (await host.facts()).tun:
+            raise
+        raise MachineError("/dev/net/tun cannot be opened, so guests can have no network", hint=tun_hint()) from error
+
+
+def tun_hint() -> str:
+    """What makes /dev/net/tun usable."""
+    if Path("/dev/net/tun").exists():
+        return "sudo chmod 0666 /dev/net/tun (the usual permission), or run as root"
+    return "sudo modprobe tun"
+
+
+async def _shape(host: Host, lines: Sequence[str]) -> None:
+    try:
+        await apply(host, "tc", lines)
+    except CommandError as error:
+        if "netem" in " ".join(lines) and "qdisc kind is unknown" in error.stderr:
+            raise MachineError(
+                "this kernel cannot delay packets (it has no netem)",
+                hint="remove `delay` from the network, or: sudo modprobe sch_netem",
+            ) from error
+        raise
+
+
+async def set_link(client: Host, lab: resolved.Lab, host: str, state: str) -> None:
+    """Cut *host* off (``down``) or join it again (``up``)."""
+    await apply(client, "ip", plan.link_state(lab, host, state))

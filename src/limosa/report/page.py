@@ -1,0 +1,64 @@
+"""The whole page: one file that asks nothing of any network, and says so to the browser by its content policy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+
+from limosa.report import commands, figures, sections, theme, vega, verdict
+from limosa.report.data import RunData
+from limosa.report.markup import Html, raw, tag
+
+
+def page(data: RunData) -> str:
+    """The report of *data* as HTML."""
+    found = verdict.of(data)
+    title = f"{data.run.lab} · {data.run.guest} · {figures.moment(data.run.started_ns)} · Limosa"
+    parts = [
+        sections.migrations(data),
+        sections.clocks_part(data),
+        sections.timeline_part(data),
+        sections.checks(data),
+        sections.remarks(data),
+        sections.environment(data),
+        sections.part(
+            "Commands",
+            commands.section(data),
+            identity="commands",
+            note="Every command line and QMP command, in order, with the second of the run. Open one to copy it.",
+        ),
+    ]
+    scripts = [vega.scripts(), _resource("page.js")]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="generator", content=f"Limosa {data.run.limosa}"),
+        tag("title", title),
+        tag("style", raw(theme.css() + _resource("page.css"))),
+    )
+    main = tag("main", sections.header(data, found), parts, _footer(data))
+    body = tag("body", main, [tag("script", raw(script)) for script in scripts])
+    return f"<!doctype html>\n{tag('html', head, body, lang='en', data_status='drawing')}\n"
+
+
+def _policy(scripts: list[str]) -> str:
+    """Only our own scripts run, and nothing is fetched: even a guest with a hostile name cannot change that."""
+    hashes = []
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        hashes.append(f"'sha256-{digest}'")
+    return f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; img-src data:"
+
+
+def _resource(name: str) -> str:
+    return resources.files("limosa.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _footer(data: RunData) -> Html:
+    run = data.run
+    words = f"Run {run.id}, format {run.format}, measured by Limosa {run.limosa}. "
+    words += "This page can be made again from the run directory: limosa report RUN."
+    return tag("footer", tag("p", words))

@@ -1,0 +1,258 @@
+"""The parts of the page, each from data to markup."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+
+from limosa.report import clocks, figures, timeline, vega
+from limosa.report.data import RunData
+from limosa.report.markup import Html, json_block, raw, tag
+from limosa.report.series import spans
+from limosa.report.theme import PAGE
+from limosa.report.vega import Spec
+from limosa.report.verdict import Verdict, progress_sentence
+from limosa.results.format import MigrationSummary
+
+Cell = tuple[str, float | int | None]
+
+_EXPLANATIONS = {
+    "guest_lost_ms": "the guest's clock against ours, before and after: time the guest believes did not happen. "
+    "The reference for the pause.",
+    "qemu_downtime_ms": "what query-migrate reports. It leaves out part of the hand-over.",
+    "stop_resume_ms": "STOP on the source to RESUME on the target, by the timestamps of the QMP events.",
+    "tick_gap_ms": "the longest hole in datagrams that the guest sends by itself; kernel receive timestamps.",
+    "echo_gap_ms": "the longest time without an answer to a client's UDP echo; kernel receive timestamps.",
+    "service_stall_ms": "the longest wait of a client that asks over TCP, retransmission included.",
+}
+_MARK = raw(
+    '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 8-2 14-6 '
+    "19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z\" "
+    'fill="currentColor"/></svg>'
+)
+
+
+def part(title: str, *content: Html | None, identity: str, note: str = "") -> Html:
+    """A section with its heading and a line of explanation."""
+    explanation = tag("p", note, class_="note") if note else None
+    return tag("section", tag("h2", title), explanation, content, id=identity)
+
+
+def header(data: RunData, verdict: Verdict) -> Html:
+    """Verdict and key figures."""
+    run = data.run
+    accel = data.environment.accel.upper() if data.environment else None
+    chips = [run.lab, run.guest, figures.moment(run.started_ns), run.kind, accel]
+    facts = [
+        tag("div", tag("dd", figure), tag("dt", label), class_="fact") for figure, label in verdict.facts
+    ]
+    return tag(
+        "header",
+        tag("p", _MARK, tag("b", "Limosa"), [tag("span", chip) for chip in chips if chip], class_="where-when"),
+        tag("p", verdict.mark, class_=f"mark {verdict.tone}"),
+        tag("h1", verdict.sentence),
+        [tag("p", sentence, class_="detail") for sentence in verdict.details],
+        tag("dl", facts, class_="facts") if facts else None,
+    )
+
+
+def _table(head: Iterable[str], rows: Iterable[list[Html]], caption: str) -> Html:
+    cells = [tag("th", name, scope="col") for name in head]
+    body = [tag("tr", row) for row in rows]
+    table = tag(
+        "table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", cells)), tag("tbody", body)
+    )
+    return tag("div", table, class_="scroll", tabindex="0")
+
+
+def _number(shown: str, value: float | int | None, name: str) -> Html:
+    """A figure; ``data-value`` keeps it as it is in summary.json."""
+    return tag("td", shown, class_="number", data_value=value, data_name=name)
+
+
+def migrations(data: RunData) -> Html | None:
+    """The table of migrations; failed and cancelled ones keep their row and say how far they got."""
+    if not data.summary.migrations:
+        return None
+    head = ["", "Move", "Outcome", "Users noticed", "Guest lost", "QEMU says", "Moved in", "Command"]
+    head += ["Sent", "Rate", "Passes", "CPU while moving"]
+    return part(
+        "Migrations",
+        _table(head, [_migration_row(row) for row in data.summary.migrations], "Migrations of this run"),
+        *[
+            tag("p", progress_sentence(data, migration), class_="outcome")
+            for migration in data.migrations
+            if migration.outcome != "completed"
+        ],
+        identity="migrations",
+    )
+
+
+def _migration_row(row: MigrationSummary) -> list[Html]:
+    before, during = row.cpu_before_events_per_s, row.cpu_during_events_per_s
+    share = figures.NONE if during is None or not before else f"{during / before * 100:.0f} %"
+    reading = row.clocks
+    tone = {"completed": "good", "cancelled": "warn"}.get(row.outcome, "bad")
+    measures: list[tuple[Callable[[float | None], str], float | int | None, str]] = [
+        (figures.milliseconds, reading.service_stall_ms, "service_stall_ms"),
+        (figures.milliseconds, reading.guest_lost_ms, "guest_lost_ms"),
+        (figures.milliseconds, reading.qemu_downtime_ms, "qemu_downtime_ms"),
+        (figures.seconds, row.duration_ms, "duration_ms"),
+        (figures.seconds, row.command_ms, "command_ms"),
+        (figures.mebibytes, row.transferred_bytes, "transferred_bytes"),
+        (figures.mebibytes_per_s, row.throughput_bytes_per_s, "throughput_bytes_per_s"),
+    ]
+    return [
+        tag("td", str(row.index), class_="soft"),
+        tag("td", f"{row.source} → {row.target}", class_="name"),
+        tag("td", tag("span", row.outcome, class_=f"pill {tone}")),
+        *[_number(show(value), value, name) for show, value, name in measures],
+        _number(str(row.iterations), row.iterations, "iterations"),
+        _number(share, during, "cpu_during_events_per_s"),
+    ]
+
+
+def figure(identity: str, spec: Spec, label: str, *tools: Html | None) -> Html:
+    """A plot: its specification as data, and a place that the page's script fills."""
+    return tag(
+        "figure",
+        tools,
+        tag("div", class_="plot", data_plot=identity, role="img", aria_label=label),
+        json_block(f"{identity}-spec", vega.compiled(spec)),
+        class_="chart",
+    )
+
+
+def clocks_part(data: RunData) -> Html | None:
+    """The clocks side by side with what each measures; for calibration, their errors."""
+    listed = tag(
+        "dl",
+        [tag("div", tag("dt", label), tag("dd", _EXPLANATIONS[name])) for name, label in clocks.CLOCKS.items()],
+        class_="meanings",
+    )
+    if data.summary.pauses:
+        spec = clocks.calibration_spec(data, PAGE)
+        note = "Every point is one pause of known length; the bar is the median. A perfect clock stands at zero."
+        plot = figure("clocks", spec, "Error of each clock") if spec else _empty("No clock read any pause.")
+        return part("Clock errors", plot, _error_table(data), listed, identity="clocks", note=note)
+    if not data.summary.migrations:
+        return None
+    spec = clocks.spec(data, PAGE)
+    note = "One pause, seen from the hypervisor (blue) and from the network and its users (orange). "
+    note += "The dashed line is the reference: time lost by the guest's own clock."
+    if spec is None:
+        plot = _empty("No clock has a reading: no migration of this run reached its pause.")
+        return part("Clocks", plot, identity="clocks")
+    return part("Clocks", figure("clocks", spec, "Clocks side by side"), listed, identity="clocks", note=note)
+
+
+def _error_table(data: RunData) -> Html:
+    rows = clocks.errors(data)
+    requested = sorted({row["requested"] for row in rows})
+    body = []
+    for name, label in clocks.CLOCKS.items():
+        if not any(row["field"] == name for row in rows):
+            continue
+        cells = [tag("td", label, class_="name")]
+        for length in requested:
+            found = [r["error"] for r in rows if r["field"] == name and r["requested"] == length]
+            middle = statistics.median(found) if found else None
+            cells.append(_number(figures.NONE if middle is None else f"{middle:+.2f} ms", middle, f"{name}-{length:g}"))
+        body.append(cells)
+    return _table(["Median error", *[f"pause of {length:g} ms" for length in requested]], body, "Median errors")
+
+
+def _empty(sentence: str) -> Html:
+    return tag("p", sentence, class_="empty")
+
+
+def timeline_part(data: RunData) -> Html:
+    """The timeline with buttons that go to each migration, and what it cannot show."""
+    spec, missing = timeline.spec(data, PAGE)
+    gaps = tag("ul", [tag("li", sentence) for sentence in missing], class_="missing") if missing else None
+    if spec is None:
+        return part("Timeline", _empty("There is no sample to draw."), gaps, identity="timeline")
+    low, high = timeline.extent(data)
+    buttons = [_go("Whole run", low, high)]
+    for span in spans(data)[:24]:
+        wide = span.end - span.start
+        if span.kind == "migration":
+            buttons.append(_go(span.label, span.start - 0.15 * wide, span.end + 0.15 * wide))
+        elif data.migrations:
+            buttons.append(_go("its blackout", span.start - 1.2 * wide, span.end + 1.8 * wide))
+    tools = tag("div", buttons, tag("span", class_="reading", aria_live="polite"), class_="tools")
+    note = "Migrations are shaded, blackouts strongly. Drag to pan, Ctrl or Shift with the wheel to zoom, "
+    note += "double-click for the whole run; all panes move together."
+    honest = "Drawn from all samples: where there are more than can be seen, each bin (fine around migrations) keeps "
+    honest += "its lowest, middle and highest value, so no gap and no spike is lost. The raw samples are in samples/."
+    plot = figure("timeline", spec, "Timeline of the run", tools)
+    return part("Timeline", plot, gaps, tag("p", honest, class_="small"), identity="timeline", note=note)
+
+
+def _go(label: str, start: float, end: float) -> Html:
+    return tag("button", label, type="button", data_from=f"{start:.6f}", data_to=f"{end:.6f}")
+
+
+def checks(data: RunData) -> Html | None:
+    """What had to survive."""
+    if not data.summary.checks:
+        if not data.summary.migrations:
+            return None
+        return part("Checks", _empty("No check was recorded: whether the guest is unharmed is not known."), identity="checks")
+    items = [
+        tag(
+            "li",
+            tag("span", "✓" if check.passed else "✗", class_="sign", aria_hidden="true"),
+            tag("div", tag("b", check.name.replace("-", " ")), tag("span", "" if check.passed else " failed"), tag("p", check.detail)),
+            class_="good" if check.passed else "bad",
+        )
+        for check in sorted(data.summary.checks, key=lambda check: check.passed)
+    ]
+    return part("Checks", tag("ul", items, class_="checks"), identity="checks")
+
+
+def remarks(data: RunData) -> Html | None:
+    """What a careful reader should know, and which files of the run could not be read."""
+    said = [*data.summary.remarks, *data.complaints]
+    if not said:
+        return None
+    return part("Remarks", tag("ul", [tag("li", sentence) for sentence in said], class_="remarks"), identity="remarks")
+
+
+def environment(data: RunData) -> Html:
+    """Where this was measured, host by host, and what was active."""
+    found = data.environment
+    if found is None:
+        empty = _empty("Not recorded, so these figures cannot be compared with any others.")
+        return part("Environment", empty, identity="environment")
+    pairs: list[tuple[str, str]] = [
+        ("Accelerator", f"{found.accel.upper()}: {found.accel_reason}"),
+        ("Machine", f"{found.machine}, CPU model {found.cpu}"),
+        ("Image", _listed(found.image)),
+        ("Load average", f"{found.load_average_before:.2f} before, {_maybe(found.load_average_after)} after"),
+        ("CPU time taken by others below", figures.percent(found.steal_share)),
+        ("Probes", _listed(found.probes)),
+        ("Workload", _listed(found.workload)),
+    ]
+    hosts = [
+        [
+            tag("td", name, class_="name"),
+            tag("td", host.kind),
+            tag("td", f"{host.cpus} × {host.cpu_model}"),
+            tag("td", figures.mebibytes(host.memory_bytes), class_="number"),
+            tag("td", host.kernel),
+            tag("td", tag("span", host.qemu_version, title=host.qemu_path)),
+        ]
+        for name, host in found.hosts.items()
+    ]
+    table = _table(["Host", "Kind", "CPU", "Memory", "Kernel", "QEMU"], hosts, "Hosts")
+    listed = tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs], class_="pairs")
+    return part("Environment", table, listed, identity="environment")
+
+
+def _maybe(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
+
+
+def _listed(values: dict[str, object]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in values.items()) or "none"

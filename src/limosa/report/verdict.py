@@ -1,0 +1,177 @@
+"""The run in plain words: what happened and what users noticed. It claims nothing that was not measured."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Literal
+
+from limosa.report import clocks, figures
+from limosa.report.data import RunData
+from limosa.results.format import Clocks, Migration, MigrationSummary
+
+Tone = Literal["good", "warn", "bad"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The head of the report."""
+
+    tone: Tone
+    mark: str
+    """The tone as one or two words, so that it does not hang on colour."""
+    sentence: str
+    details: list[str]
+    facts: list[tuple[str, str]]
+    """(figure, what it is), at most five."""
+
+
+def noticed_ms(reading: Clocks) -> tuple[float, str] | None:
+    """The longest interruption a user could notice, and the clock that saw it: service, else echo, else ticks."""
+    for name, label in (
+        ("service_stall_ms", "longest wait of a TCP client"),
+        ("echo_gap_ms", "longest time without an echo"),
+        ("tick_gap_ms", "longest silence of the guest"),
+    ):
+        value = clocks.reading(reading, name)
+        if value is not None:
+            return value, label
+    return None
+
+
+def of(data: RunData) -> Verdict:
+    """The verdict on *data*."""
+    if data.summary.migrations:
+        return _of_migrations(data)
+    if data.summary.pauses:
+        return _of_pauses(data)
+    return Verdict(
+        tone="bad" if data.run.status == "failed" else "warn",
+        mark="No result",
+        sentence="This run measured no migration.",
+        details=_troubles(data),
+        facts=[],
+    )
+
+
+def route(rows: list[MigrationSummary]) -> str:
+    """``host1 → host2 → host1``; moves that do not join are kept apart by a semicolon."""
+    if len(rows) > 6:
+        hosts = list(dict.fromkeys(name for row in rows for name in (row.source, row.target)))
+        return f"{len(rows)} times between {', '.join(hosts[:-1])} and {hosts[-1]}"
+    words, at = "", ""
+    for row in rows:
+        if row.source != at:
+            words += f"{'; ' if words else ''}{row.source}"
+        words, at = f"{words} → {row.target}", row.target
+    return words
+
+
+def _of_migrations(data: RunData) -> Verdict:
+    rows = data.summary.migrations
+    done = [row for row in rows if row.outcome == "completed"]
+    broken = [check for check in data.summary.checks if not check.passed]
+    details = [progress_sentence(data, m) for m in data.migrations if m.outcome != "completed"]
+    sentence = _sentence(data, done, [row for row in rows if row.outcome != "completed"])
+    if broken:
+        total = len(data.summary.checks)
+        details.insert(0, f"{len(broken)} of {figures.count(total, 'check')} failed.")
+    bad = bool(broken) or data.run.status == "failed" or any(row.outcome == "failed" for row in rows)
+    tone: Tone = "bad" if bad else "good" if len(done) == len(rows) else "warn"
+    if tone == "good" and data.run.status != "completed":
+        tone = "warn"
+    marks: dict[Tone, str] = {"good": "Moved", "warn": "Not completed", "bad": "Failed"}
+    if broken and len(done) == len(rows):
+        marks["bad"] = "Moved, with damage"
+    return Verdict(
+        tone=tone,
+        mark=marks[tone],
+        sentence=sentence,
+        details=[*details, *_troubles(data, said=details)],
+        facts=_facts(data, done or rows),
+    )
+
+
+def _sentence(data: RunData, done: list[MigrationSummary], rest: list[MigrationSummary]) -> str:
+    guest = data.run.guest
+    if not done:
+        first = rest[0]
+        happened = "was cancelled" if first.outcome == "cancelled" else "failed"
+        more = f" So did {figures.count(len(rest) - 1, 'other')}." if len(rest) > 1 else ""
+        return f"The move of {guest} from {first.source} to {first.target} {happened}.{more}"
+    noticed = [value[0] for row in done if (value := noticed_ms(row.clocks)) is not None]
+    effect = "what users noticed was not measured"
+    if noticed:
+        most = "at most " if len(done) > 1 else ""
+        effect = f"users noticed {most}{figures.milliseconds(max(noticed))}"
+    ending = f" {figures.count(len(rest), 'other move')} did not complete." if rest else ""
+    return f"{guest} moved {route(done)}; {effect}.{ending}"
+
+
+def progress_sentence(data: RunData, migration: Migration) -> str:
+    """How far a migration that did not complete got, with its error."""
+    way = f"Move {migration.index}, {migration.source} → {migration.target}, {migration.outcome}"
+    took = figures.seconds((migration.ended_ns - migration.started_ns) / 1e6)
+    ram = migration.qemu.get("ram") or {}
+    far = "no progress was reported"
+    if ram:
+        sent, left = ram.get("transferred"), ram.get("remaining")
+        passes = figures.count(int(ram.get("dirty-sync-count", 0)), "pass", "passes")
+        far = f"{figures.mebibytes(sent)} sent in {passes}, {figures.mebibytes(left)} still to send"
+    error = f" {migration.error}" if migration.error else ""
+    return f"{way} after {took}: {far}.{error}"
+
+
+def _troubles(data: RunData, said: list[str] | None = None) -> list[str]:
+    found = []
+    if data.run.status == "running" or data.run.ended_ns is None:
+        found.append("The run was not ended: what follows is what it had written until then.")
+    if data.run.error and not any(data.run.error in sentence for sentence in said or []):
+        found.append(data.run.error)
+    return found
+
+
+def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]:
+    most = "most, of " + figures.count(len(rows), "move") if len(rows) > 1 else "for the move"
+    found = []
+    noticed = [value for row in rows if (value := noticed_ms(row.clocks)) is not None]
+    if noticed:
+        worst = max(noticed)
+        found.append((figures.milliseconds(worst[0]), worst[1]))
+    for values, label in (
+        ([row.clocks.guest_lost_ms for row in rows], "lost by the guest's own clock"),
+        ([row.clocks.qemu_downtime_ms for row in rows], "downtime that QEMU reports"),
+    ):
+        known = [value for value in values if value is not None]
+        if known:
+            found.append((figures.milliseconds(max(known)), label))
+    found.append((figures.seconds(max(row.command_ms for row in rows)), f"whole command ({most})"))
+    slow = [row for row in rows if row.cpu_before_events_per_s and row.cpu_during_events_per_s is not None]
+    if slow:
+        share = min((row.cpu_during_events_per_s or 0.0) / (row.cpu_before_events_per_s or 1.0) for row in slow)
+        found.append((f"{share * 100:.0f} %", "CPU speed while moving"))
+    return found
+
+
+def _of_pauses(data: RunData) -> Verdict:
+    pauses = data.summary.pauses
+    facts = []
+    for name, label in clocks.CLOCKS.items():
+        errors = [
+            abs(value - pause.requested_ms)
+            for pause in pauses
+            if (value := clocks.reading(pause.clocks, name)) is not None
+        ]
+        if errors:
+            facts.append((figures.milliseconds(statistics.median(errors)), label.split("  ")[-1]))
+    lengths = ", ".join(f"{ms:g}" for ms in sorted({pause.requested_ms for pause in pauses}))
+    tick = next((value for value, label in facts if label == "Tick gap"), None)
+    closing = f"the packet clock was off by {tick} at the median" if tick else "the packet clock had no reading"
+    finished = data.run.status == "completed"
+    return Verdict(
+        tone="good" if finished else "warn",
+        mark="Calibrated" if finished else "Not completed",
+        sentence=f"{data.run.guest} was paused {figures.count(len(pauses), 'time')}; {closing}.",
+        details=[f"Pauses of {lengths} ms. Below, each clock's median error.", *_troubles(data)],
+        facts=facts,
+    )

@@ -1,0 +1,159 @@
+"""The programs that limosa needs from the system, the packages that bring them, and their installation by apt-get."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from limosa import process
+from limosa.errors import MachineError
+from limosa.events import Events
+
+_STATIC_PROGRAM = b"int main(void) { return 0; }\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A program that limosa runs: why, and the Debian and Ubuntu packages that bring it."""
+
+    program: str
+    why: str
+    packages: tuple[str, ...]
+
+
+REQUIREMENTS: dict[str, Requirement] = {
+    r.program: r
+    for r in (
+        Requirement("qemu-system-x86_64", "runs the guests", ("qemu-system-x86",)),
+        Requirement("qemu-img", "makes and checks qcow2 disks", ("qemu-utils",)),
+        Requirement("ip", "makes bridges, TAPs and links", ("iproute2",)),
+        Requirement("tc", "shapes links", ("iproute2",)),
+        Requirement("unshare", "makes hosts from namespaces", ("util-linux",)),
+        Requirement("nsenter", "runs commands on hosts", ("util-linux",)),
+        Requirement("mount", "gives each host its own view of files", ("mount",)),
+        Requirement("mke2fs", "makes the guest's root disk without root", ("e2fsprogs",)),
+        Requirement("ssh", "logs in to guests", ("openssh-client",)),
+        Requirement("ssh-keygen", "makes the lab's own key", ("openssh-client",)),
+        Requirement("gcc", "builds the agent that measures inside the guest", ("gcc", "libc6-dev")),
+        Requirement("apt-get", "fetches the packages that the micro image is made from", ("apt",)),
+        Requirement("dpkg-deb", "unpacks them, without installing", ("dpkg",)),
+        Requirement("zstd", "packs the micro image", ("zstd",)),
+    )
+}
+"""By the program's name. Who calls a new program adds it here."""
+
+LAB = ("qemu-system-x86_64", "ip", "tc", "unshare", "nsenter", "mount", "ssh", "ssh-keygen")
+"""What running a lab takes."""
+IMAGE = ("mke2fs", "gcc", "apt-get", "dpkg-deb", "zstd")
+"""What building the guests takes."""
+OPTIONAL = ("qemu-img",)
+DEMO = LAB + IMAGE
+
+
+def find(program: str) -> str | None:
+    """The path of a program on the PATH that children get (system folders included), or None."""
+    return shutil.which(program, path=process.base_environment()["PATH"])
+
+
+async def missing(needed: Iterable[str] = DEMO) -> list[Requirement]:
+    """Those of the named programs that this machine lacks. A compiler that cannot link statically is missing.
+
+    Raises KeyError for a name that REQUIREMENTS does not have.
+    """
+    wanted = [REQUIREMENTS[name] for name in dict.fromkeys(needed)]
+    absent = [r for r in wanted if find(r.program) is None]
+    compiler = REQUIREMENTS["gcc"]
+    if compiler in wanted and compiler not in absent and not await _links_statically():
+        absent.append(compiler)
+    return absent
+
+
+async def _links_statically() -> bool:
+    argv = ["gcc", "-static", "-x", "c", "-", "-o", "/dev/null"]
+    return (await process.run(argv, stdin=_STATIC_PROGRAM, check=False)).returncode == 0
+
+
+def packages(requirements: Iterable[Requirement]) -> tuple[str, ...]:
+    """The packages that bring them, each once, sorted."""
+    return tuple(sorted({package for r in requirements for package in r.packages}))
+
+
+def install_argv(names: Sequence[str], *, root: bool) -> list[str]:
+    """The command line that installs packages; ``root`` is whether it is run as root already."""
+    prefix = [] if root else ["sudo"]
+    return [*prefix, "apt-get", "install", "-y", "--no-install-recommends", *names]
+
+
+async def install(
+    requirements: Sequence[Requirement],
+    events: Events,
+    *,
+    no_install: bool = False,
+    may_ask: bool | None = None,
+) -> None:
+    """Install what is missing through apt-get, after saying what and why; nothing happens for an empty list.
+
+    As root, else through sudo, which may ask for a password on the terminal (``may_ask``; None: when there is one).
+    Raises MachineError: with ``no_install`` (the hint is the exact line), without apt-get or a usable sudo,
+    and when apt-get failed.
+    """
+    if not requirements:
+        return
+    root = os.geteuid() == 0
+    argv = install_argv(packages(requirements), root=root)
+    line = " ".join(argv)
+    reasons = "; ".join(f"{r.program}, which {r.why}" for r in requirements)
+    if find("apt-get") is None:
+        names = ", ".join(r.program for r in requirements)
+        hint = f"this is no Debian or Ubuntu, so install the programs with the system's own tools: {names}"
+        raise MachineError(f"this machine lacks {reasons}", hint=hint)
+    if no_install:
+        raise MachineError(f"this machine lacks {reasons}", hint=f"run: {line}")
+    terminal = os.isatty(0) and os.isatty(2) if may_ask is None else may_ask
+    silent = root or await _sudo_is_silent()
+    if not silent and not (terminal and find("sudo")):
+        hint = f"run as root: {line.removeprefix('sudo ')}"
+        raise MachineError(f"this machine lacks {reasons}, and sudo cannot be used here", hint=hint)
+    events.note(f"this machine lacks {reasons}. Installing: {line}")
+    with events.stage("install packages"):
+        await _install(argv, asks=not silent, line=line)
+    still = await missing(r.program for r in requirements if r.program in REQUIREMENTS)
+    if still:
+        names = ", ".join(r.program for r in still)
+        raise MachineError(f"apt-get succeeded, but {names} is still missing", hint=f"look at: {line}")
+
+
+async def _sudo_is_silent() -> bool:
+    return find("sudo") is not None and (await process.run(["sudo", "-n", "true"], check=False)).returncode == 0
+
+
+async def _install(argv: Sequence[str], *, asks: bool, line: str) -> None:
+    """Run apt-get; when it fails, bring its lists up to date (a fresh machine has none) and run it once more."""
+    before = list(argv[: argv.index("apt-get")])
+    update = [*before, "apt-get", "update"]
+    last = ""
+    for command in (argv, update, argv):
+        status, last = await _run_apt(command, asks=asks)
+        if status == 0 and command is argv:
+            return
+    raise MachineError(f"apt-get could not install the packages: {last}", hint=f"to see it again: {line}")
+
+
+async def _run_apt(argv: Sequence[str], *, asks: bool) -> tuple[int, str]:
+    """The exit status and the last line of complaint. sudo asks only on the terminal that started us, so a command
+    that asks keeps it: the one process here that does not go through the process door."""
+    if asks:
+        child = await asyncio.create_subprocess_exec(*argv, env=process.base_environment(), stdout=sys.stderr)
+        try:
+            return await child.wait(), "its own words are above"
+        except BaseException:
+            await child.wait()  # apt-get had the same Ctrl-C; never leave dpkg half-way
+            raise
+    proxies = {k: v for k, v in os.environ.items() if k.lower() in ("http_proxy", "https_proxy", "no_proxy")}
+    done = await process.run(argv, env={"DEBIAN_FRONTEND": "noninteractive", **proxies}, check=False)
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return done.returncode, said[-1] if said else "it said nothing"

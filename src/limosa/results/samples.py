@@ -1,0 +1,146 @@
+"""Raw samples, read from a run's CSV files into arrays of int64. Times are in ns.
+
+A last line without its line end is left out: the writer was killed in the middle of it. Anything else that does not
+parse raises LimosaError, naming the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from limosa.errors import LimosaError
+from limosa.results.format import CPU_COLUMNS, ECHO_COLUMNS, PROGRESS_COLUMNS, TICKS_COLUMNS
+
+Column = npt.NDArray[np.int64]
+LOST = -1
+"""``received_ns`` of a request that was not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """The guest's ticks in the order of arrival; four columns of equal length."""
+
+    sequence: Column
+    guest_monotonic_ns: Column
+    guest_realtime_ns: Column
+    received_ns: Column
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanges:
+    """Requests in the order of sending; ``received_ns`` is LOST where no answer came."""
+
+    sequence: Column
+    sent_ns: Column
+    received_ns: Column
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSamples:
+    """Turns of a fixed loop inside the guest: when each began (guest clock), how long it took, what it did."""
+
+    guest_monotonic_ns: Column
+    duration_ns: Column
+    events: Column
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRow:
+    """One look at a migration."""
+
+    time_ns: int
+    migration: int
+    status: str
+    total_bytes: int
+    remaining_bytes: int
+    transferred_bytes: int
+    dirty_rate_bytes_per_s: float
+    throughput_bytes_per_s: float
+    iteration: int
+
+
+def read_ticks(path: Path) -> Ticks:
+    """Read ticks.csv; a file that does not exist has no ticks."""
+    return Ticks(*_columns(path, TICKS_COLUMNS))
+
+
+def read_exchanges(path: Path) -> Exchanges:
+    """Read echo.csv or service.csv; a file that does not exist has no exchanges."""
+    return Exchanges(*_columns(path, ECHO_COLUMNS))
+
+
+def read_cpu(path: Path) -> CpuSamples:
+    """Read cpu.csv; a file that does not exist has no samples."""
+    return CpuSamples(*_columns(path, CPU_COLUMNS))
+
+
+def read_progress(path: Path) -> list[ProgressRow]:
+    """Read progress.csv; a file that does not exist has no rows."""
+    rows = list(csv.reader(io.StringIO(_body(path, PROGRESS_COLUMNS).decode(errors="replace"))))
+    try:
+        return [_progress_row(row) for row in rows]
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _progress_row(row: list[str]) -> ProgressRow:
+    time_ns, migration, status, total, remaining, transferred, dirty_rate, throughput, iteration = row
+    return ProgressRow(
+        time_ns=int(time_ns),
+        migration=int(migration),
+        status=status,
+        total_bytes=int(total),
+        remaining_bytes=int(remaining),
+        transferred_bytes=int(transferred),
+        dirty_rate_bytes_per_s=float(dirty_rate),
+        throughput_bytes_per_s=float(throughput),
+        iteration=int(iteration),
+    )
+
+
+def _columns(path: Path, names: tuple[str, ...]) -> list[Column]:
+    body = _body(path, names)
+    if not body:
+        return [np.empty(0, np.int64) for _ in names]
+    # Only the last cell of a row may be empty: a request without an answer.
+    body = body.replace(b",\n", b",%d\n" % LOST)
+    try:
+        table = np.loadtxt(io.BytesIO(body), delimiter=",", dtype=np.int64, ndmin=2, comments=None)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if table.shape[1] != len(names):
+        raise _damaged(path, f"it has {table.shape[1]} columns instead of {len(names)}")
+    return [np.ascontiguousarray(column) for column in table.T]
+
+
+def _body(path: Path, names: tuple[str, ...]) -> bytes:
+    """What follows the header, whole lines only."""
+    try:
+        data = path.read_bytes().replace(b"\r\n", b"\n")
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
+    header, _, body = data.partition(b"\n")
+    if header.decode(errors="replace") != ",".join(names):
+        raise _damaged(path, f"its first line is not {','.join(names)}")
+    return body[: body.rfind(b"\n") + 1]
+
+
+def _damaged(path: Path, reason: str) -> LimosaError:
+    return LimosaError(f"{path} cannot be read: {reason}", hint="docs/results-format.md describes the file")

@@ -1,0 +1,86 @@
+"""IPv4 and MAC addresses of a lab: those that the file gives are checked and kept, the others are filled in.
+
+Rule: addresses depend on the file alone, so the same file always gives the same addresses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass, field
+from itertools import chain
+
+from limosa.spec.problems import Location, key_text
+
+FIRST_HOST_OFFSET = 11
+FIRST_GUEST_OFFSET = 101
+
+
+@dataclass(slots=True)
+class Pool:
+    """The addresses of one network, and who has them."""
+
+    name: str
+    subnet: ipaddress.IPv4Network
+    owners: dict[ipaddress.IPv4Address, str] = field(default_factory=dict)
+    """Whose an address is, in words that complete "is already ..."."""
+
+    def __post_init__(self) -> None:
+        self.owners[self.client_address] = f"the client's (the client has the first of {self.subnet})"
+
+    @property
+    def client_address(self) -> ipaddress.IPv4Address:
+        """The first of the subnet: the client is to hosts and guests what a gateway would be."""
+        return self.subnet.network_address + 1
+
+    def reserve(self, text: str, location: Location, line: int) -> str:
+        """Keep *text* for the key *location*; return what is wrong with that, else an empty string."""
+        address = ipaddress.IPv4Address(text)
+        if address not in self.subnet:
+            return f"{text} is outside the network {self.name!r} ({self.subnet})"
+        if address == self.subnet.network_address:
+            return f"{text} is the address of the network {self.name!r} itself"
+        if address == self.subnet.broadcast_address:
+            return f"{text} is the broadcast address of the network {self.name!r}"
+        if address in self.owners:
+            return f"{text} is already {self.owners[address]}"
+        self.owners[address] = f"taken by {key_text(location)} in line {line}"
+        return ""
+
+    def take(self, first_offset: int, owner: str) -> str | None:
+        """The first free address from *first_offset* on, then from the beginning; None when all are taken."""
+        last_offset = self.subnet.num_addresses - 2
+        before = range(2, min(first_offset, last_offset + 1))
+        for offset in chain(range(first_offset, last_offset + 1), before):
+            address = self.subnet.network_address + offset
+            if address not in self.owners:
+                self.owners[address] = f"taken by {owner}"
+                return str(address)
+        return None
+
+    def free(self) -> str:
+        """An address that could be written instead, for a hint; empty when all are taken."""
+        address = Pool(self.name, self.subnet, dict(self.owners)).take(FIRST_GUEST_OFFSET, "")
+        return f"{address} is free" if address else "every address of the network is taken"
+
+
+def free_subnet(taken: list[ipaddress.IPv4Network]) -> ipaddress.IPv4Network | None:
+    """The first ``10.77.N.0/24``, N from 1, that overlaps none of *taken*."""
+    for third in range(1, 255):
+        subnet = ipaddress.IPv4Network(f"10.77.{third}.0/24")
+        if not any(subnet.overlaps(other) for other in taken):
+            return subnet
+    return None
+
+
+def mac_address(lab: str, guest: str, taken: set[str]) -> str:
+    """A locally administered unicast address, the same for the same names, and none of *taken*.
+
+    Forty bits come from SHA-256. The first octet is 02: bit 1 set, bit 0 clear (IEEE 802, 8.4.2).
+    """
+    for attempt in range(1000):
+        digest = hashlib.sha256(f"limosa/{lab}/{guest}/{attempt}".encode()).digest()
+        mac = ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+        if mac not in taken:
+            return mac
+    raise AssertionError("a thousand collisions in forty bits")

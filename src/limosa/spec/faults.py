@@ -1,0 +1,85 @@
+"""Pydantic's validation errors in the words of a lab file: each with its line and its way out."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from limosa.spec import written
+from limosa.spec.document import Document
+from limosa.spec.problems import Location, Problem, listed, nearest
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "dict_type": "a mapping (`key: value`)",
+    "model_type": "a mapping (`key: value`)",
+    "list_type": "a list (`[first, second]`)",
+}
+
+
+def explain(error: ValidationError, document: Document) -> list[Problem]:
+    """The problems that *error* stands for, in pydantic's order."""
+    return [_problem(details, document) for details in error.errors(include_url=False)]
+
+
+def _problem(details: ErrorDetails, document: Document) -> Problem:
+    location: Location = details["loc"]
+    if location and location[-1] == "[key]":
+        # A mapping's key, not its value, is at fault.
+        location = location[:-1]
+    message, hint = _words(details, location)
+    if details["type"] == "missing":
+        location = location[:-1]
+    return Problem(document.line(location), location, message, hint)
+
+
+def _words(details: ErrorDetails, location: Location) -> tuple[str, str]:
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    called, model = _around(location)
+    if kind == "extra_forbidden":
+        keys = list(model.model_fields)
+        return f"unknown key{nearest(str(location[-1]), keys)}", f"{called} has {listed(keys)}"
+    if kind == "missing":
+        return f"the key {location[-1]!r} is missing", _description(model, location)
+    if kind == "literal_error":
+        valid = _choices(model, location)
+        near = nearest(value, valid) if isinstance(value, str) else ""
+        return f"expected {listed(valid, 'or')}, found {written.found(value)}{near}", ""
+    if kind == "value_error":
+        return str(context["error"]), ""
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}, found {written.found(value)}", _way_out(kind, value, location)
+    return details["msg"], ""
+
+
+def _way_out(kind: str, value: object, location: Location) -> str:
+    if kind == "string_type" and isinstance(value, int | float):
+        return f'quote it if it is meant as text: "{str(value).lower()}"'
+    if kind == "dict_type" and isinstance(value, list) and len(location) == 1:
+        return f"write names as keys: `{location[0]}: {{name1: {{}}, name2: {{}}}}`"
+    return ""
+
+
+def _around(location: Location) -> tuple[str, type[BaseModel]]:
+    """What the mapping that holds *location* is called, and its model."""
+    match location:
+        case ("guests", _, "disk", _):
+            return "a disk", written.Disk
+        case (str(section), _, _, *_) if section in written.KINDS:
+            return written.KINDS[section]
+    return "a lab file", written.LabFile
+
+
+def _description(model: type[BaseModel], location: Location) -> str:
+    """What the schema says of the key, in one clause."""
+    key = str(location[-1])
+    text = (model.model_fields[key].description or "").split(". ")[0].rstrip(".")
+    return f"{key}: {text[0].lower()}{text[1:]}"
+
+
+def _choices(model: type[BaseModel], location: Location) -> list[str]:
+    return [str(choice) for choice in get_args(model.model_fields[str(location[-1])].annotation)]

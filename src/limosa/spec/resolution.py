@@ -1,0 +1,330 @@
+"""From a document to a resolved lab: shapes checked, names looked up, addresses and defaults filled in.
+
+Rule: faults are collected and raised together, so that three slips do not take three rounds.
+Errors are about the lab file; what the machine lacks is for ``limosa doctor`` and ``up`` to say.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from limosa.spec import faults, resolved, written
+from limosa.spec.addresses import FIRST_GUEST_OFFSET, FIRST_HOST_OFFSET, Pool, free_subnet, mac_address
+from limosa.spec.document import Document
+from limosa.spec.problems import Location, Problem, listed, nearest, raise_all
+from limosa.units import BYTES, format_bytes, parse_bits_per_s, parse_bytes, parse_seconds
+
+DEFAULT_MEMORY_BYTES: dict[resolved.Image, int] = {"micro": 512 * BYTES["MiB"], "bare": 128 * BYTES["MiB"]}
+MIN_MEMORY_BYTES: dict[resolved.Image, int] = {"micro": 128 * BYTES["MiB"], "bare": 16 * BYTES["MiB"]}
+"""A floor that catches the wrong unit; it is no promise that a guest of this size is of use."""
+
+
+def resolve(document: Document, path: Path | None) -> resolved.Lab:
+    """The lab that *document* describes. Relative paths begin in the folder of *path*. Raises SpecError."""
+    try:
+        lab_file = written.LabFile.model_validate(document.values)
+    except ValidationError as error:
+        raise_all(faults.explain(error, document), document.file)
+    resolution = _Resolution(document, lab_file, path)
+    lab = resolution.lab()
+    if resolution.problems:
+        raise_all(resolution.problems, document.file)
+    return lab
+
+
+@dataclass(slots=True)
+class _Resolution:
+    """One lab on its way. Methods go on after a fault with whatever lets the next fault be found."""
+
+    document: Document
+    file: written.LabFile
+    path: Path | None
+    problems: list[Problem] = field(default_factory=list)
+    pools: dict[str, Pool] = field(default_factory=dict)
+
+    def lab(self) -> resolved.Lab:
+        name = self._lab_name()
+        networks = self._networks()
+        storage = self._storage()
+        self._reserve_addresses(networks)
+        hosts = {key: self._host(key, host) for key, host in self.file.hosts.items()}
+        guests = self._guests(name, networks, storage)
+        self._check_hosts(hosts, guests)
+        return resolved.Lab(
+            name=name,
+            networks=networks,
+            storage=storage,
+            hosts=hosts,
+            guests=guests,
+            file=str(self.path.absolute()) if self.path else "",
+        )
+
+    def _problem(self, location: Location, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(self.document.line(location), location, message, hint))
+
+    def _unknown(self, location: Location, kind: str, name: str, valid: Iterable[str]) -> None:
+        names = list(valid)
+        hint = f"this lab has {listed(names)}" if names else f"this lab has no {kind}"
+        self._problem(location, f"there is no {kind} {name!r}{nearest(name, names)}", hint)
+
+    def _lab_name(self) -> str:
+        if self.file.name:
+            return self.file.name
+        stem = self.path.stem if self.path else ""
+        try:
+            return written.check_lab_name(stem)
+        except ValueError:
+            why = f", and the file's name {self.path.name!r} cannot be the lab's" if self.path else ""
+            self._problem(
+                (), f"the key 'name' is missing{why}", "begin with, for instance, `name: two-hosts`"
+            )
+            return ""
+
+    # -- networks and storage
+
+    def _networks(self) -> dict[str, resolved.Network]:
+        entries = self.file.networks or {"lan": written.Network()}
+        subnets = self._subnets(entries)
+        marked = [name for name, network in entries.items() if network.purpose == "migration"]
+        for name in marked[1:]:
+            first = self.document.line(("networks", marked[0]))
+            message = f"the network {marked[0]!r} in line {first} is for migration already"
+            self._problem(("networks", name, "purpose"), message, "remove this key from one of them")
+        return {name: self._network(name, network, subnets[name]) for name, network in entries.items()}
+
+    def _network(self, name: str, network: written.Network, subnet: IPv4Network) -> resolved.Network:
+        self.pools[name] = Pool(name, subnet)
+        delay_ms = parse_seconds(network.delay) * 1000 if network.delay else 0.0
+        return resolved.Network(
+            name=name,
+            subnet=str(subnet),
+            client_address=str(self.pools[name].client_address),
+            rate_bits_per_s=parse_bits_per_s(network.rate) if network.rate else None,
+            delay_ms=delay_ms or None,
+            purpose=network.purpose,
+        )
+
+    def _subnets(self, entries: dict[str, written.Network]) -> dict[str, IPv4Network]:
+        subnets: dict[str, IPv4Network] = {}
+        for name, network in entries.items():
+            if not network.subnet:
+                continue
+            subnet = written.check_subnet(network.subnet)
+            for other, other_subnet in subnets.items():
+                if subnet.overlaps(other_subnet):
+                    line = self.document.line(("networks", other, "subnet"))
+                    message = f"{subnet} overlaps {other_subnet} of the network {other!r} in line {line}"
+                    self._problem(("networks", name, "subnet"), message, "networks may not overlap")
+                    break
+            subnets[name] = subnet
+        for name in entries:
+            if name not in subnets:
+                free = free_subnet(list(subnets.values()))
+                if free is None:
+                    message = "no 10.77.N.0/24 is left for this network"
+                    self._problem(("networks", name), message, "write its subnet")
+                subnets[name] = free or IPv4Network("10.77.0.0/24")
+        return subnets
+
+    def _storage(self) -> dict[str, resolved.Storage]:
+        entries = self.file.storage or {"shared": written.Storage()}
+        return {name: self._one_storage(name, storage) for name, storage in entries.items()}
+
+    def _one_storage(self, name: str, storage: written.Storage) -> resolved.Storage:
+        if not storage.path:
+            return resolved.Storage(name=name, kind=storage.kind)
+        path = self._absolute(storage.path)
+        mode = self._mode(path, ("storage", name, "path"))
+        if mode is not None and not stat.S_ISDIR(mode):
+            self._problem(("storage", name, "path"), f"{path} is not a directory", "name a directory")
+        return resolved.Storage(name=name, kind=storage.kind, path=str(path))
+
+    def _absolute(self, text: str) -> Path:
+        folder = self.path.absolute().parent if self.path else Path.cwd()
+        try:
+            expanded = Path(text).expanduser()
+        except RuntimeError:
+            # ~name of somebody who is not here: a file may still be called that.
+            expanded = Path(text)
+        return folder / expanded
+
+    # -- addresses
+
+    def _reserve_addresses(self, networks: dict[str, resolved.Network]) -> None:
+        """Keep what the file gives before anything is filled in, so that the file always wins."""
+        for name, host in self.file.hosts.items():
+            for network, address in host.addresses.items():
+                location: Location = ("hosts", name, "addresses", network)
+                if network not in networks:
+                    self._unknown(location, "network", network, networks)
+                else:
+                    self._reserve(network, address, location)
+        for name, guest in self.file.guests.items():
+            network = guest.network or next(iter(_for_guests(networks)), "")
+            if guest.address and guest.image != "bare" and network in _for_guests(networks):
+                self._reserve(network, guest.address, ("guests", name, "address"))
+
+    def _reserve(self, network: str, address: str, location: Location) -> None:
+        pool = self.pools[network]
+        if fault := pool.reserve(address, location, self.document.line(location)):
+            others = [name for name, other in self.pools.items() if IPv4Address(address) in other.subnet]
+            hint = (
+                f"it belongs to the network {others[0]!r}" if others and others[0] != network else pool.free()
+            )
+            self._problem(location, fault, hint)
+
+    def _take(self, network: str, first_offset: int, location: Location) -> str:
+        pool = self.pools[network]
+        address = pool.take(first_offset, ".".join(map(str, location)))
+        if address is None:
+            message = f"the network {network!r} ({pool.subnet}) has no free address left"
+            self._problem(location, message, "give the network a larger subnet")
+        return address or ""
+
+    # -- hosts
+
+    def _host(self, name: str, host: written.Host) -> resolved.Host:
+        if name == "client":
+            message = "'client' is the name of what probes the guests"
+            self._problem(("hosts", name), message, "choose another name")
+        if name in self.file.guests:
+            line = self.document.line(("guests", name))
+            message = f"the guest in line {line} has the same name, and verbs take either"
+            self._problem(("hosts", name), message, "rename one of them")
+        addresses = {
+            network: host.addresses.get(network) or self._take(network, FIRST_HOST_OFFSET, ("hosts", name))
+            for network in self.pools
+        }
+        return resolved.Host(
+            name=name,
+            kind=host.kind,
+            qemu=str(self._absolute(host.qemu)) if "/" in host.qemu else host.qemu,
+            qemu_firmware=tuple(str(self._absolute(folder)) for folder in host.qemu_firmware),
+            memory_bytes=parse_bytes(host.memory) if host.memory else None,
+            addresses=addresses,
+        )
+
+    def _check_hosts(self, hosts: dict[str, resolved.Host], guests: dict[str, resolved.Guest]) -> None:
+        if not hosts:
+            self._problem(("hosts",), "a lab needs at least one host", "for instance `hosts: {host1: {}}`")
+        for name, host in hosts.items():
+            needed_bytes = sum(guest.memory_bytes for guest in guests.values() if guest.host == name)
+            if host.memory_bytes is not None and needed_bytes > host.memory_bytes:
+                message = (
+                    f"{format_bytes(host.memory_bytes)} does not hold the guests that start there, "
+                    f"which have {format_bytes(needed_bytes)}"
+                )
+                self._problem(("hosts", name, "memory"), message, "raise it, or start a guest elsewhere")
+
+    # -- guests
+
+    def _guests(
+        self, lab: str, networks: dict[str, resolved.Network], storage: dict[str, resolved.Storage]
+    ) -> dict[str, resolved.Guest]:
+        macs: set[str] = set()
+        guests: dict[str, resolved.Guest] = {}
+        for name, guest in self.file.guests.items():
+            if guest.host not in self.file.hosts:
+                self._unknown(("guests", name, "host"), "host", guest.host, self.file.hosts)
+            bare = guest.image == "bare"
+            if bare:
+                self._refuse_for_bare(name, guest)
+            network = "" if bare else self._guest_network(name, guest, networks)
+            mac = mac_address(lab, name, macs) if network else ""
+            macs.add(mac)
+            guests[name] = resolved.Guest(
+                name=name,
+                host=guest.host,
+                image=guest.image,
+                memory_bytes=self._memory_bytes(name, guest),
+                cpus=guest.cpus,
+                accel=guest.accel,
+                machine=guest.machine,
+                cpu=guest.cpu,
+                network=network,
+                mac=mac,
+                address=self._guest_address(name, guest, network),
+                disk=None if bare else self._disk(name, guest.disk, storage),
+            )
+        return guests
+
+    def _refuse_for_bare(self, name: str, guest: written.Guest) -> None:
+        for key in ("network", "address", "disk"):
+            if key in guest.model_fields_set:
+                what = "disk" if key == "disk" else "network"
+                message = f"a guest with the image 'bare' has no {what}"
+                self._problem(("guests", name, key), message, "remove the key, or take the image 'micro'")
+
+    def _memory_bytes(self, name: str, guest: written.Guest) -> int:
+        if not guest.memory:
+            return DEFAULT_MEMORY_BYTES[guest.image]
+        memory_bytes, floor_bytes = parse_bytes(guest.memory), MIN_MEMORY_BYTES[guest.image]
+        if memory_bytes < floor_bytes:
+            message = f"{guest.memory} is too little for the image {guest.image!r}"
+            hint = f"it needs at least {format_bytes(floor_bytes)}"
+            self._problem(("guests", name, "memory"), message, hint)
+        return memory_bytes
+
+    def _guest_network(self, name: str, guest: written.Guest, networks: dict[str, resolved.Network]) -> str:
+        usable = _for_guests(networks)
+        location = ("guests", name, "network")
+        if not guest.network:
+            if not usable:
+                message = "no network of this lab is for guests"
+                self._problem(("guests", name), message, "add a network without `purpose: migration`")
+            return next(iter(usable), "")
+        if guest.network not in networks:
+            self._unknown(location, "network", guest.network, usable)
+            return ""
+        if guest.network not in usable:
+            message = f"the network {guest.network!r} is for migration, guests are not attached to it"
+            hint = f"for guests there is {listed(usable)}" if usable else "add a network for guests"
+            self._problem(location, message, hint)
+            return ""
+        return guest.network
+
+    def _guest_address(self, name: str, guest: written.Guest, network: str) -> str:
+        if not network:
+            return ""
+        return guest.address or self._take(network, FIRST_GUEST_OFFSET, ("guests", name))
+
+    def _disk(self, guest: str, disk: written.Disk, storage: dict[str, resolved.Storage]) -> resolved.Disk:
+        place = disk.storage or next(iter(storage))
+        if place not in storage:
+            self._unknown(("guests", guest, "disk", "storage"), "storage", place, storage)
+        source = str(self._absolute(disk.source)) if disk.source else ""
+        if source:
+            self._check_source(Path(source), ("guests", guest, "disk", "source"))
+        return resolved.Disk(storage=place, file=f"{guest}.{disk.format}", format=disk.format, source=source)
+
+    def _check_source(self, source: Path, location: Location) -> None:
+        mode = self._mode(source, location)
+        if mode is None:
+            return
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            self._problem(location, f"{source} is not a disk file", "name a raw or qcow2 file")
+        elif not os.access(source, os.R_OK):
+            self._problem(location, f"{source} may not be read by this user", f"chmod a+r {source}")
+
+    def _mode(self, path: Path, location: Location) -> int | None:
+        """What *path* is, as ``stat`` tells it; None after a problem."""
+        hint = "a relative path begins in the lab file's folder"
+        try:
+            return path.stat().st_mode
+        except FileNotFoundError:
+            self._problem(location, f"{path} does not exist", hint)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._problem(location, f"{path} cannot be used: {reason}", hint)
+        return None
+
+
+def _for_guests(networks: dict[str, resolved.Network]) -> dict[str, resolved.Network]:
+    return {name: network for name, network in networks.items() if network.purpose == "guests"}

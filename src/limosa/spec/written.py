@@ -1,0 +1,364 @@
+"""What the user writes in a lab file: its keys, their types, and what each is for.
+
+Rule: nothing acts on these types; ``resolution`` turns them into ``resolved``. What can be judged by one
+value alone is judged here; what takes two, there. Only this module and ``faults`` know pydantic.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from limosa import units
+from limosa.spec.resolved import Accel, DiskFormat, HostKind, Image, Purpose, StorageKind
+
+MAX_DELAY_S = 60.0
+"""More is a slip of the unit: the moon is 1.3 s away."""
+
+MAX_LAB_NAME = 32
+MAX_CPUS = 255
+"""Past 255 a PC needs an interrupt-remapping IOMMU (QEMU, docs/system/i386, x2APIC)."""
+
+
+_UNQUOTED = ("a name", "a path", "a machine type", "a CPU model")
+_WITH_UNIT = ("a size", "a rate", "a time")
+
+
+def _remark(what: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if what.startswith(_WITH_UNIT):
+        return " without a unit"
+    return ", put it in quotes" if what.startswith(_UNQUOTED) else ""
+
+
+def _text(what: str, check: Callable[[str], object]) -> BeforeValidator:
+    """A validator for text that *check* accepts; *what* completes the sentence "expected ..."."""
+
+    def validate(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f"expected {what}, found {found(value)}{_remark(what, value)}")
+        check(value)
+        return value
+
+    return BeforeValidator(validate)
+
+
+def found(value: object) -> str:
+    """What *value* is, in words for an error."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return repr(value)
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+    return type(value).__name__
+
+
+def _check_name(text: str, longest: int) -> str:
+    if re.fullmatch(_name_pattern(longest), text):
+        return text
+    if len(text) > longest:
+        raise ValueError(f"a name here has at most {longest} characters, this has {len(text)}")
+    raise ValueError(f"{text!r} is not a name: a to z, then a to z, 0 to 9 and '-', and no '-' at the end")
+
+
+def _name_pattern(longest: int) -> str:
+    return f"[a-z]([a-z0-9-]{{0,{longest - 2}}}[a-z0-9])?"
+
+
+def _name(longest: int) -> tuple[AfterValidator, WithJsonSchema]:
+    """A name that is also part of interface, file and host names, so its letters and its length are few."""
+    schema = WithJsonSchema({"type": "string", "pattern": f"^{_name_pattern(longest)}$"})
+    return AfterValidator(partial(_check_name, longest=longest)), schema
+
+
+def check_lab_name(text: str) -> str:
+    """*text*, if it can be the name of a lab. Raises ValueError."""
+    return _check_name(text, MAX_LAB_NAME)
+
+
+def check_subnet(text: str) -> ipaddress.IPv4Network:
+    """The subnet that *text* names. Raises ValueError, with the spelling that was probably meant."""
+    example = "for instance 10.77.1.0/24"
+    try:
+        interface = ipaddress.IPv4Interface(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 subnet, {example}") from None
+    if "/" not in text:
+        raise ValueError(f"{text!r} is an address, not a subnet: add the prefix length, {example}")
+    if interface.ip != interface.network.network_address:
+        raise ValueError(f"{text!r} has bits after its prefix, did you mean {interface.network}?")
+    network = interface.network
+    first_octet = network.network_address.packed[0]
+    if first_octet in (0, 127) or first_octet >= 224:
+        raise ValueError(f"{text!r} is set aside and cannot be a network, {example}")
+    if not 8 <= network.prefixlen <= 29:
+        raise ValueError(f"{text!r}: the prefix length is from 8 (16 million addresses) to 29 (6 addresses)")
+    return network
+
+
+def check_address(text: str) -> ipaddress.IPv4Address:
+    """The address that *text* names. Raises ValueError."""
+    try:
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 address, for instance 10.77.1.100") from None
+
+
+def _check_size(text: str) -> None:
+    if units.parse_bytes(text) % units.BYTES["MiB"]:
+        mebibytes = max(1, round(units.parse_bytes(text) / units.BYTES["MiB"]))
+        raise ValueError(f"{text!r} is not a whole number of MiB, did you mean {mebibytes} MiB?")
+    if units.parse_bytes(text) == 0:
+        raise ValueError("expected more than 0 bytes")
+
+
+def _check_delay(text: str) -> None:
+    if units.parse_seconds(text) > MAX_DELAY_S:
+        raise ValueError(f"{text!r} is more than the {MAX_DELAY_S:.0f} s that a link may delay")
+
+
+def _check_path(text: str) -> None:
+    if not text or "\0" in text:
+        raise ValueError(f"{text!r} is not a path")
+
+
+def _check_reference(text: str) -> None:
+    if not text:
+        raise ValueError("expected a name, found empty text")
+
+
+def _matching(pattern: str, what: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    def check(text: str) -> None:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} is not {what}")
+
+    return _text(what, check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+
+
+def _check_cpus(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"expected a whole number, found {found(value)}")
+    if not 1 <= value <= MAX_CPUS:
+        raise ValueError(f"expected a number from 1 to {MAX_CPUS}, found {value}")
+    return value
+
+
+def _string(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+_NOT_EMPTY = WithJsonSchema({"type": "string", "minLength": 1})
+_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = rf"({_OCTET}\.){{3}}{_OCTET}"
+
+Name = Annotated[str, *_name(15)]
+NetworkName = Annotated[str, *_name(12)]
+LabName = Annotated[str, *_name(MAX_LAB_NAME)]
+Size = Annotated[str, _text("a size such as 512 MiB", _check_size), _string(units.pattern(units.BYTES))]
+Rate = Annotated[
+    str, _text("a rate such as 1 Gbit/s", units.parse_bits_per_s), _string(units.pattern(units.BITS_PER_S))
+]
+Delay = Annotated[str, _text("a time such as 2 ms", _check_delay), _string(units.pattern(units.SECONDS))]
+Subnet = Annotated[
+    str, _text("a subnet such as 10.77.1.0/24", check_subnet), _string(rf"^{_IPV4}/([89]|1[0-9]|2[0-9])$")
+]
+Address = Annotated[str, _text("an address such as 10.77.1.100", check_address), _string(rf"^{_IPV4}$")]
+FilePath = Annotated[str, _text("a path", _check_path), _NOT_EMPTY]
+Reference = Annotated[str, _text("a name", _check_reference), _NOT_EMPTY]
+MachineType = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a machine type such as pc-q35-7.2")]
+CpuModel = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._+,=-]*", "a CPU model such as Haswell-v4")]
+CpuCount = Annotated[
+    int, BeforeValidator(_check_cpus), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_CPUS})
+]
+# `host1:` with nothing after it is how a host without settings is written.
+_empty_is_default = BeforeValidator(lambda value: {} if value is None else value)
+
+
+class _Mapping(BaseModel):
+    """Keys that are not declared are errors, and no value is turned into another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Network(_Mapping):
+    """One broadcast domain that joins hosts, guests and the client that probes them."""
+
+    subnet: Subnet = Field(
+        default="", description="IPv4 subnet, `10.77.1.0/24`. Default: the first free `10.77.N.0/24`."
+    )
+    rate: Rate = Field(
+        default="", description="Rate of each host's link, both ways: `1 Gbit/s`. Default: unshaped."
+    )
+    delay: Delay = Field(
+        default="",
+        description="One-way delay added on each host's link: `2 ms`. Takes netem. Default: none.",
+    )
+    purpose: Purpose = Field(
+        default="guests",
+        description="`guests`: guests and hosts meet here. `migration`: no guest is attached, and migration "
+        "traffic takes this network instead of the first one. Default: `guests`.",
+    )
+
+
+class Storage(_Mapping):
+    """A place for disks that all hosts see at the same path."""
+
+    kind: StorageKind = Field(
+        default="directory",
+        description="`directory`: a directory that all hosts share. Default: `directory`.",
+    )
+    path: FilePath = Field(
+        default="",
+        description="An existing directory of yours, relative to the lab file. "
+        "Default: one that belongs to the lab and goes with it.",
+    )
+
+
+class Host(_Mapping):
+    """A place where processes run. All keys may be left out: `host1: {}`."""
+
+    kind: HostKind = Field(
+        default="namespaces",
+        description="`namespaces`: Linux namespaces of this machine. Default: `namespaces`.",
+    )
+    qemu: FilePath = Field(
+        default="qemu-system-x86_64",
+        description="The QEMU of this host: a name on PATH, or a path, relative to the lab file. "
+        "Default: `qemu-system-x86_64`.",
+    )
+    qemu_firmware: list[FilePath] = Field(
+        default=[],
+        description="Folders with firmware for that QEMU (its `-L`), for one that was unpacked beside the "
+        "distribution's. Default: none.",
+    )
+    memory: Size = Field(
+        default="",
+        description="Guest memory that it may hold in all: `4 GiB`. Default: what the machine has.",
+    )
+    addresses: dict[str, Address] = Field(
+        default={},
+        description="Its address in each network, by the network's name. Default: `.11`, `.12`, ...",
+    )
+
+
+class Disk(_Mapping):
+    """A guest's root disk."""
+
+    storage: Reference = Field(
+        default="", description="The storage that holds it, by name. Default: the first one."
+    )
+    format: DiskFormat = Field(default="raw", description="`raw` or `qcow2`. Default: `raw`.")
+    source: FilePath = Field(
+        default="",
+        description="A disk file to start from, relative to the lab file; it is copied, never changed. "
+        "Default: the image's own disk.",
+    )
+
+
+class Guest(_Mapping):
+    """A virtual machine: one QEMU process on one host at a time."""
+
+    host: Reference = Field(
+        description="The host that it starts on, by name. The one key that a guest must have."
+    )
+    image: Image = Field(
+        default="micro",
+        description="`micro`: a small Linux with SSH and measuring tools, made from distribution packages. "
+        "`bare`: a few KiB without an operating system, without disk and network. Default: `micro`.",
+    )
+    memory: Size = Field(
+        default="", description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`."
+    )
+    cpus: CpuCount = Field(default=1, description="The number of its virtual CPUs. Default: 1.")
+    accel: Accel = Field(
+        default="auto",
+        description="`kvm`: hardware virtualisation. `tcg`: emulation. `auto`: KVM where it is proved "
+        "to work, else TCG. Default: `auto`.",
+    )
+    machine: MachineType = Field(
+        default="",
+        description="A versioned machine type: `pc-q35-7.2`. Default: the newest that all hosts know.",
+    )
+    cpu: CpuModel = Field(
+        default="", description="A CPU model: `Haswell-v4`. Default: the best that all hosts can give."
+    )
+    network: Reference = Field(default="", description="Its network, by name. Default: the first for guests.")
+    address: Address = Field(
+        default="",
+        description="Its IPv4 address, the same on every host: `10.77.1.100`. Default: from `.101`.",
+    )
+    disk: Disk = Field(
+        default=Disk.model_construct(), description="Its root disk, on a storage that all hosts share."
+    )
+
+
+class LabFile(_Mapping):
+    """A migration laboratory: hosts, the networks and the storage that join them, and guests."""
+
+    name: LabName = Field(default="", description="The lab's name. Default: the file's name without `.yaml`.")
+    networks: Annotated[dict[NetworkName, Annotated[Network, _empty_is_default]], _empty_is_default] = Field(
+        default={}, description="The networks, by name. Default: one for guests, named `lan`."
+    )
+    storage: Annotated[dict[Name, Annotated[Storage, _empty_is_default]], _empty_is_default] = Field(
+        default={}, description="The places for disks, by name. Default: one directory, named `shared`."
+    )
+    hosts: Annotated[dict[Name, Annotated[Host, _empty_is_default]], _empty_is_default] = Field(
+        description="The hosts, by name. At least one; two for a migration."
+    )
+    guests: Annotated[dict[Name, Annotated[Guest, _empty_is_default]], _empty_is_default] = Field(
+        default={}, description="The guests, by name. Default: none."
+    )
+
+
+KINDS: dict[str, tuple[str, type[BaseModel]]] = {
+    "networks": ("a network", Network),
+    "storage": ("a storage", Storage),
+    "hosts": ("a host", Host),
+    "guests": ("a guest", Guest),
+}
+"""The sections of a lab file: what an entry is called, and its model."""
+
+
+class _Schema(GenerateJsonSchema):
+    """Pydantic's schema without what only a program would read: generated titles, and empty defaults."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Titles repeat the key."""
+        return False
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        """Leave out defaults that mean "worked out later"; the descriptions tell them."""
+        made = super().default_schema(schema)
+        if made.get("default") in ("", {}, []) or isinstance(made.get("default"), dict):
+            del made["default"]
+        return made
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a lab file, draft 2020-12, with a description on each key."""
+    made = LabFile.model_json_schema(schema_generator=_Schema)
+    for name in KINDS:
+        section = made["properties"][name]
+        section["type"] = ["object", "null"]
+        entry = section.pop("additionalProperties", None)
+        for pattern, value in section.pop("patternProperties", {}).items():
+            entry, section["propertyNames"] = value, {"pattern": pattern}
+        section["additionalProperties"] = entry if name == "guests" else {"anyOf": [entry, {"type": "null"}]}
+    made["properties"]["hosts"]["minProperties"] = 1
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Limosa lab file"}
+    return {**head, **{key: value for key, value in made.items() if key != "title"}}

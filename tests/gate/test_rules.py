@@ -1,0 +1,158 @@
+"""Each rule of the gate fails where it has to, on small trees, and passes what is right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.gate import layers, rules
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def function_of(lines: int) -> str:
+    return "@property\n" + "def f():\n" + "    x = 1\n" * (lines - 2)
+
+
+BREAKS = {
+    "long function": (rules.long_functions, "src/a.py", function_of(61), "src/a.py:1: f has 61 lines"),
+    "long module": (rules.long_modules, "tests/a.py", "x = 1\n" * 501, "tests/a.py: 501 lines"),
+    "utils module": (rules.unspeaking_names, "src/net_utils.py", "", "src/net_utils.py"),
+    "manager class": (rules.unspeaking_names, "src/a.py", "class LabManager: ...\n", "LabManager"),
+    "shell=True": (rules.shells, "src/a.py", "import subprocess\nsubprocess.run('x', shell=True)\n", "src/a.py:2"),
+    "popen": (rules.shells, "src/a.py", "import os\nos.popen('x')\n", "popen goes through a shell"),
+    "src argument": (rules.short_host_names, "src/a.py", "def f(src_host): ...\n", "src_host: say source or target"),
+    "dst field": (rules.short_host_names, "src/a.py", "class A:\n    dst: str\n", "src/a.py:2: dst"),
+    "unfinished": (rules.unfinished, "src/a.py", "# TO" "DO: later\n", "src/a.py:1"),
+    "unfinished page": (rules.unfinished, "README.md", "FIX" "ME\n", "README.md:1"),
+    "private path": (rules.private_paths, "docs/a.md", "see /wo" "rk/main\n", "docs/a.md:1"),
+    "root's home": (rules.private_paths, ".ci/run", "cd /ro" "ot/limosa\n", ".ci/run:1"),
+    "link to nowhere": (rules.broken_links, "docs/a.md", "[b](b.md)\n", "docs/a.md:1: b.md is not there"),
+    "link to no heading": (rules.broken_links, "README.md", "# One\n[x](#two)\n", "no such heading"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BREAKS.values(), ids=BREAKS)
+def test_rule_fails(tmp_path: Path, case: tuple[Callable[[Path], list[str]], str, str, str]) -> None:
+    rule, name, text, complaint = case
+    found = rule(tree(tmp_path, {name: text}))
+    assert len(found) == 1
+    assert complaint in found[0]
+
+
+def test_rules_pass_what_is_right(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        {
+            "src/a.py": function_of(60) + "run(['ls'], shell=False)\nsource = 'root/.ssh'\n",
+            "src/manage.py": "class Target: ...\n",
+            "docs/a.md": "# The A-b: c\n[b](../README.md#one-two), [c](#the-a-b-c), [d](https://example.org/x)\n"
+            "`/root/.ssh/authorized_keys` in the guest\n```\n[not](a-link.md)\n```\n",
+            "README.md": "## One two\n",
+        },
+    )
+    for case in BREAKS.values():
+        assert case[0](root) == []
+
+
+def package(root: Path, files: dict[str, str]) -> Path:
+    files = {"__init__.py": "", "hosts/__init__.py": "", "qemu/__init__.py": ""} | files
+    return tree(root / "limosa", files)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from limosa.qemu import argv",
+        "import limosa.qemu.argv",
+        "from limosa import qemu",
+        "from ..qemu import argv",
+        "def f():\n    from limosa.qemu.argv import build",
+        "import typing\nif typing.TYPE_CHECKING:\n    from limosa.qemu import argv",
+    ],
+)
+def test_import_that_points_upward_is_found(tmp_path: Path, statement: str) -> None:
+    root = package(tmp_path, {"qemu/argv.py": "build = 1\n", "hosts/ssh.py": statement + "\n"})
+    (complaint,) = layers.upward(root)
+    assert "hosts must not import limosa.qemu" in complaint
+
+
+def test_import_that_points_downward_is_allowed(tmp_path: Path) -> None:
+    root = package(tmp_path, {"qemu/argv.py": "from limosa.hosts import ssh\nfrom limosa import __version__\n"})
+    assert layers.upward(root) == []
+
+
+def test_part_without_a_layer_is_found(tmp_path: Path) -> None:
+    (complaint,) = layers.upward(package(tmp_path, {"toolbox.py": ""}))
+    assert "'toolbox' has no layer" in complaint
+
+
+def test_circle_is_found(tmp_path: Path) -> None:
+    files = {
+        "hosts/a.py": "from . import b\n",
+        "hosts/b.py": "def f():\n    import limosa.hosts.c\n",
+        "hosts/c.py": "from limosa.hosts.a import x\n",
+        "hosts/d.py": "from limosa.hosts import a\n",
+    }
+    assert layers.circles(package(tmp_path, files)) == [
+        "these modules import each other: limosa.hosts.a, limosa.hosts.b, limosa.hosts.c"
+    ]
+
+
+def locked(body: str) -> str:
+    return f"# {hashlib.sha256(body.encode()).hexdigest()}\n{body}"
+
+
+PROJECT = '[project]\ndependencies = ["qemu.qmp>=0.1"]\noptional-dependencies.dev = ["pytest"]\n'
+
+
+@pytest.mark.parametrize(
+    ("lock", "complaint"),
+    [
+        ("# 0\nqemu-qmp==0.1\n", "not the hash"),
+        (locked("rich==1\n"), "qemu-qmp of pyproject.toml is not locked"),
+        (locked("qemu-qmp==0.1 # https://example.org\n"), "names a host"),
+    ],
+)
+def test_stale_lock_is_found(tmp_path: Path, lock: str, complaint: str) -> None:
+    good = locked("qemu-qmp==0.1\npytest==9\n")
+    files = {"pyproject.toml": PROJECT, "requirements.lock": lock, "requirements-dev.lock": good}
+    (found,) = rules.unlocked(tree(tmp_path, files))
+    assert complaint in found
+    (tmp_path / "requirements.lock").write_text(locked("qemu-qmp==0.1\n"))
+    assert rules.unlocked(tmp_path) == []
+
+
+def test_undocumented_exit_code_is_found(tmp_path: Path) -> None:
+    errors = '"""Tree.\n\nOne  exit 1\n"""\nclass One:\n    exit_code: int = 1\nclass Two(One):\n    exit_code = 2\n'
+    files = {"src/limosa/errors.py": errors, "docs/debugging.md": "| 1 | failed |\n"}
+    found = rules.undocumented_exit_codes(tree(tmp_path, files))
+    assert [("Two" in f or "exit 2" in f) for f in found] == [True] * 3
+    fixed = errors.replace("exit 1\n", "exit 1\nTwo  exit 2\n")
+    files = {"src/limosa/errors.py": fixed, "docs/debugging.md": "| 1 | failed |\n| 2 | wrong |\n"}
+    assert rules.undocumented_exit_codes(tree(tmp_path, files)) == []
+
+
+def test_part_off_the_map_is_found(tmp_path: Path) -> None:
+    page = "| layer | part | what |\n|---|---|---|\n| one | `errors`, `ghost` | `spec` is elsewhere |\n"
+    files = {"src/limosa/__init__.py": "", "src/limosa/errors.py": "", "src/limosa/spec/__init__.py": ""}
+    assert rules.unmapped_parts(tree(tmp_path, files | {"docs/architecture.md": page})) == [
+        "docs/architecture.md: the map lacks spec",
+        "docs/architecture.md: the map shows ghost, which is gone",
+    ]
+
+
+def test_commands_and_examples_are_found_in_documentation(tmp_path: Path) -> None:
+    text = "`limosa up` and `./limosa` make limosa fly\n```\n$ ./limosa down now\n```\n```yaml\nhosts: {}\n```\n"
+    root = tree(tmp_path, {"README.md": text})
+    assert list(rules.commands(root)) == [("README.md:1", "up"), ("README.md:3", "down")]
+    assert list(rules.examples(root, "yaml")) == [("README.md:6", "hosts: {}\n")]

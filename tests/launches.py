@@ -55,4 +55,3 @@ LAUNCHES: dict[str, Launch] = {
     "bare": BARE,
     "bare-target": replace(BARE, incoming=True),
 }
-

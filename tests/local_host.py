@@ -15,6 +15,12 @@ from limosa.errors import StateError
 from limosa.hosts.host import HostFacts
 
 
+def start(argv: Sequence[str], log: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """A process whose output is appended to *log*; the caller ends it."""
+    with Path(log).open("ab") as output:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
+
+
 class LocalHost:
     """Processes run on this machine; those that were spawned are ended by ``close``."""
 
@@ -36,8 +42,7 @@ class LocalHost:
         return await process.run(argv, stdin=stdin, env=env, check=check, timeout_s=timeout_s)
 
     async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
-        with Path(log).open("ab") as output:
-            child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
+        child = start(argv, log, env)
         self._spawned.append(child)
         return child.pid
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.launches import LAUNCHES, MICRO
 
 from limosa.errors import SpecError
 from limosa.qemu.argv import PCI_ADDRESS, DiskFile, Launch, arguments, command_line, guest_uuid
+from tests.launches import LAUNCHES, MICRO
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

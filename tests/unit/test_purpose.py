@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from tests.launches import LAUNCHES, MICRO
 
 from limosa.qemu.argv import arguments, command_line
 from limosa.qemu.purpose import ARGUMENTS, EVENTS, QMP, explain, explain_qmp
+from tests.launches import LAUNCHES, MICRO
 
 
 @pytest.mark.parametrize("name", LAUNCHES)

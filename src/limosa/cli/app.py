@@ -5,12 +5,17 @@ from __future__ import annotations
 import typer
 
 from limosa.cli import (
+    calibrate,
     console,
+    demo,
+    doctor,
     down,
+    explain,
     host,
     inside,
     logs,
     migrate,
+    report,
     schema,
     start,
     status,
@@ -44,6 +49,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 for _verb in (
+    demo.demo,
     up.up,
     down.down,
     status.status,
@@ -53,6 +59,10 @@ for _verb in (
     console.console,
     inside.ssh,
     logs.logs,
+    doctor.doctor,
+    report.report,
+    explain.explain,
+    calibrate.calibrate,
     schema.schema,
 ):
     app.command()(_verb)

@@ -108,7 +108,9 @@ def find(directory: Path) -> Image | None:
     except FileNotFoundError:
         return None
     except (OSError, KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise MachineError(f"the image in {directory} cannot be used: {error}", hint=_OLD_FORMAT_HINT) from error
+        raise MachineError(
+            f"the image in {directory} cannot be used: {error}", hint=_OLD_FORMAT_HINT
+        ) from error
     for file in (kernel, initrd, disk):
         if not file.is_file():
             raise MachineError(f"the image in {directory} lacks {file.name}", hint=_OLD_FORMAT_HINT)
@@ -121,7 +123,9 @@ def _recipe(name: str) -> Recipe:
     return cast(Recipe, importlib.import_module(_RECIPES[name]))
 
 
-async def _build(recipe: Recipe, name: str, images: Path, key: str, events: Events, agent: Path | None) -> Image:
+async def _build(
+    recipe: Recipe, name: str, images: Path, key: str, events: Events, agent: Path | None
+) -> Image:
     building = images / f".{key}.building"
     building.mkdir()
     try:

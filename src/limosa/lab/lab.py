@@ -334,7 +334,7 @@ class Lab:
             raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
         keys = self.directory.keys
         options = {
-            "IdentityFile": str(keys / "user_key"),
+            "IdentityFile": str(keys / "user"),
             "UserKnownHostsFile": str(keys / "known_hosts"),
             "StrictHostKeyChecking": "yes",
             "IdentitiesOnly": "yes",

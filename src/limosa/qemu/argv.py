@@ -188,14 +188,13 @@ def _network(launch: Launch) -> tuple[Argument, ...]:
 
 
 def _disk(disk: DiskFile) -> tuple[Argument, ...]:
-    cache = {"direct": disk.direct, "no-flush": False}
+    common = {"discard": "unmap", "cache": {"direct": disk.direct, "no-flush": False}}
     file = {"driver": "file", "node-name": "root-file", "filename": disk.path, "locking": "on", "aio": "threads"}
     image = {"driver": disk.format, "node-name": "root", "file": "root-file"}
-    common = {"discard": "unmap", "cache": cache}
     device = _pci("virtio-blk-pci", "disk0", "disk") | {"drive": "root", "bootindex": 1}
     return (
-        Argument("-blockdev", _json(file | common), "disk-file"),
-        Argument("-blockdev", _json(image | common), f"disk-{disk.format}"),
+        Argument("-blockdev", _json({**file, **common}), "disk-file"),
+        Argument("-blockdev", _json({**image, **common}), f"disk-{disk.format}"),
         Argument("-device", _json(device), "disk"),
     )
 

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ from limosa.hosts.host import Host
 
 PROBE_LIMIT_S = 30.0
 """A probe takes 0.1 s on a quiet machine and was seen to take 0.5 s on a busy one."""
+
+HOST_CPU = "host,migratable=on"
+"""The host's own CPU less what cannot be moved. Not for two versions of QEMU: 7.2 and 10.0 were seen to give it
+different IA32_ARCH_CAPABILITIES on one machine."""
 
 FORMAT = 1
 """Raised when Features changes, so that an older cached answer is not read."""
@@ -54,14 +58,15 @@ TYPES = (
 """The devices and objects of our command lines. Each is asked for by name: ``qom-list-types`` would load every
 module of QEMU, and a single broken one (seen: a braille driver without its service) ends the process."""
 
-NEEDED: Mapping[str, tuple[str, ...]] = {
-    "commands": ("blockdev-add", "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters"),
-    "events": ("STOP", "RESUME", "MIGRATION"),
-    "options": ("sandbox",),
-    "migration_capabilities": ("events", "pause-before-switchover"),
-    "types": TYPES,
+NEEDED: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("commands", "command"): ("blockdev-add", "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters"),
+    ("events", "event"): ("STOP", "RESUME", "MIGRATION"),
+    ("options", "option"): ("sandbox",),
+    ("migration_capabilities", "migration capability"): ("events", "pause-before-switchover"),
+    ("types", "device or object"): TYPES,
 }
-"""What our command lines and migrations cannot do without, by the field of Features that has to hold it."""
+"""What our command lines and migrations cannot do without, by the field of Features that has to hold it
+and the word for one of its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +117,8 @@ class Features:
     def missing(self) -> list[str]:
         """Everything Limosa needs that this QEMU lacks; empty for a QEMU that serves."""
         lacks = [
-            f"{field.replace('_', ' ')[:-1]} {name}"
-            for field, names in NEEDED.items()
+            f"the {kind} {name}"
+            for (field, kind), names in NEEDED.items()
             for name in names
             if name not in getattr(self, field)
         ]
@@ -199,7 +204,22 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
             f"QEMU on {host.name} ({qemu}) is too old: it does not answer {', '.join(lacks)}",
             hint="install a newer one: apt install qemu-system-x86",
         )
-    return parse(answers, identity=identity, accel=accel)
+    features = parse(answers, identity=identity, accel=accel)
+    if accel == "kvm" and not await _host_cpu_starts(host, qemu, firmware):
+        models = tuple(replace(m, missing=("start",)) if m.name == "host" else m for m in features.cpu_models)
+        features = replace(features, cpu_models=models)
+    return features
+
+
+async def _host_cpu_starts(host: Host, qemu: str, firmware: Sequence[str]) -> bool:
+    """Whether a QEMU with the host's own CPU starts, which only a try tells.
+
+    Seen: a nested KVM that refuses the CPU's IA32_ARCH_CAPABILITIES, whereupon QEMU aborts.
+    """
+    argv = [qemu, "-S", "-nodefaults", "-no-user-config", "-M", "q35", "-accel", "kvm", "-cpu", HOST_CPU]
+    argv += ["-display", "none", "-m", "16", "-qmp", "stdio"] + [w for f in firmware for w in ("-L", f)]
+    stdin = b'{"execute":"qmp_capabilities"}\n{"execute":"quit"}\n'
+    return (await host.run(argv, stdin=stdin, check=False, timeout_s=PROBE_LIMIT_S)).returncode == 0
 
 
 def _commands() -> list[dict[str, Any]]:
@@ -326,8 +346,10 @@ def common_cpu(features: Mapping[str, Features], accel: str, wanted: str = "", *
                     hint="leave `cpu` out of the lab file: the best that every host can give is taken",
                 )
         return wanted
-    if accel == "kvm" and same_machine and len({o.identity for o in features.values()}) == 1:
-        return "host,migratable=on"
+    one_binary = len({offers.identity for offers in features.values()}) == 1
+    host_cpu = all(m.missing == () for o in features.values() for m in o.cpu_models if m.name == "host")
+    if accel == "kvm" and same_machine and one_binary and host_cpu:
+        return HOST_CPU
     for name in KVM_MODELS if accel == "kvm" else TCG_MODELS:
         if all(_gives(offers.cpu_models, name) for offers in features.values()):
             return name

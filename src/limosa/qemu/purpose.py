@@ -71,7 +71,7 @@ QMP = {
     "qmp_capabilities": "Ends the greeting: from here on the monitor takes commands.",
     "query-status": "Asks whether the virtual CPUs run, and if not, why; the answers of both ends decide who keeps "
     "the guest.",
-    "migrate-set-capabilities": "Switches on how to migrate (progress events, multifd, post-copy); both ends must agree "
+    "migrate-set-capabilities": "Switches on how to migrate (progress events, multifd, post-copy); both ends agree "
     "before the stream begins.",
     "migrate-set-parameters": "Sets the limits: how much bandwidth the move may take, and how long the guest may stand "
     "still at the end.",

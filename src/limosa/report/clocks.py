@@ -70,7 +70,9 @@ def spec(data: RunData, theme: Theme) -> Spec | None:
     panes = []
     for number, move in enumerate(moves):
         last = number == len(moves) - 1
-        panes.append(_move_pane(move, [row for row in rows if row["move"] == move], largest, theme, last=last))
+        panes.append(
+            _move_pane(move, [row for row in rows if row["move"] == move], largest, theme, last=last)
+        )
     return {"config": vega.config(theme), "vconcat": panes, "spacing": 22}
 
 
@@ -173,7 +175,9 @@ def calibration_spec(data: RunData, theme: Theme) -> Spec | None:
 
 def _error_pane(clock: str, rows: list[dict[str, Any]], theme: Theme, *, last: bool) -> Spec:
     x = {"field": "error", "type": "quantitative", "scale": {"nice": True, "zero": True}}
-    x["axis"] = {"title": "error in ms: the clock's reading minus the pause that was asked for" if last else None}
+    x["axis"] = {
+        "title": "error in ms: the clock's reading minus the pause that was asked for" if last else None
+    }
     y = {
         "field": "requested_label",
         "type": "nominal",

@@ -173,7 +173,9 @@ def load(path: Path) -> RunData:
     checks = reader.read("checks.json", list[run_format.Check]) or []
     summary = reader.read("summary.json", run_format.Summary)
     if summary is None:
-        summary = run_format.Summary(migrations=[_row(m) for m in migrations], pauses=pauses, checks=checks, remarks=[])
+        summary = run_format.Summary(
+            migrations=[_row(m) for m in migrations], pauses=pauses, checks=checks, remarks=[]
+        )
     tables = {name: reader.table(name) for name in _COLUMNS if name != "progress" or migrations}
     return RunData(
         path=path,

@@ -27,7 +27,7 @@ _EXPLANATIONS = {
 }
 _MARK = raw(
     '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 8-2 14-6 '
-    '19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z" '
+    "19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z\" "
     'fill="currentColor"/></svg>'
 )
 
@@ -43,7 +43,9 @@ def header(data: RunData, verdict: Verdict) -> Html:
     run = data.run
     accel = data.environment.accel.upper() if data.environment else None
     chips = [run.lab, run.guest, figures.moment(run.started_ns), run.kind, accel]
-    facts = [tag("div", tag("dd", figure), tag("dt", label), class_="fact") for figure, label in verdict.facts]
+    facts = [
+        tag("div", tag("dd", figure), tag("dt", label), class_="fact") for figure, label in verdict.facts
+    ]
     return tag(
         "header",
         tag("p", _MARK, tag("b", "Limosa"), [tag("span", chip) for chip in chips if chip], class_="where-when"),
@@ -57,7 +59,9 @@ def header(data: RunData, verdict: Verdict) -> Html:
 def _table(head: Iterable[str], rows: Iterable[list[Html]], caption: str) -> Html:
     cells = [tag("th", name, scope="col") for name in head]
     body = [tag("tr", row) for row in rows]
-    table = tag("table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", cells)), tag("tbody", body))
+    table = tag(
+        "table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", cells)), tag("tbody", body)
+    )
     return tag("div", table, class_="scroll", tabindex="0")
 
 
@@ -194,19 +198,12 @@ def checks(data: RunData) -> Html | None:
     if not data.summary.checks:
         if not data.summary.migrations:
             return None
-        return part(
-            "Checks", _empty("No check was recorded: whether the guest is unharmed is not known."), identity="checks"
-        )
+        return part("Checks", _empty("No check was recorded: whether the guest is unharmed is not known."), identity="checks")
     items = [
         tag(
             "li",
             tag("span", "✓" if check.passed else "✗", class_="sign", aria_hidden="true"),
-            tag(
-                "div",
-                tag("b", check.name.replace("-", " ")),
-                tag("span", "" if check.passed else " failed"),
-                tag("p", check.detail),
-            ),
+            tag("div", tag("b", check.name.replace("-", " ")), tag("span", "" if check.passed else " failed"), tag("p", check.detail)),
             class_="good" if check.passed else "bad",
         )
         for check in sorted(data.summary.checks, key=lambda check: check.passed)

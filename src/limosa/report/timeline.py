@@ -116,7 +116,9 @@ def _text(text: str, at: int, color: str) -> Spec:
     return {"data": {"values": [{}]}, "mark": {**mark, "fontSize": 12}}
 
 
-def _pane(title: str, height: int, layers: list[Spec], theme: Theme, key: dict[str, str] | None = None) -> Spec:
+def _pane(
+    title: str, height: int, layers: list[Spec], theme: Theme, key: dict[str, str] | None = None
+) -> Spec:
     """One plot. *key* gives the coloured names beside its title, in place of a legend: nothing to look up."""
     words, at = [_text(title, 0, theme["ink"])], round(7.4 * len(title)) + 18
     for label, color in (key or {}).items():
@@ -346,7 +348,9 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
             # The wheel alone scrolls the page, as a reader expects.
             "zoom": "wheel![event.ctrlKey || event.shiftKey]",
         }
-        whole["params"] = [{"name": "zoom", "select": zoom, "bind": "scales", "views": [n for n, _ in makers]}]
+        whole["params"] = [
+            {"name": "zoom", "select": zoom, "bind": "scales", "views": [n for n, _ in makers]}
+        ]
     return whole, missing
 
 

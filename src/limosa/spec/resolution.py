@@ -25,9 +25,6 @@ DEFAULT_MEMORY_BYTES: dict[resolved.Image, int] = {"micro": 512 * BYTES["MiB"], 
 MIN_MEMORY_BYTES: dict[resolved.Image, int] = {"micro": 128 * BYTES["MiB"], "bare": 16 * BYTES["MiB"]}
 """A floor that catches the wrong unit; it is no promise that a guest of this size is of use."""
 
-RESERVED_NETWORK_NAMES = frozenset({"lo", "all", "default"})
-"""A network's bridge bears its name: ``lo`` exists, the others mean "every interface" under /proc/sys/net."""
-
 
 def resolve(document: Document, path: Path | None) -> resolved.Lab:
     """The lab that *document* describes. Relative paths begin in the folder of *path*. Raises SpecError."""
@@ -85,15 +82,15 @@ class _Resolution:
             return written.check_lab_name(stem)
         except ValueError:
             why = f", and the file's name {self.path.name!r} cannot be the lab's" if self.path else ""
-            self._problem((), f"the key 'name' is missing{why}", "begin with, for instance, `name: two-hosts`")
+            self._problem(
+                (), f"the key 'name' is missing{why}", "begin with, for instance, `name: two-hosts`"
+            )
             return ""
 
     # -- networks and storage
 
     def _networks(self) -> dict[str, resolved.Network]:
         entries = self.file.networks or {"lan": written.Network()}
-        for name in entries.keys() & RESERVED_NETWORK_NAMES:
-            self._problem(("networks", name), f"the kernel keeps the name {name!r} for itself", "choose another name")
         subnets = self._subnets(entries)
         marked = [name for name, network in entries.items() if network.purpose == "migration"]
         for name in marked[1:]:
@@ -178,7 +175,9 @@ class _Resolution:
         pool = self.pools[network]
         if fault := pool.reserve(address, location, self.document.line(location)):
             others = [name for name, other in self.pools.items() if IPv4Address(address) in other.subnet]
-            hint = f"it belongs to the network {others[0]!r}" if others and others[0] != network else pool.free()
+            hint = (
+                f"it belongs to the network {others[0]!r}" if others and others[0] != network else pool.free()
+            )
             self._problem(location, fault, hint)
 
     def _take(self, network: str, first_offset: int, location: Location) -> str:
@@ -312,7 +311,7 @@ class _Resolution:
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             self._problem(location, f"{source} is not a disk file", "name a raw or qcow2 file")
         elif not os.access(source, os.R_OK):
-            self._problem(location, f"{source} may not be read by this user", "let this user read it, or name a copy")
+            self._problem(location, f"{source} may not be read by this user", f"chmod a+r {source}")
 
     def _mode(self, path: Path, location: Location) -> int | None:
         """What *path* is, as ``stat`` tells it; None after a problem."""

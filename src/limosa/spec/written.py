@@ -23,7 +23,7 @@ MAX_DELAY_S = 60.0
 
 MAX_LAB_NAME = 32
 MAX_CPUS = 255
-"""APIC ids past 255 would take x2APIC with an interrupt-remapping IOMMU, which Limosa gives no guest."""
+"""Past 255 a PC needs an interrupt-remapping IOMMU (QEMU, docs/system/i386, x2APIC)."""
 
 
 _UNQUOTED = ("a name", "a path", "a machine type", "a CPU model")
@@ -201,7 +201,9 @@ class Network(_Mapping):
     subnet: Subnet = Field(
         default="", description="IPv4 subnet, `10.77.1.0/24`. Default: the first free `10.77.N.0/24`."
     )
-    rate: Rate = Field(default="", description="Rate of each host's link, both ways: `1 Gbit/s`. Default: unshaped.")
+    rate: Rate = Field(
+        default="", description="Rate of each host's link, both ways: `1 Gbit/s`. Default: unshaped."
+    )
     delay: Delay = Field(
         default="",
         description="One-way delay added on each host's link: `2 ms`. Takes netem. Default: none.",
@@ -257,7 +259,9 @@ class Host(_Mapping):
 class Disk(_Mapping):
     """A guest's root disk."""
 
-    storage: Reference = Field(default="", description="The storage that holds it, by name. Default: the first one.")
+    storage: Reference = Field(
+        default="", description="The storage that holds it, by name. Default: the first one."
+    )
     format: DiskFormat = Field(default="raw", description="`raw` or `qcow2`. Default: `raw`.")
     source: FilePath = Field(
         default="",
@@ -269,13 +273,17 @@ class Disk(_Mapping):
 class Guest(_Mapping):
     """A virtual machine: one QEMU process on one host at a time."""
 
-    host: Reference = Field(description="The host that it starts on, by name. The one key that a guest must have.")
+    host: Reference = Field(
+        description="The host that it starts on, by name. The one key that a guest must have."
+    )
     image: Image = Field(
         default="micro",
         description="`micro`: a small Linux with SSH and measuring tools, made from distribution packages. "
         "`bare`: a few KiB without an operating system, without disk and network. Default: `micro`.",
     )
-    memory: Size = Field(default="", description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`.")
+    memory: Size = Field(
+        default="", description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`."
+    )
     cpus: CpuCount = Field(default=1, description="The number of its virtual CPUs. Default: 1.")
     accel: Accel = Field(
         default="auto",
@@ -294,7 +302,9 @@ class Guest(_Mapping):
         default="",
         description="Its IPv4 address, the same on every host: `10.77.1.100`. Default: from `.101`.",
     )
-    disk: Disk = Field(default=Disk.model_construct(), description="Its root disk, on a storage that all hosts share.")
+    disk: Disk = Field(
+        default=Disk.model_construct(), description="Its root disk, on a storage that all hosts share."
+    )
 
 
 class LabFile(_Mapping):
@@ -344,8 +354,7 @@ def json_schema() -> dict[str, Any]:
     made = LabFile.model_json_schema(schema_generator=_Schema)
     for name in KINDS:
         section = made["properties"][name]
-        if name != "hosts":
-            section["type"] = ["object", "null"]
+        section["type"] = ["object", "null"]
         entry = section.pop("additionalProperties", None)
         for pattern, value in section.pop("patternProperties", {}).items():
             entry, section["propertyNames"] = value, {"pattern": pattern}

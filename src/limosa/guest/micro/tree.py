@@ -135,9 +135,13 @@ def libraries(unpacked: Path, programs: Iterable[Path]) -> dict[str, Path]:
         if name in found or name == LOADER:
             continue
         try:
-            found[name] = _find(unpacked, (f"usr/lib/x86_64-linux-gnu/{name}", f"lib/x86_64-linux-gnu/{name}"))
+            found[name] = _find(
+                unpacked, (f"usr/lib/x86_64-linux-gnu/{name}", f"lib/x86_64-linux-gnu/{name}")
+            )
         except MachineError as error:
-            raise MachineError(f"no package brings {name}, which {wanted_by} needs", hint=error.hint) from error
+            raise MachineError(
+                f"no package brings {name}, which {wanted_by} needs", hint=error.hint
+            ) from error
         waiting += [(needed, name) for needed in _needs(found[name])]
     return found
 
@@ -177,7 +181,9 @@ def _followed(unpacked: Path, name: str, depth: int = 8) -> Path | None:
     path = unpacked / name
     if path.is_symlink() and depth:
         target = path.readlink()
-        inside = target.relative_to("/") if target.is_absolute() else path.parent.relative_to(unpacked) / target
+        inside = (
+            target.relative_to("/") if target.is_absolute() else path.parent.relative_to(unpacked) / target
+        )
         return _followed(unpacked, str(inside), depth - 1)
     return path if path.is_file() else None
 

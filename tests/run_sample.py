@@ -51,6 +51,8 @@ class Sample:
         self.progress: list[tuple[int | float | str, ...]] = []
         self.blackouts: list[tuple[float, float]] = []
         self.slow: list[tuple[float, float]] = []
+        self.wake_s = 0.022
+        """After a blackout, until the network hears the guest again."""
 
     def write_json(self, name: str, value: object) -> None:
         (self.path / name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1))
@@ -80,7 +82,7 @@ class Sample:
                 pause, now = next(blackouts), pause[1]
             if now > self.end_s:
                 break
-            heard = self.after_blackout(now, 0.022) + float(self.random.gamma(2.0, 0.00006))
+            heard = self.after_blackout(now, self.wake_s) + float(self.random.gamma(2.0, 0.00006))
             rows.append((number, round(guest * 1e9), at(guest), at(heard)))
         return rows
 
@@ -89,7 +91,7 @@ class Sample:
         for number in range(int((self.end_s - 2.0) / period_s)):
             sent = 2.0 + number * period_s
             slow = 3.0 if any(a <= sent < b for a, b in self.slow) else 1.0
-            there = self.after_blackout(sent, 0.03)
+            there = self.after_blackout(sent, self.wake_s * 1.4)
             if lossy and there > sent:
                 rows.append((number, at(sent), ""))
                 continue
@@ -385,6 +387,7 @@ def cancelled(path: Path) -> Path:
 
 def calibrate(path: Path) -> Path:
     sample = Sample(path, "calibrate", end_s=22.0)
+    sample.wake_s = 0.0004
     start = 3.0
     for requested in (5.0, 20.0, 100.0, 500.0):
         for _ in range(5):

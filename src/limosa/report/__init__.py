@@ -37,7 +37,9 @@ def png(run: Path, directory: Path) -> list[Path]:
     }
     directory.mkdir(parents=True, exist_ok=True)
     return [
-        _replace(directory / name, vega.png(spec, scale=2.0)) for name, spec in drawn.items() if spec is not None
+        _replace(directory / name, vega.png(spec, scale=2.0))
+        for name, spec in drawn.items()
+        if spec is not None
     ]
 
 

@@ -16,6 +16,11 @@ def milliseconds(value_ms: float | None) -> str:
     return f"{value_ms:.0f} ms" if value_ms >= 100 else f"{value_ms:.1f} ms"
 
 
+def rounded(value_ms: float) -> str:
+    """*value_ms* for a sentence: whole ms from 10 ms up."""
+    return f"{value_ms:.0f} ms" if 10 <= value_ms < 10_000 else milliseconds(value_ms)
+
+
 def seconds(value_ms: float | None) -> str:
     """*value_ms* in seconds with two decimals below 100 s."""
     if value_ms is None:

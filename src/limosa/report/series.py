@@ -51,7 +51,7 @@ def spans(data: RunData) -> list[Span]:
             )
     for pause in data.summary.pauses:
         label = f"{pause.requested_ms:g} ms"
-        found.append(Span(data.seconds(pause.stop_ns), data.seconds(pause.resume_ns), "blackout", label))
+        found.append(Span(data.seconds(pause.stop_ns), data.seconds(pause.resume_ns), "pause", label))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import partial
 from typing import Any
@@ -44,7 +45,11 @@ def _log_y(field: str, rows: list[series.Row], low_field: str) -> Spec:
     highest = max(row["high"] for row in rows)
     floor = 10.0 ** math.floor(math.log10(max(lowest, 0.01)))
     scale = {"type": "log", "domain": [floor, max(highest * 1.3, floor * 10)], "nice": False, "clamp": True}
-    values = [power for power in (0.01, 0.1, 1, 10, 100, 1000, 10000, 100000) if floor <= power <= scale["domain"][1]]
+    values = [
+        power
+        for power in (0.01, 0.1, 1, 10, 100, 1000, 10000, 100000)
+        if floor <= power <= scale["domain"][1]
+    ]
     axis = {**_Y_AXIS, "title": "ms", "values": values, "format": "~g", "labelOverlap": False}
     return {"field": field, "type": "quantitative", "scale": scale, "stack": None, "axis": axis}
 
@@ -56,7 +61,9 @@ def _shade(theme: Theme) -> list[Spec]:
         layers.append(
             {
                 "data": {"name": "spans"},
-                "transform": [{"filter": {"field": "kind", "equal": kind}}],
+                "transform": [
+                    {"filter": f"(datum.kind === 'migration') === {json.dumps(kind == 'migration')}"}
+                ],
                 "mark": {
                     "type": "rect",
                     "clip": True,
@@ -113,7 +120,7 @@ def _text(text: str, at: int, color: str) -> Spec:
         "fill": color,
         "fontWeight": 600,
     }
-    return {"data": {"values": [{}]}, "mark": {**mark, "fontSize": 12}}
+    return {"data": {"values": [{}]}, "mark": {**mark, "fontSize": 12, "style": vega.BESIDE}}
 
 
 def _pane(
@@ -333,7 +340,10 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
     for number, (name, make) in enumerate(makers):
         x = _x(theme, last=number == len(makers) - 1)
         x["scale"] = {"domain": [low, high], "nice": False}
-        panes.append({"name": name, **make(theme, x)})
+        pane = {"name": name, **make(theme, x)}
+        # One layer a pane takes part in zooming: it moves the scale that all its layers share.
+        pane["layer"][0]["name"] = f"{name}-zoom"
+        panes.append(pane)
     whole: Spec = {
         "config": vega.config(theme),
         "datasets": rows,
@@ -349,7 +359,12 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
             "zoom": "wheel![event.ctrlKey || event.shiftKey]",
         }
         whole["params"] = [
-            {"name": "zoom", "select": zoom, "bind": "scales", "views": [n for n, _ in makers]}
+            {
+                "name": "zoom",
+                "select": zoom,
+                "bind": "scales",
+                "views": [f"{name}-zoom" for name, _ in makers],
+            }
         ]
     return whole, missing
 

@@ -44,9 +44,9 @@ def png(run: Path, directory: Path) -> list[Path]:
 
 
 def csv(run: Path, directory: Path) -> list[Path]:
-    """Write ``migrations.csv``, ``clocks.csv``, ``checks.csv``, and ``samples.csv``: where the raw samples are.
+    """Write ``migrations.csv``, ``clocks.csv``, ``checks.csv`` and ``samples.csv``; return their paths.
 
-    Return their paths. Raises StateError when *run* is not a run directory.
+    The last tells where the raw samples are. Raises StateError when *run* is not a run directory.
     """
     from limosa.report import data, tables
 

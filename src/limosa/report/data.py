@@ -133,7 +133,7 @@ class _Reader:
 
 def _event_kind(raw: dict[str, Any]) -> type[events.Event] | None:
     """The class of an event as written; None: one that the report has no use for."""
-    # A QMP exchange has a field called "event" too, which stands where the name would be: know it by its shape.
+    # A QMP exchange has a field called "event" too, where the name would stand: know it by its shape.
     if {"command", "arguments", "answer"} <= raw.keys():
         if raw.get("event") == events.QmpExchanged.name:
             del raw["event"]

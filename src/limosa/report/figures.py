@@ -1,4 +1,4 @@
-"""Figures as a reader sees them: value and unit, three or four significant digits, never more than was measured."""
+"""Figures as a reader sees them: value and unit, three or four significant digits."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from limosa.results.format import MigrationSummary
 Cell = tuple[str, float | int | None]
 
 _EXPLANATIONS = {
-    "guest_lost_ms": "the guest's clock against ours, before and after: time the guest believes did not happen. "
+    "guest_lost_ms": "the guest's clock against ours, before and after: time that it missed. "
     "The reference for the pause.",
     "qemu_downtime_ms": "what query-migrate reports. It leaves out part of the hand-over.",
     "stop_resume_ms": "STOP on the source to RESUME on the target, by the timestamps of the QMP events.",
@@ -26,8 +26,8 @@ _EXPLANATIONS = {
     "service_stall_ms": "the longest wait of a client that asks over TCP, retransmission included.",
 }
 _MARK = raw(
-    '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 8-2 14-6 '
-    '19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z" '
+    '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 '
+    '8-2 14-6 19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z" '
     'fill="currentColor"/></svg>'
 )
 
@@ -195,15 +195,20 @@ def timeline_part(data: RunData) -> Html:
             name = "its blackout" if span.kind == "blackout" else f"a pause of {span.label}"
             buttons.append(_go(name, span.start - 1.2 * wide, span.end + 1.8 * wide))
     tools = tag("div", buttons, tag("span", class_="reading", aria_live="polite"), class_="tools")
+    shaded = {span.kind for span in spans(data)}
     note = [
-        tag("span", class_="swatch span") if data.migrations else "",
-        "migration  " if data.migrations else "",
-        tag("span", class_="swatch blackout"),
-        "blackout: no instruction of the guest runs. Drag to pan, Ctrl or Shift with the wheel to zoom, "
+        [tag("span", class_="swatch span"), "migration  "] if "migration" in shaded else None,
+        [tag("span", class_="swatch blackout"), "blackout: no instruction of the guest runs. "]
+        if shaded & {"blackout", "pause"}
+        else None,
+        "Drag to pan, Ctrl or Shift with the wheel to zoom, "
         "double-click for the whole run; all panes move together.",
     ]
-    honest = "Drawn from all samples: where there are more than can be seen, each bin (fine around migrations) keeps "
-    honest += "its lowest, middle and highest value, so no gap and no spike is lost. The raw samples are in samples/."
+    honest = (
+        "Drawn from all samples: where there are more than can be seen, each bin (fine around migrations "
+    )
+    honest += "and pauses) keeps its lowest, middle and highest value, so no gap and no spike is lost. "
+    honest += "The raw samples are in samples/."
     plot = figure("timeline", spec, "Timeline of the run", tools)
     return part("Timeline", plot, gaps, tag("p", honest, class_="small"), identity="timeline", note=note)
 

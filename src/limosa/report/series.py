@@ -203,7 +203,7 @@ def progress(table: Table, started_ns: int) -> list[Row]:
 
 
 def _thinned(rows: list[Row], limit: int = 4000) -> list[Row]:
-    """Drop rows evenly when a very long migration has more than can be drawn, keeping each pair's extremes."""
+    """Of a very long migration, keep the lowest and the highest of each group of rows."""
     if len(rows) <= limit:
         return rows
     size = -(-len(rows) // (limit // 2))

@@ -41,8 +41,10 @@ def tables(data: RunData) -> dict[str, str]:
         for name in clocks.CLOCKS:
             value = clocks.reading(pause.clocks, name)
             readings.append(["pause", number, pause.requested_ms, name.removesuffix("_ms"), value])
-    checks = [[check.name, str(check.passed).lower(), check.detail] for check in data.summary.checks]
-    samples = [
+    checks: list[list[object]] = [
+        [check.name, str(check.passed).lower(), check.detail] for check in data.summary.checks
+    ]
+    samples: list[list[object]] = [
         [
             str((data.path / "samples" / f"{name}.csv").resolve()),
             len(next(iter(table.values()))),

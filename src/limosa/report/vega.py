@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def compiled(spec: Spec) -> Spec:
 
 
 def _unclip(group: Spec) -> None:
-    """Show marks of the style ``BESIDE`` outside their pane: Vega-Lite clips every mark of a pane that zooms."""
+    """Show marks of the style ``BESIDE`` outside their pane: Vega-Lite clips all marks where one can zoom."""
     for mark in group.get("marks", []):
         if BESIDE in mark.get("style", []):
             mark["clip"] = False
@@ -79,11 +80,11 @@ def png(spec: Spec, *, scale: float) -> bytes:
 def scripts() -> str:
     """The JavaScript of Vega and its embedder, whole, as ``window.vegaEmbed``.
 
-    Bundling takes seconds, so the result is kept in the cache; a cache that cannot be written only costs time.
+    Bundling takes seconds, so the result is cached; a cache that cannot be written only costs time.
     """
     import vl_convert
 
-    kept = paths.cache() / "report" / f"vega-embed-{vl_convert.__version__}.js"
+    kept = paths.cache() / "report" / f"vega-embed-{version('vl-convert-python')}.js"
     try:
         return kept.read_text(encoding="utf-8")
     except OSError:

@@ -27,7 +27,7 @@ class Verdict:
 
 
 def noticed_ms(reading: Clocks) -> tuple[float, str] | None:
-    """The longest interruption a user could notice, and the clock that saw it: service, else echo, else ticks."""
+    """The longest interruption of users, and the clock that saw it: service, else echo, else ticks."""
     for name, label in (
         ("service_stall_ms", "longest wait of a TCP client"),
         ("echo_gap_ms", "longest time without an echo"),

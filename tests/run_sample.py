@@ -51,6 +51,8 @@ class Sample:
         self.progress: list[tuple[int | float | str, ...]] = []
         self.blackouts: list[tuple[float, float]] = []
         self.slow: list[tuple[float, float]] = []
+        self.wake_s = 0.022
+        """After a blackout, until the network hears the guest again."""
 
     def write_json(self, name: str, value: object) -> None:
         (self.path / name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1))
@@ -80,7 +82,7 @@ class Sample:
                 pause, now = next(blackouts), pause[1]
             if now > self.end_s:
                 break
-            heard = self.after_blackout(now, 0.022) + float(self.random.gamma(2.0, 0.00006))
+            heard = self.after_blackout(now, self.wake_s) + float(self.random.gamma(2.0, 0.00006))
             rows.append((number, round(guest * 1e9), at(guest), at(heard)))
         return rows
 
@@ -89,7 +91,7 @@ class Sample:
         for number in range(int((self.end_s - 2.0) / period_s)):
             sent = 2.0 + number * period_s
             slow = 3.0 if any(a <= sent < b for a, b in self.slow) else 1.0
-            there = self.after_blackout(sent, 0.03)
+            there = self.after_blackout(sent, self.wake_s * 1.4)
             if lossy and there > sent:
                 rows.append((number, at(sent), ""))
                 continue
@@ -105,6 +107,29 @@ class Sample:
             rows.append((guest_ns, round(20e6 / share * float(self.random.normal(1, 0.02))), 400))
         return rows
 
+    def _progress(self, start: float, stop: float, *, converges: bool) -> dict[str, int]:
+        """Looks at query-migrate, and the last as QEMU would tell it."""
+        index, total = len(self.migrations) + 1, 530 * MIB
+        sent, transferred, iteration = 0.0, 0.0, 1
+        for number in range(int((stop - start - 0.1) / 0.02)):
+            now = start + 0.1 + number * 0.02
+            part = (now - start) / (stop - start)
+            rate = 290 * MIB * float(self.random.normal(1, 0.06))
+            transferred += rate * 0.02
+            iteration = 1 + int(part * 4.99)
+            dirty = 0 if iteration == 1 else 40 * MIB * float(self.random.normal(1, 0.08))
+            sent = total * (1 - part * 5) if iteration == 1 else 60 * MIB * (1 - (part * 5) % 1) / iteration
+            if not converges and iteration > 1:
+                dirty, sent = 320 * MIB, 300 * MIB * (1.08 - (part * 5) % 1)
+            row = (round(transferred), round(dirty), round(rate), iteration)
+            self.progress.append((at(now), index, "active", total, max(0, round(sent)), *row))
+        return {
+            "transferred": round(transferred),
+            "remaining": 0 if converges else max(0, round(sent)),
+            "total": total,
+            "dirty-sync-count": iteration,
+        }
+
     def migrate(
         self,
         start_s: float,
@@ -115,22 +140,9 @@ class Sample:
         outcome: str = "completed",
     ) -> f.Migration:
         """One migration: a bulk pass, shrinking passes, a blackout when it completes."""
-        index, total = len(self.migrations) + 1, 530 * MIB
         stop = start_s + length_s - 0.12 - pause_ms / 1000
-        sent, transferred, iteration = 0.0, 0.0, 1
-        for number in range(int((stop - start_s - 0.1) / 0.02)):
-            now = start_s + 0.1 + number * 0.02
-            part = (now - start_s) / (stop - start_s)
-            rate = 290 * MIB * float(self.random.normal(1, 0.06))
-            transferred += rate * 0.02
-            iteration = 1 + int(part * 4.99)
-            dirty = 0 if iteration == 1 else 40 * MIB * float(self.random.normal(1, 0.08))
-            sent = total * (1 - part * 5) if iteration == 1 else 60 * MIB * (1 - (part * 5) % 1) / iteration
-            if outcome != "completed" and iteration > 1:
-                dirty, sent = 320 * MIB, 300 * MIB * (1.08 - (part * 5) % 1)
-            row = (round(transferred), round(dirty), round(rate), iteration)
-            self.progress.append((at(now), index, "active", total, max(0, round(sent)), *row))
         done = outcome == "completed"
+        ram = self._progress(start_s, stop, converges=done)
         if done:
             self.blackouts.append((stop, stop + pause_ms / 1000))
         self.slow.append((start_s, stop))
@@ -142,7 +154,7 @@ class Sample:
                 ("close", at(start_s + length_s - 0.04)),
             ]
         migration = f.Migration(
-            index=index,
+            index=len(self.migrations) + 1,
             guest="guest1",
             source=source,
             target=target,
@@ -155,12 +167,7 @@ class Sample:
             qemu={
                 "status": outcome,
                 "total-time": round((length_s - 0.15) * 1000),
-                "ram": {
-                    "transferred": round(transferred),
-                    "remaining": 0 if done else max(0, round(sent)),
-                    "total": total,
-                    "dirty-sync-count": iteration,
-                },
+                "ram": ram,
             },
             phases=phases,
         )
@@ -385,6 +392,7 @@ def cancelled(path: Path) -> Path:
 
 def calibrate(path: Path) -> Path:
     sample = Sample(path, "calibrate", end_s=22.0)
+    sample.wake_s = 0.0004
     start = 3.0
     for requested in (5.0, 20.0, 100.0, 500.0):
         for _ in range(5):

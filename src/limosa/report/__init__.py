@@ -37,14 +37,16 @@ def png(run: Path, directory: Path) -> list[Path]:
     }
     directory.mkdir(parents=True, exist_ok=True)
     return [
-        _replace(directory / name, vega.png(spec, scale=2.0)) for name, spec in drawn.items() if spec is not None
+        _replace(directory / name, vega.png(spec, scale=2.0))
+        for name, spec in drawn.items()
+        if spec is not None
     ]
 
 
 def csv(run: Path, directory: Path) -> list[Path]:
-    """Write ``migrations.csv``, ``clocks.csv``, ``checks.csv``, and ``samples.csv``: where the raw samples are.
+    """Write ``migrations.csv``, ``clocks.csv``, ``checks.csv`` and ``samples.csv``; return their paths.
 
-    Return their paths. Raises StateError when *run* is not a run directory.
+    The last tells where the raw samples are. Raises StateError when *run* is not a run directory.
     """
     from limosa.report import data, tables
 

@@ -1,4 +1,4 @@
-"""The clocks side by side as Vega-Lite: how long each pause was by each clock, and calibration errors. All in ms."""
+"""The clocks side by side as Vega-Lite: each pause by each clock, and calibration errors. All in ms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOCKS = {
     "echo_gap_ms": "3b  Echo gap",
     "service_stall_ms": "4  Service stall",
 }
-"""Fields of Clocks and what a reader is shown, the reference first, then from the hypervisor out to the user."""
+"""Fields of Clocks and their labels, the reference first, then from the hypervisor out to the user."""
 _SOURCES = {
     "guest_lost_ms": "the guest itself (reference)",
     "qemu_downtime_ms": "the hypervisor",
@@ -139,7 +139,7 @@ def _move_pane(move: str, rows: list[dict[str, Any]], largest: float, theme: The
 
 
 def errors(data: RunData) -> list[dict[str, Any]]:
-    """Calibration: one row per pause and clock with a reading: ``error`` is reading minus requested, in ms."""
+    """Calibration: a row per pause and clock with a reading; ``error`` is reading minus requested, in ms."""
     rows = []
     for number, pause in enumerate(data.summary.pauses):
         for order, (name, label) in enumerate(CLOCKS.items()):
@@ -161,7 +161,7 @@ def errors(data: RunData) -> list[dict[str, Any]]:
 
 
 def calibration_spec(data: RunData, theme: Theme) -> Spec | None:
-    """The error of each clock per requested pause: each pause a point, the median a bar; None without pauses."""
+    """The error of each clock per requested pause, the median as a bar; None without pauses."""
     rows = errors(data)
     if not rows:
         return None
@@ -176,7 +176,8 @@ def calibration_spec(data: RunData, theme: Theme) -> Spec | None:
 def _error_pane(clock: str, rows: list[dict[str, Any]], theme: Theme, *, last: bool) -> Spec:
     x = {"field": "error", "type": "quantitative", "scale": {"nice": True, "zero": True}}
     x["axis"] = {
-        "title": "error in ms: the clock's reading minus the pause that was asked for" if last else None
+        "tickCount": 6,
+        "title": "error in ms: the clock's reading minus the pause that was asked for" if last else None,
     }
     y = {
         "field": "requested_label",

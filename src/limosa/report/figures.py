@@ -1,4 +1,4 @@
-"""Figures as a reader sees them: value and unit, three or four significant digits, never more than was measured."""
+"""Figures as a reader sees them: value and unit, three or four significant digits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def milliseconds(value_ms: float | None) -> str:
     if value_ms >= 10_000:
         return f"{value_ms / 1000:.1f} s"
     return f"{value_ms:.0f} ms" if value_ms >= 100 else f"{value_ms:.1f} ms"
+
+
+def rounded(value_ms: float) -> str:
+    """*value_ms* for a sentence: whole ms from 10 ms up."""
+    return f"{value_ms:.0f} ms" if 10 <= value_ms < 10_000 else milliseconds(value_ms)
 
 
 def seconds(value_ms: float | None) -> str:

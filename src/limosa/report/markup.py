@@ -1,5 +1,6 @@
-"""HTML that is escaped by construction: text is text unless it is ``Html``, and only ``tag`` and ``raw`` make that.
+"""HTML that is escaped by construction: text is text unless it is ``Html``.
 
+Only ``tag``, ``raw`` and ``json_block`` make Html.
 Guest names, error texts and QMP answers reach the page through here alone.
 """
 

@@ -35,6 +35,7 @@
       await view.runAsync();
       if (place.dataset.beside) return;
       const svg = place.querySelector("svg");
+      // Axis titles and the last label may reach a few px past the measured drawing.
       place.dataset.beside = Math.ceil(Number(svg.getAttribute("width")) - inner);
     }
   };
@@ -85,7 +86,7 @@
     return made;
   };
 
-  const linked = (view, place) => {
+  const linked = async (view, place) => {
     const figure = place.closest("figure");
     const cursor = figure.appendChild(element("div", "cursor"));
     const tip = figure.appendChild(element("div", "tip"));
@@ -100,8 +101,10 @@
       button.addEventListener("click", () => { press(button); go(Number(button.dataset.from), Number(button.dataset.to)); });
     }
     press(buttons[0]);
-    let ours = false;
-    view.addSignalListener("zoom_t", () => { if (!ours && document.activeElement?.dataset.from === undefined) press(null); });
+    // A link can name the seconds to show: report.html#t=4.1,6.3
+    const wanted = /^#t=([\d.]+),([\d.]+)$/.exec(location.hash);
+    if (wanted) { press(null); await go(Number(wanted[1]), Number(wanted[2])); }
+    view.addSignalListener("zoom_t", () => { if (document.activeElement?.dataset.from === undefined) press(null); });
     place.addEventListener("dblclick", () => { press(buttons[0]); });
     place.addEventListener("pointerdown", () => { document.activeElement?.blur(); hide(); });
     const hide = () => { cursor.style.display = tip.style.display = "none"; };
@@ -152,7 +155,7 @@
   const start = async () => {
     for (const place of document.querySelectorAll("[data-plot]")) {
       const view = await draw(place);
-      if (place.dataset.plot === "timeline") linked(view, place);
+      if (place.dataset.plot === "timeline") await linked(view, place);
     }
     root.dataset.status = "drawn";
   };

@@ -1,4 +1,4 @@
-"""The whole page: one file that asks nothing of any network, and says so to the browser by its content policy."""
+"""The whole page: one file that asks nothing of any network, and has the browser enforce that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def page(data: RunData) -> str:
             "Commands",
             commands.section(data),
             identity="commands",
-            note="Every command line and QMP command, in order, with the second of the run. Open one to copy it.",
+            note="Every command line and QMP command, with the second of the run. Open one to copy it.",
         ),
     ]
     scripts = [vega.scripts(), _resource("page.js")]
@@ -45,7 +45,7 @@ def page(data: RunData) -> str:
 
 
 def _policy(scripts: list[str]) -> str:
-    """Only our own scripts run, and nothing is fetched: even a guest with a hostile name cannot change that."""
+    """Only our own scripts run, and nothing is fetched: a hostile guest name changes nothing."""
     hashes = []
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

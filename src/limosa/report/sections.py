@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from limosa.report import clocks, figures, timeline, vega
 from limosa.report.data import RunData
-from limosa.report.markup import Html, json_block, raw, tag
+from limosa.report.markup import Child, Html, json_block, raw, tag
 from limosa.report.series import spans
 from limosa.report.theme import PAGE
 from limosa.report.vega import Spec
@@ -17,7 +17,7 @@ from limosa.results.format import MigrationSummary
 Cell = tuple[str, float | int | None]
 
 _EXPLANATIONS = {
-    "guest_lost_ms": "the guest's clock against ours, before and after: time the guest believes did not happen. "
+    "guest_lost_ms": "the guest's clock against ours, before and after: time that it missed. "
     "The reference for the pause.",
     "qemu_downtime_ms": "what query-migrate reports. It leaves out part of the hand-over.",
     "stop_resume_ms": "STOP on the source to RESUME on the target, by the timestamps of the QMP events.",
@@ -26,13 +26,13 @@ _EXPLANATIONS = {
     "service_stall_ms": "the longest wait of a client that asks over TCP, retransmission included.",
 }
 _MARK = raw(
-    '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 8-2 14-6 '
-    "19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z\" "
+    '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 '
+    '8-2 14-6 19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z" '
     'fill="currentColor"/></svg>'
 )
 
 
-def part(title: str, *content: Html | None, identity: str, note: str = "") -> Html:
+def part(title: str, *content: Html | None, identity: str, note: Child = "") -> Html:
     """A section with its heading and a line of explanation."""
     explanation = tag("p", note, class_="note") if note else None
     return tag("section", tag("h2", title), explanation, content, id=identity)
@@ -48,7 +48,9 @@ def header(data: RunData, verdict: Verdict) -> Html:
     ]
     return tag(
         "header",
-        tag("p", _MARK, tag("b", "Limosa"), [tag("span", chip) for chip in chips if chip], class_="where-when"),
+        tag(
+            "p", _MARK, tag("b", "Limosa"), [tag("span", chip) for chip in chips if chip], class_="where-when"
+        ),
         tag("p", verdict.mark, class_=f"mark {verdict.tone}"),
         tag("h1", verdict.sentence),
         [tag("p", sentence, class_="detail") for sentence in verdict.details],
@@ -74,7 +76,7 @@ def migrations(data: RunData) -> Html | None:
     """The table of migrations; failed and cancelled ones keep their row and say how far they got."""
     if not data.summary.migrations:
         return None
-    head = ["", "Move", "Outcome", "Users noticed", "Guest lost", "QEMU says", "Moved in", "Command"]
+    head = ["", "Move", "Outcome", "TCP stall", "Guest lost", "QEMU says", "Moved in", "Command"]
     head += ["Sent", "Rate", "Passes", "CPU while moving"]
     return part(
         "Migrations",
@@ -127,12 +129,17 @@ def clocks_part(data: RunData) -> Html | None:
     """The clocks side by side with what each measures; for calibration, their errors."""
     listed = tag(
         "dl",
-        [tag("div", tag("dt", label), tag("dd", _EXPLANATIONS[name])) for name, label in clocks.CLOCKS.items()],
+        [
+            tag("div", tag("dt", label), tag("dd", _EXPLANATIONS[name]))
+            for name, label in clocks.CLOCKS.items()
+        ],
         class_="meanings",
     )
     if data.summary.pauses:
         spec = clocks.calibration_spec(data, PAGE)
-        note = "Every point is one pause of known length; the bar is the median. A perfect clock stands at zero."
+        note = (
+            "Every point is one pause of known length; the bar is the median. A perfect clock stands at zero."
+        )
         plot = figure("clocks", spec, "Error of each clock") if spec else _empty("No clock read any pause.")
         return part("Clock errors", plot, _error_table(data), listed, identity="clocks", note=note)
     if not data.summary.migrations:
@@ -157,9 +164,13 @@ def _error_table(data: RunData) -> Html:
         for length in requested:
             found = [r["error"] for r in rows if r["field"] == name and r["requested"] == length]
             middle = statistics.median(found) if found else None
-            cells.append(_number(figures.NONE if middle is None else f"{middle:+.2f} ms", middle, f"{name}-{length:g}"))
+            cells.append(
+                _number(figures.NONE if middle is None else f"{middle:+.2f} ms", middle, f"{name}-{length:g}")
+            )
         body.append(cells)
-    return _table(["Median error", *[f"pause of {length:g} ms" for length in requested]], body, "Median errors")
+    return _table(
+        ["Median error", *[f"pause of {length:g} ms" for length in requested]], body, "Median errors"
+    )
 
 
 def _empty(sentence: str) -> Html:
@@ -174,17 +185,30 @@ def timeline_part(data: RunData) -> Html:
         return part("Timeline", _empty("There is no sample to draw."), gaps, identity="timeline")
     low, high = timeline.extent(data)
     buttons = [_go("Whole run", low, high)]
+    seen = set()
     for span in spans(data)[:24]:
         wide = span.end - span.start
         if span.kind == "migration":
             buttons.append(_go(span.label, span.start - 0.15 * wide, span.end + 0.15 * wide))
-        elif data.migrations:
-            buttons.append(_go("its blackout", span.start - 1.2 * wide, span.end + 1.8 * wide))
+        elif span.kind == "blackout" or span.label not in seen:
+            seen.add(span.label)
+            name = "its blackout" if span.kind == "blackout" else f"a pause of {span.label}"
+            buttons.append(_go(name, span.start - 1.2 * wide, span.end + 1.8 * wide))
     tools = tag("div", buttons, tag("span", class_="reading", aria_live="polite"), class_="tools")
-    note = "Migrations are shaded, blackouts strongly. Drag to pan, Ctrl or Shift with the wheel to zoom, "
-    note += "double-click for the whole run; all panes move together."
-    honest = "Drawn from all samples: where there are more than can be seen, each bin (fine around migrations) keeps "
-    honest += "its lowest, middle and highest value, so no gap and no spike is lost. The raw samples are in samples/."
+    shaded = {span.kind for span in spans(data)}
+    note = [
+        [tag("span", class_="swatch span"), "migration  "] if "migration" in shaded else None,
+        [tag("span", class_="swatch blackout"), "blackout: no instruction of the guest runs. "]
+        if shaded & {"blackout", "pause"}
+        else None,
+        "Drag to pan, Ctrl or Shift with the wheel to zoom, "
+        "double-click for the whole run; all panes move together.",
+    ]
+    honest = (
+        "Drawn from all samples: where there are more than can be seen, each bin (fine around migrations "
+    )
+    honest += "and pauses) keeps its lowest, middle and highest value, so no gap and no spike is lost. "
+    honest += "The raw samples are in samples/."
     plot = figure("timeline", spec, "Timeline of the run", tools)
     return part("Timeline", plot, gaps, tag("p", honest, class_="small"), identity="timeline", note=note)
 
@@ -198,12 +222,21 @@ def checks(data: RunData) -> Html | None:
     if not data.summary.checks:
         if not data.summary.migrations:
             return None
-        return part("Checks", _empty("No check was recorded: whether the guest is unharmed is not known."), identity="checks")
+        return part(
+            "Checks",
+            _empty("No check was recorded: whether the guest is unharmed is not known."),
+            identity="checks",
+        )
     items = [
         tag(
             "li",
             tag("span", "✓" if check.passed else "✗", class_="sign", aria_hidden="true"),
-            tag("div", tag("b", check.name.replace("-", " ")), tag("span", "" if check.passed else " failed"), tag("p", check.detail)),
+            tag(
+                "div",
+                tag("b", check.name.replace("-", " ")),
+                tag("span", "" if check.passed else " failed"),
+                tag("p", check.detail),
+            ),
             class_="good" if check.passed else "bad",
         )
         for check in sorted(data.summary.checks, key=lambda check: check.passed)
@@ -216,7 +249,9 @@ def remarks(data: RunData) -> Html | None:
     said = [*data.summary.remarks, *data.complaints]
     if not said:
         return None
-    return part("Remarks", tag("ul", [tag("li", sentence) for sentence in said], class_="remarks"), identity="remarks")
+    return part(
+        "Remarks", tag("ul", [tag("li", sentence) for sentence in said], class_="remarks"), identity="remarks"
+    )
 
 
 def environment(data: RunData) -> Html:
@@ -230,7 +265,7 @@ def environment(data: RunData) -> Html:
         ("Machine", f"{found.machine}, CPU model {found.cpu}"),
         ("Image", _listed(found.image)),
         ("Load average", f"{found.load_average_before:.2f} before, {_maybe(found.load_average_after)} after"),
-        ("CPU time taken by others below", figures.percent(found.steal_share)),
+        ("CPU time stolen", figures.percent(found.steal_share)),
         ("Probes", _listed(found.probes)),
         ("Workload", _listed(found.workload)),
     ]
@@ -246,7 +281,9 @@ def environment(data: RunData) -> Html:
         for name, host in found.hosts.items()
     ]
     table = _table(["Host", "Kind", "CPU", "Memory", "Kernel", "QEMU"], hosts, "Hosts")
-    listed = tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs], class_="pairs")
+    listed = tag(
+        "dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs], class_="pairs"
+    )
     return part("Environment", table, listed, identity="environment")
 
 

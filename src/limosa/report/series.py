@@ -51,7 +51,7 @@ def spans(data: RunData) -> list[Span]:
             )
     for pause in data.summary.pauses:
         label = f"{pause.requested_ms:g} ms"
-        found.append(Span(data.seconds(pause.stop_ns), data.seconds(pause.resume_ns), "blackout", label))
+        found.append(Span(data.seconds(pause.stop_ns), data.seconds(pause.resume_ns), "pause", label))
     return found
 
 
@@ -203,7 +203,7 @@ def progress(table: Table, started_ns: int) -> list[Row]:
 
 
 def _thinned(rows: list[Row], limit: int = 4000) -> list[Row]:
-    """Drop rows evenly when a very long migration has more than can be drawn, keeping each pair's extremes."""
+    """Of a very long migration, keep the lowest and the highest of each group of rows."""
     if len(rows) <= limit:
         return rows
     size = -(-len(rows) // (limit // 2))

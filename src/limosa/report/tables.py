@@ -34,14 +34,22 @@ def tables(data: RunData) -> dict[str, str]:
     readings: list[list[object]] = []
     for row in data.summary.migrations:
         for name in clocks.CLOCKS:
-            readings.append(["migration", row.index, "", name.removesuffix("_ms"), clocks.reading(row.clocks, name)])
+            readings.append(
+                ["migration", row.index, "", name.removesuffix("_ms"), clocks.reading(row.clocks, name)]
+            )
     for number, pause in enumerate(data.summary.pauses, 1):
         for name in clocks.CLOCKS:
             value = clocks.reading(pause.clocks, name)
             readings.append(["pause", number, pause.requested_ms, name.removesuffix("_ms"), value])
-    checks = [[check.name, str(check.passed).lower(), check.detail] for check in data.summary.checks]
-    samples = [
-        [str((data.path / "samples" / f"{name}.csv").resolve()), len(next(iter(table.values()))), " ".join(table)]
+    checks: list[list[object]] = [
+        [check.name, str(check.passed).lower(), check.detail] for check in data.summary.checks
+    ]
+    samples: list[list[object]] = [
+        [
+            str((data.path / "samples" / f"{name}.csv").resolve()),
+            len(next(iter(table.values()))),
+            " ".join(table),
+        ]
         for name, table in data.samples.items()
     ]
     return {

@@ -1,7 +1,7 @@
-"""The colours, once: CSS variables for the page, so that one plot follows light, dark and print; fixed for PNG.
+"""The colours, once: CSS variables for the page, so that a plot follows light and dark; fixed for PNG.
 
-Blue, vermilion, green and purple are told apart by colour-blind readers (after Okabe and Ito, 2008); no meaning
-hangs on colour alone.
+Blue, vermilion, green and purple are told apart by colour-blind readers (after Okabe and Ito,
+2008); no meaning hangs on colour alone.
 """
 
 from __future__ import annotations

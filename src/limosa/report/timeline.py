@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import partial
 from typing import Any
@@ -43,20 +44,23 @@ def _log_y(field: str, rows: list[series.Row], low_field: str) -> Spec:
     lowest = min(row[low_field] for row in rows)
     highest = max(row["high"] for row in rows)
     floor = 10.0 ** math.floor(math.log10(max(lowest, 0.01)))
-    scale = {"type": "log", "domain": [floor, max(highest * 1.3, floor * 10)], "nice": False, "clamp": True}
-    values = [power for power in (0.01, 0.1, 1, 10, 100, 1000, 10000, 100000) if floor <= power <= scale["domain"][1]]
+    domain = [floor, max(highest * 1.3, floor * 10)]
+    scale = {"type": "log", "domain": domain, "nice": False, "clamp": True}
+    values = [10.0**power for power in range(-2, 6) if floor <= 10.0**power <= domain[1]]
     axis = {**_Y_AXIS, "title": "ms", "values": values, "format": "~g", "labelOverlap": False}
     return {"field": field, "type": "quantitative", "scale": scale, "stack": None, "axis": axis}
 
 
-def _shade(theme: Theme) -> list[Spec]:
+def _shade(theme: Theme, x: Spec) -> list[Spec]:
     """The layers behind every pane: migrations lightly, blackouts strongly."""
     layers = []
     for kind, opacity in (("migration", 0.75), ("blackout", 0.6)):
         layers.append(
             {
                 "data": {"name": "spans"},
-                "transform": [{"filter": {"field": "kind", "equal": kind}}],
+                "transform": [
+                    {"filter": f"(datum.kind === 'migration') === {json.dumps(kind == 'migration')}"}
+                ],
                 "mark": {
                     "type": "rect",
                     "clip": True,
@@ -67,7 +71,7 @@ def _shade(theme: Theme) -> list[Spec]:
                     "strokeWidth": 1 if kind == "blackout" else 0,
                 },
                 "encoding": {
-                    "x": {"field": "t", "type": "quantitative"},
+                    "x": x,
                     "x2": {"field": "end"},
                 },
             }
@@ -113,11 +117,11 @@ def _text(text: str, at: int, color: str) -> Spec:
         "fill": color,
         "fontWeight": 600,
     }
-    return {"data": {"values": [{}]}, "mark": {**mark, "fontSize": 12}}
+    return {"data": {"values": [{}]}, "mark": {**mark, "fontSize": 12, "style": vega.BESIDE}}
 
 
 def _pane(
-    title: str, height: int, layers: list[Spec], theme: Theme, key: dict[str, str] | None = None
+    title: str, height: int, layers: list[Spec], theme: Theme, x: Spec, key: dict[str, str] | None = None
 ) -> Spec:
     """One plot. *key* gives the coloured names beside its title, in place of a legend: nothing to look up."""
     words, at = [_text(title, 0, theme["ink"])], round(7.4 * len(title)) + 18
@@ -127,7 +131,7 @@ def _pane(
     return {
         "height": height,
         "width": 900,
-        "layer": [*_shade(theme), *layers, *words],
+        "layer": [*_shade(theme, x), *layers, *words],
         "resolve": {"scale": {"color": "independent"}},
     }
 
@@ -140,7 +144,7 @@ def _remaining(theme: Theme, x: Spec) -> Spec:
         "mark": {"type": "area", "clip": True, "color": theme["blue"], "opacity": 0.2},
         "encoding": encoding,
     }
-    return _pane("Still to send", 84, [area, _line("progress", "remaining", theme["blue"], y, x)], theme)
+    return _pane("Still to send", 84, [area, _line("progress", "remaining", theme["blue"], y, x)], theme, x)
 
 
 def _rates(theme: Theme, x: Spec) -> Spec:
@@ -149,7 +153,7 @@ def _rates(theme: Theme, x: Spec) -> Spec:
         _line("progress", "throughput", theme["blue"], y, x),
         _line("progress", "dirty", theme["orange"], y, x, strokeDash=[5, 2]),
     ]
-    return _pane("Rates", 84, layers, theme, {"sent": "blue", "dirtied by the guest": "orange"})
+    return _pane("Rates", 84, layers, theme, x, {"sent": "blue", "dirtied by the guest": "orange"})
 
 
 def _ticks(theme: Theme, x: Spec, rows: list[series.Row]) -> Spec:
@@ -176,7 +180,7 @@ def _ticks(theme: Theme, x: Spec, rows: list[series.Row]) -> Spec:
         },
         "encoding": {"x": x, "y": y},
     }
-    return _pane("Silence of the guest, between its ticks", 96, [area, line], theme)
+    return _pane("Silence of the guest, between its ticks", 96, [area, line], theme, x)
 
 
 def _trips(theme: Theme, x: Spec, rows: dict[str, list[series.Row]]) -> Spec:
@@ -208,13 +212,13 @@ def _trips(theme: Theme, x: Spec, rows: dict[str, list[series.Row]]) -> Spec:
             }
         )
         key["no answer"] = "ink"
-    return _pane("Round trips", 96, layers, theme, key)
+    return _pane("Round trips", 96, layers, theme, x, key)
 
 
 def _cpu(theme: Theme, x: Spec) -> Spec:
     y = _y("middle", "events/s")
     layers = [_band("cpu", theme["green"], y, x), _line("cpu", "middle", theme["green"], y, x)]
-    return _pane("CPU speed inside the guest", 84, layers, theme)
+    return _pane("CPU speed inside the guest", 84, layers, theme, x)
 
 
 def _phases(theme: Theme, x: Spec) -> Spec:
@@ -247,7 +251,7 @@ def _phases(theme: Theme, x: Spec) -> Spec:
         },
         "encoding": {"x": bounds["x"], "text": {"field": "phase"}},
     }
-    pane = _pane("Phases", 20, [bars, names], theme)
+    pane = _pane("Phases", 20, [bars, names], theme, x)
     pane["layer"] = [bars, names, *pane["layer"][-1:]]
     return pane
 
@@ -333,7 +337,10 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
     for number, (name, make) in enumerate(makers):
         x = _x(theme, last=number == len(makers) - 1)
         x["scale"] = {"domain": [low, high], "nice": False}
-        panes.append({"name": name, **make(theme, x)})
+        pane = {"name": name, **make(theme, x)}
+        # One layer a pane takes part in zooming: it moves the scale that all its layers share.
+        pane["layer"][0]["name"] = f"{name}-zoom"
+        panes.append(pane)
     whole: Spec = {
         "config": vega.config(theme),
         "datasets": rows,
@@ -349,7 +356,12 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
             "zoom": "wheel![event.ctrlKey || event.shiftKey]",
         }
         whole["params"] = [
-            {"name": "zoom", "select": zoom, "bind": "scales", "views": [n for n, _ in makers]}
+            {
+                "name": "zoom",
+                "select": zoom,
+                "bind": "scales",
+                "views": [f"{name}-zoom" for name, _ in makers],
+            }
         ]
     return whole, missing
 

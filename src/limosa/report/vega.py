@@ -1,6 +1,6 @@
 """Vega-Lite to what a page and a picture need: a compiled specification, the scripts that draw it, PNG.
 
-``vl_convert`` is imported late: it takes longer than most commands.
+No version is named to ``vl_convert``: its newest Vega-Lite is the one that fits the Vega in its scripts.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from limosa.report.theme import FONT, Theme
 
 Spec = dict[str, Any]
 
-VERSION = "5.21"
-"""Of Vega-Lite: the scripts and the compiled specifications must come from the same one."""
+BESIDE = "beside"
+"""The style of marks that stand outside their pane, such as its title."""
 
 
 def config(theme: Theme) -> Spec:
@@ -48,37 +49,47 @@ def config(theme: Theme) -> Spec:
         "text": {"font": FONT, "fontSize": 11, "fill": theme["ink"]},
         "header": {"labelColor": theme["ink"], "labelFont": FONT, "titleColor": theme["soft"]},
         "view": {"stroke": None},
+        "background": "white" if theme.fixed is not None else None,
     }
 
 
 def compiled(spec: Spec) -> Spec:
-    """*spec* as Vega, so that the page needs no Vega-Lite and draws sooner."""
+    """*spec* as Vega, so that the page draws sooner."""
     import vl_convert
 
-    found: Spec = vl_convert.vegalite_to_vega(spec, vl_version=VERSION)
+    found: Spec = vl_convert.vegalite_to_vega(spec)
+    _unclip(found)
     return found
+
+
+def _unclip(group: Spec) -> None:
+    """Show marks of the style ``BESIDE`` outside their pane: Vega-Lite clips all marks where one can zoom."""
+    for mark in group.get("marks", []):
+        if BESIDE in mark.get("style", []):
+            mark["clip"] = False
+        _unclip(mark)
 
 
 def png(spec: Spec, *, scale: float) -> bytes:
     """*spec* drawn without a browser; *scale* is pixels of the picture per px of the specification."""
     import vl_convert
 
-    return bytes(vl_convert.vegalite_to_png(json.dumps(spec), vl_version=VERSION, scale=scale))
+    return bytes(vl_convert.vegalite_to_png(json.dumps(spec), scale=scale))
 
 
 def scripts() -> str:
     """The JavaScript of Vega and its embedder, whole, as ``window.vegaEmbed``.
 
-    Bundling takes seconds, so the result is kept in the cache; a cache that cannot be written only costs time.
+    Bundling takes seconds, so the result is cached; a cache that cannot be written only costs time.
     """
     import vl_convert
 
-    kept = paths.cache() / "report" / f"vega-embed-{VERSION}-{vl_convert.__version__}.js"
+    kept = paths.cache() / "report" / f"vega-embed-{version('vl-convert-python')}.js"
     try:
         return kept.read_text(encoding="utf-8")
     except OSError:
         pass
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VERSION)
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     # In a script element nothing but this sequence could end the element early.
     bundle = bundle.replace("</script", "<\\/script")
     try:

@@ -27,7 +27,7 @@ class Verdict:
 
 
 def noticed_ms(reading: Clocks) -> tuple[float, str] | None:
-    """The longest interruption a user could notice, and the clock that saw it: service, else echo, else ticks."""
+    """The longest interruption of users, and the clock that saw it: service, else echo, else ticks."""
     for name, label in (
         ("service_stall_ms", "longest wait of a TCP client"),
         ("echo_gap_ms", "longest time without an echo"),
@@ -81,6 +81,8 @@ def _of_migrations(data: RunData) -> Verdict:
     if tone == "good" and data.run.status != "completed":
         tone = "warn"
     marks: dict[Tone, str] = {"good": "Moved", "warn": "Not completed", "bad": "Failed"}
+    if len(done) == len(rows):
+        marks["warn"] = "Moved, run cut short"
     if broken and len(done) == len(rows):
         marks["bad"] = "Moved, with damage"
     return Verdict(
@@ -103,7 +105,7 @@ def _sentence(data: RunData, done: list[MigrationSummary], rest: list[MigrationS
     effect = "what users noticed was not measured"
     if noticed:
         most = "at most " if len(done) > 1 else ""
-        effect = f"users noticed {most}{figures.milliseconds(max(noticed))}"
+        effect = f"users noticed {most}{figures.rounded(max(noticed))}"
     ending = f" {figures.count(len(rest), 'other move')} did not complete." if rest else ""
     return f"{guest} moved {route(done)}; {effect}.{ending}"
 
@@ -132,7 +134,7 @@ def _troubles(data: RunData, said: list[str] | None = None) -> list[str]:
 
 
 def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]:
-    most = "most, of " + figures.count(len(rows), "move") if len(rows) > 1 else "for the move"
+    whole = "whole command, the slowest move" if len(rows) > 1 else "whole command"
     found = []
     noticed = [value for row in rows if (value := noticed_ms(row.clocks)) is not None]
     if noticed:
@@ -145,10 +147,12 @@ def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]
         known = [value for value in values if value is not None]
         if known:
             found.append((figures.milliseconds(max(known)), label))
-    found.append((figures.seconds(max(row.command_ms for row in rows)), f"whole command ({most})"))
+    found.append((figures.seconds(max(row.command_ms for row in rows)), whole))
     slow = [row for row in rows if row.cpu_before_events_per_s and row.cpu_during_events_per_s is not None]
     if slow:
-        share = min((row.cpu_during_events_per_s or 0.0) / (row.cpu_before_events_per_s or 1.0) for row in slow)
+        share = min(
+            (row.cpu_during_events_per_s or 0.0) / (row.cpu_before_events_per_s or 1.0) for row in slow
+        )
         found.append((f"{share * 100:.0f} %", "CPU speed while moving"))
     return found
 
@@ -166,7 +170,9 @@ def _of_pauses(data: RunData) -> Verdict:
             facts.append((figures.milliseconds(statistics.median(errors)), label.split("  ")[-1]))
     lengths = ", ".join(f"{ms:g}" for ms in sorted({pause.requested_ms for pause in pauses}))
     tick = next((value for value, label in facts if label == "Tick gap"), None)
-    closing = f"the packet clock was off by {tick} at the median" if tick else "the packet clock had no reading"
+    closing = (
+        f"the packet clock was off by {tick} at the median" if tick else "the packet clock had no reading"
+    )
     finished = data.run.status == "completed"
     return Verdict(
         tone="good" if finished else "warn",

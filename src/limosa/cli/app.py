@@ -10,7 +10,6 @@ from limosa.cli import (
     demo,
     doctor,
     down,
-    explain,
     host,
     inside,
     logs,
@@ -61,7 +60,6 @@ for _verb in (
     logs.logs,
     doctor.doctor,
     report.report,
-    explain.explain,
     calibrate.calibrate,
     schema.schema,
 ):

@@ -29,6 +29,7 @@ from limosa.lab.hosting import Hosting
 from limosa.lab.record import LabDirectory, Record, existing
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
+from limosa.qemu.features import Features
 from limosa.qemu.process import runtime_directory
 from limosa.spec import resolved
 
@@ -251,12 +252,26 @@ class Lab:
                 return await guests.stop(self._hosting, guest, force=force, host=host)
 
     async def migrate(self, guest: str, host: str, settings: Settings | None = None) -> Outcome:
-        """Move a running guest to *host*. Raises MigrationError: the guest then runs on the source."""
+        """Move a running guest to *host*. Raises MigrationError (the guest runs on the source) or DecisionError."""
+        outcome = await self.attempt(guest, host, settings)
+        if outcome.failure is not None:
+            raise outcome.failure
+        return outcome
+
+    async def attempt(self, guest: str, host: str, settings: Settings | None = None) -> Outcome:
+        """As ``migrate``, but a migration that fails is a result too: it is in ``Outcome.failure``.
+
+        What does not even begin (wrong host, guest stopped, no room) is raised as StateError or MachineError.
+        """
         spec_ = self.guest(guest)
         async with self._locked("limosa migrate", guest):
             move = await moves.plan(self._hosting, spec_, host, settings or Settings())
             with self.events.stage(f"migrate {guest} {move.source.host.name} → {host}"):
                 return await move.run()
+
+    async def features(self, host: str) -> Features:
+        """What the QEMU of *host* can do, as it said itself."""
+        return await preparation.offer(self._hosting, host)
 
     async def settle(self, guest: str) -> str:
         """Finish or undo a migration that an earlier command left; a sentence on what was done, or nothing."""
@@ -334,7 +349,7 @@ class Lab:
             raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
         keys = self.directory.keys
         options = {
-            "IdentityFile": str(keys / "user"),
+            "IdentityFile": str(keys / "user_key"),
             "UserKnownHostsFile": str(keys / "known_hosts"),
             "StrictHostKeyChecking": "yes",
             "IdentitiesOnly": "yes",

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 
 from limosa.deadline import Deadline
-from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
+from limosa.errors import DecisionError, LimosaError, MachineError, MigrationError, SpecError, StateError
 from limosa.lab import guests, preparation
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
@@ -49,7 +49,7 @@ class Move:
             await process.end_leftover(self.hosting.host(self.target), self.guest.name, Deadline.after(0))
 
     async def run(self) -> Outcome:
-        """Migrate; afterwards the record says where the guest is."""
+        """Migrate; afterwards the record says where the guest is. A failure is in the outcome, not raised."""
         directory = self.hosting.directory
         source = self.source.host.name
         book = journal.Journal(directory.journal(self.guest.name), self.guest.name, source, self.target)
@@ -65,6 +65,8 @@ class Move:
         )
         try:
             return await migration.run()
+        except (MigrationError, DecisionError) as error:
+            return migration.outcome(error)
         finally:
             if book.entries and book.entries[-1].phase is journal.Phase.COMPLETED:
                 self.record.host = self.target

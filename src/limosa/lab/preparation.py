@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limosa import accel as acceleration
-from limosa import process
+from limosa import paths, process
 from limosa.errors import LimosaError, MachineError, StateError
-from limosa.guest import images
+from limosa.events import Events
+from limosa.guest import bare, images
+from limosa.guest.agent.build import build as build_agent
+from limosa.guest.agent.build import source_digest
 from limosa.guest.micro import seed
+from limosa.hosts.host import Host
 from limosa.lab.hosting import LOG_MOUNT, Hosting
-from limosa.lab.record import GuestRecord, LabDirectory, cannot_write
+from limosa.lab.record import GuestRecord, cannot_write, write
 from limosa.network import plan
 from limosa.qemu import argv, features
 from limosa.qemu.process import runtime_directory
@@ -40,10 +44,7 @@ class Placed:
 
 async def offers(hosting: Hosting, accel: str = "tcg") -> dict[str, features.Features]:
     """What the QEMU of each host that is on can do. Raises MachineError when one is missing or too old."""
-    found = {}
-    for name, host in hosting.hosts.items():
-        found[name] = await offer(hosting, name, accel) if host else None
-    return {name: known for name, known in found.items() if known}
+    return {name: await offer(hosting, name, accel) for name in hosting.hosts}
 
 
 async def offer(hosting: Hosting, host: str, accel: str = "tcg") -> features.Features:
@@ -55,24 +56,77 @@ async def offer(hosting: Hosting, host: str, accel: str = "tcg") -> features.Fea
 
 async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
     """Decide and place everything. Raises MachineError, StateError or SpecError."""
-    image = await images.ensure(guest.image, hosting.events)
-    placed = await place(hosting.directory, hosting.lab, guest, image)
-    client = hosting.the_client()
-    chosen = await acceleration.choose(client, guest, image, hosting.lab.hosts[guest.host], hosting.events)
+    folder = hosting.directory.storage(storage_of(hosting.lab, guest))
+    if guest.image == "bare":
+        placed, provenance = await _place_bare(folder, guest, hosting)
+        append = bare.kernel_arguments("write", memory_mib=guest.memory_bytes // (2 << 20))
+    else:
+        image = await images.ensure(guest.image, hosting.events, agent=await agent_program(hosting.events))
+        placed, provenance, append = (
+            await _place(folder, guest, hosting, image),
+            image.provenance,
+            image.kernel_arguments,
+        )
+    chosen = await _choose_accel(hosting, guest, placed)
     known = await offers(hosting, chosen.kind)
-    append = image.kernel_arguments
     return GuestRecord(
         host=guest.host,
         accel=chosen.kind,
         accel_reason=chosen.reason,
         machine=features.common_machine(known, guest.machine),
-        cpu=features.common_cpu(known, chosen.kind, guest.cpu),
+        cpu=features.common_cpu(known, chosen.kind, guest.cpu or (bare.CPU if guest.image == "bare" else "")),
         kernel=_seen(hosting.lab, guest, placed.kernel),
         initrd=_seen(hosting.lab, guest, placed.initrd) if placed.initrd else "",
         append=append,
         disk=_seen(hosting.lab, guest, placed.disk) if placed.disk else "",
-        image=image.provenance,
+        image=provenance,
     )
+
+
+async def agent_program(events: Events) -> Path:
+    """The guest agent, compiled once for each state of its sources."""
+    path = paths.cache() / "agent" / f"limosa-agent-{source_digest()[:16]}"
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(error, path.parent) from error
+        with events.stage("compile the guest agent"):
+            await build_agent(path, events)
+    return path
+
+
+async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed) -> acceleration.Accel:
+    host, spec = hosting.host(guest.host), hosting.lab.hosts[guest.host]
+    if guest.image == "bare" and guest.accel != "tcg":
+        return await _accel_of_bare(host, guest)
+    kernel, initrd = _seen(hosting.lab, guest, placed.kernel), placed.initrd
+
+    async def prove() -> acceleration.Proof:
+        assert initrd is not None
+        with hosting.events.stage("prove KVM"):
+            return await acceleration.prove_kvm(
+                host,
+                qemu=spec.qemu,
+                kernel=kernel,
+                initrd=_seen(hosting.lab, guest, initrd),
+                runtime_directory="/run/limosa",
+                firmware=spec.qemu_firmware,
+            )
+
+    identity = features.local_identity(spec.qemu)
+    key = await acceleration.proof_key(host, placed.kernel, identity)
+    return await acceleration.choose(host, guest.accel, prove, key=key)
+
+
+async def _accel_of_bare(host: Host, guest: resolved.Guest) -> acceleration.Accel:
+    """The bare guest runs wherever /dev/kvm opens, but starts slowly where KVM only emulates: on demand only."""
+    refusal = await acceleration.device_refusal(host)
+    if guest.accel == "kvm" and refusal:
+        raise MachineError(f"KVM is asked for, but does not work on {host.name}: {refusal}", hint="write `accel: tcg`")
+    if guest.accel == "kvm":
+        return acceleration.Accel("kvm", "the lab file asks for it")
+    return acceleration.Accel("tcg", "the bare guest takes KVM only when the lab file asks for it")
 
 
 def storage_of(lab: resolved.Lab, guest: resolved.Guest) -> resolved.Storage:
@@ -121,19 +175,29 @@ def qemu_log(guest: str, host: str) -> str:
     return f"{LOG_MOUNT}/{guest}@{host}.qemu.log"
 
 
-async def place(directory: LabDirectory, lab: resolved.Lab, guest: resolved.Guest, image: images.Image) -> Placed:
-    """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
-    folder = directory.storage(storage_of(lab, guest))
+async def _place_bare(folder: Path, guest: resolved.Guest, hosting: Hosting) -> tuple[Placed, dict[str, object]]:
+    built = await bare.build(paths.cache() / "images", hosting.events)
     kernel = folder / f"{guest.name}.kernel"
+    await asyncio.to_thread(_copy, built.kernel, kernel)
+    provenance = {"name": "bare", "digest": built.digest, "sha256": built.kernel_sha256, "compiler": built.compiler}
+    return Placed(kernel, None, None), dict(provenance)
+
+
+async def _place(folder: Path, guest: resolved.Guest, hosting: Hosting, image: images.Image) -> Placed:
+    """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
+    kernel, initrd = folder / f"{guest.name}.kernel", folder / f"{guest.name}.initrd"
     await asyncio.to_thread(_copy, image.kernel, kernel)
-    if guest.image == "bare":
-        return Placed(kernel, None, None)
-    keys = await seed.make_keys(directory.keys, guest.name, guest.address)
-    network = lab.networks[guest.network]
+    keys = await seed.make_keys(hosting.directory.keys)
+    addresses = [g.address for g in hosting.lab.guests.values() if g.address]
+    write(hosting.directory.keys / "known_hosts", keys.known_hosts(*addresses).encode())
     belongings = seed.seed(
-        hostname=guest.name, address_cidr=f"{guest.address}/{network.prefix_length}", mac=guest.mac, keys=keys
+        hostname=guest.name,
+        address_cidr=f"{guest.address}/{hosting.lab.networks[guest.network].prefix_length}",
+        gateway=None,
+        mac=guest.mac,
+        authorized_keys=keys.authorized_keys,
+        host_key=keys.host_key.read_text(),
     )
-    initrd = folder / f"{guest.name}.initrd"
     await asyncio.to_thread(_write, initrd, image.initrd.read_bytes() + belongings)
     disk = await _disk(folder, guest, image) if guest.disk is not None else None
     return Placed(kernel, initrd, disk)

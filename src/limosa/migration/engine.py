@@ -30,10 +30,12 @@ CANCEL_S = 20.0
 
 @dataclass(slots=True)
 class Outcome:
-    """What a completed migration was. Times in ns of CLOCK_REALTIME, from QMP events."""
+    """What a migration was, completed or not. Times in ns of CLOCK_REALTIME, from QMP events."""
 
     source: str
     target: str
+    failure: LimosaError | None
+    """None for a completed one."""
     started_ns: int
     ended_ns: int
     stop_ns: int | None
@@ -87,13 +89,13 @@ class Migration:
             raise
         except LimosaError as error:
             if await _uninterrupted(self.rescue(error.message, Phase.FAILED)):
-                return self._outcome()
+                return self.outcome()
             raise MigrationError(
                 f"the migration failed: {error.message}; {self.source.guest} runs on {self.source.host.name}",
                 hint=error.hint,
                 guest_host=self.source.host.name,
             ) from error
-        return self._outcome()
+        return self.outcome()
 
     def _announce(self, entry: Entry) -> None:
         self.events.emit(
@@ -202,8 +204,10 @@ class Migration:
         await self.source.end()
         self.journal.close(Phase.COMPLETED)
 
-    def _outcome(self) -> Outcome:
+    def outcome(self, failure: LimosaError | None = None) -> Outcome:
+        """What is known of it now."""
         return Outcome(
+            failure=failure,
             source=self.source.host.name,
             target=self.target_host,
             started_ns=self.started_ns,

@@ -1,0 +1,38 @@
+"""``limosa calibrate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption, LabOption, complete_guests
+
+if TYPE_CHECKING:
+    from limosa.experiment.result import Result
+
+
+def calibrate(
+    guest: Annotated[
+        str,
+        typer.Argument(
+            help="A running guest; without it the lab's first.", autocompletion=complete_guests, show_default=False
+        ),
+    ] = "",
+    lab: LabOption = "",
+    repeat: Annotated[int, typer.Option(min=1, help="Pauses of each length.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Pause a guest for 5, 20, 100 and 500 ms and show the error of each clock."""
+    from limosa.cli.outcome import show_experiment
+    from limosa.cli.terminal import face, run
+    from limosa.lab import Lab
+
+    async def work() -> Result:
+        from limosa.experiment.calibration import calibrate as run_calibration
+
+        with face(as_json) as events:
+            async with Lab.open(lab, events=events) as opened:
+                return await run_calibration(opened, guest or next(iter(opened.spec.guests)), repeat=repeat)
+
+    show_experiment(run(work), as_json)

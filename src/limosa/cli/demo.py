@@ -1,0 +1,33 @@
+"""``limosa demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from limosa.experiment.result import Result
+
+
+def demo(
+    lab: Annotated[str, typer.Option("--lab", help="Another lab file than examples/two-hosts.yaml.")] = "",
+    no_install: Annotated[
+        bool, typer.Option("--no-install", help="Install nothing; print the line that would.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a two-host lab, boot a guest, move it there and back under load, and report what that cost."""
+    from limosa.cli.outcome import show_experiment
+    from limosa.cli.terminal import face, run
+
+    async def work() -> Result:
+        from limosa.experiment.demo import demo as run_demo
+
+        with face(as_json) as events:
+            return await run_demo(Path(lab) if lab else None, events=events, no_install=no_install)
+
+    show_experiment(run(work), as_json)

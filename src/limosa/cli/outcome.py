@@ -1,0 +1,32 @@
+"""What the terminal shows of a finished experiment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from limosa.experiment.result import Result
+
+
+def show_experiment(result: Result, as_json: bool) -> None:
+    """Tables, remarks and where the report is; exits with 6 when a migration failed, with 1 when something was lost."""
+    from limosa.cli.table import print_table
+    from limosa.cli.terminal import show_result
+    from limosa.results.tables import tables
+
+    if as_json:
+        shown = {"run": str(result.run), "report": str(result.report), "passed": result.passed}
+        show_result({**shown, "summary": result.summary})
+    else:
+        for table in tables(result.summary):
+            print(f"\n{table.title}")
+            print_table(table.columns, table.rows)
+        for remark in result.summary.remarks:
+            print(f"note: {remark}")
+        print(f"\nreport: {result.report}")
+    if any(row.outcome != "completed" for row in result.summary.migrations):
+        raise typer.Exit(6)
+    if not result.passed:
+        raise typer.Exit(1)

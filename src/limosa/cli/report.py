@@ -1,0 +1,49 @@
+"""``limosa report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption
+
+
+def complete_runs(incomplete: str) -> list[str]:
+    """Ids of runs, the newest last."""
+    from limosa.results.store import all_runs
+
+    return [path.name for path in all_runs() if path.name.startswith(incomplete)]
+
+
+def report(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run's id or directory; without it the latest.", autocompletion=complete_runs, show_default=False
+        ),
+    ] = "",
+    png: Annotated[bool, typer.Option("--png", help="Write the plots as PNG files too.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the tables as CSV files too.")] = False,
+    output: Annotated[
+        str, typer.Option("--output", help="Where PNG and CSV files go; without it the run.", show_default=False)
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a run's report again, from its raw data."""
+    from limosa import report as reports
+    from limosa.cli.terminal import show_result
+    from limosa.experiment.result import reported
+    from limosa.results.store import find, latest
+
+    chosen = find(run) if run else latest()
+    result = reported(chosen)
+    folder = Path(output) if output else chosen.path
+    written = [result.report]
+    written += reports.png(chosen.path, folder) if png else []
+    written += reports.csv(chosen.path, folder) if csv else []
+    if as_json:
+        show_result({"run": str(chosen.path), "files": [str(path) for path in written], "summary": result.summary})
+    else:
+        print("\n".join(map(str, written)))

@@ -1,0 +1,29 @@
+"""Calibration: pause a guest for known times and see by how much each clock is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from limosa.experiment.measurement import Probing, measure, recorded_run
+from limosa.experiment.result import Result, reported
+from limosa.lab import Lab
+
+LENGTHS_MS = (5.0, 20.0, 100.0, 500.0)
+APART_S = 2.0
+"""Between two pauses: the guest's clock is compared over half a second on either side."""
+
+
+async def calibrate(lab: Lab, guest: str, *, repeat: int = 5, lengths_ms: tuple[float, ...] = LENGTHS_MS) -> Result:
+    """Pause *guest* *repeat* times for each of *lengths_ms*, in random order; the errors are in the summary."""
+    order = [length for length in lengths_ms for _ in range(repeat)]
+    random.shuffle(order)
+    async with recorded_run(lab, guest, "calibrate") as run:
+        async with measure(lab, guest, run, Probing(echo_rate_hz=100.0), {}) as measurement:
+            await asyncio.sleep(APART_S)
+            with lab.events.stage(f"pause {guest} {len(order)} times"):
+                for length_ms in order:
+                    await measurement.pause(length_ms)
+                    await asyncio.sleep(length_ms / 1000 + APART_S)
+            await measurement.check_alive()
+    return await asyncio.to_thread(reported, run)

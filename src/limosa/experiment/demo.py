@@ -1,0 +1,89 @@
+"""The main job: build the lab, boot the guest, move it there and back while clients use it, say what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from limosa import requirements, spec
+from limosa.errors import SpecError
+from limosa.events import Events
+from limosa.experiment.measurement import Measurement, Probing, measure, recorded_run
+from limosa.experiment.result import Result, reported
+from limosa.experiment.workload import RunningWorkload, Workload
+from limosa.lab import Lab, sweep
+from limosa.migration.settings import Settings
+from limosa.results.store import RunDirectory
+from limosa.spec import resolved
+
+SETTLE_S = 3.0
+"""Time before, between and after the migrations: the clocks compare half a second on either side of a pause."""
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "two-hosts.yaml"
+
+
+async def demo(
+    file: Path | None = None,
+    *,
+    events: Events,
+    settings: Settings | None = None,
+    workload: Workload | None = None,
+    no_install: bool = False,
+) -> Result:
+    """Run the main job on *file* (without it: examples/two-hosts.yaml) in a lab that ends with it.
+
+    Raises LimosaError's children when it cannot be done; a migration that failed is in the result.
+    """
+    sweep()
+    missing = await requirements.missing()
+    await requirements.install(missing, events, no_install=no_install)
+    described = spec.load(file or EXAMPLE)
+    # A name of its own: the user's lab of that name, or another demo, may be running.
+    lab_spec = replace(described, name=f"demo-{os.getpid()}")
+    guest, there, back = _route(lab_spec)
+    async with Lab.open(lab_spec, events=events, ephemeral=True) as lab:
+        await lab.up()
+        async with recorded_run(lab, guest, "demo") as run:
+            await _measured(lab, guest, (there, back), run, settings or Settings(), workload or Workload())
+        with events.stage("write the report"):
+            result = await asyncio.to_thread(reported, run)
+        await lab.stop(guest, force=True)
+    return result
+
+
+def _route(lab: resolved.Lab) -> tuple[str, str, str]:
+    """The guest that moves, the host it moves to, and the one it comes back to."""
+    guests = [guest for guest in lab.guests.values() if guest.image != "bare"]
+    if not guests or len(lab.hosts) < 2:
+        raise SpecError(
+            "a demo needs two hosts and a guest with an operating system",
+            file=lab.file,
+            hint="see examples/two-hosts.yaml",
+        )
+    back = guests[0].host
+    return guests[0].name, next(name for name in lab.hosts if name != back), back
+
+
+async def _measured(
+    lab: Lab, guest: str, targets: tuple[str, ...], run: RunDirectory, settings: Settings, workload: Workload
+) -> None:
+    async with measure(lab, guest, run, Probing(), workload.described()) as measurement:
+        with lab.events.stage("set the guest to work"):
+            async with lab.agent(guest) as agent:
+                running = await RunningWorkload.start(agent, workload)
+        with lab.events.stage("measure the guest at rest"):
+            await asyncio.sleep(SETTLE_S)
+        for target in targets:
+            outcome = await measurement.migrate(target, settings)
+            if outcome.failure is not None:
+                lab.events.note(outcome.failure.message, level="warning")
+            await asyncio.sleep(SETTLE_S)
+        with lab.events.stage("check that nothing was lost"):
+            await _checked(measurement, running)
+
+
+async def _checked(measurement: Measurement, running: RunningWorkload) -> None:
+    await measurement.finish_workload(running)
+    await measurement.check_alive()

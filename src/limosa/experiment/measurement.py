@@ -1,0 +1,253 @@
+"""A measurement: while it is open, probes watch the guest and everything goes into a run directory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from limosa.errors import LimosaError
+from limosa.experiment.session import SshSession
+from limosa.experiment.workload import RunningWorkload
+from limosa.hosts.namespaces import CLIENT
+from limosa.lab import Lab
+from limosa.migration.engine import Outcome
+from limosa.migration.settings import Settings
+from limosa.probes import ClientConfig, ClientProbe, EchoConfig, ServiceConfig, TickConfig
+from limosa.probes.progress import ProgressRecorder
+from limosa.results import environment, store
+from limosa.results.format import CPU_COLUMNS, Check, Environment, HostEnvironment, Migration, Pause
+from limosa.results.store import EventFile, RunDirectory
+
+TICK_PORT = 7008
+ECHO_PORT = 7007
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """What measures, and how often. More disturbs what is measured; see docs/measuring.md."""
+
+    tick_interval_us: int = 1000
+    echo_rate_hz: float = 20.0
+    service_interval_ms: float = 50.0
+    cpu_interval_ms: int = 50
+    progress_interval_ms: int = 20
+
+    def described(self) -> dict[str, object]:
+        """As it is recorded with the results."""
+        return {
+            "ticks per s": round(1e6 / self.tick_interval_us),
+            "echoes per s": self.echo_rate_hz,
+            "service interval ms": self.service_interval_ms,
+            "CPU loop interval ms": self.cpu_interval_ms,
+            "query-migrate interval ms": self.progress_interval_ms,
+        }
+
+
+@dataclass(slots=True)
+class Measurement:
+    """One guest of one lab, watched. Made by ``measure``."""
+
+    lab: Lab
+    guest: str
+    run: RunDirectory
+    probing: Probing
+    client: ClientProbe
+    recorder: ProgressRecorder
+    session: SshSession
+    migrations: list[Migration] = field(default_factory=list)
+    pauses: list[Pause] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+    async def migrate(self, target: str, settings: Settings | None = None) -> Outcome:
+        """Migrate and record it, completed or not; a failure is in the outcome."""
+        settings = replace(settings or Settings(), poll_s=self.probing.progress_interval_ms / 1000)
+        index = len(self.migrations) + 1
+        self.recorder.migration = index
+        await self.client.mark(f"migration {index}")
+        outcome = await self.lab.attempt(self.guest, target, settings)
+        self.migrations.append(_recorded(outcome, index, self.guest, settings))
+        self.run.write(store.MIGRATIONS, self.migrations)
+        return outcome
+
+    async def pause(self, duration_ms: float) -> Pause:
+        """Stop the guest's processors for a known time and record when QEMU says that it did."""
+        copy = await self.lab.qemu(self.guest)
+        try:
+            monitor = copy.qemu.control
+            monitor.pending_events()
+            await monitor.pause()
+            begun = time.monotonic()
+            # A coarse sleep, then a fine one: the event loop alone is late by up to a millisecond or two.
+            await asyncio.sleep(max(0.0, duration_ms / 1000 - 0.003))
+            while time.monotonic() - begun < duration_ms / 1000:
+                await asyncio.sleep(0)
+            await monitor.resume()
+            stop = resume = 0
+            while not (stop and resume):
+                event = await monitor.next_event()
+                stop = event.time_ns if event.name == "STOP" else stop
+                resume = event.time_ns if event.name == "RESUME" else resume
+        finally:
+            await copy.qemu.close()
+        paused = Pause(requested_ms=duration_ms, stop_ns=stop, resume_ns=resume)
+        self.pauses.append(paused)
+        self.run.write(store.PAUSES, self.pauses)
+        return paused
+
+    async def check_alive(self) -> None:
+        """Whether guest and clients came through; recorded as checks."""
+        report = await self.client.status()
+        self.checks.append(await self.session.check())
+        service = report.service
+        if service is not None:
+            passed = service.connected and service.connections == 1 and service.broken == 0
+            detail = f"{service.answered} of {service.sent} requests answered on {service.connections} connection(s)"
+            self.checks.append(Check(name="tcp-connection", passed=passed, detail=detail))
+        try:
+            async with self.lab.agent(self.guest) as agent:
+                hello = await agent.hello()
+            detail = f"the agent answers on {await self.lab.where(self.guest)}, {hello.monotonic_ns / 1e9:.1f} s of age"
+            self.checks.append(Check(name="guest-alive", passed=True, detail=detail))
+        except LimosaError as error:
+            self.checks.append(Check(name="guest-alive", passed=False, detail=error.message))
+        self.run.write(store.CHECKS, self.checks)
+
+    async def finish_workload(self, workload: RunningWorkload) -> None:
+        """Stop the workload and record what became of it."""
+        async with self.lab.agent(self.guest) as agent:
+            self.checks.extend(await workload.finish(agent))
+        self.run.write(store.CHECKS, self.checks)
+
+    async def _save_cpu_samples(self) -> None:
+        path = self.run.samples / "cpu.csv"
+        rows = [",".join(CPU_COLUMNS)]
+        async with self.lab.agent(self.guest) as agent:
+            await agent.cpu_stop()
+            last, after = 1, 0
+            while after < last:
+                batch = await agent.cpu_read(after)
+                if not batch.samples:
+                    break
+                last, after = batch.last, batch.samples[-1].index
+                rows += [f"{s.monotonic_ns},{s.duration_ns},{s.events}" for s in batch.samples]
+            await agent.ticks_stop()
+        path.write_text("\n".join([*rows, ""]))
+
+
+def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> Migration:
+    return Migration(
+        index=index,
+        guest=guest,
+        source=outcome.source,
+        target=outcome.target,
+        outcome="completed" if outcome.failure is None else "failed",
+        error="" if outcome.failure is None else outcome.failure.message,
+        started_ns=outcome.started_ns,
+        ended_ns=outcome.ended_ns,
+        stop_ns=outcome.stop_ns,
+        resume_ns=outcome.resume_ns,
+        parameters=settings.qemu_parameters(),
+        qemu=outcome.info.raw,
+        phases=outcome.phases,
+    )
+
+
+@asynccontextmanager
+async def measure(
+    lab: Lab, guest: str, run: RunDirectory, probing: Probing, workload: dict[str, object]
+) -> AsyncIterator[Measurement]:
+    """Watch *guest* for as long as the context is open; *workload* is what is noted of the guest's work."""
+    before = environment.read_cpu_times()
+    spec = lab.guest(guest)
+    run.write(store.SPEC, lab.spec)
+    noted = await _environment(lab, guest, probing, workload)
+    run.write(store.ENVIRONMENT, noted)
+    async with AsyncExitStack() as stack:
+        recorder = ProgressRecorder(run.samples / "progress.csv", lambda text: lab.events.note(text, level="warning"))
+        stack.callback(recorder.close)
+        lab.events.add(recorder)
+        stack.callback(lab.events.remove, recorder)
+        session = await stack.enter_async_context(SshSession.open(lab, guest))
+        network = lab.spec.networks[spec.network]
+        async with lab.agent(guest) as agent:
+            await agent.echo_start(ECHO_PORT)
+            await agent.ticks_start(network.client_address, TICK_PORT, interval_us=probing.tick_interval_us)
+            await agent.cpu_start(interval_ms=probing.cpu_interval_ms)
+        config = ClientConfig(
+            tick=TickConfig(port=TICK_PORT, source=spec.address),
+            echo=EchoConfig(address=spec.address, port=ECHO_PORT, rate_hz=probing.echo_rate_hz)
+            if probing.echo_rate_hz
+            else None,
+            service=ServiceConfig(address=spec.address, port=ECHO_PORT, interval_ms=probing.service_interval_ms),
+        )
+        client = await stack.enter_async_context(ClientProbe.open(lab.host(CLIENT), config, run.samples))
+        await client.start()
+        measurement = Measurement(lab, guest, run, probing, client, recorder, session)
+        try:
+            yield measurement
+            await measurement._save_cpu_samples()
+            report = await client.stop()
+            run.write(store.CLIENT, report)
+        finally:
+            after = environment.read_cpu_times()
+            load, stolen = environment.read_load_average(), environment.steal_share(before, after)
+            run.write(store.ENVIRONMENT, replace(noted, load_average_after=load, steal_share=stolen))
+
+
+async def _environment(lab: Lab, guest: str, probing: Probing, workload: dict[str, object]) -> Environment:
+    record = lab.directory.guest_record(guest)
+    assert record is not None, "a guest that is measured has been started"
+    machine = environment.read_machine()
+    hosts = {}
+    for name, spec in lab.spec.hosts.items():
+        facts = await lab.host(name).facts()
+        hosts[name] = HostEnvironment(
+            kind=spec.kind,
+            kernel=facts.kernel,
+            cpu_model=facts.cpu_model,
+            cpus=facts.cpus,
+            memory_bytes=facts.memory_bytes,
+            qemu_path=spec.qemu,
+            qemu_version=(await lab.features(name)).version,
+        )
+    return Environment(
+        hosts=hosts,
+        accel="kvm" if record.accel == "kvm" else "tcg",
+        accel_reason=record.accel_reason,
+        machine=record.machine,
+        cpu=record.cpu,
+        governor=machine.governor,
+        image=record.image,
+        load_average_before=environment.read_load_average(),
+        probes=probing.described(),
+        workload=workload,
+    )
+
+
+@asynccontextmanager
+async def recorded_run(lab: Lab, guest: str, kind: str) -> AsyncIterator[RunDirectory]:
+    """A run directory for what happens inside; however that ends, the run says so and has its summary.
+
+    The caller sets the outcome of a failed migration with ``RunDirectory.finish`` by raising, or not at all.
+    """
+    run = RunDirectory.create(kind=kind, lab=lab.name, guest=guest)
+    events = EventFile(run, lambda text: lab.events.note(text, level="warning"))
+    lab.events.add(events)
+    try:
+        yield run
+    except asyncio.CancelledError:
+        run.finish("cancelled", "interrupted")
+        raise
+    except BaseException as error:
+        run.finish("failed", str(error))
+        raise
+    else:
+        failed = [m.error for m in run.read_or(store.MIGRATIONS, []) if m.outcome != "completed"]
+        failed += [f"{c.name}: {c.detail}" for c in run.read_or(store.CHECKS, []) if not c.passed]
+        run.finish("failed" if failed else "completed", "; ".join(failed))
+    finally:
+        lab.events.remove(events)
+        events.close()

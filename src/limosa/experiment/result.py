@@ -1,0 +1,34 @@
+"""What an experiment leaves behind: a run directory with its summary and its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from limosa import report
+from limosa.results import store
+from limosa.results.format import Summary
+from limosa.results.store import RunDirectory
+from limosa.results.summary import summarise
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an experiment leaves: its run directory, the summary, and the report's file."""
+
+    run: Path
+    report: Path
+    summary: Summary
+
+    @property
+    def passed(self) -> bool:
+        """Whether every migration completed and everything came through unharmed."""
+        moved = all(row.outcome == "completed" for row in self.summary.migrations)
+        return moved and len(self.summary.migrations) > 0 and all(check.passed for check in self.summary.checks)
+
+
+def reported(run: RunDirectory) -> Result:
+    """Derive the summary, write it, and make the report. Raises LimosaError for a damaged run."""
+    summary = summarise(run)
+    run.write(store.SUMMARY, summary)
+    return Result(run.path, report.build(run.path), summary)

@@ -26,14 +26,15 @@ BUILD_TOOLS = ("zstd", "lz4")
 _KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 """The distribution's kernel for virtual machines: a package that depends on the current version."""
 
-_KEPT = re.compile(r"lib.*|linux-(image|modules)-\d.*")
-"""Of what the wanted packages depend on, these may be needed to run a program; the rest is for an installed system."""
+_KEPT = re.compile(r"lib.*|zlib.*|linux-(image|modules)-\d.*")
+"""Of what the wanted packages depend on, these may be needed by a program;
+the rest is for an installed system."""
 
 _LEFT_OUT = re.compile(
     r"lib.*-(data|mesa.*|perl)|lib(clang|debconfclient|drm-|icu|klibc|llvm|pam-|perl|semanage|sensors|sepol)[^/]*"
     r"|lib(systemd-shared|xml2|z3-).*"
 )
-"""Libraries that no program here loads, some of them large. One left out by mistake shows in ``tree.libraries``."""
+"""Libraries that no program here loads, some are large. One left out by mistake shows in tree.libraries."""
 
 _FAMILY_HINT = "the micro guest is built from the packages of Debian 12, Debian 13 or Ubuntu 24.04"
 _PARALLEL = 2

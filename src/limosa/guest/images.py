@@ -66,7 +66,7 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image in the cache, read-only: a guest gets a copy of ``disk``, and ``initrd`` with its seed appended."""
+    """A cached image, read-only: a guest gets a copy of ``disk``, and ``initrd`` with its seed appended."""
 
     name: str
     directory: Path

@@ -69,7 +69,7 @@ async def build(directory: Path, events: Events, agent: Path | None) -> Built:
 
     Raises MachineError when the machine lacks a program, the network or the space.
     """
-    from limosa.guest.micro import disk, initramfs, kernel, packages, tree
+    from limosa.guest.micro import disk, initramfs, kernel, packages, tree, vmlinux
 
     check_machine(directory)
     durations_s: dict[str, float] = {}
@@ -77,18 +77,17 @@ async def build(directory: Path, events: Events, agent: Path | None) -> Built:
     work = directory / "work"
     work.mkdir()
     with _timed(events, durations_s, "fetch packages"):
-        wanted = [system.kernel_package, *packages.TOOLS]
-        if shutil.which("zstd") is None:
-            wanted.append("zstd")
+        wanted = [system.kernel_package, *packages.TOOLS, *packages.BUILD_TOOLS]
         chosen = await packages.Apt(work / "apt").fetch(wanted, work / "archives", events)
     with _timed(events, durations_s, "unpack packages"):
         unpacked = work / "unpacked"
         await packages.unpack(sorted((work / "archives").glob("*.deb")), unpacked)
-    with _timed(events, durations_s, "make initramfs"):
+    with _timed(events, durations_s, "make kernel and initramfs"):
         found = kernel.find(unpacked)
         modules = await kernel.load_order(found, unpacked)
         busybox = tree.busybox(unpacked)
-        await asyncio.to_thread(shutil.copyfile, found.file, directory / "kernel")
+        if not await vmlinux.extract(found.file, directory / "kernel", unpacked):
+            await asyncio.to_thread(shutil.copyfile, found.file, directory / "kernel")
         (directory / "initrd").write_bytes(initramfs.make(busybox.read_bytes(), modules))
     with _timed(events, durations_s, "make disk"):
         root = work / "root"

@@ -1,8 +1,8 @@
 """Archives that the Linux kernel unpacks into its initramfs: cpio, format "newc".
 
 Source of the format: Documentation/driver-api/early-userspace/buffer-format.rst of the Linux kernel.
-Every entry belongs to root. Several archives may follow one another, each starting at a multiple of 4 bytes; a later
-file replaces an earlier one of the same name, and a directory may be named again.
+Every entry belongs to root. Several archives may follow one another, each starting at a multiple of 4 bytes;
+a later file replaces an earlier one of the same name, and a directory may be named again.
 """
 
 from __future__ import annotations

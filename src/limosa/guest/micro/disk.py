@@ -20,7 +20,7 @@ _OPTIONS = (
 
 
 async def make(root: Path, disk: Path) -> None:
-    """Write *root* as the file *disk*, every file owned by root. MachineError when tools or space are missing."""
+    """Write *root* as the file *disk*, every file owned by root. MachineError when there is no space."""
     with disk.open("xb") as file:
         file.truncate(SIZE_BYTES)
     try:

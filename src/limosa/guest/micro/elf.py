@@ -13,6 +13,7 @@ _MAGIC = b"\x7fELF\x02\x01"
 """ELF, 64 bits, little-endian."""
 _SHT_DYNAMIC = 6
 _DT_NEEDED = 1
+_PT_NOTE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,30 @@ def module_facts(data: bytes) -> dict[str, list[str]]:
                 if equals:
                     facts.setdefault(key, []).append(value)
     return facts
+
+
+def notes(data: bytes) -> list[tuple[str, int]]:
+    """The owner and the type of each note that a loader sees. ValueError if broken."""
+    if not is_elf(data):
+        raise ValueError("not a 64-bit little-endian ELF file")
+    (table,) = struct.unpack_from("<Q", data, 0x20)
+    size, count = struct.unpack_from("<HH", data, 0x36)
+    found: list[tuple[str, int]] = []
+    for number in range(count):
+        kind, _flags, offset, _virtual, _physical, length = struct.unpack_from(
+            "<IIQQQQ", data, table + number * size
+        )
+        if kind == _PT_NOTE:
+            found += _notes(data[offset : offset + length])
+    return found
+
+
+def _notes(content: bytes) -> Iterator[tuple[str, int]]:
+    at = 0
+    while at + 12 <= len(content):
+        name_length, length, kind = struct.unpack_from("<III", content, at)
+        yield content[at + 12 : at + 12 + name_length].rstrip(b"\0").decode(errors="replace"), kind
+        at += 12 + (name_length + 3) // 4 * 4 + (length + 3) // 4 * 4
 
 
 def _sections(data: bytes) -> list[_Section]:

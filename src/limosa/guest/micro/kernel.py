@@ -1,10 +1,9 @@
-"""The distribution's kernel and the few modules of it that the guest needs, in an order in which they load."""
+"""The distribution's kernel and the few modules of it that the guest needs, in an order that loads."""
 
 from __future__ import annotations
 
 import gzip
 import lzma
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,18 +124,7 @@ async def _read(name: str, path: Path, unpacked: Path) -> Module:
     elif path.suffix == ".gz":
         data = gzip.decompress(data)
     elif path.suffix == ".zst":
-        data = (await packages.run_bound([*_zstd(unpacked), "-dcq", str(path)])).stdout
+        data = await packages.unpacked_tool(unpacked, "zstd", "-dcq", stdin=data)
     facts = elf.module_facts(data)
     needs = [module_name(needed) for line in facts.get("depends", []) for needed in line.split(",") if needed]
     return Module(name, data, tuple(needs))
-
-
-def _zstd(unpacked: Path) -> list[str]:
-    """The machine's zstd, or the one among the unpacked packages, run with the libraries there."""
-    if shutil.which("zstd"):
-        return ["zstd"]
-    libraries = unpacked / "usr/lib/x86_64-linux-gnu"
-    loaders = [unpacked / "usr/lib64/ld-linux-x86-64.so.2", unpacked / "lib64/ld-linux-x86-64.so.2"]
-    loader = next((str(path) for path in loaders if path.exists()), "")
-    path = f"{libraries}:{unpacked}/lib/x86_64-linux-gnu"
-    return [loader, "--library-path", path, str(unpacked / "usr/bin/zstd")]

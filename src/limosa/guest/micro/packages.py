@@ -20,20 +20,21 @@ from limosa.events import Events
 TOOLS = ("busybox-static", "dropbear-bin", "sysbench", "stress-ng", "iperf3")
 """The packages whose programs the guest has."""
 
+BUILD_TOOLS = ("zstd", "lz4")
+"""Kernels and modules are compressed with these; they run from where they are unpacked."""
+
 _KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 """The distribution's kernel for virtual machines: a package that depends on the current version."""
 
+_KEPT = re.compile(r"lib.*|zlib.*|linux-(image|modules)-\d.*")
+"""Of what the wanted packages depend on, these may be needed by a program;
+the rest is for an installed system."""
+
 _LEFT_OUT = re.compile(
-    r"adduser|coreutils|cpio|crda|dash|debconf.*|debianutils|diffutils|dmsetup|dpkg|dracut.*|file|findutils|gcc-.*"
-    r"|grub.*|init-system-helpers|initramfs-tools.*|intel-microcode|amd64-microcode|iucode-tool|klibc-utils|kmod"
-    r"|libclang.*|libdrm-(amdgpu|intel|nouveau|radeon).*|libegl-mesa.*|libfile-find-rule-perl|libgl1-mesa.*"
-    r"|libglapi-mesa|libglx-mesa.*|libicu.*|libklibc|libllvm.*|libnumber-compare-perl|libpam-.*|libperl.*|libsemanage.*"
-    r"|libsensors.*|libsepol.*|libtext-glob-perl|libx11-data|libxml2.*|libz3-.*|linux-base.*|linux-firmware.*"
-    r"|linux-image-(cloud-amd64|virtual)|linux-modules-extra.*|logsave|mariadb-common|mawk|mesa-.*|mysql-common"
-    r"|passwd|perl.*|sed|sensible-utils|sysvinit-utils|tar|thermald|tzdata.*|ucf|udev|usrmerge|util-linux.*"
-    r"|wireless-.*"
+    r"lib.*-(data|mesa.*|perl)|lib(clang|debconfclient|drm-|icu|klibc|llvm|pam-|perl|semanage|sensors|sepol)[^/]*"
+    r"|lib(systemd-shared|xml2|z3-).*"
 )
-"""What only an installed system or a display needs. A library left out by mistake shows when the tree is made."""
+"""Libraries that no program here loads, some are large. One left out by mistake shows in tree.libraries."""
 
 _FAMILY_HINT = "the micro guest is built from the packages of Debian 12, Debian 13 or Ubuntu 24.04"
 _PARALLEL = 2
@@ -73,11 +74,15 @@ def distribution(os_release: str) -> Distribution:
     raise MachineError(f"the micro guest has no recipe for the distribution {name}", hint=_FAMILY_HINT)
 
 
-def chosen(simulation: str) -> list[Package]:
-    """The packages to fetch, from what ``apt-get --simulate install`` printed: all but those left out."""
+def chosen(simulation: str, wanted: Sequence[str]) -> list[Package]:
+    """The packages to fetch, from what ``apt-get --simulate install`` printed for the *wanted* ones."""
     lines = re.findall(r"^Inst (\S+) (?:\[\S*\] )?\((\S+) ", simulation, re.MULTILINE)
     packages = [Package(name.partition(":")[0], version) for name, version in lines]
-    return [package for package in packages if not _LEFT_OUT.fullmatch(package.name)]
+    return [
+        package
+        for package in packages
+        if package.name in wanted or (_KEPT.fullmatch(package.name) and not _LEFT_OUT.fullmatch(package.name))
+    ]
 
 
 class Apt:
@@ -104,15 +109,22 @@ class Apt:
         lists = self._directory / "lists"
         (lists / "partial").mkdir(parents=True)
         self._options = (f"Dir::State::lists={lists}", "Acquire::Languages=none")
+        complaints = await self._update()
         try:
-            await self._apt("update")
             return await self._fetch(wanted, directory)
         except CommandError as error:
-            raise unobtainable(error) from error
+            raise unobtainable(error, complaints) from error
+
+    async def _update(self) -> str:
+        """Fetch package lists; return what apt complained of: a list that nobody needs may be missing."""
+        try:
+            return (await self._apt("update")).stderr.decode(errors="replace")
+        except CommandError as error:
+            return error.stderr
 
     async def _fetch(self, wanted: Sequence[str], directory: Path) -> list[Package]:
         printed = await self._apt("--simulate", "--no-install-recommends", "install", *wanted)
-        packages = chosen(printed.text)
+        packages = chosen(printed.text, wanted)
         names = [f"{package.name}={package.version}" for package in packages]
         await self._apt("download", *names, cwd=directory)
         return packages
@@ -150,6 +162,16 @@ async def unpack(archives: Sequence[Path], tree: Path) -> None:
         raise _first(group) from group
 
 
+async def unpacked_tool(unpacked: Path, tool: str, *words: str, stdin: bytes) -> bytes:
+    """What an unpacked program prints; it runs with the unpacked libraries, whatever the machine has."""
+    loader = "ld-linux-x86-64.so.2"
+    places = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
+    found = next(unpacked / place / loader for place in places if (unpacked / place / loader).is_file())
+    libraries = ":".join(str(unpacked / place) for place in places)
+    argv = [str(found), "--library-path", libraries, str(unpacked / "usr/bin" / tool), *words]
+    return (await run_bound(argv, stdin=stdin)).stdout
+
+
 async def run_bound(
     argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float | None = None, stdin: bytes = b""
 ) -> process.Completed:
@@ -163,19 +185,23 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
     return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
-def unobtainable(error: CommandError) -> LimosaError:
-    """The error for a person, from apt's complaints."""
-    if "No space left" in error.stderr:
+def unobtainable(error: CommandError, earlier: str = "") -> LimosaError:
+    """The error for a person, from apt's complaints: *error*, and *earlier* ones about package lists."""
+    said = f"{earlier}\n{error.stderr}"
+    if "No space left" in said:
         return MachineError("no space left for the packages of the guest image", hint="free some disk space")
+    unreachable = re.search(
+        r"^[EW]: (Failed to fetch .*|.*Could not resolve.*|.*Temporary failure.*)$", said, re.M
+    )
     missing = re.findall(r"Unable to locate package (\S+)|Package '(\S+)' has no", error.stderr)
-    if missing:
+    if missing and not unreachable:
         names = ", ".join(sorted({name or other for name, other in missing}))
         return MachineError(
             f"apt does not know {names}",
             hint="add the component main (on Ubuntu universe too) to apt's sources, then try again",
         )
-    complaints = [line[3:] for line in error.stderr.splitlines() if line.startswith("E: ")] or [str(error)]
+    complaint = unreachable.group(1) if unreachable else str(error)
     return MachineError(
-        f"the packages of the guest image could not be fetched: {complaints[0]}",
+        f"the packages of the guest image could not be fetched: {complaint}",
         hint=f"check the network and apt's sources; to see it again: {error.replay}",
     )

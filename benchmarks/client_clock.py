@@ -4,7 +4,7 @@ Two network namespaces joined by a veth pair: in one a stand-in for the guest ti
 for known times, and answers echoes and service requests; in the other the real client probes it. The stand-in
 notes when each silence began and ended: the truth. Needs root, takes half a minute::
 
-    python benchmarks/client_clock.py
+    python benchmarks/client_clock.py [ECHOES_PER_SECOND]
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def serve(ready: socket.socket, echo: socket.socket, listener: socket.socket, ac
             accepted.remove(ready)
 
 
-async def main() -> None:
+async def main(echo_hz: float) -> None:
     client_side, guest_side = Namespace(), Namespace()
     try:
         client_side.ip("link", "add", "c0", "type", "veth", "peer", "name", "g0", "netns", str(guest_side.holder.pid))
@@ -119,20 +119,20 @@ async def main() -> None:
             side.ip("address", "add", f"{address}/24", "dev", name)
             side.ip("link", "set", name, "up")
         with tempfile.TemporaryDirectory(prefix="limosa-benchmark-") as folder:
-            await measure(client_side, guest_side, Path(folder))
+            await measure(client_side, guest_side, Path(folder), echo_hz)
     finally:
         client_side.close()
         guest_side.close()
 
 
-async def measure(client_side: Namespace, guest_side: Namespace, folder: Path) -> None:
+async def measure(client_side: Namespace, guest_side: Namespace, folder: Path, echo_hz: float) -> None:
     here, there = multiprocessing.Pipe()
     guest = multiprocessing.get_context("spawn").Process(target=stand_in, args=(guest_side.holder.pid, there))
     guest.start()
     assert here.recv() == "ready"
     config = ClientConfig(
         tick=TickConfig(port=TICK_PORT),
-        echo=EchoConfig(address=GUEST, port=ECHO_PORT),
+        echo=EchoConfig(address=GUEST, port=ECHO_PORT, rate_hz=echo_hz),
         service=ServiceConfig(address=GUEST, port=ECHO_PORT),
     )
     async with ClientProbe.open(client_side, config, folder) as probe:
@@ -170,4 +170,4 @@ def print_errors(folder: Path, truth: list[tuple[int, int, int]]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(float(sys.argv[1]) if len(sys.argv) > 1 else 20.0))

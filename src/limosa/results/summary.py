@@ -157,9 +157,9 @@ def _about_environment(environment: Environment | None) -> list[str]:
             f" {environment.accel_reason or 'no reason recorded'}."
         )
     cpus = max((host.cpus for host in environment.hosts.values()), default=1)
-    load = max(environment.load_average_before, environment.load_average_after or 0.0)
-    # A lab's own QEMUs load the machine too, but only the load before them is another's fault.
-    if environment.load_average_before > BUSY_LOAD_PER_CPU * cpus:
+    # The lab's own QEMUs load the machine too; only the load before them is another's doing.
+    load = environment.load_average_before
+    if load > BUSY_LOAD_PER_CPU * cpus:
         said.append(f"The machine was busy before the run began: load average {load:.1f} on {cpus} CPUs.")
     if environment.steal_share is not None and environment.steal_share > BUSY_STEAL:
         said.append(f"The hypervisor below took {environment.steal_share:.0%} of the CPU time: times vary with it.")

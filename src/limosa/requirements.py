@@ -35,7 +35,9 @@ REQUIREMENTS: dict[str, Requirement] = {
         Requirement("unshare", "makes hosts from namespaces", ("util-linux",)),
         Requirement("nsenter", "runs commands on hosts", ("util-linux",)),
         Requirement("mount", "gives each host its own view of files", ("mount",)),
+        Requirement("setpriv", "ends what builds an image together with its builder", ("util-linux",)),
         Requirement("mke2fs", "makes the guest's root disk without root", ("e2fsprogs",)),
+        Requirement("debugfs", "gives that disk's files to the guest's root", ("e2fsprogs",)),
         Requirement("ssh", "logs in to guests", ("openssh-client",)),
         Requirement("ssh-keygen", "makes the lab's own key", ("openssh-client",)),
         Requirement("gcc", "builds the agent that measures inside the guest", ("gcc", "libc6-dev")),
@@ -48,7 +50,7 @@ REQUIREMENTS: dict[str, Requirement] = {
 
 LAB = ("qemu-system-x86_64", "ip", "tc", "unshare", "nsenter", "mount", "ssh", "ssh-keygen")
 """What running a lab takes."""
-IMAGE = ("mke2fs", "gcc", "apt-get", "dpkg-deb", "zstd")
+IMAGE = ("mke2fs", "debugfs", "setpriv", "gcc", "apt-get", "dpkg-deb", "zstd")
 """What building the guests takes."""
 OPTIONAL = ("qemu-img",)
 DEMO = LAB + IMAGE

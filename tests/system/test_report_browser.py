@@ -1,0 +1,73 @@
+"""The report in a real browser: every plot shows data, the console stays silent, the screenshot is not blank."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import run_sample
+from limosa import report
+
+pytestmark = pytest.mark.system
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--enable-logging=stderr", "--virtual-time-budget=8000",
+)  # fmt: skip
+PANES = {
+    "demo": {"phases", "remaining", "rates", "ticks", "trips", "cpu"},
+    "failed": {"phases", "remaining", "rates", "ticks", "trips", "cpu"},
+    "calibrate": {"ticks", "trips", "cpu"},
+    "missing": {"phases", "remaining", "rates", "trips"},
+}
+
+
+def browse(profile: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = next((name for name in BROWSERS if shutil.which(name)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH")
+    argv = [program, *QUIET, f"--user-data-dir={profile}", *arguments, url]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skip when the browser does not draw even an empty page here."""
+    tried = browse(tmp_path_factory.mktemp("profile"), "about:blank", "--dump-dom")
+    if "<html" not in tried.stdout:
+        pytest.skip(f"the browser does not start: {tried.stderr.strip()[-200:]}")
+
+
+@pytest.mark.parametrize("kind", list(PANES))
+def test_every_plot_shows_data(works: None, tmp_path: Path, kind: str) -> None:
+    page = report.build(run_sample.KINDS[kind](tmp_path / "run"))
+    seen = browse(tmp_path / "profile", page.as_uri(), "--window-size=1400,3000", "--dump-dom")
+    assert 'data-status="drawn"' in seen.stdout
+    assert [line for line in seen.stderr.splitlines() if "CONSOLE" in line] == []
+    drawn = re.findall(
+        r'class="mark-(?:line|area|rect|tick)[^"]*role-mark (\w+?)_layer_\d[^"]*"[^>]*>(.*?)</g>', seen.stdout
+    )
+    shapes = {name for name, marks in drawn if re.search(r'<path[^>]* d="M[^"]{8,}"', marks)}
+    assert PANES[kind] <= shapes
+
+
+@pytest.mark.parametrize(("size", "dark"), [("1400,3600", False), ("1400,3600", True), ("390,5000", False)])
+def test_screenshots(works: None, tmp_path: Path, size: str, dark: bool) -> None:
+    page = report.build(run_sample.demo(tmp_path / "run"))
+    picture = tmp_path / "page.png"
+    arguments = [f"--window-size={size}", f"--screenshot={picture}"]
+    if dark:
+        arguments.append("--blink-settings=preferredColorScheme=0")
+    seen = browse(tmp_path / "profile", page.as_uri(), *arguments)
+    assert [line for line in seen.stderr.splitlines() if "CONSOLE" in line] == []
+    # A blank page of this size packs into some 20 kB.
+    assert picture.stat().st_size > 120_000

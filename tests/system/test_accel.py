@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from limosa import accel
 from limosa.accel import Accel, Proof
 from limosa.deadline import Deadline
-from limosa.errors import MachineError
+from limosa.errors import LimosaError, MachineError
+from limosa.events import Events
+from limosa.guest.bare import FIRMWARE, build
 from limosa.process import Completed
 from tests.local_host import LocalHost
 from tests.qemu_versions import machine_qemu
@@ -78,8 +81,7 @@ async def proof(linux: TinyLinux, qemu: str, folder: Path, *, how: str, limit_s:
     return await accel.prove_kvm(
         LocalHost(),
         qemu=qemu,
-        kernel=kernel or str(linux.kernel),
-        initrd=str(linux.initrd),
+        subject=accel.linux(kernel or str(linux.kernel), str(linux.initrd)),
         cpu="qemu64",
         runtime_directory=str(folder),
         limit_s=limit_s,
@@ -107,6 +109,27 @@ async def test_this_machines_kvm_is_judged_truthfully(linux: TinyLinux, qemu: st
     shown = await proof(linux, qemu, tmp_path, how="kvm", limit_s=4)
     assert shown.duration_s < 8
     assert ("reached its init under KVM" in shown.reason) == shown.works
+
+
+async def test_bare_guest_is_a_subject_too(qemu: str, tmp_path: Path) -> None:
+    """It may run where no Linux does, so a guest of that image is judged by itself."""
+    try:
+        image = await build(tmp_path / "image", Events())
+    except LimosaError as error:
+        pytest.skip(f"the bare guest cannot be built: {error}")
+    prove = partial(
+        accel.prove_kvm,
+        LocalHost(),
+        qemu=qemu,
+        subject=accel.bare(str(image.kernel), FIRMWARE),
+        cpu="qemu64",
+        runtime_directory=str(tmp_path),
+    )
+    shown = await prove(limit_s=20, accel="tcg")
+    assert shown.works and "the bare guest reported under TCG" in shown.reason
+    if not await accel.device_refusal(LocalHost()):
+        shown = await prove(limit_s=4)
+        assert ("the bare guest reported under KVM" in shown.reason) == shown.works
 
 
 async def test_qemu_that_ends_by_itself_says_why(linux: TinyLinux, qemu: str, tmp_path: Path) -> None:

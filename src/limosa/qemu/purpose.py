@@ -59,6 +59,7 @@ ARGUMENTS = {
     "disk-qcow2": "The image is in QEMU's qcow2 format: it grows as it is filled.",
     "disk": "The disk that the guest sees as /dev/vda, at a fixed place. It is served by QEMU's main loop: a thread "
     "of its own would compete with the virtual CPUs on small hosts, and has to be stopped at each hand-over.",
+    "bios": "QEMU's own minimal firmware: it does nothing but start the kernel, so the guest is there at once.",
     "kernel": "The kernel is started directly, without a boot loader: that saves seconds under emulation.",
     "initrd": "The initial file system that the kernel unpacks into memory.",
     "append": "The kernel's command line.",

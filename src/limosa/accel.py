@@ -118,19 +118,23 @@ async def choose(
         return Accel("tcg", "the lab file asks for it")
     refusal = await device_refusal(host)
     if refusal:
-        found = Accel("tcg", refusal)
-    else:
-        kept = (cache or paths.cache() / "accel") / f"{key}.json"
-        known = None if fresh else _read(kept)
-        found = known or _judged(await prove())
-        if known is None:
-            _write(kept, found)
-    if wanted == "kvm" and found.kind != "kvm":
+        return unproved(host.name, wanted, refusal)
+    kept = (cache or paths.cache() / "accel") / f"{key}.json"
+    known = None if fresh else _read(kept)
+    found = known or _judged(await prove())
+    if known is None:
+        _write(kept, found)
+    return found if found.kind == "kvm" else unproved(host.name, wanted, found.reason)
+
+
+def unproved(host: str, wanted: str, reason: str) -> Accel:
+    """TCG, because of *reason*. Raises MachineError when KVM is demanded."""
+    if wanted == "kvm":
         raise MachineError(
-            f"KVM is asked for, but does not work on {host.name}: {found.reason}",
+            f"KVM is asked for, but does not work on {host}: {reason}",
             hint="write `accel: auto` or `accel: tcg` in the lab file: the guest runs anywhere, but slower",
         )
-    return found
+    return Accel("tcg", reason, time.time())
 
 
 async def device_refusal(host: Host) -> str:

@@ -54,7 +54,8 @@ def progress_line(event: MigrationProgressed) -> str:
     end = "not at these rates" if event.expected_end_s is None else f"in {format_duration(event.expected_end_s)}"
     return (
         f"{format_bytes(event.remaining_bytes)} of {format_bytes(event.total_bytes)} remain, "
-        f"{format_bytes_per_s(event.throughput_bytes_per_s)}, dirty {format_bytes_per_s(event.dirty_rate_bytes_per_s)}, "
+        f"{format_bytes_per_s(event.throughput_bytes_per_s)}, "
+        f"dirty {format_bytes_per_s(event.dirty_rate_bytes_per_s)}, "
         f"iteration {event.iteration}, end {end}"
     )
 

@@ -18,12 +18,14 @@ async def calibrate(lab: Lab, guest: str, *, repeat: int = 5, lengths_ms: tuple[
     """Pause *guest* *repeat* times for each of *lengths_ms*, in random order; the errors are in the summary."""
     order = [length for length in lengths_ms for _ in range(repeat)]
     random.shuffle(order)
-    async with recorded_run(lab, guest, "calibrate") as run:
-        async with measure(lab, guest, run, Probing(echo_rate_hz=100.0), {}) as measurement:
-            await asyncio.sleep(APART_S)
-            with lab.events.stage(f"pause {guest} {len(order)} times"):
-                for length_ms in order:
-                    await measurement.pause(length_ms)
-                    await asyncio.sleep(length_ms / 1000 + APART_S)
-            await measurement.check_alive()
+    async with (
+        recorded_run(lab, guest, "calibrate") as run,
+        measure(lab, guest, run, Probing(echo_rate_hz=100.0), {}) as measurement,
+    ):
+        await asyncio.sleep(APART_S)
+        with lab.events.stage(f"pause {guest} {len(order)} times"):
+            for length_ms in order:
+                await measurement.pause(length_ms)
+                await asyncio.sleep(length_ms / 1000 + APART_S)
+        await measurement.check_alive()
     return await asyncio.to_thread(reported, run)

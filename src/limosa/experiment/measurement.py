@@ -78,12 +78,9 @@ class Measurement:
         try:
             monitor = copy.qemu.control
             monitor.pending_events()
-            await monitor.pause()
             begun = time.monotonic()
-            # A coarse sleep, then a fine one: the event loop alone is late by up to a millisecond or two.
-            await asyncio.sleep(max(0.0, duration_ms / 1000 - 0.003))
-            while time.monotonic() - begun < duration_ms / 1000:
-                await asyncio.sleep(0)
+            await monitor.pause()
+            await asyncio.sleep(max(0.0, begun + duration_ms / 1000 - time.monotonic()))
             await monitor.resume()
             stop = resume = 0
             while not (stop and resume):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from limosa import process
+from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 from limosa.lab import Lab
 from limosa.results.format import Check
@@ -29,15 +31,35 @@ class SshSession:
     @asynccontextmanager
     async def open(cls, lab: Lab, guest: str) -> AsyncIterator[SshSession]:
         """Log in. Raises LimosaError, with what ssh said, when that does not succeed."""
-        child = await process.start(lab.ssh(guest, ["cat"]))
-        session = cls(child)
+        session = await cls._first(lab, guest)
         try:
-            await session.exchange(OPEN_S)
             yield session
         finally:
-            if child.stdin is not None:
-                child.stdin.close()
-            await process.stop(child)
+            await session.close()
+
+    @classmethod
+    async def _first(cls, lab: Lab, guest: str) -> SshSession:
+        """The agent may answer before the guest's sshd listens; so a refused login is tried again until OPEN_S."""
+        deadline = Deadline.after(OPEN_S)
+        async for _ in deadline.ticks(0.5):
+            session = cls(await process.start(lab.ssh(guest, ["cat"])))
+            try:
+                await session.exchange(OPEN_S)
+                return session
+            except LimosaError as error:
+                await session.close()
+                if deadline.passed or "refused" not in error.message:
+                    raise
+            except BaseException:
+                await session.close()
+                raise
+        raise LimosaError(f"{guest} refused every SSH login for {OPEN_S:g} s", hint=f"limosa logs {guest}")
+
+    async def close(self) -> None:
+        """Log out."""
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+        await process.stop(self._child)
 
     async def exchange(self, limit_s: float = ANSWER_S) -> None:
         """Write a line that nobody could guess and read it back. Raises LimosaError."""
@@ -46,10 +68,11 @@ class SshSession:
         answer = b""
         try:
             async with asyncio.timeout(limit_s):
-                self._child.stdin.write(line)
-                await self._child.stdin.drain()
+                with contextlib.suppress(ConnectionError):  # a login that was refused: what ssh said follows
+                    self._child.stdin.write(line)
+                    await self._child.stdin.drain()
                 answer = await self._child.stdout.readline()
-        except (TimeoutError, ConnectionError) as error:
+        except TimeoutError as error:
             raise LimosaError(f"the SSH session did not answer within {limit_s:g} s") from error
         if not answer:
             said = (await self._child.stderr.read()).decode(errors="replace").strip()

@@ -75,7 +75,7 @@ class RunningWorkload:
 
     async def _check_disk(self, agent: AgentClient) -> Check:
         done = await agent.disk_stop()
-        verdict = await agent.disk_verify(acknowledged=done.acknowledged)
+        verdict = await agent.disk_verify(DISK_FILE, acknowledged=done.acknowledged)
         detail = (
             f"{done.acknowledged} acknowledged writes, {verdict.records} records found whole, "
             f"{verdict.missing} missing, {verdict.corrupt} corrupt; slowest write {done.slowest_ms:.0f} ms"

@@ -21,7 +21,6 @@ from limosa.guest import bare, images
 from limosa.guest.agent.build import build as build_agent
 from limosa.guest.agent.build import source_digest
 from limosa.guest.micro import seed
-from limosa.hosts.host import Host
 from limosa.lab.hosting import LOG_MOUNT, Hosting
 from limosa.lab.record import GuestRecord, cannot_write, write
 from limosa.network import plan
@@ -74,7 +73,7 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
         accel=chosen.kind,
         accel_reason=chosen.reason,
         machine=features.common_machine(known, guest.machine),
-        cpu=features.common_cpu(known, chosen.kind, guest.cpu or (bare.CPU if guest.image == "bare" else "")),
+        cpu=await _cpu(hosting, guest, chosen.kind),
         kernel=_seen(hosting.lab, guest, placed.kernel),
         initrd=_seen(hosting.lab, guest, placed.initrd) if placed.initrd else "",
         append=append,
@@ -97,36 +96,38 @@ async def agent_program(events: Events) -> Path:
 
 
 async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed) -> acceleration.Accel:
+    """The accelerator, proved with the guest's own kind of kernel on the CPU model that KVM would give it."""
     host, spec = hosting.host(guest.host), hosting.lab.hosts[guest.host]
-    if guest.image == "bare" and guest.accel != "tcg":
-        return await _accel_of_bare(host, guest)
-    kernel, initrd = _seen(hosting.lab, guest, placed.kernel), placed.initrd
+    if guest.accel == "tcg":
+        return acceleration.Accel("tcg", "the lab file asks for it")
+    if refusal := await acceleration.device_refusal(host):
+        return acceleration.unproved(host.name, guest.accel, refusal)
+    cpu = await _cpu(hosting, guest, "kvm")
+    kernel = _seen(hosting.lab, guest, placed.kernel)
+    if placed.initrd is None:
+        subject = acceleration.bare(kernel, argv.BARE_FIRMWARE)
+    else:
+        subject = acceleration.linux(kernel, _seen(hosting.lab, guest, placed.initrd))
 
     async def prove() -> acceleration.Proof:
-        assert initrd is not None
         with hosting.events.stage("prove KVM"):
             return await acceleration.prove_kvm(
                 host,
                 qemu=spec.qemu,
-                kernel=kernel,
-                initrd=_seen(hosting.lab, guest, initrd),
+                subject=subject,
+                cpu=cpu,
                 runtime_directory="/run/limosa",
                 firmware=spec.qemu_firmware,
             )
 
-    identity = features.local_identity(spec.qemu)
-    key = await acceleration.proof_key(host, placed.kernel, identity)
+    key = await acceleration.proof_key(host, placed.kernel, features.local_identity(spec.qemu), cpu=cpu)
     return await acceleration.choose(host, guest.accel, prove, key=key)
 
 
-async def _accel_of_bare(host: Host, guest: resolved.Guest) -> acceleration.Accel:
-    """The bare guest runs wherever /dev/kvm opens, but starts slowly where KVM only emulates: on demand only."""
-    refusal = await acceleration.device_refusal(host)
-    if guest.accel == "kvm" and refusal:
-        raise MachineError(f"KVM is asked for, but does not work on {host.name}: {refusal}", hint="write `accel: tcg`")
-    if guest.accel == "kvm":
-        return acceleration.Accel("kvm", "the lab file asks for it")
-    return acceleration.Accel("tcg", "the bare guest takes KVM only when the lab file asks for it")
+async def _cpu(hosting: Hosting, guest: resolved.Guest, accel: str) -> str:
+    """The CPU model that every host can give under *accel*."""
+    wanted = guest.cpu or (bare.CPU if guest.image == "bare" else "")
+    return features.common_cpu(await offers(hosting, accel), accel, wanted)
 
 
 def storage_of(lab: resolved.Lab, guest: resolved.Guest) -> resolved.Storage:

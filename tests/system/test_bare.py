@@ -41,6 +41,7 @@ from limosa.guest.bare import (
     Verified,
     build,
     kernel_arguments,
+    migratable_memory_bytes,
 )
 
 QEMU = "qemu-system-x86_64"
@@ -51,10 +52,12 @@ pytestmark = [
 ]
 
 MOVES = 20
-WORKING_SET_MIB = 64
+EVEN_MEMORY_BYTES = 128 << 20
+MEMORY_BYTES = migratable_memory_bytes(EVEN_MEMORY_BYTES)
+WORKING_SET_MIB = 32
 PAGES = WORKING_SET_MIB * 256
 WORKING_SET_START = 2 << 20
-FORCED_ROUNDS = 3
+FORCED_ROUNDS = 2
 """Rounds of pre-copy with a downtime limit that cannot be met, so that the dirty log is needed."""
 TIGHT_LIMIT_MS = 1
 """Not 0: with that QEMU 7.2 never looks at the dirty log again, and ends after the first round."""
@@ -117,9 +120,7 @@ class Guest:
     @property
     def bad(self) -> list[Report]:
         """Everything that is neither progress nor an answer."""
-        return [
-            r for r in self.reports if not isinstance(r, Ready | Pass | Verified | Primes | Status | Stopped)
-        ]
+        return [r for r in self.reports if not isinstance(r, Ready | Pass | Verified | Primes | Status | Stopped)]
 
 
 class Bench:
@@ -129,7 +130,13 @@ class Bench:
         self.directory, self.image, self.stack, self.count = directory, image, AsyncExitStack(), 0
 
     async def start(
-        self, accel: str, arguments: str, *extra: str, machine: str = "pc-q35-7.2", kernel: Path | None = None
+        self,
+        accel: str,
+        arguments: str,
+        *extra: str,
+        machine: str = "pc-q35-7.2",
+        kernel: Path | None = None,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> Machine:
         self.count += 1
         qmp_path, serial_path = (str(self.directory / f"{kind}{self.count}") for kind in ("qmp", "serial"))
@@ -150,7 +157,8 @@ class Bench:
                     "none",
                     "-no-user-config",
                 ),
-                *("-machine", machine, "-accel", accel, "-cpu", CPU, "-m", "128M", "-bios", FIRMWARE),
+                *("-machine", machine, "-accel", accel, "-cpu", CPU, "-m", f"{memory_bytes}B"),
+                *("-bios", FIRMWARE),
                 *("-kernel", str(kernel or self.image.kernel), "-append", arguments),
                 *("-chardev", f"socket,id=serial,path={serial_path}", "-serial", "chardev:serial"),
                 *("-chardev", f"socket,id=qmp,path={qmp_path}", "-mon", "chardev=qmp,mode=control", *extra),
@@ -183,9 +191,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield bench
 
 
-async def boot(bench: Bench, accel: str, arguments: str, *extra: str) -> Guest:
+async def boot(bench: Bench, accel: str, arguments: str, *extra: str, memory_bytes: int = MEMORY_BYTES) -> Guest:
     """A guest that said that it is ready. Skips when KVM cannot get it there."""
-    guest = Guest(await bench.start(accel, arguments, *extra))
+    guest = Guest(await bench.start(accel, arguments, *extra, memory_bytes=memory_bytes))
     try:
         await guest.expect(Ready)
     except TimeoutError:
@@ -207,14 +215,14 @@ def accel(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def move(guest: Guest, target: Machine, uri: str) -> dict[str, Any]:
+async def move(guest: Guest, target: Machine, uri: str, rounds: int = FORCED_ROUNDS) -> dict[str, Any]:
     """Move the guest to *target* and return QEMU's own account of it. The source is ended."""
     source = guest.machine
     with target.qmp.listener(("RESUME", "STOP")) as resumes:
         await target.execute("migrate-incoming", uri=uri)
         await source.execute("migrate-set-parameters", max_bandwidth=0, downtime_limit=TIGHT_LIMIT_MS)
         await source.execute("migrate", uri=uri)
-        info = await follow(source)
+        info = await follow(source, rounds)
         async with asyncio.timeout(10):
             while (await resumes.get())["event"] != "RESUME":
                 pass
@@ -223,16 +231,17 @@ async def move(guest: Guest, target: Machine, uri: str) -> dict[str, Any]:
     return info
 
 
-async def follow(source: Machine) -> dict[str, Any]:
-    """Hold the migration for FORCED_ROUNDS rounds, then let it end."""
+async def follow(source: Machine, rounds: int) -> dict[str, Any]:
+    """Hold the migration for so many *rounds*, then let it end."""
     held = True
     async with asyncio.timeout(20):
         while True:
             info: dict[str, Any] = await source.execute("query-migrate")
             assert info["status"] not in ("failed", "cancelled"), info
-            if info["status"] == "completed":
+            # QEMU 7.2 says "completed" a moment before it has worked out the times.
+            if info["status"] == "completed" and info["total-time"]:
                 return info
-            if held and info.get("ram", {}).get("dirty-sync-count", 0) >= FORCED_ROUNDS:
+            if held and info.get("ram", {}).get("dirty-sync-count", 0) >= rounds:
                 await source.execute("migrate-set-parameters", downtime_limit=AMPLE_LIMIT_MS)
                 held = False
             await asyncio.sleep(0.01)
@@ -266,6 +275,22 @@ async def test_moves_while_writing(bench: Bench, accel: str) -> None:
         print(f"{accel} {name}: median {sorted(values)[MOVES // 2]} ms, {min(values)} to {max(values)} ms")
 
 
+async def test_even_memory_size_under_tcg(bench: Bench) -> None:
+    """Why ``migratable_memory_bytes`` exists: without it QEMU 7.2 loses the page that is never out of use."""
+    arguments = kernel_arguments("write", memory_mib=WORKING_SET_MIB)
+    guest = await boot(bench, "tcg", arguments, memory_bytes=EVEN_MEMORY_BYTES)
+    await guest.expect(Pass)
+    extra = ("-incoming", "defer")
+    target = await bench.start("tcg", arguments, *extra, memory_bytes=EVEN_MEMORY_BYTES)
+    await move(guest, target, f"unix:{bench.directory}/m", rounds=5)
+    with suppress(TimeoutError):  # a guest whose stack is old may do anything
+        guest.machine.serial_out.write(COMMAND_VERIFY)
+        await guest.expect(Verified, timeout_s=5)
+    verified = [report for report in guest.reports if isinstance(report, Verified)]
+    if guest.bad or not verified or verified[-1].lost_total:
+        pytest.xfail(f"this QEMU loses writes under TCG: {guest.bad[:2]}, {verified}")
+
+
 def free_port() -> int:
     import socket
 
@@ -276,8 +301,8 @@ def free_port() -> int:
 
 async def test_lost_write_is_reported(bench: Bench, accel: str) -> None:
     memory = bench.directory / "memory"
-    backend = f"memory-backend-file,id=ram,size=128M,share=on,mem-path={memory}"
-    arguments = kernel_arguments("write", memory_mib=16)
+    backend = f"memory-backend-file,id=ram,size={MEMORY_BYTES},share=on,mem-path={memory}"
+    arguments = kernel_arguments("write", memory_mib=8)
     guest = await boot(bench, accel, arguments, "-object", backend, "-machine", "memory-backend=ram")
     await guest.expect(Pass)
     assert (await guest.ask(COMMAND_VERIFY, Verified)).lost == 0
@@ -345,8 +370,9 @@ async def test_answers_and_stops(bench: Bench, machine: str, mode: Any) -> None:
     ("arguments", "reason"),
     [
         ("mode=sleep", "a word of the command line is unknown"),
-        ("memory_mib=126", "the working set is larger than the memory"),
-        ("lines=65", "a number on the command line is out of range"),
+        ("mode=write memory_mib=127", "the working set is larger than the memory"),
+        ("memory_mib=1", "the command line names no mode"),
+        ("mode=primes lines=65", "a number on the command line is out of range"),
         ("lines=x", "a number is missing on the command line"),
     ],
 )

@@ -12,6 +12,7 @@ from limosa.guest.bare.arguments import (
     MEMORY_OVERHEAD_MIB,
     Mode,
     kernel_arguments,
+    migratable_memory_bytes,
 )
 from limosa.guest.bare.build import BareImage, build
 from limosa.guest.bare.report import (
@@ -53,5 +54,6 @@ __all__ = [
     "Verified",
     "build",
     "kernel_arguments",
+    "migratable_memory_bytes",
     "parse",
 ]

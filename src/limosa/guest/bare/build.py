@@ -157,9 +157,7 @@ async def _tool(argv: tuple[str, ...], directory: Path) -> str:
     except MachineError as error:
         raise MachineError(error.message, hint=HINT) from error
     except CommandError as error:
-        raise MachineError(
-            f"the bare guest cannot be built: {error.message}", hint=f"{error.hint}; {HINT}"
-        ) from error
+        raise MachineError(f"the bare guest cannot be built: {error.message}", hint=f"{error.hint}; {HINT}") from error
 
 
 def _sha256(path: Path) -> str:

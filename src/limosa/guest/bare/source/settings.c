@@ -106,6 +106,7 @@ void read_settings(const void *start_info, struct settings *settings)
 
     if (info->magic != START_INFO_MAGIC)
         fail("the loader gave no PVH start info");
+    settings->writes = -1;
     settings->memory_mib = 64;
     settings->lines = PAGE_LINES;
     settings->limit = 10000;
@@ -117,6 +118,8 @@ void read_settings(const void *start_info, struct settings *settings)
         while (*word == ' ')
             word++;
     }
+    if (settings->writes < 0)
+        fail("the command line names no mode");
     if (!settings->memory_mib || !settings->lines || settings->lines > PAGE_LINES || settings->limit < 3)
         fail("a number on the command line is out of range");
     if (!settings->report) /* a report for each GiB that was written, or each 100 events */

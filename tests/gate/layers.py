@@ -10,7 +10,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "events", "units", "deadline", "paths", "spec"),
     ("process", "requirements", "capabilities"),
     ("hosts",),
-    ("qemu", "guest", "network", "storage", "probes", "results"),
+    ("qemu", "guest", "network", "storage", "probes", "results", "accel"),
     ("migration", "bench", "report"),
     ("lab",),
     ("cli", "__main__"),

@@ -55,7 +55,7 @@ def test_rules_pass_what_is_right(tmp_path: Path) -> None:
         {
             "src/a.py": function_of(60) + "run(['ls'], shell=False)\nsource = 'root/.ssh'\n",
             "src/manage.py": "class Target: ...\n",
-            "src/limosa/guest/init.sh": "mkdir /ro" "ot/x\n",
+            "src/limosa/guest/init.sh": "mkdir /root/x\n",
             "docs/a.md": "# The A-b: c\n[b](../README.md#one-two), [c](#the-a-b-c), [d](https://example.org/x)\n"
             "`/root/.ssh/authorized_keys` in the guest\n```\n[not](a-link.md)\n```\n",
             "README.md": "## One two\n",

@@ -10,9 +10,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "events", "units", "deadline", "paths", "spec"),
     ("process", "requirements", "capabilities"),
     ("hosts",),
-    ("qemu", "guest", "network", "storage", "probes", "results"),
+    ("qemu", "guest", "network", "storage", "probes", "results", "accel"),
     ("migration", "bench", "report"),
     ("lab",),
+    ("experiment",),
     ("cli", "__main__"),
 )
 """From the ground floor up. A part may import its own layer and those before it; new parts are added here."""

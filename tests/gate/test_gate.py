@@ -55,11 +55,11 @@ def test_no_modules_import_each_other() -> None:
 
 
 def test_ruff_check() -> None:
-    tool("ruff", "check", "--quiet", ".")
+    tool("ruff", "check", "--quiet", "--output-format", "concise", ".")
 
 
 def test_ruff_format() -> None:
-    tool("ruff", "format", "--quiet", "--diff", ".")
+    tool("ruff", "format", "--check", "--output-format", "concise", ".")
 
 
 def test_mypy_strict() -> None:

@@ -57,9 +57,7 @@ class Sample:
     def write_json(self, name: str, value: object) -> None:
         (self.path / name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1))
 
-    def write_csv(
-        self, name: str, columns: tuple[str, ...], rows: list[tuple[int | float | str, ...]]
-    ) -> None:
+    def write_csv(self, name: str, columns: tuple[str, ...], rows: list[tuple[int | float | str, ...]]) -> None:
         lines = [",".join(columns), *(",".join(str(cell) for cell in row) for row in rows)]
         (self.path / "samples" / f"{name}.csv").write_text("\n".join(lines) + "\n")
 
@@ -179,9 +177,7 @@ class Sample:
             events.CommandRan(time_ns=at(seconds), host=host, argv=argv, returncode=0, duration_s=0.0132)
         )
 
-    def qmp(
-        self, seconds: float, host: str, command: str, answer: object = None, **arguments: object
-    ) -> None:
+    def qmp(self, seconds: float, host: str, command: str, answer: object = None, **arguments: object) -> None:
         self.events.append(
             events.QmpExchanged(
                 time_ns=at(seconds),
@@ -227,9 +223,7 @@ class Sample:
                 self.qmp(begin + 0.1 + number * 0.02, migration.source, "query-migrate", {"status": "active"})
             if migration.stop_ns is not None:
                 self.events.append(
-                    events.QmpExchanged(
-                        time_ns=migration.stop_ns, guest="guest1", host=migration.source, event="STOP"
-                    )
+                    events.QmpExchanged(time_ns=migration.stop_ns, guest="guest1", host=migration.source, event="STOP")
                 )
             self.events.append(events.StageFinished(time_ns=migration.ended_ns, stage=stage, duration_s=1.5))
 
@@ -239,8 +233,7 @@ class Sample:
         ticks = self.ticks()
         echo, service = self.trips(0.01, 0.42, lossy=True), self.trips(0.01, 0.8, lossy=False)
         self.migrations = [
-            replace(m, clocks=self.clocks(m.stop_ns, m.resume_ns, ticks, echo, service))
-            for m in self.migrations
+            replace(m, clocks=self.clocks(m.stop_ns, m.resume_ns, ticks, echo, service)) for m in self.migrations
         ]
         self.pauses = [
             replace(p, clocks=self.clocks(p.stop_ns, p.resume_ns, ticks, echo, service)) for p in self.pauses
@@ -259,9 +252,7 @@ class Sample:
         if self.pauses:
             self.write_json("pauses.json", self.pauses)
         self.write_json("checks.json", self.checks)
-        summary = f.Summary(
-            migrations=self.rows, pauses=self.pauses, checks=self.checks, remarks=self.remarks
-        )
+        summary = f.Summary(migrations=self.rows, pauses=self.pauses, checks=self.checks, remarks=self.remarks)
         self.write_json("summary.json", summary)
         self.events.sort(key=lambda event: event.time_ns)
         (self.path / "events.jsonl").write_bytes(b"".join(events.to_json(e) + b"\n" for e in self.events))
@@ -336,9 +327,7 @@ def environment() -> f.Environment:
 
 def _checks() -> list[f.Check]:
     return [
-        f.Check(
-            name="guest-alive", passed=True, detail="The guest answered over SSH after the last migration."
-        ),
+        f.Check(name="guest-alive", passed=True, detail="The guest answered over SSH after the last migration."),
         f.Check(name="disk-writes", passed=True, detail="All 1,204 acknowledged writes are on the disk."),
         f.Check(name="memory-checksum", passed=True, detail="64 MiB have the same checksum as before."),
         f.Check(
@@ -346,9 +335,7 @@ def _checks() -> list[f.Check]:
             passed=True,
             detail="The session opened before the first migration still answers.",
         ),
-        f.Check(
-            name="tcp-connection", passed=True, detail="1,398 of 1,398 requests answered on one connection."
-        ),
+        f.Check(name="tcp-connection", passed=True, detail="1,398 of 1,398 requests answered on one connection."),
         f.Check(name="single-copy", passed=True, detail="At no time did two QEMUs run the guest."),
     ]
 

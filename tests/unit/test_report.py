@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 import struct
-import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,14 +15,12 @@ import msgspec
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import run_sample
 from limosa import report
 from limosa.errors import StateError
 from limosa.report import commands, data, series, timeline, verdict
 from limosa.report.theme import PRINT
 from limosa.results import format as f
+from tests import run_sample
 
 
 class Reader(HTMLParser):
@@ -71,9 +68,7 @@ def pages(runs: dict[str, Path], own_cache: None) -> dict[str, Reader]:
     return {kind: Reader(report.build(run).read_text()) for kind, run in runs.items()}
 
 
-def test_every_number_in_the_table_is_that_of_the_summary(
-    pages: dict[str, Reader], runs: dict[str, Path]
-) -> None:
+def test_every_number_in_the_table_is_that_of_the_summary(pages: dict[str, Reader], runs: dict[str, Path]) -> None:
     summary = msgspec.json.decode((runs["demo"] / "summary.json").read_bytes(), type=f.Summary)
     expected = []
     for row in summary.migrations:
@@ -90,17 +85,13 @@ def test_every_number_in_the_table_is_that_of_the_summary(
 
 
 def test_the_head_says_what_happened(pages: dict[str, Reader]) -> None:
-    assert re.search(
-        r"guest1 moved host1 → host2 → host1; users noticed at most \d+ ms\.", pages["demo"].text
-    )
+    assert re.search(r"guest1 moved host1 → host2 → host1; users noticed at most \d+ ms\.", pages["demo"].text)
     assert "The move of guest1 from host1 to host2 failed." in pages["failed"].text
     assert "The link to host2 went down while memory was being sent" in pages["failed"].text
     assert "1 of 2 checks failed." in pages["failed"].text
     assert "was cancelled" in pages["cancelled"].text
     assert re.search(r"\d+ MiB sent in 5 passes, \d+ MiB still to send", pages["cancelled"].text)
-    assert re.search(
-        r"guest1 was paused 20 times; the packet clock was off by \d\.\d ms", pages["calibrate"].text
-    )
+    assert re.search(r"guest1 was paused 20 times; the packet clock was off by \d\.\d ms", pages["calibrate"].text)
     assert "The run was not ended" in pages["missing"].text
 
 
@@ -195,7 +186,7 @@ def test_pictures_have_their_size_and_are_not_blank(runs: dict[str, Path], tmp_p
 
 
 def picture(path: Path) -> tuple[int, int, float]:
-    """Width, height, and the share of bytes that differ from what PNG predicts: near 0 for a blank picture."""
+    """Width, height, and the share of bytes that differ from what PNG predicts: near 0 for a blank one."""
     content, at, packed, width, height = path.read_bytes(), 8, b"", 0, 0
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     while at < len(content):
@@ -225,16 +216,14 @@ def test_no_picture_of_clocks_without_a_reading(runs: dict[str, Path], tmp_path:
 def test_tables(runs: dict[str, Path], tmp_path: Path) -> None:
     paths = {path.stem: path for path in report.csv(runs["demo"], tmp_path / "new")}
     assert set(paths) == {"migrations", "clocks", "checks", "samples"}
-    rows = {name: list(csv.DictReader(path.open())) for name, path in paths.items()}
+    rows = {name: list(csv.DictReader(path.read_text().splitlines())) for name, path in paths.items()}
     summary = msgspec.json.decode((runs["demo"] / "summary.json").read_bytes(), type=f.Summary)
-    assert [float(row["command_ms"]) for row in rows["migrations"]] == [
-        row.command_ms for row in summary.migrations
-    ]
+    assert [float(row["command_ms"]) for row in rows["migrations"]] == [row.command_ms for row in summary.migrations]
     assert len(rows["clocks"]) == 12
     assert float(rows["clocks"][0]["reading_ms"]) == summary.migrations[0].clocks.guest_lost_ms
     assert [row["passed"] for row in rows["checks"]] == ["true"] * 6
     assert all(Path(row["file"]).exists() for row in rows["samples"])
-    failed = list(csv.DictReader(report.csv(runs["failed"], tmp_path / "failed")[1].open()))
+    failed = list(csv.DictReader(report.csv(runs["failed"], tmp_path / "failed")[1].read_text().splitlines()))
     assert {row["reading_ms"] for row in failed} == {""}
 
 
@@ -271,9 +260,7 @@ def test_lines_end_where_nothing_was_measured() -> None:
 def test_guest_clock_is_placed_across_a_blackout(runs: dict[str, Path]) -> None:
     found = data.load(runs["demo"])
     rows = timeline.datasets(found)["cpu"]
-    stop, resume = (
-        found.seconds(t) for t in (found.migrations[0].stop_ns, found.migrations[0].resume_ns) if t
-    )
+    stop, resume = (found.seconds(t) for t in (found.migrations[0].stop_ns, found.migrations[0].resume_ns) if t)
     assert not [row for row in rows if stop + 0.001 < row["t"] < resume]
     slow = [row["middle"] for row in rows if 4.5 < row["t"] < 5.5]
     fast = [row["middle"] for row in rows if 7 < row["t"] < 8.5]

@@ -36,11 +36,7 @@ def png(run: Path, directory: Path) -> list[Path]:
         "clocks.png": clocks.calibration_spec(found, theme.PRINT) or clocks.spec(found, theme.PRINT),
     }
     directory.mkdir(parents=True, exist_ok=True)
-    return [
-        _replace(directory / name, vega.png(spec, scale=2.0))
-        for name, spec in drawn.items()
-        if spec is not None
-    ]
+    return [_replace(directory / name, vega.png(spec, scale=2.0)) for name, spec in drawn.items() if spec is not None]
 
 
 def csv(run: Path, directory: Path) -> list[Path]:

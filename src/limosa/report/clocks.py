@@ -70,9 +70,7 @@ def spec(data: RunData, theme: Theme) -> Spec | None:
     panes = []
     for number, move in enumerate(moves):
         last = number == len(moves) - 1
-        panes.append(
-            _move_pane(move, [row for row in rows if row["move"] == move], largest, theme, last=last)
-        )
+        panes.append(_move_pane(move, [row for row in rows if row["move"] == move], largest, theme, last=last))
     return {"config": vega.config(theme), "vconcat": panes, "spacing": 22}
 
 

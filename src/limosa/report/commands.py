@@ -74,7 +74,7 @@ def _stage(data: RunData, stage: Stage) -> Html:
         tag(
             "summary",
             tag("b", stage.title),
-            tag("span", f"{figures.count(len(stage.steps), 'command')}{took}{broken}", class_="soft"),
+            tag("span", f"{figures.count(len(stage.steps), 'step')}{took}{broken}", class_="soft"),
         ),
         _copy(script, "Copy all command lines") if script.count("\n") else None,
         tag("ol", items),

@@ -126,8 +126,7 @@ class _Reader:
             self.complaints.append(f"samples/{name}.csv holds no sample.")
             return None
         return {
-            column: _array(column, series)
-            for column, series in zip(wanted, zip(*values, strict=True), strict=True)
+            column: _array(column, series) for column, series in zip(wanted, zip(*values, strict=True), strict=True)
         }
 
 
@@ -186,9 +185,7 @@ def load(path: Path) -> RunData:
     summary = reader.read("summary.json", run_format.Summary)
     if summary is None:
         reader.complaints.append("The table is made from QEMU's own figures, because there is no summary.")
-        summary = run_format.Summary(
-            migrations=[_row(m) for m in migrations], pauses=pauses, checks=checks, remarks=[]
-        )
+        summary = run_format.Summary(migrations=[_row(m) for m in migrations], pauses=pauses, checks=checks, remarks=[])
     tables = {name: reader.table(name) for name in _COLUMNS if name != "progress" or migrations}
     return RunData(
         path=path,

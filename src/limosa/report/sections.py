@@ -43,14 +43,10 @@ def header(data: RunData, verdict: Verdict) -> Html:
     run = data.run
     accel = data.environment.accel.upper() if data.environment else None
     chips = [run.lab, run.guest, figures.moment(run.started_ns), run.kind, accel]
-    facts = [
-        tag("div", tag("dd", figure), tag("dt", label), class_="fact") for figure, label in verdict.facts
-    ]
+    facts = [tag("div", tag("dd", figure), tag("dt", label), class_="fact") for figure, label in verdict.facts]
     return tag(
         "header",
-        tag(
-            "p", _MARK, tag("b", "Limosa"), [tag("span", chip) for chip in chips if chip], class_="where-when"
-        ),
+        tag("p", _MARK, tag("b", "Limosa"), [tag("span", chip) for chip in chips if chip], class_="where-when"),
         tag("p", verdict.mark, class_=f"mark {verdict.tone}"),
         tag("h1", verdict.sentence),
         [tag("p", sentence, class_="detail") for sentence in verdict.details],
@@ -61,9 +57,7 @@ def header(data: RunData, verdict: Verdict) -> Html:
 def _table(head: Iterable[str], rows: Iterable[list[Html]], caption: str) -> Html:
     cells = [tag("th", name, scope="col") for name in head]
     body = [tag("tr", row) for row in rows]
-    table = tag(
-        "table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", cells)), tag("tbody", body)
-    )
+    table = tag("table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", cells)), tag("tbody", body))
     return tag("div", table, class_="scroll", tabindex="0")
 
 
@@ -129,17 +123,12 @@ def clocks_part(data: RunData) -> Html | None:
     """The clocks side by side with what each measures; for calibration, their errors."""
     listed = tag(
         "dl",
-        [
-            tag("div", tag("dt", label), tag("dd", _EXPLANATIONS[name]))
-            for name, label in clocks.CLOCKS.items()
-        ],
+        [tag("div", tag("dt", label), tag("dd", _EXPLANATIONS[name])) for name, label in clocks.CLOCKS.items()],
         class_="meanings",
     )
     if data.summary.pauses:
         spec = clocks.calibration_spec(data, PAGE)
-        note = (
-            "Every point is one pause of known length; the bar is the median. A perfect clock stands at zero."
-        )
+        note = "Every point is one pause of known length; the bar is the median. A perfect clock stands at zero."
         plot = figure("clocks", spec, "Error of each clock") if spec else _empty("No clock read any pause.")
         return part("Clock errors", plot, _error_table(data), listed, identity="clocks", note=note)
     if not data.summary.migrations:
@@ -164,13 +153,9 @@ def _error_table(data: RunData) -> Html:
         for length in requested:
             found = [r["error"] for r in rows if r["field"] == name and r["requested"] == length]
             middle = statistics.median(found) if found else None
-            cells.append(
-                _number(figures.NONE if middle is None else f"{middle:+.2f} ms", middle, f"{name}-{length:g}")
-            )
+            cells.append(_number(figures.NONE if middle is None else f"{middle:+.2f} ms", middle, f"{name}-{length:g}"))
         body.append(cells)
-    return _table(
-        ["Median error", *[f"pause of {length:g} ms" for length in requested]], body, "Median errors"
-    )
+    return _table(["Median error", *[f"pause of {length:g} ms" for length in requested]], body, "Median errors")
 
 
 def _empty(sentence: str) -> Html:
@@ -201,12 +186,9 @@ def timeline_part(data: RunData) -> Html:
         [tag("span", class_="swatch blackout"), "blackout: no instruction of the guest runs. "]
         if shaded & {"blackout", "pause"}
         else None,
-        "Drag to pan, Ctrl or Shift with the wheel to zoom, "
-        "double-click for the whole run; all panes move together.",
+        "Drag to pan, Ctrl or Shift with the wheel to zoom, double-click for the whole run; all panes move together.",
     ]
-    honest = (
-        "Drawn from all samples: where there are more than can be seen, each bin (fine around migrations "
-    )
+    honest = "Drawn from all samples: where there are more than can be seen, each bin (fine around migrations "
     honest += "and pauses) keeps its lowest, middle and highest value, so no gap and no spike is lost. "
     honest += "The raw samples are in samples/."
     plot = figure("timeline", spec, "Timeline of the run", tools)
@@ -249,9 +231,7 @@ def remarks(data: RunData) -> Html | None:
     said = [*data.summary.remarks, *data.complaints]
     if not said:
         return None
-    return part(
-        "Remarks", tag("ul", [tag("li", sentence) for sentence in said], class_="remarks"), identity="remarks"
-    )
+    return part("Remarks", tag("ul", [tag("li", sentence) for sentence in said], class_="remarks"), identity="remarks")
 
 
 def environment(data: RunData) -> Html:
@@ -281,9 +261,7 @@ def environment(data: RunData) -> Html:
         for name, host in found.hosts.items()
     ]
     table = _table(["Host", "Kind", "CPU", "Memory", "Kernel", "QEMU"], hosts, "Hosts")
-    listed = tag(
-        "dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs], class_="pairs"
-    )
+    listed = tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs], class_="pairs")
     return part("Environment", table, listed, identity="environment")
 
 

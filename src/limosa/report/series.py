@@ -42,13 +42,9 @@ def spans(data: RunData) -> list[Span]:
     found = []
     for migration in data.migrations:
         label = f"{migration.index}: {migration.source} → {migration.target}"
-        found.append(
-            Span(data.seconds(migration.started_ns), data.seconds(migration.ended_ns), "migration", label)
-        )
+        found.append(Span(data.seconds(migration.started_ns), data.seconds(migration.ended_ns), "migration", label))
         if migration.stop_ns is not None and migration.resume_ns is not None:
-            found.append(
-                Span(data.seconds(migration.stop_ns), data.seconds(migration.resume_ns), "blackout", label)
-            )
+            found.append(Span(data.seconds(migration.stop_ns), data.seconds(migration.resume_ns), "blackout", label))
     for pause in data.summary.pauses:
         label = f"{pause.requested_ms:g} ms"
         found.append(Span(data.seconds(pause.stop_ns), data.seconds(pause.resume_ns), "pause", label))
@@ -82,9 +78,7 @@ def envelope(time: Floats, value: Floats, limits: Floats) -> list[Row]:
     first = np.flatnonzero(np.diff(place, prepend=-1))
     last = np.append(first[1:], len(place)) - 1
     centre = np.add.reduceat(time[order], first) / (last - first + 1)
-    rows = [
-        _row(t, value[a], value[(a + b) // 2], value[b]) for t, a, b in zip(centre, first, last, strict=True)
-    ]
+    rows = [_row(t, value[a], value[(a + b) // 2], value[b]) for t, a, b in zip(centre, first, last, strict=True)]
     return _segmented(rows)
 
 

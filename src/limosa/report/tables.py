@@ -34,9 +34,7 @@ def tables(data: RunData) -> dict[str, str]:
     readings: list[list[object]] = []
     for row in data.summary.migrations:
         for name in clocks.CLOCKS:
-            readings.append(
-                ["migration", row.index, "", name.removesuffix("_ms"), clocks.reading(row.clocks, name)]
-            )
+            readings.append(["migration", row.index, "", name.removesuffix("_ms"), clocks.reading(row.clocks, name)])
     for number, pause in enumerate(data.summary.pauses, 1):
         for name in clocks.CLOCKS:
             value = clocks.reading(pause.clocks, name)

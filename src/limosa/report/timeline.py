@@ -58,9 +58,7 @@ def _shade(theme: Theme, x: Spec) -> list[Spec]:
         layers.append(
             {
                 "data": {"name": "spans"},
-                "transform": [
-                    {"filter": f"(datum.kind === 'migration') === {json.dumps(kind == 'migration')}"}
-                ],
+                "transform": [{"filter": f"(datum.kind === 'migration') === {json.dumps(kind == 'migration')}"}],
                 "mark": {
                     "type": "rect",
                     "clip": True,

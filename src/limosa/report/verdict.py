@@ -150,9 +150,7 @@ def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]
     found.append((figures.seconds(max(row.command_ms for row in rows)), whole))
     slow = [row for row in rows if row.cpu_before_events_per_s and row.cpu_during_events_per_s is not None]
     if slow:
-        share = min(
-            (row.cpu_during_events_per_s or 0.0) / (row.cpu_before_events_per_s or 1.0) for row in slow
-        )
+        share = min((row.cpu_during_events_per_s or 0.0) / (row.cpu_before_events_per_s or 1.0) for row in slow)
         found.append((f"{share * 100:.0f} %", "CPU speed while moving"))
     return found
 
@@ -170,9 +168,7 @@ def _of_pauses(data: RunData) -> Verdict:
             facts.append((figures.milliseconds(statistics.median(errors)), label.split("  ")[-1]))
     lengths = ", ".join(f"{ms:g}" for ms in sorted({pause.requested_ms for pause in pauses}))
     tick = next((value for value, label in facts if label == "Tick gap"), None)
-    closing = (
-        f"the packet clock was off by {tick} at the median" if tick else "the packet clock had no reading"
-    )
+    closing = f"the packet clock was off by {tick} at the median" if tick else "the packet clock had no reading"
     finished = data.run.status == "completed"
     return Verdict(
         tone="good" if finished else "warn",

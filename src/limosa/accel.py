@@ -137,7 +137,7 @@ async def choose(
 
 
 async def device_refusal(host: Host) -> str:
-    """Why /dev/kvm cannot be opened for reading and writing on *host*; empty when it opens."""
+    """Why /dev/kvm does not open on *host*; empty when it does. It is really opened: modes do not tell everything."""
     opening = ["dd", "if=/dev/null", f"of={DEVICE}", "count=0", "conv=nocreat,notrunc", "status=none"]
     done = await host.run(opening, env={"LC_ALL": "C"}, check=False, timeout_s=10)
     if done.returncode == 0:

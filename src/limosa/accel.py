@@ -34,6 +34,9 @@ FIRST_LINE_SHARE = 0.5
 """The share of the limit within which something has to be printed: the kernel's first line came after 1 to 1.6 s
 under TCG. Where KVM only emulates, half the time is saved."""
 
+PROOF_CPU = "qemu64"
+"""For a proof: every KVM that runs a 64-bit guest starts it, whereas ``host`` was seen to abort QEMU."""
+
 REFUSAL_LASTS_S = 7 * 86400.0
 """A proof that failed is tried again after a week: the machine may only have been busy."""
 
@@ -138,7 +141,7 @@ def unproved(host: str, wanted: str, reason: str) -> Accel:
 
 
 async def device_refusal(host: Host) -> str:
-    """Why /dev/kvm cannot be opened for reading and writing on *host*; empty when it opens."""
+    """Why /dev/kvm does not open on *host*; empty when it does. It is really opened: modes do not tell everything."""
     opening = ["dd", "if=/dev/null", f"of={DEVICE}", "count=0", "conv=nocreat,notrunc", "status=none"]
     done = await host.run(opening, env={"LC_ALL": "C"}, check=False, timeout_s=10)
     if done.returncode == 0:
@@ -151,7 +154,9 @@ async def device_refusal(host: Host) -> str:
     return f"{DEVICE} does not open: {said.rpartition(': ')[2]}"
 
 
-async def proof_key(host: Host, kernel: Path, qemu_identity: str, *, cpu: str, limit_s: float = PROOF_LIMIT_S) -> str:
+async def proof_key(
+    host: Host, kernel: Path, qemu_identity: str, *, cpu: str = PROOF_CPU, limit_s: float = PROOF_LIMIT_S
+) -> str:
     """The cache key of a proof: the host's machine, CPU and kernel, the guest's kernel and CPU, QEMU, the limit.
 
     *kernel* is the guest's kernel as a local file; *qemu_identity* is that of ``features.Features``.
@@ -169,7 +174,7 @@ async def prove_kvm(
     *,
     qemu: str,
     subject: Subject,
-    cpu: str,
+    cpu: str = PROOF_CPU,
     runtime_directory: str,
     firmware: Sequence[str] = (),
     limit_s: float = PROOF_LIMIT_S,
@@ -177,8 +182,7 @@ async def prove_kvm(
 ) -> Proof:
     """Boot *subject* until its marker is seen on the serial console.
 
-    *cpu* is the guest's ``-cpu``: a KVM that runs one model may refuse another. The QEMU is ended in every case
-    before this returns. *accel* is there to try the method itself under TCG.
+    The QEMU is ended in every case before this returns. *accel* is there to try the method itself under TCG.
     """
     path = f"{runtime_directory}/accel-{uuid.uuid4().hex[:8]}.sock"
     argv = [qemu, *(word for folder in firmware for word in ("-L", folder)), "-accel", accel, "-cpu", cpu]

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from qemu.qmp import ConnectError, QMPClient
 
+from limosa.accel import bare, prove_kvm
 from limosa.deadline import Deadline
+from limosa.errors import LimosaError
+from limosa.events import Events
+from limosa.guest.bare import FIRMWARE, build
 from limosa.qemu.argv import Launch, command_line
 from limosa.qemu.features import Features, common_cpu, common_machine, host_identity, local_identity, probe
 from tests.launches import LAUNCHES, MICRO
@@ -217,6 +223,50 @@ async def test_guest_moves_between_versions_and_back(
             assert last_tick_s(target.printed) > last_tick_s(source.printed)
             assert target.complaints == ""
             source = target
+
+
+@pytest.mark.parametrize("accel", ["tcg", "kvm"])
+async def test_bare_guest_moves_between_versions_and_back(
+    accel: Literal["tcg", "kvm"], both: list[QemuBinary], in_network: list[str], tmp_path: Path
+) -> None:
+    """The one guest whose real KVM state can be moved where KVM runs no Linux."""
+    try:
+        image = await build(tmp_path / "image", Events())
+    except LimosaError as error:
+        pytest.skip(f"the bare guest cannot be built: {error}")
+    ask = kvm_features if accel == "kvm" else features_of
+    features = {q.label: await ask(q) for q in both}
+    cpu, machine = common_cpu(features, accel), common_machine(features)
+    shape = replace(LAUNCHES["bare"], accel=accel, cpu=cpu, machine=machine, append="mode=primes report=20")
+    shape = replace(shape, kernel=str(image.kernel), guest=replace(shape.guest, memory_bytes=64 << 20))
+    if accel == "kvm":
+        subject, runtime = bare(str(image.kernel), FIRMWARE), str(tmp_path)
+        proof = await prove_kvm(LocalHost(), qemu=both[0].path, subject=subject, cpu=cpu, runtime_directory=runtime)
+        if not proof.works:
+            pytest.skip(proof.reason)
+    async with contextlib.AsyncExitStack() as stack:
+        source: Running | None = None
+        for step, qemu in enumerate((both[0], both[1], both[0])):
+            launch = replace(shape, qemu=qemu.path, firmware=qemu.firmware, features=features[qemu.label])
+            launch = replace(launch, incoming=source is not None)
+            target = await stack.enter_async_context(started(launch, tmp_path / str(step), before=in_network))
+            if source:
+                await move(source.monitor, target.monitor, f"unix:{tmp_path}/stream{step}")
+            await wait_until(lambda to=target: len(counts(to.printed)) >= 5, 20)  # type: ignore[misc]
+            if source:
+                source.child.kill()
+                assert counts(target.printed) == sorted(counts(target.printed))
+                assert counts(target.printed)[-1] > counts(source.printed)[-1]
+            source = target
+
+
+def counts(printed: str) -> list[int]:
+    """The guest's count at each whole line; the first line after a move may have begun before it."""
+    return [int(n) for n in re.findall(r"^bare: events=(\d+) .*\n", printed, re.MULTILINE)]
+
+
+async def features_of(qemu: QemuBinary) -> Features:
+    return await probe(LocalHost(), qemu.path, qemu.firmware)
 
 
 async def move(source: QMPClient, target: QMPClient, uri: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from limosa import process
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError
+from limosa.errors import LimosaError, MachineError
 from limosa.probes import ClientConfig, ClientProbe, EchoConfig, ServiceConfig, TickConfig
 from limosa.probes.client import Gap, Samples
 from limosa.probes.session import PROGRAM
@@ -214,3 +214,16 @@ def test_gaps_are_the_longest_and_since_the_mark() -> None:
     for at in (1_000_000, 3_000_000, 4_000_000):
         gap.arrived(at)
     assert (gap.longest_ns, gap.since_mark_ns) == (2_000_000, 2_000_000)
+
+
+async def test_a_client_that_dies_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LimosaError, match="the probing client ended"):
+        async with ClientProbe.open(Here(), ClientConfig(tick=TickConfig(port=free_port())), tmp_path) as probe:
+            probe._child.kill()
+            await probe.status()
+
+
+async def test_a_missing_python_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="/no/python"):
+        async with ClientProbe.open(Here(), ClientConfig(), tmp_path, python="/no/python"):
+            pytest.fail("it must not start")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,8 @@ class Guest:
             await reader.readline()
             for execute in ("qmp_capabilities", command):
                 writer.write(json.dumps({"execute": execute}).encode() + b"\n")
-                assert b"return" in await reader.readline()
+                while b'"return"' not in (line := await reader.readline()):
+                    assert b'"event"' in line, line
         finally:
             writer.close()
 
@@ -196,9 +197,13 @@ async def test_tools_work_and_the_agent_answers(image: images.Image) -> None:
         console = guest.directory / "tty"
         reader, writer = await asyncio.open_unix_connection(console)
         try:
-            writer.write(b"sleep 100\n\x03\x03echo sum-$((40 + 2)) $(tty)\n")
-            async with asyncio.timeout(20):
-                assert b"sum-42 /dev/ttyS0" in await reader.readuntil(b"sum-42 /dev/ttyS0")
+            async with asyncio.timeout(30):
+                writer.write(b"echo be''gun; sleep 100\n")
+                await reader.readuntil(b"begun\r\n")
+                writer.write(b"\x03")
+                await reader.readuntil(b"# ")
+                writer.write(b"echo sum-$((40 + 2)) $(tty)\n")
+                await reader.readuntil(b"sum-42 /dev/ttyS0")
         finally:
             writer.close()
 
@@ -260,30 +265,53 @@ def _foreign(disk: Path) -> list[str]:
     return foreign
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; a user's own build is the fixture's")
+BUILD = (
+    "import asyncio; from limosa.events import Events; from limosa.guest import images;"
+    "events = Events(lambda event: print(event, flush=True));"
+    "print(asyncio.run(images.ensure('micro', events)).directory)"
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; a user's build is the fixture's")
 def test_an_ordinary_user_builds_the_same() -> None:
     with tempfile.TemporaryDirectory(prefix="micro-test-", dir="/var/tmp") as folder:
         os.chown(folder, 12345, 12345)
-        program = (
-            "import asyncio; from limosa.events import Events; from limosa.guest import images;"
-            "print(asyncio.run(images.ensure('micro', Events())).directory)"
-        )
-        argv = [
-            "setpriv",
-            "--reuid",
-            "12345",
-            "--regid",
-            "12345",
-            "--clear-groups",
-            sys.executable,
-            "-B",
-            "-c",
-            program,
-        ]
+        user = ("setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups")
         environment = os.environ | {"XDG_CACHE_HOME": folder, "HOME": folder}
+        argv = [*user, sys.executable, "-B", "-c", BUILD]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300)
         if "could not be fetched" in done.stderr:
             pytest.skip("the packages could not be fetched")
         assert done.returncode == 0, done.stderr
-        assert _foreign(Path(done.stdout.strip()) / "disk.raw") == []
+        assert _foreign(Path(done.stdout.splitlines()[-1]) / "disk.raw") == []
         assert [path.suffix for path in Path(folder).glob("limosa/images/.*")] == [".lock"]
+
+
+def test_a_build_killed_with_sigkill_leaves_no_process(tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    argv = [sys.executable, "-c", BUILD]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        if not any(b"StageStarted" in line and b"fetch packages" in line for line in child.stdout):
+            pytest.skip("the build does not come as far as fetching packages on this machine")
+        wait_until(lambda: len(_working_in(tmp_path)) > 0)
+        child.kill()
+    wait_until(lambda: _working_in(tmp_path) == [])
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = Deadline.after(10)
+    while not holds():
+        assert not deadline.passed
+        time.sleep(0.02)
+
+
+def _working_in(directory: Path) -> list[str]:
+    """The command lines of living processes that name the directory."""
+    found = []
+    for process_directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process_directory / "cmdline").read_bytes()
+            if str(directory).encode() in line:
+                found.append(line.decode(errors="replace"))
+    return found

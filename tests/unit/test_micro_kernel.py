@@ -18,14 +18,9 @@ def module(*lines: str) -> bytes:
     names = b"\0.modinfo\0.names\0"
     content = b"".join(line.encode() + b"\0" for line in lines)
     table = 64 + len(content) + len(names)
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 1, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, 3, 2
-    )
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 1, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, 3, 2)
     sections = [(0, 0, 0, 0), (1, 1, 64, len(content)), (10, 3, 64 + len(content), len(names))]
-    rows = [
-        struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, at, size, 0, 0, 1, 0)
-        for name, kind, at, size in sections
-    ]
+    rows = [struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, at, size, 0, 0, 1, 0) for name, kind, at, size in sections]
     return header + content + names + b"".join(rows)
 
 
@@ -36,9 +31,7 @@ def elf_with_note(owner: bytes, kind: int) -> bytes:
         + (owner + b"\0").ljust((len(owner) + 4) // 4 * 4, b"\0")
         + b"\0" * 4
     )
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 64, 0, 0
-    )
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 64, 0, 0)
     return header + struct.pack("<IIQQQQQQ", 4, 4, 120, 0, 0, len(note), len(note), 4) + note
 
 
@@ -84,9 +77,7 @@ def unpacked_kernel(tree: Path, *, leave_out: str = "") -> None:
     """A kernel tree: most modules there in three forms, virtio_ring built in."""
     directory = tree / "lib/modules/6.0-test"
     (directory / "kernel/drivers").mkdir(parents=True)
-    (directory / "modules.builtin").write_text(
-        "kernel/fs/ext4/ext4.ko\nkernel/drivers/virtio/virtio_ring.ko\n"
-    )
+    (directory / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\nkernel/drivers/virtio/virtio_ring.ko\n")
     (tree / "boot").mkdir()
     (tree / "boot/vmlinuz-6.0-test").write_bytes(b"kernel")
     for name in (

@@ -71,9 +71,7 @@ def test_a_distribution_without_a_recipe_is_named() -> None:
         ("E: something else", "", "could not be fetched", "apt-get"),
     ],
 )
-def test_a_failure_of_apt_is_one_sentence_and_a_hint(
-    stderr: str, earlier: str, message: str, hint: str
-) -> None:
+def test_a_failure_of_apt_is_one_sentence_and_a_hint(stderr: str, earlier: str, message: str, hint: str) -> None:
     error = packages.unobtainable(CommandError(["apt-get", "download"], 100, stderr), earlier)
     assert isinstance(error, MachineError)
     assert message in error.message and hint in error.hint

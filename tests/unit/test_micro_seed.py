@@ -12,8 +12,7 @@ import pytest
 from limosa import process
 from limosa.errors import SpecError
 from limosa.guest.micro import seed as seeds
-
-from .test_micro_cpio import read
+from tests.unit.test_micro_cpio import read
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 GIVEN = {

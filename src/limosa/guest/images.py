@@ -75,11 +75,11 @@ class Image:
     disk: Path
     kernel_arguments: str
     provenance: dict[str, Any]
-    """name, digest, built_at, build_s, agent_sha256, sha256 of the three files, and what the recipe adds."""
+    """name, digest, built_at, build_s, sha256 of the three files, and what the recipe adds."""
 
 
 async def ensure(name: str, events: Events, *, agent: Path | None = None) -> Image:
-    """The image *name* with the program *agent* in it, from the cache, else built now.
+    """The image *name* from the cache, else built now, with the program *agent* in it (None: compiled from our source).
 
     Raises SpecError for an unknown name, MachineError when the machine lacks a program, the network or space.
     """
@@ -108,9 +108,7 @@ def find(directory: Path) -> Image | None:
     except FileNotFoundError:
         return None
     except (OSError, KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise MachineError(
-            f"the image in {directory} cannot be used: {error}", hint=_OLD_FORMAT_HINT
-        ) from error
+        raise MachineError(f"the image in {directory} cannot be used: {error}", hint=_OLD_FORMAT_HINT) from error
     for file in (kernel, initrd, disk):
         if not file.is_file():
             raise MachineError(f"the image in {directory} lacks {file.name}", hint=_OLD_FORMAT_HINT)
@@ -123,16 +121,14 @@ def _recipe(name: str) -> Recipe:
     return cast(Recipe, importlib.import_module(_RECIPES[name]))
 
 
-async def _build(
-    recipe: Recipe, name: str, images: Path, key: str, events: Events, agent: Path | None
-) -> Image:
+async def _build(recipe: Recipe, name: str, images: Path, key: str, events: Events, agent: Path | None) -> Image:
     building = images / f".{key}.building"
     building.mkdir()
     try:
         with events.stage(f"build image {name}"):
             started = time.monotonic()
             built = await recipe.build(building, events, agent)
-            await asyncio.to_thread(_complete, building, name, key, built, agent, time.monotonic() - started)
+            await asyncio.to_thread(_complete, building, name, key, built, time.monotonic() - started)
             building.rename(images / key)
             _sync(images)
     except BaseException:
@@ -143,7 +139,7 @@ async def _build(
     return image
 
 
-def _complete(building: Path, name: str, key: str, built: Built, agent: Path | None, build_s: float) -> None:
+def _complete(building: Path, name: str, key: str, built: Built, build_s: float) -> None:
     """Write the record of a finished build, and have all of it on the disk before it gets its name."""
     files = {"kernel": built.kernel, "initrd": built.initrd, "disk": built.disk}
     provenance = {
@@ -151,7 +147,6 @@ def _complete(building: Path, name: str, key: str, built: Built, agent: Path | N
         "digest": key.rpartition("-")[2],
         "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "build_s": round(build_s, 2),
-        "agent_sha256": _sha256(agent) if agent is not None else None,
         "sha256": {part: _sha256(building / file) for part, file in files.items()},
         **built.provenance,
     }

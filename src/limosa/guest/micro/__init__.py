@@ -18,6 +18,8 @@ from typing import Any
 from limosa import process
 from limosa.errors import MachineError
 from limosa.events import Events
+from limosa.guest.agent.build import PROGRAM, source_digest
+from limosa.guest.agent.build import build as build_agent
 
 KERNEL_ARGUMENTS = (
     "console=ttyS0 root=/dev/vda rw quiet panic=1 mitigations=off no_timer_check tsc=reliable nokaslr"
@@ -59,8 +61,7 @@ def digest(agent: Path | None) -> str:
     for part in sorted(Path(__file__).parent.glob("*.[ps][yh]")):
         if part.name != "seed.py":
             total.update(part.name.encode() + b"\0" + part.read_bytes())
-    if agent is not None:
-        total.update(b"agent\0" + agent.read_bytes())
+    total.update(b"agent\0" + (agent.read_bytes() if agent is not None else source_digest().encode()))
     return total.hexdigest()[:16]
 
 
@@ -76,6 +77,11 @@ async def build(directory: Path, events: Events, agent: Path | None) -> Built:
     system = packages.distribution(_OS_RELEASE.read_text())
     work = directory / "work"
     work.mkdir()
+    if agent is None:
+        agent = work / PROGRAM
+        with _timed(events, durations_s, "compile agent"):
+            await build_agent(agent, events)
+    agent_sha256 = hashlib.sha256(agent.read_bytes()).hexdigest()
     with _timed(events, durations_s, "fetch packages"):
         wanted = [system.kernel_package, *packages.TOOLS, *packages.BUILD_TOOLS]
         chosen = await packages.Apt(work / "apt").fetch(wanted, work / "archives", events)
@@ -103,6 +109,7 @@ async def build(directory: Path, events: Events, agent: Path | None) -> Built:
         KERNEL_ARGUMENTS,
         {
             "distribution": f"{system.name} {system.version}".strip(),
+            "agent_sha256": agent_sha256,
             "kernel_release": found.release,
             "modules": [module.name for module in modules],
             "packages": {package.name: package.version for package in chosen},

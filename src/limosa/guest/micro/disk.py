@@ -43,6 +43,4 @@ async def _give_to_root(root: Path, disk: Path) -> None:
     commands.unlink()
     complaints = [line for line in done.stderr.decode(errors="replace").splitlines()[1:] if line.strip()]
     if complaints:
-        raise MachineError(
-            f"debugfs could not give the files to root: {complaints[0]}", hint="check e2fsprogs"
-        )
+        raise MachineError(f"debugfs could not give the files to root: {complaints[0]}", hint="check e2fsprogs")

@@ -63,9 +63,7 @@ def notes(data: bytes) -> list[tuple[str, int]]:
     size, count = struct.unpack_from("<HH", data, 0x36)
     found: list[tuple[str, int]] = []
     for number in range(count):
-        kind, _flags, offset, _virtual, _physical, length = struct.unpack_from(
-            "<IIQQQQ", data, table + number * size
-        )
+        kind, _flags, offset, _virtual, _physical, length = struct.unpack_from("<IIQQQQ", data, table + number * size)
         if kind == _PT_NOTE:
             found += _notes(data[offset : offset + length])
     return found

@@ -29,7 +29,7 @@ fi
 tries=0
 while [ ! -b "$root" ]; do
     tries=$((tries + 1))
-    if [ $tries -gt 1000 ]; then
+    if [ $tries -gt 200 ]; then
         echo "limosa: no root disk $root"
         poweroff -f
     fi

@@ -64,9 +64,7 @@ def find(tree: Path) -> Kernel:
                     {module_name(path.name): path for path in found},
                     frozenset(module_name(Path(line).name) for line in listed),
                 )
-    raise MachineError(
-        "the kernel's package holds no kernel with modules", hint="report which distribution this is"
-    )
+    raise MachineError("the kernel's package holds no kernel with modules", hint="report which distribution this is")
 
 
 def module_name(file: str) -> str:

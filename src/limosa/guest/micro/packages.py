@@ -190,9 +190,7 @@ def unobtainable(error: CommandError, earlier: str = "") -> LimosaError:
     said = f"{earlier}\n{error.stderr}"
     if "No space left" in said:
         return MachineError("no space left for the packages of the guest image", hint="free some disk space")
-    unreachable = re.search(
-        r"^[EW]: (Failed to fetch .*|.*Could not resolve.*|.*Temporary failure.*)$", said, re.M
-    )
+    unreachable = re.search(r"^[EW]: (Failed to fetch .*|.*Could not resolve.*|.*Temporary failure.*)$", said, re.M)
     missing = re.findall(r"Unable to locate package (\S+)|Package '(\S+)' has no", error.stderr)
     if missing and not unreachable:
         names = ", ".join(sorted({name or other for name, other in missing}))

@@ -78,9 +78,7 @@ def seed(
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,62})", hostname):
         raise SpecError(f"{hostname!r} is no host name", hint="use small letters, digits and hyphens")
     if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac.lower()):
-        raise SpecError(
-            f"{mac!r} is no MAC address", hint="write six pairs of hexadecimal digits, 52:54:00:00:00:01"
-        )
+        raise SpecError(f"{mac!r} is no MAC address", hint="write six pairs of hexadecimal digits, 52:54:00:00:00:01")
     try:
         address = ipaddress.IPv4Interface(address_cidr)
         router = str(ipaddress.IPv4Address(gateway)) if gateway else ""
@@ -127,9 +125,7 @@ def dropbear_key(openssh_key: str) -> bytes:
         if len(pair) != 64:
             raise ValueError("the key has a wrong length")
     except (ValueError, struct.error) as error:
-        raise SpecError(
-            f"the guest's host key cannot be used: {error}", hint="make it with make_keys"
-        ) from error
+        raise SpecError(f"the guest's host key cannot be used: {error}", hint="make it with make_keys") from error
     return _packed(_KEY_TYPE) + _packed(pair)
 
 

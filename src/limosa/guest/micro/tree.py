@@ -95,7 +95,7 @@ _FILES = {
 _PERMISSIONS = {"etc/shadow": 0o600, "root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777}
 
 
-def make(unpacked: Path, root: Path, agent: Path | None, applets: Iterable[str]) -> None:
+def make(unpacked: Path, root: Path, agent: Path, applets: Iterable[str]) -> None:
     """Fill the new directory *root* from the *unpacked* packages and the *agent*'s program.
 
     Raises MachineError when a program or a library is missing: then the choice of packages is wrong.
@@ -114,8 +114,7 @@ def make(unpacked: Path, root: Path, agent: Path | None, applets: Iterable[str])
         (root / place / applet).symlink_to("/usr/bin/busybox")
     (root / "usr/sbin/poweroff").symlink_to("/etc/limosa/poweroff")
     _install_programs(unpacked, root)
-    if agent is not None:
-        _install(agent, root / "usr/bin/limosa-agent", 0o755)
+    _install(agent, root / "usr/bin/limosa-agent", 0o755)
     for name, permissions in _PERMISSIONS.items():
         (root / name).chmod(permissions)
 
@@ -135,13 +134,9 @@ def libraries(unpacked: Path, programs: Iterable[Path]) -> dict[str, Path]:
         if name in found or name == LOADER:
             continue
         try:
-            found[name] = _find(
-                unpacked, (f"usr/lib/x86_64-linux-gnu/{name}", f"lib/x86_64-linux-gnu/{name}")
-            )
+            found[name] = _find(unpacked, (f"usr/lib/x86_64-linux-gnu/{name}", f"lib/x86_64-linux-gnu/{name}"))
         except MachineError as error:
-            raise MachineError(
-                f"no package brings {name}, which {wanted_by} needs", hint=error.hint
-            ) from error
+            raise MachineError(f"no package brings {name}, which {wanted_by} needs", hint=error.hint) from error
         waiting += [(needed, name) for needed in _needs(found[name])]
     return found
 
@@ -181,9 +176,7 @@ def _followed(unpacked: Path, name: str, depth: int = 8) -> Path | None:
     path = unpacked / name
     if path.is_symlink() and depth:
         target = path.readlink()
-        inside = (
-            target.relative_to("/") if target.is_absolute() else path.parent.relative_to(unpacked) / target
-        )
+        inside = target.relative_to("/") if target.is_absolute() else path.parent.relative_to(unpacked) / target
         return _followed(unpacked, str(inside), depth - 1)
     return path if path.is_file() else None
 

@@ -337,6 +337,22 @@ async def test_a_failing_disk_is_not_acknowledged(agent: RunningAgent) -> None:
     assert status.last_error == "No space left on device"
 
 
+async def test_slow_loads_stop_at_once(agent: RunningAgent) -> None:
+    """The next write is an hour away, and the stop does not wait for it."""
+    client = await agent.client()
+    await client.memory_start(1 << 20, rate_bytes_per_s=1)
+    await client.disk_start(str(agent.folder / "records"), rate_per_s=0.0003)
+    await client.cpu_start(interval_ms=60_000)
+    await client.ticks_start("127.0.0.1", 9, interval_us=10_000_000)
+    await wait_acknowledged(client, 1)
+    began = time.monotonic()
+    assert (await client.memory_stop()).bytes_written <= PAGE_BYTES
+    assert (await client.disk_stop()).acknowledged == 1
+    await client.cpu_stop()
+    assert (await client.ticks_stop()).sent == 1
+    assert time.monotonic() - began < 0.5
+
+
 async def test_one_file_at_a_time(agent: RunningAgent) -> None:
     client = await agent.client()
     await client.disk_start(str(agent.folder / "a"))

@@ -65,8 +65,9 @@ struct pace {
     uint64_t next_ns, period_ns, patience_ns;
 };
 void pace_start(struct pace *pace, uint64_t period_ns, uint64_t patience_ns);
-/* Sleep until the next moment; returns the number of whole periods that were dropped. */
-uint64_t pace_wait(struct pace *pace);
+struct worker;
+/* Sleep until the next moment, or until the worker has to end; returns the whole periods that were dropped. */
+uint64_t pace_wait(struct pace *pace, struct worker *worker);
 
 /* content.c */
 uint64_t mix64(uint64_t value);
@@ -88,6 +89,8 @@ struct worker {
 #define WORKER_INIT {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER}
 bool worker_start(struct call *call, struct worker *worker, void *(*body)(void *));
 void worker_stop(struct worker *worker);
+/* Sleep until a moment of CLOCK_MONOTONIC, or until the worker has to end. */
+void worker_sleep_until(struct worker *worker, uint64_t monotonic);
 /* The thread brackets each step with enter and leave; enter is false once it has to end. */
 bool worker_enter(struct worker *worker);
 void worker_leave(struct worker *worker);

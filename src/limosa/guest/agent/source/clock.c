@@ -36,13 +36,22 @@ void pace_start(struct pace *pace, uint64_t period_ns, uint64_t patience_ns)
     pace->next_ns = monotonic_ns();
 }
 
-uint64_t pace_wait(struct pace *pace)
+/* The next moment is never more than one period away, unless a clock was read that has gone back since
+ * (a virtual machine's clock may misbehave as it moves). The look once a second mends that. */
+static uint64_t sleep_until_next(struct pace *pace, struct worker *worker)
 {
-    uint64_t now = monotonic_ns(), dropped = 0;
-    if (now < pace->next_ns) {
-        sleep_until_ns(pace->next_ns);
-        now = monotonic_ns();
+    uint64_t now;
+    while ((now = monotonic_ns()) < pace->next_ns && !atomic_load(&worker->stopping)) {
+        if (pace->next_ns - now > pace->period_ns)
+            pace->next_ns = now + pace->period_ns;
+        worker_sleep_until(worker, pace->next_ns - now > NS_PER_S ? now + NS_PER_S : pace->next_ns);
     }
+    return now;
+}
+
+uint64_t pace_wait(struct pace *pace, struct worker *worker)
+{
+    uint64_t now = sleep_until_next(pace, worker), dropped = 0;
     uint64_t late_ns = now > pace->next_ns ? now - pace->next_ns : 0;
     if (late_ns >= pace->period_ns && late_ns >= pace->patience_ns) {
         dropped = late_ns / pace->period_ns;

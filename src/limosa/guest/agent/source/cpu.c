@@ -79,7 +79,7 @@ static void *run_cpu(void *argument)
     prctl(PR_SET_TIMERSLACK, 1);
     pace_start(&pace, interval_ns, 0);
     for (;;) {
-        atomic_fetch_add(&missed, pace_wait(&pace));
+        atomic_fetch_add(&missed, pace_wait(&pace, argument));
         struct sample sample = take_sample(loop_events);
         if (!worker_enter(argument))
             return NULL;

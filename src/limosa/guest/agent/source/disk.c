@@ -91,7 +91,7 @@ static void *run_disk(void *argument)
     pace_start(&pace, rate_period_ns, rate_period_ns);
     for (;;) {
         if (rate_period_ns)
-            pace_wait(&pace);
+            pace_wait(&pace, argument);
         if (!worker_enter(argument))
             return NULL;
         step();

@@ -162,7 +162,7 @@ static void *run_memory(void *argument)
         pace_start(&pace, (uint64_t)((double)pages_per_batch * PAGE_BYTES * NS_PER_S / (double)rate), PATIENCE_NS);
     }
     for (;;) {
-        if (rate && pace_wait(&pace))
+        if (rate && pace_wait(&pace, argument))
             slipped++;
         if (!worker_enter(argument))
             break;

@@ -55,12 +55,14 @@ static void *run_ticks(void *argument)
     prctl(PR_SET_TIMERSLACK, 1);
     atomic_store(&real_time, pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority) == 0);
     pace_start(&pace, interval_ns, 0);
-    while (worker_enter(argument)) {
+    for (;;) {
+        uint64_t dropped = pace_wait(&pace, argument);
+        if (!worker_enter(argument))
+            return NULL;
         worker_leave(argument);
-        atomic_fetch_add(&missed, pace_wait(&pace));
+        atomic_fetch_add(&missed, dropped);
         send_tick(atomic_load(&sent) + 1);
     }
-    return NULL;
 }
 
 static bool parse_target(const char *address, uint16_t port)

@@ -2,7 +2,9 @@
 #define _GNU_SOURCE
 #include "agent.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <time.h>
 
 bool worker_start(struct call *call, struct worker *worker, void *(*body)(void *))
 {
@@ -33,6 +35,16 @@ void worker_stop(struct worker *worker)
     pthread_mutex_unlock(&worker->lock);
     pthread_join(worker->thread, NULL);
     worker->started = false;
+}
+
+void worker_sleep_until(struct worker *worker, uint64_t monotonic)
+{
+    struct timespec moment = {(time_t)(monotonic / NS_PER_S), (long)(monotonic % NS_PER_S)};
+    pthread_mutex_lock(&worker->lock);
+    while (!atomic_load(&worker->stopping)
+           && pthread_cond_clockwait(&worker->changed, &worker->lock, CLOCK_MONOTONIC, &moment) != ETIMEDOUT)
+        ;
+    pthread_mutex_unlock(&worker->lock);
 }
 
 bool worker_enter(struct worker *worker)

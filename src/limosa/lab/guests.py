@@ -19,6 +19,9 @@ from limosa.spec import resolved
 BOOT_S = 180.0
 """How long a guest may take until its agent answers: about 15 s under TCG on a quiet machine."""
 
+AGENT_S = 20.0
+"""How long the agent of a guest that has booted may take to answer a new client."""
+
 SHUTDOWN_S = 30.0
 """How long a guest may take to shut down when its power button is pressed."""
 
@@ -118,11 +121,8 @@ async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecor
         try:
             async with asyncio.timeout(5):
                 agent = await connect_agent(hosting, guest.name, record.host)
-                try:
-                    await agent.hello()
-                    return
-                finally:
-                    await agent.close()
+                await agent.close()
+                return
         except (LimosaError, TimeoutError, OSError):
             if await process.running_pid(hosting.host(record.host), guest.name) is None:
                 break
@@ -138,10 +138,17 @@ async def connect_agent(hosting: Hosting, guest: str, host: str) -> AgentClient:
     """A connection to the agent inside *guest*, which runs on *host*. Raises StateError."""
     connection = await hosting.host(host).connect(f"{runtime_directory(guest)}/agent.sock")
     try:
-        return await AgentClient.open(connection)
+        agent = await AgentClient.open(connection)
     except BaseException:
         connection.close()
         raise
+    try:
+        # The agent notices a new client when it next looks at its port, so the first greeting may get lost.
+        await agent.wait_ready(Deadline.after(AGENT_S))
+    except BaseException:
+        await agent.close()
+        raise
+    return agent
 
 
 async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str = "") -> bool:

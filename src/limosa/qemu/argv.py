@@ -14,6 +14,7 @@ from typing import Literal
 
 from limosa.errors import SpecError
 from limosa.qemu.features import Features
+from limosa.qemu.ram import migratable_memory_bytes
 from limosa.spec.resolved import Guest
 
 UUID_ROOT = uuid.UUID("6f1d2b7e-3c1f-5a0e-9a55-1a11a90417ca")
@@ -134,6 +135,8 @@ def _machine(launch: Launch) -> tuple[Argument, ...]:
     off = ("hpet", "smm", "sata", "smbus", "vmport")
     machine = f"{launch.machine},memory-backend={ram}," + ",".join(f"{what}=off" for what in off)
     size = launch.guest.memory_bytes
+    if launch.accel == "tcg":
+        size = migratable_memory_bytes(size)
     backend = {"qom-type": "memory-backend-ram", "id": ram, "size": size, "merge": False, "dump": False}
     cpus = launch.guest.cpus
     return (

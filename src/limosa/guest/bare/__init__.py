@@ -12,7 +12,6 @@ from limosa.guest.bare.arguments import (
     MEMORY_OVERHEAD_MIB,
     Mode,
     kernel_arguments,
-    migratable_memory_bytes,
 )
 from limosa.guest.bare.build import BareImage, build
 from limosa.guest.bare.report import (
@@ -30,6 +29,7 @@ from limosa.guest.bare.report import (
     Verified,
     parse,
 )
+from limosa.qemu.ram import migratable_memory_bytes
 
 __all__ = [
     "COMMAND_SHUTDOWN",

@@ -63,7 +63,7 @@ class CommandRan(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QmpExchanged(Event):
-    """A QMP command and its answer, or an event that QEMU sent by itself (``command`` empty)."""
+    """A QMP command and its answer, or an event that QEMU sent by itself (``qmp_event`` is its name)."""
 
     name: ClassVar[str] = "qmp"
     guest: str
@@ -72,7 +72,7 @@ class QmpExchanged(Event):
     arguments: dict[str, Any] = field(default_factory=dict)
     answer: Any = None
     error: str = ""
-    event: str = ""
+    qmp_event: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     duration_ms: float = 0.0
 
@@ -146,3 +146,17 @@ class Events:
 def to_json(event: Event) -> bytes:
     """One JSON object on one line: ``event`` is the name, then the fields."""
     return msgspec.json.encode({"event": event.name, **msgspec.to_builtins(event)})
+
+
+KINDS: dict[str, type[Event]] = {kind.name: kind for kind in Event.__subclasses__()}
+"""Every class of event by its name."""
+
+
+def from_json(line: bytes) -> Event | None:
+    """The event that ``to_json`` wrote; None for a name that this version does not know.
+
+    Raises msgspec.MsgspecError for a line that is none.
+    """
+    raw = msgspec.json.decode(line, type=dict[str, Any])
+    kind = KINDS.get(raw.pop("event", ""))
+    return None if kind is None else msgspec.convert(raw, kind)

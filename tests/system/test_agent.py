@@ -61,9 +61,7 @@ def _unpack_kernel(folder: Path) -> Path:
     for program in ("qemu-system-x86_64", "apt-get", "dpkg-deb", "busybox", "gcc"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
-    shown = subprocess.run(
-        ["apt-cache", "depends", "linux-image-cloud-amd64"], capture_output=True, text=True
-    )
+    shown = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"], capture_output=True, text=True)
     found = re.search(r"Depends: (linux-image-\S+)", shown.stdout)
     if not found:
         pytest.skip("apt knows no package linux-image-cloud-amd64")

@@ -13,9 +13,7 @@ from limosa.events import CommandRan, Event, Events
 from limosa.guest.agent import build, source_digest
 
 
-def test_the_digest_follows_the_sources_and_the_flags(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_digest_follows_the_sources_and_the_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = importlib.import_module("limosa.guest.agent.build")
     before = source_digest()
     monkeypatch.setattr(module, "FLAGS", (*module.FLAGS, "-g"))
@@ -27,9 +25,7 @@ def test_the_digest_follows_the_sources_and_the_flags(
     assert len(before) == 64
 
 
-async def test_a_missing_compiler_is_said_with_the_fix(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_missing_compiler_is_said_with_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("limosa.process.base_environment", lambda extra=None: {"PATH": str(tmp_path)})
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError) as caught:

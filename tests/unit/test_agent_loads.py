@@ -305,9 +305,7 @@ async def test_an_older_record_in_its_place_is_a_lost_write(agent: RunningAgent)
     assert verdict.records == 3
 
 
-async def test_another_agent_checks_by_the_number_that_was_acknowledged(
-    agent: RunningAgent, binary: Any
-) -> None:
+async def test_another_agent_checks_by_the_number_that_was_acknowledged(agent: RunningAgent, binary: Any) -> None:
     _, path, acknowledged = await written(agent, 10)
     with path.open("r+b") as file:
         file.truncate((acknowledged - 2) * PAGE_BYTES)

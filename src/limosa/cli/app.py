@@ -10,6 +10,7 @@ from limosa.cli import (
     demo,
     doctor,
     down,
+    explain,
     host,
     inside,
     logs,
@@ -60,6 +61,7 @@ for _verb in (
     logs.logs,
     doctor.doctor,
     report.report,
+    explain.explain,
     calibrate.calibrate,
     schema.schema,
 ):

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from limosa.cli.terminal import progress_line
+from limosa.cli.progress import progress_line
 from limosa.events import Event, MigrationProgressed, Note, StageFinished, StageStarted
 
 

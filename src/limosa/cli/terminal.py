@@ -41,23 +41,12 @@ class PlainFace:
             self._say(("warning: " if event.level == "warning" else "") + event.text)
         elif isinstance(event, MigrationProgressed) and event.elapsed_ms >= self._next_ms:
             self._next_ms = event.elapsed_ms + _PLAIN_EVERY_MS
+            from limosa.cli.progress import progress_line
+
             self._say("  " + progress_line(event))
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
-
-
-def progress_line(event: MigrationProgressed) -> str:
-    """Remaining, throughput, dirty rate, iteration and expected end, in one line."""
-    from limosa.units import format_bytes, format_bytes_per_s, format_duration
-
-    end = "not at these rates" if event.expected_end_s is None else f"in {format_duration(event.expected_end_s)}"
-    return (
-        f"{format_bytes(event.remaining_bytes)} of {format_bytes(event.total_bytes)} remain, "
-        f"{format_bytes_per_s(event.throughput_bytes_per_s)}, "
-        f"dirty {format_bytes_per_s(event.dirty_rate_bytes_per_s)}, "
-        f"iteration {event.iteration}, end {end}"
-    )
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from limosa.lab.hosting import Hosting
 from limosa.lab.record import LabDirectory, Record, existing
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
+from limosa.qemu import argv, purpose
 from limosa.qemu.features import Features
 from limosa.qemu.process import runtime_directory
 from limosa.spec import resolved
@@ -272,6 +273,18 @@ class Lab:
     async def features(self, host: str) -> Features:
         """What the QEMU of *host* can do, as it said itself."""
         return await preparation.offer(self._hosting, host)
+
+    async def explain(self, guest: str) -> list[tuple[str, str]]:
+        """The guest's real command line, option by option, each with its purpose.
+
+        A running guest's is the one it was started with; for a stopped one everything is prepared first.
+        """
+        spec_ = self.guest(guest)
+        self._hosting.the_client()
+        record = self.directory.guest_record(guest) or await preparation.prepare(self._hosting, spec_)
+        known = await preparation.offer(self._hosting, record.host, record.accel)
+        launch = preparation.launch(self._hosting, spec_, record, record.host, known, incoming=False)
+        return [(launch.qemu, f"The QEMU of {record.host}."), *purpose.explain(argv.arguments(launch))]
 
     async def settle(self, guest: str) -> str:
         """Finish or undo a migration that an earlier command left; a sentence on what was done, or nothing."""

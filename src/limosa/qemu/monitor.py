@@ -162,7 +162,7 @@ class Monitor:
         time_ns = int(stamp.get("seconds", 0)) * 1_000_000_000 + int(stamp.get("microseconds", 0)) * 1000
         event = QmpEvent(str(message["event"]), dict(data), time_ns)
         self._events.emit(
-            QmpExchanged(guest=self.guest, host=self.host, event=event.name, data=event.data, time_ns=time_ns)
+            QmpExchanged(guest=self.guest, host=self.host, qmp_event=event.name, data=event.data, time_ns=time_ns)
         )
         return event
 

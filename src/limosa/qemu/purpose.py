@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable
 
+from limosa.events import Event, QmpExchanged
 from limosa.qemu.argv import Argument
 
 ARGUMENTS = {
@@ -121,3 +123,23 @@ def explain(arguments: Iterable[Argument]) -> list[tuple[str, str]]:
 def explain_qmp(names: Iterable[str]) -> list[tuple[str, str]]:
     """Each QMP command or event by its name, with its sentence; one that we do not use gets an empty sentence."""
     return [(name, QMP.get(name) or EVENTS.get(name, "")) for name in names]
+
+
+def explain_exchanges(events: Iterable[Event]) -> list[tuple[str, str]]:
+    """Each QMP command and event of a recorded migration, in order and with its host, with its sentence.
+
+    What is asked over and over (``query-status`` while waiting) is told once.
+    """
+    told: list[tuple[str, str]] = []
+    for event in events:
+        if not isinstance(event, QmpExchanged) or event.command == "qmp_capabilities":
+            continue
+        if event.command:
+            arguments = {"arguments": event.arguments} if event.arguments else {}
+            text = f"{event.host}  {json.dumps({'execute': event.command, **arguments})}"
+            pair = (text, QMP.get(event.command, ""))
+        else:
+            pair = (f"{event.host}  event {event.qmp_event}", EVENTS.get(event.qmp_event, ""))
+        if pair not in told[-4:] or not event.command.startswith("query-"):
+            told.append(pair)
+    return told

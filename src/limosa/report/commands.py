@@ -102,8 +102,8 @@ def _step(data: RunData, step: events.CommandRan | events.QmpExchanged, times: i
         status = None if step.returncode == 0 else tag("span", f"exit {step.returncode}", class_="bad")
         head = tag("summary", when, where, tag("code", line), status)
         return tag("li", tag("details", head, _block(line)))
-    if step.event:
-        name, body = f"event {step.event}", _json(step.data) if step.data else ""
+    if step.qmp_event:
+        name, body = f"event {step.qmp_event}", _json(step.data) if step.data else ""
     else:
         asked = {"execute": step.command, "arguments": step.arguments}
         name, body = step.command, _json(asked if step.arguments else {"execute": step.command})
@@ -111,7 +111,7 @@ def _step(data: RunData, step: events.CommandRan | events.QmpExchanged, times: i
     often = tag("span", f"× {times}", class_="soft") if times > 1 else None
     head = tag("summary", when, where, tag("code", name), often, error)
     answer = None
-    if not step.event and not step.error:
+    if not step.qmp_event and not step.error:
         label = "last answer" if times > 1 else f"answer, after {step.duration_ms:.1f} ms"
         answer = [tag("p", label, class_="soft"), _block(_json(step.answer))]
     if not body and answer is None:

@@ -30,15 +30,6 @@ _COLUMNS = {
     "cpu": run_format.CPU_COLUMNS,
     "progress": run_format.PROGRESS_COLUMNS,
 }
-_EVENTS: dict[str, type[events.Event]] = {
-    kind.name: kind
-    for kind in (
-        events.StageStarted,
-        events.StageFinished,
-        events.Note,
-        events.CommandRan,
-    )
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +79,9 @@ class _Reader:
         found, bad = [], 0
         for line in lines:
             try:
-                raw = msgspec.json.decode(line, type=dict[str, Any])
-                kind = _event_kind(raw)
-                if kind is not None:
-                    found.append(msgspec.convert(raw, kind))
+                event = events.from_json(line.encode() if isinstance(line, str) else line)
+                if event is not None:
+                    found.append(event)
             except msgspec.MsgspecError:
                 bad += 1
         if bad:
@@ -128,16 +118,6 @@ class _Reader:
         return {
             column: _array(column, series) for column, series in zip(wanted, zip(*values, strict=True), strict=True)
         }
-
-
-def _event_kind(raw: dict[str, Any]) -> type[events.Event] | None:
-    """The class of an event as written; None: one that the report has no use for."""
-    # A QMP exchange has a field called "event" too, where the name would stand: know it by its shape.
-    if {"command", "arguments", "answer"} <= raw.keys():
-        if raw.get("event") == events.QmpExchanged.name:
-            del raw["event"]
-        return events.QmpExchanged
-    return _EVENTS.get(raw.pop("event", ""))
 
 
 def _lines(count: int) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
@@ -21,7 +22,7 @@ import msgspec
 import limosa
 from limosa import paths
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
-from limosa.events import Event, to_json
+from limosa.events import Event, from_json, to_json
 from limosa.results.format import (
     FORMAT_VERSION,
     Check,
@@ -213,6 +214,21 @@ class EventFile:
         sentence = f"events.jsonl is incomplete: {getattr(error, 'strerror', None) or error}"
         self._run.mark_incomplete(sentence)
         self._warn(sentence)
+
+
+def read_events(run: RunDirectory) -> list[Event]:
+    """The events of a run, in order; lines that cannot be read are left out. Raises StateError when it has none."""
+    path, found = run.path / "events.jsonl", list[Event]()
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError as error:
+        raise StateError(f"{path} is not there", hint="the run recorded no events") from error
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError):
+            event = from_json(line)
+            if event is not None:
+                found.append(event)
+    return found
 
 
 def all_runs(base: Path | None = None) -> list[Path]:

@@ -82,9 +82,7 @@ class _Resolution:
             return written.check_lab_name(stem)
         except ValueError:
             why = f", and the file's name {self.path.name!r} cannot be the lab's" if self.path else ""
-            self._problem(
-                (), f"the key 'name' is missing{why}", "begin with, for instance, `name: two-hosts`"
-            )
+            self._problem((), f"the key 'name' is missing{why}", "begin with, for instance, `name: two-hosts`")
             return ""
 
     # -- networks and storage
@@ -175,9 +173,7 @@ class _Resolution:
         pool = self.pools[network]
         if fault := pool.reserve(address, location, self.document.line(location)):
             others = [name for name, other in self.pools.items() if IPv4Address(address) in other.subnet]
-            hint = (
-                f"it belongs to the network {others[0]!r}" if others and others[0] != network else pool.free()
-            )
+            hint = f"it belongs to the network {others[0]!r}" if others and others[0] != network else pool.free()
             self._problem(location, fault, hint)
 
     def _take(self, network: str, first_offset: int, location: Location) -> str:

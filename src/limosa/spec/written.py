@@ -201,9 +201,7 @@ class Network(_Mapping):
     subnet: Subnet = Field(
         default="", description="IPv4 subnet, `10.77.1.0/24`. Default: the first free `10.77.N.0/24`."
     )
-    rate: Rate = Field(
-        default="", description="Rate of each host's link, both ways: `1 Gbit/s`. Default: unshaped."
-    )
+    rate: Rate = Field(default="", description="Rate of each host's link, both ways: `1 Gbit/s`. Default: unshaped.")
     delay: Delay = Field(
         default="",
         description="One-way delay added on each host's link: `2 ms`. Takes netem. Default: none.",
@@ -259,9 +257,7 @@ class Host(_Mapping):
 class Disk(_Mapping):
     """A guest's root disk."""
 
-    storage: Reference = Field(
-        default="", description="The storage that holds it, by name. Default: the first one."
-    )
+    storage: Reference = Field(default="", description="The storage that holds it, by name. Default: the first one.")
     format: DiskFormat = Field(default="raw", description="`raw` or `qcow2`. Default: `raw`.")
     source: FilePath = Field(
         default="",
@@ -273,17 +269,13 @@ class Disk(_Mapping):
 class Guest(_Mapping):
     """A virtual machine: one QEMU process on one host at a time."""
 
-    host: Reference = Field(
-        description="The host that it starts on, by name. The one key that a guest must have."
-    )
+    host: Reference = Field(description="The host that it starts on, by name. The one key that a guest must have.")
     image: Image = Field(
         default="micro",
         description="`micro`: a small Linux with SSH and measuring tools, made from distribution packages. "
         "`bare`: a few KiB without an operating system, without disk and network. Default: `micro`.",
     )
-    memory: Size = Field(
-        default="", description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`."
-    )
+    memory: Size = Field(default="", description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`.")
     cpus: CpuCount = Field(default=1, description="The number of its virtual CPUs. Default: 1.")
     accel: Accel = Field(
         default="auto",
@@ -302,9 +294,7 @@ class Guest(_Mapping):
         default="",
         description="Its IPv4 address, the same on every host: `10.77.1.100`. Default: from `.101`.",
     )
-    disk: Disk = Field(
-        default=Disk.model_construct(), description="Its root disk, on a storage that all hosts share."
-    )
+    disk: Disk = Field(default=Disk.model_construct(), description="Its root disk, on a storage that all hosts share.")
 
 
 class LabFile(_Mapping):

@@ -46,9 +46,7 @@ async def build(target: Path, events: Events) -> None:
         argv = ["gcc", *FLAGS, f'-DLIMOSA_DIGEST="{source_digest()}"', "-o", str(made)]
         argv += [*map(str, sources()), *LIBRARIES]
         done = await _compile(argv)
-        events.emit(
-            CommandRan(host="", argv=done.argv, returncode=done.returncode, duration_s=done.duration_s)
-        )
+        events.emit(CommandRan(host="", argv=done.argv, returncode=done.returncode, duration_s=done.duration_s))
         made.replace(target)
 
 

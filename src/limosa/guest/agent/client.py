@@ -279,9 +279,7 @@ class AgentClient:
         """
         arguments = {"path": path, "block_bytes": block_bytes}
         given = {name: value for name, value in arguments.items() if value is not None}
-        return await self._typed(
-            DiskVerdict, "disk.verify", limit_s=limit_s, acknowledged=acknowledged, **given
-        )
+        return await self._typed(DiskVerdict, "disk.verify", limit_s=limit_s, acknowledged=acknowledged, **given)
 
     async def cpu_start(self, *, interval_ms: int = 20, loop_events: int = 0, duty: float = 0.05) -> int:
         """Time a fixed piece of work every *interval_ms*; returns its size in events.

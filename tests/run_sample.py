@@ -223,7 +223,9 @@ class Sample:
                 self.qmp(begin + 0.1 + number * 0.02, migration.source, "query-migrate", {"status": "active"})
             if migration.stop_ns is not None:
                 self.events.append(
-                    events.QmpExchanged(time_ns=migration.stop_ns, guest="guest1", host=migration.source, qmp_event="STOP")
+                    events.QmpExchanged(
+                        time_ns=migration.stop_ns, guest="guest1", host=migration.source, qmp_event="STOP"
+                    )
                 )
             self.events.append(events.StageFinished(time_ns=migration.ended_ns, stage=stage, duration_s=1.5))
 

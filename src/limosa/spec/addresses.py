@@ -76,7 +76,7 @@ def free_subnet(taken: list[ipaddress.IPv4Network]) -> ipaddress.IPv4Network | N
 def mac_address(lab: str, guest: str, taken: set[str]) -> str:
     """A locally administered unicast address, the same for the same names, and none of *taken*.
 
-    Forty bits come from SHA-256. The first octet is 02: bit 1 set, bit 0 clear (IEEE 802, 8.4.2).
+    Forty bits come from SHA-256. The first octet is 02: bit 1 set, bit 0 clear.
     """
     for attempt in range(1000):
         digest = hashlib.sha256(f"limosa/{lab}/{guest}/{attempt}".encode()).digest()

@@ -20,7 +20,7 @@ from limosa.units import format_bytes
 MAX_FILE_BYTES = 1024 * 1024
 """A lab of several hundred hosts takes some tens of KiB; more is a disk image named by mistake."""
 
-MAX_VALUES = 100_000
+MAX_VALUES = 20_000
 """Aliases of aliases grow without end ("billion laughs"); no lab has that many values."""
 
 _TAG = "tag:yaml.org,2002:"
@@ -71,7 +71,7 @@ def read(path: Path) -> str:
         hint = _neighbours(path / "*") or "name the lab file in it"
         raise SpecError("is a directory, not a lab file", file=str(path), hint=hint) from error
     except PermissionError as error:
-        raise SpecError("may not be read by this user", file=str(path), hint=f"chmod a+r {path}") from error
+        raise SpecError("may not be read by this user", file=str(path), hint="let this user read it") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SpecError(f"cannot be read: {reason}", file=str(path)) from error

@@ -25,6 +25,9 @@ DEFAULT_MEMORY_BYTES: dict[resolved.Image, int] = {"micro": 512 * BYTES["MiB"], 
 MIN_MEMORY_BYTES: dict[resolved.Image, int] = {"micro": 128 * BYTES["MiB"], "bare": 16 * BYTES["MiB"]}
 """A floor that catches the wrong unit; it is no promise that a guest of this size is of use."""
 
+RESERVED_NETWORK_NAMES = frozenset({"lo", "all", "default"})
+"""A network's bridge bears its name: ``lo`` exists, the others mean "every interface" under /proc/sys/net."""
+
 
 def resolve(document: Document, path: Path | None) -> resolved.Lab:
     """The lab that *document* describes. Relative paths begin in the folder of *path*. Raises SpecError."""
@@ -89,6 +92,8 @@ class _Resolution:
 
     def _networks(self) -> dict[str, resolved.Network]:
         entries = self.file.networks or {"lan": written.Network()}
+        for name in entries.keys() & RESERVED_NETWORK_NAMES:
+            self._problem(("networks", name), f"the kernel keeps the name {name!r} for itself", "choose another name")
         subnets = self._subnets(entries)
         marked = [name for name, network in entries.items() if network.purpose == "migration"]
         for name in marked[1:]:
@@ -307,7 +312,7 @@ class _Resolution:
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             self._problem(location, f"{source} is not a disk file", "name a raw or qcow2 file")
         elif not os.access(source, os.R_OK):
-            self._problem(location, f"{source} may not be read by this user", f"chmod a+r {source}")
+            self._problem(location, f"{source} may not be read by this user", "let this user read it, or name a copy")
 
     def _mode(self, path: Path, location: Location) -> int | None:
         """What *path* is, as ``stat`` tells it; None after a problem."""

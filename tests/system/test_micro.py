@@ -211,7 +211,7 @@ async def test_tools_work_and_the_agent_answers(image: images.Image) -> None:
 @pytest.mark.parametrize("how", ["system_powerdown", "poweroff"])
 async def test_the_guest_powers_off_and_its_disk_is_clean(image: images.Image, how: str) -> None:
     async with booted(image) as guest:
-        await guest.ssh("echo kept >/etc/file")
+        await guest.ssh("echo kept >/mnt/file")
         if how == "poweroff":
             await guest.ssh("poweroff", check=False)
         else:
@@ -221,7 +221,7 @@ async def test_the_guest_powers_off_and_its_disk_is_clean(image: images.Image, h
         disk = str(guest.directory / "disk.raw")
         assert "clean" in (await process.run(["dumpe2fs", "-h", disk])).text.split("Filesystem state:")[1][:20]
         assert "needs_recovery" not in (await process.run(["dumpe2fs", "-h", disk])).text
-        kept = await process.run(["debugfs", "-R", "cat /etc/file", disk])
+        kept = await process.run(["debugfs", "-R", "cat /mnt/file", disk])
         assert kept.text == "kept"
 
 

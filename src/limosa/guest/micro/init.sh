@@ -36,17 +36,17 @@ while [ ! -b "$root" ]; do
     usleep 10000
 done
 # The last two options keep ext4 from reading and writing in the background.
-if ! mount -t ext4 -o noatime,data=ordered,noinit_itable,no_prefetch_block_bitmaps "$root" /root; then
+if ! mount -t ext4 -o noatime,data=ordered,noinit_itable,no_prefetch_block_bitmaps "$root" /new; then
     echo "limosa: the root disk $root cannot be mounted"
     poweroff -f
 fi
 
 # What belongs to this guest alone stays in memory: the disk holds no key and no address.
-mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /root/run
+mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /new/run
 if [ -d /limosa ]; then
-    cp -a /limosa /root/run/
+    cp -a /limosa /new/run/
 fi
-mount --move /dev /root/dev
-mount --move /proc /root/proc
-mount --move /sys /root/sys
-exec switch_root /root /sbin/init
+mount --move /dev /new/dev
+mount --move /proc /new/proc
+mount --move /sys /new/sys
+exec switch_root /new /sbin/init

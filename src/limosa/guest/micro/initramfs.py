@@ -12,7 +12,7 @@ _APPLETS = ("cat", "cp", "insmod", "mount", "poweroff", "sh", "switch_root", "us
 
 
 def make(busybox: bytes, modules: Sequence[Module]) -> bytes:
-    """The archive, not compressed: under emulation unpacking costs more than reading (docs/guest-micro.md).
+    """The archive, not compressed: that would gain nothing (docs/guest-micro.md).
 
     A guest's seed is appended to it.
     """
@@ -20,7 +20,7 @@ def make(busybox: bytes, modules: Sequence[Module]) -> bytes:
     order = "".join(f"{module.name}\n" for module in modules)
     return cpio.pack(
         [
-            *(cpio.directory(name) for name in ("bin", "dev", "modules", "proc", "root", "sys")),
+            *(cpio.directory(name) for name in ("bin", "dev", "modules", "new", "proc", "sys")),
             cpio.character_device("dev/console", 5, 1),
             cpio.file("bin/busybox", busybox, 0o755),
             *(cpio.link(f"bin/{applet}", "busybox") for applet in _APPLETS),

@@ -1,6 +1,6 @@
 """The kernel as an ELF file that QEMU starts directly, taken out of the compressed bzImage.
 
-Under emulation the bzImage unpacks itself slowly, for up to half of the start (docs/guest-micro.md).
+Under emulation the bzImage takes about half a second to unpack itself (docs/guest-micro.md).
 QEMU starts an ELF kernel by its PVH entry, of which a note in the file tells. Sources: for the header
 Documentation/arch/x86/boot.rst of the Linux kernel, for the note Xen's public/elfnote.h.
 """

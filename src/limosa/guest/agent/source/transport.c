@@ -23,6 +23,8 @@
 #define PORTS "/sys/class/virtio-ports"
 #define SEARCH_NS (100 * NS_PER_MS)
 #define FALLBACK_MS 1000
+#define REOPEN_NS (2 * NS_PER_S)
+#define REOPEN_LOOK_MS 20
 
 static bool port_is_ours(const char *port)
 {
@@ -144,12 +146,22 @@ long transport_read(struct transport *transport, char *bytes, size_t room)
     return length > 0 ? length : -1;
 }
 
-static bool wait_writable(int out)
+/* A new client's first request can be here before the driver has heard that the host's side is open (the
+ * two come by different queues), so a reply is not dropped at once when nobody seems to be there. */
+static bool wait_writable(struct transport *transport)
 {
-    struct pollfd poller = {.fd = out, .events = POLLOUT};
-    while (poll(&poller, 1, FALLBACK_MS) <= 0)
-        ;
-    return (poller.revents & POLLOUT) && !(poller.revents & (POLLHUP | POLLERR));
+    struct pollfd poller = {.fd = transport->out, .events = POLLOUT};
+    struct epoll_event event;
+    uint64_t patient_until = monotonic_ns() + REOPEN_NS;
+    for (;;) {
+        if (poll(&poller, 1, FALLBACK_MS) <= 0)
+            continue;
+        if (!(poller.revents & (POLLHUP | POLLERR)))
+            return true;
+        if (transport->kind != TRANSPORT_PORT || monotonic_ns() >= patient_until)
+            return false;
+        epoll_wait(transport->epoll, &event, 1, REOPEN_LOOK_MS);
+    }
 }
 
 void transport_write(struct transport *transport, const char *bytes, size_t length)
@@ -166,7 +178,7 @@ void transport_write(struct transport *transport, const char *bytes, size_t leng
         if (sent > 0) {
             bytes += sent;
             length -= (size_t)sent;
-        } else if (errno == EAGAIN ? !wait_writable(transport->out) : errno != EINTR) {
+        } else if (errno == EAGAIN ? !wait_writable(transport) : errno != EINTR) {
             break; /* nobody is there to read it */
         }
     }

@@ -23,7 +23,6 @@
 #define PORTS "/sys/class/virtio-ports"
 #define SEARCH_NS (100 * NS_PER_MS)
 #define FALLBACK_MS 1000
-#define REOPEN_NS (2 * NS_PER_S)
 #define REOPEN_LOOK_MS 20
 
 static bool port_is_ours(const char *port)
@@ -146,19 +145,19 @@ long transport_read(struct transport *transport, char *bytes, size_t room)
     return length > 0 ? length : -1;
 }
 
-/* A new client's first request can be here before the driver has heard that the host's side is open (the
- * two come by different queues), so a reply is not dropped at once when nobody seems to be there. */
+/* On a port a new client's first request can be here before the driver has heard that the host's side is
+ * open (the two come by different queues). So a reply is kept until somebody is there: without a client there
+ * are no requests to be held up, and the next client passes over what is not for it. */
 static bool wait_writable(struct transport *transport)
 {
     struct pollfd poller = {.fd = transport->out, .events = POLLOUT};
     struct epoll_event event;
-    uint64_t patient_until = monotonic_ns() + REOPEN_NS;
     for (;;) {
         if (poll(&poller, 1, FALLBACK_MS) <= 0)
             continue;
         if (!(poller.revents & (POLLHUP | POLLERR)))
             return true;
-        if (transport->kind != TRANSPORT_PORT || monotonic_ns() >= patient_until)
+        if (transport->kind != TRANSPORT_PORT)
             return false;
         epoll_wait(transport->epoll, &event, 1, REOPEN_LOOK_MS);
     }

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
-from limosa.guest.agent.client import AgentClient
-from limosa.lab import preparation
+from limosa.lab import launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
 from limosa.qemu import argv, process
 from limosa.qemu.process import QemuProcess, runtime_directory
 from limosa.spec import resolved
+
+if TYPE_CHECKING:
+    from limosa.guest.agent.client import AgentClient
 
 BOOT_S = 180.0
 """How long a guest may take until its agent answers: about 15 s under TCG on a quiet machine."""
@@ -89,15 +92,17 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
             )
         return False
     hosting.host(guest.host)
+    from limosa.lab import preparation
+
     with hosting.events.stage(f"prepare {guest.name}"):
         record = await preparation.prepare(hosting, guest)
     host = hosting.host(guest.host)
     facts = await host.facts()
-    preparation.check_room(hosting, guest, guest.host, taken(hosting, guest.host), facts.memory_available_bytes)
+    launching.check_room(hosting, guest, guest.host, taken(hosting, guest.host), facts.memory_available_bytes)
     with hosting.events.stage(f"start {guest.name} on {guest.host}"):
-        known = await preparation.offer(hosting, guest.host, record.accel)
-        launch = preparation.launch(hosting, guest, record, guest.host, known, incoming=False)
-        log = preparation.qemu_log(guest.name, guest.host)
+        known = await launching.offer(hosting, guest.host, record.accel)
+        launch = launching.launch(hosting, guest, record, guest.host, known, incoming=False)
+        log = launching.qemu_log(guest.name, guest.host)
         qemu = await process.start(host, guest.name, argv.command_line(launch), log, hosting.events)
         hosting.directory.save_guest(guest.name, record)
         await qemu.close()
@@ -136,6 +141,8 @@ async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecor
 
 async def connect_agent(hosting: Hosting, guest: str, host: str) -> AgentClient:
     """A connection to the agent inside *guest*, which runs on *host*. Raises StateError."""
+    from limosa.guest.agent.client import AgentClient
+
     connection = await hosting.host(host).connect(f"{runtime_directory(guest)}/agent.sock")
     try:
         agent = await AgentClient.open(connection)

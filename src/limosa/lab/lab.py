@@ -16,23 +16,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from limosa import spec
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
-from limosa.guest.agent.client import AgentClient
 from limosa.hosts.host import Host
 from limosa.hosts.namespaces import CLIENT, NamespaceHost
-from limosa.lab import guests, moves, preparation
+from limosa.lab import guests, launching, moves
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import LabDirectory, Record, existing
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
-from limosa.qemu import argv, purpose
 from limosa.qemu.features import Features
 from limosa.qemu.process import runtime_directory
 from limosa.spec import resolved
+
+if TYPE_CHECKING:
+    from limosa.guest.agent.client import AgentClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +140,14 @@ class Lab:
         if name == CLIENT:
             return self._hosting.the_client()
         if name not in self.spec.hosts:
-            raise preparation.unknown_host(self.spec, name)
+            raise launching.unknown_host(self.spec, name)
         self._hosting.the_client()
         return self._hosting.host(name)
 
     def guest(self, name: str) -> resolved.Guest:
         """A guest's spec. Raises SpecError."""
         if name not in self.spec.guests:
-            raise preparation.unknown_guest(self.spec, name)
+            raise launching.unknown_guest(self.spec, name)
         return self.spec.guests[name]
 
     async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
@@ -272,7 +273,7 @@ class Lab:
 
     async def features(self, host: str) -> Features:
         """What the QEMU of *host* can do, as it said itself."""
-        return await preparation.offer(self._hosting, host)
+        return await launching.offer(self._hosting, host)
 
     async def explain(self, guest: str) -> list[tuple[str, str]]:
         """The guest's real command line, option by option, each with its purpose.
@@ -281,9 +282,12 @@ class Lab:
         """
         spec_ = self.guest(guest)
         self._hosting.the_client()
+        from limosa.lab import preparation
+        from limosa.qemu import argv, purpose
+
         record = self.directory.guest_record(guest) or await preparation.prepare(self._hosting, spec_)
-        known = await preparation.offer(self._hosting, record.host, record.accel)
-        launch = preparation.launch(self._hosting, spec_, record, record.host, known, incoming=False)
+        known = await launching.offer(self._hosting, record.host, record.accel)
+        launch = launching.launch(self._hosting, spec_, record, record.host, known, incoming=False)
         return [(launch.qemu, f"The QEMU of {record.host}."), *purpose.explain(argv.arguments(launch))]
 
     async def settle(self, guest: str) -> str:
@@ -346,7 +350,7 @@ class Lab:
     async def restore(self, host: str) -> None:
         """Undo ``power_off`` and ``cut``."""
         if host not in self.spec.hosts:
-            raise preparation.unknown_host(self.spec, host)
+            raise launching.unknown_host(self.spec, host)
         self._hosting.the_client()
         async with self._locked("limosa host restore"):
             await self._hosting.restore(host)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, MachineError, MigrationError, SpecError, StateError
-from limosa.lab import guests, preparation
+from limosa.lab import guests, launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
 from limosa.migration import journal, rescue
@@ -38,8 +38,8 @@ class Move:
 
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU."""
-        launch = preparation.launch(self.hosting, self.guest, self.record, self.target, self.known, incoming=True)
-        log = preparation.qemu_log(self.guest.name, self.target)
+        launch = launching.launch(self.hosting, self.guest, self.record, self.target, self.known, incoming=True)
+        log = launching.qemu_log(self.guest.name, self.target)
         host = self.hosting.host(self.target)
         return await process.start(host, self.guest.name, argv.command_line(launch), log, self.hosting.events)
 
@@ -79,7 +79,7 @@ class Move:
 async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: Settings) -> Move:
     """Check all that can be known beforehand. Raises StateError, MachineError or SpecError; nothing is changed."""
     if target not in hosting.lab.hosts:
-        raise preparation.unknown_host(hosting.lab, target)
+        raise launching.unknown_host(hosting.lab, target)
     hosting.the_client()
     await finish(hosting, guest.name)
     copy = await guests.running(hosting, guest.name)
@@ -98,11 +98,11 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
         record = hosting.directory.guest_record(guest.name)
         if record is None:
             raise StateError(f"what guest {guest.name} was started with is not recorded", hint="stop and start it anew")
-        known = await preparation.offer(hosting, target, record.accel)
+        known = await launching.offer(hosting, target, record.accel)
         _check_target(guest, target, record.machine, known, settings)
         facts = await host.facts()
         taken = guests.taken(hosting, target)
-        preparation.check_room(hosting, guest, target, taken, facts.memory_available_bytes)
+        launching.check_room(hosting, guest, target, taken, facts.memory_available_bytes)
     except BaseException:
         await copy.qemu.close()
         raise

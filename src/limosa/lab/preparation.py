@@ -15,17 +15,16 @@ from pathlib import Path
 
 from limosa import accel as acceleration
 from limosa import paths, process
-from limosa.errors import LimosaError, MachineError, StateError
+from limosa.errors import StateError
 from limosa.events import Events
 from limosa.guest import bare, images
 from limosa.guest.agent.build import build as build_agent
 from limosa.guest.agent.build import source_digest
 from limosa.guest.micro import seed
-from limosa.lab.hosting import LOG_MOUNT, Hosting
+from limosa.lab.hosting import Hosting
+from limosa.lab.launching import offers
 from limosa.lab.record import GuestRecord, cannot_write, write
-from limosa.network import plan
 from limosa.qemu import argv, features
-from limosa.qemu.process import runtime_directory
 from limosa.spec import resolved
 
 _SPARE_BYTES = 64 * 1024 * 1024
@@ -39,18 +38,6 @@ class Placed:
     kernel: Path
     initrd: Path | None
     disk: Path | None
-
-
-async def offers(hosting: Hosting, accel: str = "tcg") -> dict[str, features.Features]:
-    """What the QEMU of each host that is on can do. Raises MachineError when one is missing or too old."""
-    return {name: await offer(hosting, name, accel) for name in hosting.hosts}
-
-
-async def offer(hosting: Hosting, host: str, accel: str = "tcg") -> features.Features:
-    """What the QEMU of *host* can do, from the cache when the binary has been asked before."""
-    spec = hosting.lab.hosts[host]
-    identity = features.local_identity(spec.qemu)
-    return await features.probe(hosting.host(host), spec.qemu, spec.qemu_firmware, identity=identity, accel=accel)
 
 
 async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
@@ -141,41 +128,6 @@ def _seen(lab: resolved.Lab, guest: resolved.Guest, path: Path) -> str:
     return f"{storage_of(lab, guest).mount_point}/{path.name}"
 
 
-def launch(
-    hosting: Hosting, guest: resolved.Guest, record: GuestRecord, host: str, known: features.Features, *, incoming: bool
-) -> argv.Launch:
-    """The guest's QEMU on *host*, as the source or as the target of a migration."""
-    disk = argv.DiskFile(record.disk, guest.disk.format) if guest.disk and record.disk else None
-    return argv.Launch(
-        lab=hosting.lab.name,
-        guest=guest,
-        qemu=hosting.lab.hosts[host].qemu,
-        features=known,
-        accel="kvm" if record.accel == "kvm" else "tcg",
-        machine=record.machine,
-        cpu=record.cpu,
-        runtime_directory=runtime_directory(guest.name),
-        serial_log=serial_log(guest.name, host),
-        firmware=hosting.lab.hosts[host].qemu_firmware,
-        kernel=record.kernel,
-        initrd=record.initrd,
-        append=record.append,
-        disk=disk,
-        tap=plan.tap(hosting.lab, guest.name) if guest.network else "",
-        incoming=incoming,
-    )
-
-
-def serial_log(guest: str, host: str) -> str:
-    """Where *host* sees the log of what *guest* printed on its serial console there."""
-    return f"{LOG_MOUNT}/{guest}@{host}.console.log"
-
-
-def qemu_log(guest: str, host: str) -> str:
-    """Where *host* sees what QEMU itself said."""
-    return f"{LOG_MOUNT}/{guest}@{host}.qemu.log"
-
-
 async def _place_bare(folder: Path, guest: resolved.Guest, hosting: Hosting) -> tuple[Placed, dict[str, object]]:
     built = await bare.build(paths.cache() / "images", hosting.events)
     kernel = folder / f"{guest.name}.kernel"
@@ -255,37 +207,3 @@ def _write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise cannot_write(error, path.parent) from error
-
-
-def check_room(hosting: Hosting, guest: resolved.Guest, host: str, taken_bytes: int, available_bytes: int) -> None:
-    """Raise MachineError unless *host* has memory for *guest* beside *taken_bytes* of other guests' there."""
-    limit = hosting.lab.hosts[host].memory_bytes
-    left = available_bytes if limit is None else min(available_bytes, limit - taken_bytes)
-    if guest.memory_bytes > left:
-        from limosa.units import format_bytes
-
-        raise MachineError(
-            f"{host} has no room for {guest.name}: it needs {format_bytes(guest.memory_bytes)}, "
-            f"{format_bytes(max(0, left))} are left",
-            hint="stop another guest there, or lower the guest's `memory`",
-        )
-
-
-def unknown_guest(lab: resolved.Lab, name: str) -> LimosaError:
-    """The error for a guest that the lab does not have."""
-    return _unknown("guest", name, list(lab.guests))
-
-
-def unknown_host(lab: resolved.Lab, name: str) -> LimosaError:
-    """The error for a host that the lab does not have."""
-    return _unknown("host", name, list(lab.hosts))
-
-
-def _unknown(kind: str, name: str, known: list[str]) -> LimosaError:
-    import difflib
-
-    from limosa.errors import SpecError
-
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"the lab has: {', '.join(known) or 'none'}"
-    return SpecError(f"there is no {kind} called {name}", hint=hint)

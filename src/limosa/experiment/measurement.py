@@ -129,7 +129,7 @@ class Measurement:
                 if not batch.samples:
                     break
                 last, after = batch.last, batch.samples[-1].index
-                rows += [f"{s.monotonic_ns},{s.duration_ns},{s.events}" for s in batch.samples]
+                rows += [f"{s.monotonic_ns},{s.cpu_ns},{s.events}" for s in batch.samples]
             await agent.ticks_stop()
         path.write_text("\n".join([*rows, ""]))
 

@@ -14,7 +14,8 @@
       samples/ticks.csv       sequence,guest_monotonic_ns,guest_realtime_ns,received_ns
       samples/echo.csv        sequence,sent_ns,received_ns          (received_ns empty: no answer)
       samples/service.csv     sequence,sent_ns,received_ns          (TCP request and response)
-      samples/cpu.csv         guest_monotonic_ns,duration_ns,events (a fixed loop inside the guest)
+      samples/cpu.csv         guest_monotonic_ns,duration_ns,events (a fixed loop inside the guest;
+                              its CPU time, so that other work in the guest does not count)
       samples/client.json     ClientReport: what the client that took these samples counted
       samples/progress.csv    time_ns,migration,status,total_bytes,remaining_bytes,transferred_bytes,
                               dirty_rate_bytes_per_s,throughput_bytes_per_s,iteration

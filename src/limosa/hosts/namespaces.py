@@ -155,7 +155,8 @@ class NamespaceHost:
     def interactive(self, argv: Sequence[str]) -> list[str]:
         """The local command line that runs *argv* there with the caller's terminal."""
         user = ["--user", "--preserve-credentials"] if self.rootless else []
-        spaces = ["--net", "--mount", "--pid", "--uts", "--ipc"]
+        # The root too: where this process itself lives in a chroot, the mount namespace alone would leave it.
+        spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--root"]
         return ["nsenter", "--target", str(self.keeper.pid), *user, *spaces, "--wdns=/", "--", *argv]
 
 

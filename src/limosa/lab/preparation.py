@@ -140,7 +140,7 @@ async def _place(folder: Path, guest: resolved.Guest, hosting: Hosting, image: i
     """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
     kernel, initrd = folder / f"{guest.name}.kernel", folder / f"{guest.name}.initrd"
     await asyncio.to_thread(_copy, image.kernel, kernel)
-    keys = await seed.make_keys(hosting.directory.keys)
+    keys = await seed.make_keys(hosting.directory.keys, hosting.the_client().run)
     addresses = [g.address for g in hosting.lab.guests.values() if g.address]
     write(hosting.directory.keys / "known_hosts", keys.known_hosts(*addresses).encode())
     belongings = seed.seed(

@@ -10,6 +10,7 @@ import base64
 import ipaddress
 import re
 import struct
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +43,13 @@ class LabKeys:
         return f"{','.join(names)} {key}\n"
 
 
-async def make_keys(directory: Path) -> LabKeys:
+Run = Callable[[Sequence[str]], Awaitable[process.Completed]]
+
+
+async def make_keys(directory: Path, run: Run = process.run) -> LabKeys:
     """Make the user's and the guests' Ed25519 keys in *directory* (mode 0700), unless they are there.
 
+    *run* is where ssh-keygen runs: it wants an entry in passwd for its user, whom a fabric always has (root).
     Raises MachineError when ssh-keygen is missing.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,7 +60,7 @@ async def make_keys(directory: Path) -> LabKeys:
         # A name of its own first: a killed command must not leave a private key without its public one.
         new = key.with_suffix(".new")
         new.unlink(missing_ok=True)
-        await process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(new)])
+        await run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(new)])
         Path(f"{new}.pub").replace(key.with_suffix(".pub"))
         new.replace(key)
     return keys

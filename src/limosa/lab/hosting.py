@@ -52,7 +52,7 @@ class Hosting:
             await self.find()
 
     async def _alive(self, name: str, pid: int) -> NamespaceHost | None:
-        keeper = Keeper(pid, name)
+        keeper = Keeper(pid, name, self.directory.mark)
         if pid and await keeper.alive():
             return NamespaceHost(name, keeper, self.record.rootless, self.events)
         return None
@@ -85,7 +85,7 @@ class Hosting:
         remove = str(self.directory.path) if self.lifeline else ""
         lifeline = self.lifeline[0] if self.lifeline else None
         log = self.directory.log / "hosts.log"
-        fabric = Fabric(str(self.directory.path), self.record.rootless, log, lifeline, remove)
+        fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, remove)
         self.client, outer = await make_fabric(fabric, self.events)
         self.record.outer_pid, self.record.client_pid = outer, self.client.keeper.pid
         self.record.hosts, self.record.off, self.record.cut = {}, [], []
@@ -98,7 +98,7 @@ class Hosting:
         client = self.the_client()
         binds = {s.mount_point: self.directory.storage(s) for s in self.lab.storage.values()}
         binds[LOG_MOUNT] = self.directory.log
-        host = await make_host(client, str(self.directory.path), name, binds, self.directory.log / "hosts.log")
+        host = await make_host(client, self.directory.mark, name, binds, self.directory.log / "hosts.log")
         try:
             await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
         except BaseException:

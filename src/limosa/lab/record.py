@@ -80,6 +80,11 @@ class LabDirectory:
         return self.path.name
 
     @property
+    def mark(self) -> str:
+        """What the lab's processes bear in their command lines: the one real path, however it was reached."""
+        return os.path.realpath(self.path)
+
+    @property
     def log(self) -> Path:
         """Where logs are."""
         return self.path / "log"

@@ -10,7 +10,8 @@ The machine has other users, whose processes and labs come and go. A process cou
 (paths: the state directory that only this test uses) in its command line or in its environment, which limosa hands
 down to everything it starts on a host, or when it descends from this process. A namespace counts when such a process
 is in it or holds it open, or when a mount pins it. Mounts and interfaces of this namespace count whoever made them,
-apart from those that container engines and desktops are known to make: limosa itself makes none out here.
+apart from those that container engines and desktops are known to make: limosa itself makes none out here. Where
+nobody else uses limosa (*alone*), what bears limosa's name counts too: sockets, cgroups, temporary files.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ OTHERS_MOUNTS = re.compile(
     r"/(var/lib/(docker|containers|containerd|incus|lxd)|run/(docker|user|containerd)|media|snap)\b"
 )
 NAME = "limosa"
-"""What also counts, wherever it is: cgroups, abstract sockets and temporary files named after limosa."""
+"""What also counts, wherever it is, on a machine where nobody else uses limosa."""
 
 ENDED = " (has ended, but nobody collected it)"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -54,10 +55,11 @@ class Snapshot:
     """What was there at one moment: kind → identity → how to describe it."""
 
     marks: tuple[str, ...]
+    alone: bool = False
     found: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def snapshot(marks: Sequence[str | os.PathLike[str]], root_pid: int | None = None) -> Snapshot:
+def snapshot(marks: Sequence[str | os.PathLike[str]], root_pid: int | None = None, *, alone: bool = False) -> Snapshot:
     """What there is now that counts. *root_pid*: whose descendants count; this process unless given."""
     texts = tuple(os.fspath(mark) for mark in marks)
     if not all(text.startswith("/") and len(text) > 4 for text in texts):
@@ -69,11 +71,11 @@ def snapshot(marks: Sequence[str | os.PathLike[str]], root_pid: int | None = Non
         "namespace": namespaces(alive),
         "mount": mounts(),
         "interface": interfaces(),
-        "socket": sockets(texts),
-        "cgroup": cgroups(alive),
-        "folder": folders(texts),
+        "socket": sockets(texts, alive, alone),
+        "cgroup": cgroups(texts, alive, alone),
+        "folder": folders(texts, alone),
     }
-    return Snapshot(texts, found)
+    return Snapshot(texts, alone, found)
 
 
 def difference(before: Snapshot, after: Snapshot) -> list[str]:
@@ -89,7 +91,9 @@ def difference(before: Snapshot, after: Snapshot) -> list[str]:
 def wait_settled(before: Snapshot, patience_s: float = 5.0, root_pid: int | None = None) -> list[str]:
     """The difference to *before*, asked again until it is empty or *patience_s* has passed: ending takes a moment."""
     give_up_s = time.monotonic() + patience_s
-    while (left := difference(before, snapshot(before.marks, root_pid))) and time.monotonic() < give_up_s:
+    while (
+        left := difference(before, snapshot(before.marks, root_pid, alone=before.alone))
+    ) and time.monotonic() < give_up_s:
         time.sleep(0.05)
     return left
 
@@ -184,12 +188,16 @@ def interfaces() -> dict[str, str]:
 # -- sockets, cgroups, folders ----------------------------------------------------------------------------------------
 
 
-def sockets(marks: Sequence[str]) -> dict[str, str]:
-    """Bound unix sockets with a mark or limosa's name in their path, and socket files and fifos in marked folders."""
+def sockets(marks: Sequence[str], counted: Sequence[Process], alone: bool) -> dict[str, str]:
+    """Bound unix sockets with a mark or held by a counted process, and socket files and fifos in marked folders."""
     found = {}
+    words_wanted = [*marks, NAME] if alone else marks
+    held = {name for process in [*counted, Process(os.getpid(), 0, "")] for name in _open_in(process.pid)}
     for line in Path("/proc/self/net/unix").read_text(errors="replace").splitlines()[1:]:
         words = line.split(maxsplit=7)
-        if len(words) == 8 and (NAME in words[7] or any(mark in words[7] for mark in marks)):
+        if len(words) < 8:
+            continue
+        if f"socket:[{words[6]}]" in held or any(word in words[7] for word in words_wanted):
             found[f"inode {words[6]}"] = f"{words[7]} (bound, inode {words[6]})"
     for mark in marks:
         for folder, _, files in os.walk(mark):
@@ -202,12 +210,20 @@ def sockets(marks: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def cgroups(counted: Sequence[Process]) -> dict[str, str]:
-    """Cgroups that bear limosa's name, and those of counted processes other than our own."""
+def _open_in(pid: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield str(entry.readlink())
+
+
+def cgroups(marks: Sequence[str], counted: Sequence[Process], alone: bool) -> dict[str, str]:
+    """Cgroups named after the lab's folders (*alone*: after limosa), and those of counted processes but not our own."""
     found = {}
+    names = [NAME] if alone else [Path(mark).name for mark in marks]
     start = len(_CGROUPS.parts)
     for folder, below, _ in os.walk(_CGROUPS):
-        found |= {str(Path(folder, name)): str(Path(folder, name)) for name in below if NAME in name}
+        found |= {str(Path(folder, name)): str(Path(folder, name)) for name in below if any(n in name for n in names)}
         if len(Path(folder).parts) - start >= _CGROUP_DEPTH:
             below.clear()
     own = set(Path("/proc/self/cgroup").read_text().splitlines())
@@ -219,13 +235,13 @@ def cgroups(counted: Sequence[Process]) -> dict[str, str]:
     return found
 
 
-def folders(marks: Sequence[str]) -> dict[str, str]:
-    """Lab directories in marked folders, and files in the temporary folders that are named after limosa."""
+def folders(marks: Sequence[str], alone: bool) -> dict[str, str]:
+    """Lab directories in marked folders and, *alone*, temporary files that are named after limosa."""
     found = {}
     for mark in marks:
         for pattern in ("limosa/labs/*", "labs/*"):
             found |= {str(path): str(path) for path in Path(mark).glob(pattern)}
-    for place in (Path(tempfile.gettempdir()), Path("/dev/shm")):
+    for place in (Path(tempfile.gettempdir()), Path("/dev/shm")) if alone else ():
         with contextlib.suppress(OSError):
             for path in place.iterdir():
                 if path.name.startswith((NAME, f".{NAME}")):

@@ -137,6 +137,13 @@ def test_mounts_interfaces_and_namespaces_are_seen(mark: Path) -> None:
     assert f"namespace pinned by the mount {mark}/pinned" in done.stdout
 
 
+def test_limosas_name_counts_where_nobody_else_uses_it(mark: Path) -> None:
+    before = leftovers.snapshot([mark], alone=True)
+    with tempfile.TemporaryDirectory(prefix="limosa-left") as folder:
+        assert f"folder {folder}" in leftovers.difference(before, leftovers.snapshot([mark], alone=True))
+        assert leftovers.difference(before, leftovers.snapshot([mark])) == []
+
+
 def test_others_are_known_by_name() -> None:
     for name in ("docker0", "veth1a2b3c4", "br-0123456789ab", "virbr0", "vnet3"):
         assert leftovers.OTHERS_INTERFACES.fullmatch(name)

@@ -137,6 +137,8 @@ def detach(argv: Sequence[str], *, log: os.PathLike[str], pass_fds: Sequence[int
     actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
     # dup2 onto itself clears close-on-exec in the child alone.
     actions.extend((os.POSIX_SPAWN_DUP2, number, number) for number in pass_fds)
+    # Whatever else this process itself inherited open, a pipe of its caller for one, would be held for ever.
+    actions.extend((os.POSIX_SPAWN_CLOSE, number) for number in _inheritable() if number not in pass_fds)
     for number in pass_fds:
         os.set_inheritable(number, True)
     try:
@@ -148,6 +150,15 @@ def detach(argv: Sequence[str], *, log: os.PathLike[str], pass_fds: Sequence[int
     finally:
         for number in pass_fds:
             os.set_inheritable(number, False)
+
+
+def _inheritable() -> list[int]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def reap(pid: int) -> None:

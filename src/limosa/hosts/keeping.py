@@ -5,17 +5,26 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
+import itertools
+import json
 import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from limosa.errors import LimosaError, StateError
 
 KEEPER_SOCKET = "/run/limosa/keeper.sock"
+
+_KEEPER_PROGRAM = b"/limosa/hosts/keeper.py"
+
+_AGAIN_S = 0.002
+"""How soon a busy listener is asked again."""
 
 
 @dataclass(slots=True)
@@ -44,41 +53,63 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """A keeper by its pid as seen here; ``connect`` proves on each use that it is still the same one."""
+    """A keeper by its pid as seen here, the name of its host and the directory of its lab, which it bears as its mark.
+
+    Pids are used again, by other programs and by other labs' keepers: each request first proves who answers.
+    """
 
     pid: int
     host: str
+    lab: str
 
     async def connect(self, path: str) -> socket.socket:
-        """A connected stream socket to *path* inside the keeper's mount namespace."""
+        """A connected stream socket to *path* inside the keeper's mount namespace. Raises OSError."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            await asyncio.get_running_loop().sock_connect(connection, f"/proc/{self.pid}/root{path}")
+            while True:
+                # Not sock_connect: a unix socket whose listener is behind answers "again", which is not "under way".
+                with contextlib.suppress(BlockingIOError):
+                    connection.connect(f"/proc/{self.pid}/root{path}")
+                    return connection
+                await asyncio.sleep(_AGAIN_S)
+        except BaseException:
+            connection.close()
+            raise
+
+    async def alive(self) -> bool:
+        """Whether the process with this pid is this host's keeper, and not a later one with the same pid."""
+        try:
+            (await self._reach()).close()
+        except OSError:
+            return False
+        return True
+
+    async def _reach(self) -> socket.socket:
+        """A connection to the keeper itself. Raises OSError when the pid is somebody else's by now."""
+        connection = await self.connect(KEEPER_SOCKET)
+        try:
+            if peer_pid(connection) != self.pid or not bears_mark(self.pid, self.lab, self.host):
+                raise ConnectionRefusedError(errno.ECONNREFUSED, f"process {self.pid} is not the keeper of {self.host}")
         except BaseException:
             connection.close()
             raise
         return connection
 
-    async def alive(self) -> bool:
-        """Whether the process with this pid is a keeper that answers, and not a later one with the same pid."""
-        try:
-            connection = await self.connect(KEEPER_SOCKET)
-        except OSError:
-            return False
-        with connection:
-            return peer_pid(connection) == self.pid
-
     async def start(
         self, argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int] = (), *, keep: bool = False, log: str = ""
     ) -> Started:
-        """Start *argv* there; *fds* become its 0, 1, 2, ... Raises StateError (host off) or FileNotFoundError."""
+        """Start *argv* there; *fds* become its 0, 1, 2, ... Raises StateError (host off) or OSError."""
         try:
-            connection = await self.connect(KEEPER_SOCKET)
+            connection = await self._reach()
         except OSError as error:
             raise off(self.host) from error
         try:
             asked = {"do": "start", "argv": list(argv), "env": dict(env), "keep": keep, "log": log}
-            await self._send(connection, msgspec.json.encode(asked) + b"\n", fds)
+            # The standard library's encoder also takes words that are not valid Unicode, as file names may be.
+            try:
+                await self._send(connection, json.dumps(asked).encode() + b"\n", fds)
+            except ConnectionError as error:
+                raise off(self.host) from error
             answer, _, rest = (await self._line(connection)).partition(b"\n")
             reply = msgspec.json.decode(answer)
             if "pid" not in reply:
@@ -103,6 +134,26 @@ class Keeper:
                     continue
             raise off(self.host)
         return text
+
+
+def marked(lab: str, host: str = "") -> list[int]:
+    """The pids of this machine's processes that keep a host of the lab with directory *lab*; *host*: only of that one.
+
+    Both a keeper and the ``unshare`` that waits for it bear the mark. Everything else of a lab is a descendant of a
+    keeper inside its pid namespaces, and ends with it.
+    """
+    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return sorted(pid for pid in numbers if bears_mark(pid, lab, host))
+
+
+def bears_mark(pid: int, lab: str, host: str = "") -> bool:
+    """Whether process *pid* is now a keeper of that lab (and of that host), or the ``unshare`` of one."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    wanted = [(b"--lab", os.fsencode(lab)), *([(b"--host", os.fsencode(host))] if host else [])]
+    return any(word.endswith(_KEEPER_PROGRAM) for word in words) and not set(wanted) - set(itertools.pairwise(words))
 
 
 def off(host: str) -> StateError:
@@ -156,5 +207,4 @@ def ready_pair() -> tuple[socket.socket, socket.socket]:
     """A socket pair whose first end receives the credentials of whoever writes to the second."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    os.set_inheritable(theirs.fileno(), True)
     return ours, theirs

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import shlex
+import signal
 import socket
 import sys
 import time
@@ -23,7 +25,7 @@ from limosa.events import CommandRan, Events
 from limosa.hosts import keeping, machine
 from limosa.hosts.host import HostFacts
 from limosa.hosts.pipes import read_all, write_all
-from limosa.process import Completed, base_environment, detach
+from limosa.process import Completed, base_environment, detach, reap
 
 KEEPER = Path(__file__).with_name("keeper.py")
 CLIENT = "client"
@@ -81,32 +83,27 @@ class NamespaceHost:
 
     async def _run(self, argv: Sequence[str], stdin: bytes, env: dict[str, str]) -> tuple[int, bytes, bytes]:
         with contextlib.ExitStack() as stack:
-            ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-            (child_in, our_in), (our_out, child_out), (our_err, child_err) = ends
-            stack.callback(os.close, our_out)
-            stack.callback(os.close, our_err)
-            try:
-                started = await self._start(argv, env, (child_in, child_out, child_err))
-            except BaseException:
-                os.close(our_in)
-                raise
-            finally:
-                for number in (child_in, child_out, child_err):
-                    os.close(number)
+            (child_in, our_in), (our_out, child_out), (our_err, child_err) = (_pipe(stack) for _ in range(3))
+            theirs = (child_in, child_out, child_err)
+            started = await self._start(argv, env, [pipe.fileno() for pipe in theirs])
             stack.callback(started.close)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(write_all(our_in, stdin))
-                out, err = group.create_task(read_all(our_out)), group.create_task(read_all(our_err))
+            for pipe in theirs:
+                pipe.close()
+            writing = asyncio.create_task(write_all(our_in, stdin))
+            reading = [asyncio.create_task(read_all(pipe.fileno())) for pipe in (our_out, our_err)]
+            try:
                 returncode = await started.wait()
-                if not out.done() or not err.done():
-                    await asyncio.wait({out, err}, timeout=_AFTER_EXIT_S)
-                for task in (out, err):
-                    if not task.done():
-                        raise LimosaError(
-                            f"{argv[0]} on {self.name} ended, but a process that it left keeps its output open",
-                            hint="start long-lived processes with their output elsewhere",
-                        )
-            return returncode, out.result(), err.result()
+                _, open_still = await asyncio.wait(reading, timeout=_AFTER_EXIT_S)
+                if open_still:
+                    raise LimosaError(
+                        f"{argv[0]} on {self.name} ended, but a process that it left keeps its output open",
+                        hint="start long-lived processes with their output elsewhere",
+                    )
+                return returncode, reading[0].result(), reading[1].result()
+            finally:
+                for task in (writing, *reading):
+                    task.cancel()
+                await asyncio.gather(writing, *reading, return_exceptions=True)
 
     async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
         """Start a process that outlives the caller; see the port."""
@@ -126,7 +123,8 @@ class NamespaceHost:
                 hint="limosa doctor says which package has it",
             ) from error
         except OSError as error:
-            raise MachineError(f"{argv[0]} could not be started on {self.name}: {error}") from error
+            why = error.strerror or error
+            raise MachineError(f"{argv[0]} could not be started on {self.name}: {why}") from error
 
     async def connect(self, path: str) -> socket.socket:
         """A connected socket to the unix socket *path* of the host. Raises StateError when nobody listens."""
@@ -137,12 +135,19 @@ class NamespaceHost:
 
     async def put(self, local: Path, path: str) -> None:
         """Copy a local file to the host."""
-        await self.run(["tee", "--", path], stdin=await asyncio.to_thread(local.read_bytes))
+        try:
+            data = await asyncio.to_thread(local.read_bytes)
+        except OSError as error:
+            raise LimosaError(f"{local} cannot be read: {error.strerror}") from error
+        await self.run(["sh", "-c", 'cat >"$1"', "sh", path], stdin=data)
 
     async def get(self, path: str, local: Path) -> None:
         """Copy a file of the host here."""
-        done = await self.run(["cat", "--", path])
-        await asyncio.to_thread(local.write_bytes, done.stdout)
+        done = await self.run(["sh", "-c", 'cat <"$1"', "sh", path])
+        try:
+            await asyncio.to_thread(local.write_bytes, done.stdout)
+        except OSError as error:
+            raise LimosaError(f"{local} cannot be written: {error.strerror}") from error
 
     async def facts(self) -> HostFacts:
         """The machine's own facts: namespaces share its kernel and its memory."""
@@ -158,6 +163,12 @@ class NamespaceHost:
         # The root too: where this process itself lives in a chroot, the mount namespace alone would leave it.
         spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--root"]
         return ["nsenter", "--target", str(self.keeper.pid), *user, *spaces, "--wdns=/", "--", *argv]
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[io.FileIO, io.FileIO]:
+    """A pipe whose ends are closed with *stack* at the latest."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    return stack.enter_context(io.FileIO(read, "rb")), stack.enter_context(io.FileIO(write, "wb"))
 
 
 def _keeper_argv(lab: str, host: str, ready: int, extra: Sequence[str]) -> list[str]:
@@ -184,10 +195,14 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
             outer = detach(argv, log=fabric.log, pass_fds=passed)
         try:
             pid = await keeping.await_ready(ours, CLIENT)
-        except LimosaError as error:
-            said = fabric.log.read_text(errors="replace")[log_start:].strip()
+        except BaseException as error:
+            os.kill(outer, signal.SIGKILL)  # our own child, so its number is still its own until it is reaped
+            reap(outer)
+            if not isinstance(error, LimosaError):
+                raise
+            said = fabric.log.read_bytes()[log_start:].decode(errors="replace").strip()
             raise _refused(said or error.message, fabric.rootless) from error
-    return NamespaceHost(CLIENT, keeping.Keeper(pid, CLIENT), fabric.rootless, events), outer
+    return NamespaceHost(CLIENT, keeping.Keeper(pid, CLIENT, fabric.lab), fabric.rootless, events), outer
 
 
 def _refused(said: str, rootless: bool) -> MachineError:
@@ -214,4 +229,4 @@ async def make_host(client: NamespaceHost, lab: str, name: str, binds: Mapping[s
             started = await client.keeper.start(argv, base_environment(), fds, keep=True)
         started.close()
         pid = await keeping.await_ready(ours, name)
-    return NamespaceHost(name, keeping.Keeper(pid, name), client.rootless, client.events)
+    return NamespaceHost(name, keeping.Keeper(pid, name, lab), client.rootless, client.events)

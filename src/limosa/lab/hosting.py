@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
-from limosa.hosts.keeping import Keeper, off
+from limosa.hosts.keeping import Keeper, bears_mark, marked, off
 from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import links
-from limosa.process import reap
 from limosa.spec import resolved
 
 LOG_MOUNT = "/run/limosa/log"
@@ -35,6 +35,8 @@ class Hosting:
     hosts: dict[str, NamespaceHost] = field(default_factory=dict)
     lifeline: tuple[int, int] | None = None
     """Both ends of the pipe whose closing ends an ephemeral lab."""
+    made_outer: int = 0
+    """The fabric's ``unshare`` when this process made it: a child that this process has to collect."""
 
     async def find(self) -> None:
         """Attach to what is running, by the record."""
@@ -45,14 +47,13 @@ class Hosting:
                 self.hosts[name] = host
 
     async def reload(self) -> None:
-        """Look again, if another command changed the record since it was read."""
-        record = self.directory.record()
-        if record is not None and record != self.record:
-            self.record, self.client, self.hosts = record, None, {}
-            await self.find()
+        """Look again: another command may have changed the record, or a host may have died, since it was read."""
+        self.record = recorded(self.directory, self.events) or self.record
+        self.client, self.hosts = None, {}
+        await self.find()
 
     async def _alive(self, name: str, pid: int) -> NamespaceHost | None:
-        keeper = Keeper(pid, name)
+        keeper = Keeper(pid, name, self.directory.mark)
         if pid and await keeper.alive():
             return NamespaceHost(name, keeper, self.record.rootless, self.events)
         return None
@@ -82,27 +83,34 @@ class Hosting:
         return made
 
     async def _make_client(self) -> None:
-        remove = str(self.directory.path) if self.lifeline else ""
+        await end_marked(self.directory.mark)  # what a command made that was killed before it could record it
+        self.collect()
+        remove = self.directory.mark if self.lifeline else ""
         lifeline = self.lifeline[0] if self.lifeline else None
         log = self.directory.log / "hosts.log"
-        fabric = Fabric(str(self.directory.path), self.record.rootless, log, lifeline, remove)
-        self.client, outer = await make_fabric(fabric, self.events)
-        self.record.outer_pid, self.record.client_pid = outer, self.client.keeper.pid
+        fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, remove)
+        self.record.outer_pid, self.record.client_pid = 0, 0
         self.record.hosts, self.record.off, self.record.cut = {}, [], []
         self.hosts = {}
+        if self.record.ephemeral:
+            self.directory.save(self.record)  # so that ``sweep`` knows it, should we be killed on the way
+        self.client, self.made_outer = await make_fabric(fabric, self.events)
+        self.record.outer_pid, self.record.client_pid = self.made_outer, self.client.keeper.pid
         self.directory.save(self.record)
         await links.make_fabric(self.client, self.lab)
 
     async def make(self, name: str) -> None:
         """Make one host and join it to the fabric; a half-made one is ended again."""
-        client = self.the_client()
+        client, mark = self.the_client(), self.directory.mark
+        if await end_marked(mark, name) or name in self.record.hosts:
+            await links.part(client, self.lab, name)
         binds = {s.mount_point: self.directory.storage(s) for s in self.lab.storage.values()}
         binds[LOG_MOUNT] = self.directory.log
-        host = await make_host(client, str(self.directory.path), name, binds, self.directory.log / "hosts.log")
+        host = await make_host(client, mark, name, binds, self.directory.log / "hosts.log")
         try:
             await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
         except BaseException:
-            await end_process(host.keeper.pid)
+            await end_marked(mark, name)
             raise
         self.hosts[name] = host
         self.record.hosts[name] = host.keeper.pid
@@ -112,8 +120,8 @@ class Hosting:
 
     async def power_off(self, name: str) -> None:
         """As pulling the plug: the host's first process is killed, and with it everything on the host."""
-        host = self.host(name)
-        await end_process(host.keeper.pid)
+        self.host(name)
+        await end_marked(self.directory.mark, name)
         del self.hosts[name]
         self.record.off = sorted({*self.record.off, name})
         self.directory.save(self.record)
@@ -135,15 +143,22 @@ class Hosting:
         self.directory.save(self.record)
 
     async def down(self) -> None:
-        """End the fabric, and with it every host; then prove that nothing is left. Raises LimosaError otherwise."""
-        for pid in (self.client.keeper.pid if self.client else 0, self.record.outer_pid if self.client else 0):
-            if pid:
-                await end_process(pid)
-        if self.client:
-            reap(self.record.outer_pid)
+        """End all that bears the lab's mark, recorded or not; then prove that nothing is left.
+
+        Raises LimosaError otherwise.
+        """
+        await end_marked(self.directory.mark)
+        self.collect()
         self.close_lifeline()
         self.client, self.hosts = None, {}
         await prove_gone(self.directory)
+
+    def collect(self) -> None:
+        """Have the kernel forget the ended ``unshare`` that this process started."""
+        with contextlib.suppress(ChildProcessError):
+            if self.made_outer:
+                os.waitid(os.P_PID, self.made_outer, os.WEXITED | os.WNOHANG)
+        self.made_outer = 0
 
     def close_lifeline(self) -> None:
         """Let go of the pipe; the fabric of an ephemeral lab ends."""
@@ -152,10 +167,43 @@ class Hosting:
         self.lifeline = None
 
 
+def recorded(directory: LabDirectory, events: Events) -> Record | None:
+    """The lab's record; from what runs when it is damaged. None for a lab that is down."""
+    try:
+        return directory.record()
+    except StateError as error:
+        events.note(f"{error.message}; made again from what runs", level="warning")
+        return observed(directory.mark)
+
+
+def observed(mark: str) -> Record | None:
+    """What the processes themselves tell of a lab. Which hosts were off or cut on purpose is not to be seen."""
+    keepers: dict[str, int] = {}
+    outer, ephemeral = 0, False
+    for pid in marked(mark):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            name = words[words.index("--host") + 1]
+            if Path(words[0]).name != "unshare":
+                keepers[name] = pid
+            elif name == CLIENT:
+                outer, ephemeral = pid, "--lifeline" in words
+    if CLIENT not in keepers:
+        return None
+    client = keepers.pop(CLIENT)
+    rootless = Path(f"/proc/{client}/ns/user").readlink() != Path("/proc/self/ns/user").readlink()
+    return Record(rootless=rootless, ephemeral=ephemeral, outer_pid=outer, client_pid=client, hosts=keepers)
+
+
 def inner_pid(pid: int, namespace_of: int) -> int:
-    """The pid of process *pid* (as seen here) as it is seen in the pid namespace of process *namespace_of*."""
-    depth = len(_namespace_pids(namespace_of))
-    return _namespace_pids(pid)[depth - 1]
+    """The pid of process *pid* (as seen here) as it is seen in the pid namespace of process *namespace_of*.
+
+    Raises LimosaError when one of them has ended.
+    """
+    try:
+        return _namespace_pids(pid)[len(_namespace_pids(namespace_of)) - 1]
+    except OSError as error:
+        raise LimosaError("a host ended while it was being made", hint="limosa up makes it again") from error
 
 
 def _namespace_pids(pid: int) -> list[int]:
@@ -165,13 +213,27 @@ def _namespace_pids(pid: int) -> list[int]:
     raise LimosaError("this kernel does not tell pids across namespaces (no NSpid in /proc)")
 
 
-async def end_process(pid: int, patience_s: float = 10.0) -> None:
-    """SIGKILL *pid* and wait until it has ended. One that is gone already is no error."""
+async def end_marked(mark: str, host: str = "") -> bool:
+    """End every process that bears the lab's mark (*host*: those of one host); whether there was any.
+
+    Nothing else can be hit, whatever a record says: the mark is read after the process is held by a descriptor, so
+    that its pid cannot pass to another one in between. Raises LimosaError.
+    """
+    found = marked(mark, host)
+    for pid in found:
+        await _end(pid, lambda pid=pid: bears_mark(pid, mark, host))  # type: ignore[misc]
+    return bool(found)
+
+
+async def _end(pid: int, proof: Callable[[], bool], patience_s: float = 10.0) -> None:
+    """SIGKILL *pid* if *proof* holds, and wait until it has ended. One that is gone already is no error."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
+        if not proof():
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         loop = asyncio.get_running_loop()
@@ -180,32 +242,23 @@ async def end_process(pid: int, patience_s: float = 10.0) -> None:
         try:
             async with asyncio.timeout(patience_s):
                 await ended
-        except TimeoutError as error:
-            raise LimosaError(f"process {pid} does not end, not even by SIGKILL") from error
         finally:
             loop.remove_reader(descriptor)
+    except PermissionError as error:
+        raise LimosaError(
+            f"process {pid} of this lab belongs to another user", hint="ask its owner, or root"
+        ) from error
+    except TimeoutError as error:
+        raise LimosaError(f"process {pid} does not end, not even by SIGKILL") from error
     finally:
+        with contextlib.suppress(ChildProcessError):  # it is its own parent's business, unless that is this process
+            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
         os.close(descriptor)
-
-
-def marked_processes(directory: LabDirectory) -> list[int]:
-    """The pids of this machine's processes that bear the lab's mark: keepers say ``--lab DIRECTORY``.
-
-    Everything else of a lab is a descendant of a keeper inside its pid namespaces, and ends with it.
-    """
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"--lab" in words and words[words.index(b"--lab") + 1] == os.fsencode(directory.path):
-                    found.append(int(entry.name))
-    return found
 
 
 async def prove_gone(directory: LabDirectory) -> None:
     """Raise LimosaError unless every process of the lab is gone, and with them namespaces, mounts and links."""
     async for _ in Deadline.after(5).ticks(0.01):
-        if not (left := marked_processes(directory)):
+        if not (left := marked(directory.mark)):
             return
     raise LimosaError(f"lab {directory.name} is not wholly gone: processes {', '.join(map(str, left))} are left")

@@ -22,10 +22,11 @@ from limosa import spec
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
+from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT, NamespaceHost
 from limosa.lab import guests, launching, moves
-from limosa.lab.hosting import Hosting
-from limosa.lab.record import LabDirectory, Record, existing
+from limosa.lab.hosting import Hosting, recorded
+from limosa.lab.record import LabDirectory, Record, existing, remove_remains
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
 from limosa.qemu.features import Features
@@ -93,19 +94,25 @@ class Lab:
         Raises SpecError, StateError or MachineError.
         """
         lab, directory = _resolve(what)
-        record = directory.record()
+        events = events or Events()
+        record = recorded(directory, events)
+        if ephemeral and record is not None:
+            if marked(directory.mark):
+                raise StateError(f"lab {lab.name} is up already", hint=f"limosa down --lab {lab.name}")
+            record = None
         if record is None:
             record = Record(rootless=os.geteuid() != 0 if rootless is None else rootless, ephemeral=ephemeral)
-        hosting = Hosting(lab, directory, record, events or Events())
-        if ephemeral:
-            hosting.lifeline = os.pipe2(os.O_CLOEXEC)
-        await hosting.find()
+        hosting = Hosting(lab, directory, record, events)
         try:
+            if ephemeral:
+                hosting.lifeline = os.pipe2(os.O_CLOEXEC)
+            await hosting.find()
             yield cls(hosting)
         finally:
-            if ephemeral:
+            if ephemeral and (hosting.made_outer or hosting.client is None):
                 await hosting.down()
                 directory.remove()
+            hosting.close_lifeline()
 
     @property
     def name(self) -> str:
@@ -152,8 +159,8 @@ class Lab:
 
     async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
         """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do."""
-        self.directory.create(self.spec)
         async with self._locked("limosa up"):
+            self.directory.create(self.spec)
             made = [f"host {n}" if n != CLIENT else "fabric" for n in await self._converge()]
             for guest in self.spec.guests.values():
                 with self.directory.locked("limosa up", guest.name):
@@ -182,7 +189,7 @@ class Lab:
 
         Returns whether there was anything. Raises BusyError or LimosaError.
         """
-        if not self.directory.path.exists():
+        if not self.directory.path.exists() and not marked(self.directory.mark):
             return False
         async with self._locked("limosa down"):
             with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
@@ -190,8 +197,8 @@ class Lab:
                     stack.enter_context(self.directory.locked("limosa down", guest))
                 await self._hosting.down()
                 self._forget()
-        if purge:
-            self.directory.remove()
+                if purge:
+                    self.directory.remove()
         return True
 
     def _forget(self) -> None:
@@ -396,7 +403,7 @@ def _resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirector
 
 def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
     """A running lab keeps the spec it was made from. Raises StateError when *lab* is another."""
-    if directory.record() is None:
+    if not (directory.path / "record.json").exists():
         return
     with contextlib.suppress(LimosaError):
         if spec.encode(directory.spec()) == spec.encode(lab):
@@ -422,14 +429,18 @@ def _only() -> tuple[resolved.Lab, LabDirectory]:
 
 
 def sweep() -> list[str]:
-    """Delete the directories of ephemeral labs whose process is gone; return their names."""
+    """Delete the directories of ephemeral labs of which nothing runs any more; return their names."""
     gone = []
+    remove_remains()
     for directory in existing():
-        with contextlib.suppress(LimosaError):
+        with contextlib.suppress(LimosaError):  # damaged, or another command is at work on it
             record = directory.record()
-            if record is not None and record.ephemeral and not Path(f"/proc/{record.outer_pid}").exists():
-                directory.remove()
-                gone.append(directory.name)
+            if record is None or not record.ephemeral:
+                continue
+            with directory.locked("limosa"):
+                if not marked(directory.mark):
+                    directory.remove()
+                    gone.append(directory.name)
     return gone
 
 

@@ -26,8 +26,11 @@ from pathlib import Path
 import msgspec
 
 from limosa import paths, spec
-from limosa.errors import BusyError, LimosaError, MachineError, StateError
+from limosa.errors import BusyError, MachineError, StateError
 from limosa.spec import resolved
+
+_GONE = ".gone"
+"""How the name of a directory ends that is being deleted."""
 
 
 class GuestRecord(msgspec.Struct, kw_only=True):
@@ -80,6 +83,11 @@ class LabDirectory:
         return self.path.name
 
     @property
+    def mark(self) -> str:
+        """What the lab's processes bear in their command lines: the one real path, however it was reached."""
+        return os.path.realpath(self.path)
+
+    @property
     def log(self) -> Path:
         """Where logs are."""
         return self.path / "log"
@@ -118,17 +126,21 @@ class LabDirectory:
             return spec.decode((self.path / "spec.json").read_bytes())
         except FileNotFoundError as error:
             raise StateError(f"there is no lab called {self.name}", hint=_known_labs()) from error
+        except OSError as error:
+            raise cannot_read(error, self.path / "spec.json") from error
 
     def record(self) -> Record | None:
-        """What is recorded; None for a lab that is down."""
+        """What is recorded; None for a lab that is down. Raises StateError when it is damaged, MachineError."""
         try:
             return msgspec.json.decode((self.path / "record.json").read_bytes(), type=Record)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, OSError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StateError(
-                f"{self.path / 'record.json'} is damaged: {error}", hint=f"end what runs, then delete {self.path}"
+                f"{self.path / 'record.json'} is damaged: {error}", hint="limosa down --lab NAME"
             ) from error
+        except OSError as error:
+            raise cannot_read(error, self.path / "record.json") from error
 
     def save(self, record: Record) -> None:
         """Write the record, whole or not at all."""
@@ -141,7 +153,7 @@ class LabDirectory:
             return msgspec.json.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, OSError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             raise StateError(f"{self.guest(guest) / 'record.json'} is damaged: {error}") from error
 
     def save_guest(self, guest: str, record: GuestRecord) -> None:
@@ -153,18 +165,19 @@ class LabDirectory:
         (self.guest(guest) / "record.json").unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Delete the directory and everything in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the directory and everything in it: at once for whoever looks for the lab, then file by file."""
+        gone = self.path.with_name(f".{self.name}.{os.getpid()}{_GONE}")
+        try:
+            self.path.rename(gone)
+        except OSError:
+            gone = self.path
+        shutil.rmtree(gone, ignore_errors=True)
 
     @contextlib.contextmanager
     def locked(self, what: str = "", guest: str = "") -> Iterator[None]:
         """Hold the lab's lock, or that of one guest. Raises BusyError when another command holds it."""
         path = self.guest(guest) / "lock" if guest else self.path / "lock"
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise cannot_write(error, path.parent) from error
+        descriptor = _opened(path)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,12 +185,29 @@ class LabDirectory:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another command"
                 thing = f"guest {guest}" if guest else f"lab {self.name}"
                 raise BusyError(f"{thing} is busy: {holder} is at work on it", hint="wait for it to end") from error
+            if not _is_still(descriptor, path):  # `down` deleted the lab in between: this lock locks nothing
+                raise BusyError(f"lab {self.name} was just taken down", hint="try again")
             with contextlib.suppress(OSError):  # a full disk spoils only the text of somebody else's error
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{what or 'a command'} (pid {os.getpid()})".encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_write(error, path.parent) from error
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write(path: Path, data: bytes) -> None:
@@ -201,14 +231,30 @@ def cannot_write(error: OSError, path: Path) -> MachineError:
     )
 
 
+def cannot_read(error: OSError, path: Path) -> MachineError:
+    """The error for a file that is there and cannot be read."""
+    return MachineError(f"{path} cannot be read: {error.strerror}", hint="is XDG_STATE_HOME a directory of your own?")
+
+
 def existing() -> list[LabDirectory]:
-    """Every lab that has a directory here."""
+    """Every lab that has a directory here. Raises MachineError."""
+    return [LabDirectory(folder) for folder in _folders() if not folder.name.startswith(".")]
+
+
+def remove_remains() -> None:
+    """Delete directories whose deletion was interrupted."""
+    for folder in _folders():
+        if folder.name.startswith(".") and folder.name.endswith(_GONE):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders() -> list[Path]:
     try:
-        return [LabDirectory(folder) for folder in sorted(paths.labs().iterdir()) if folder.is_dir()]
+        return [folder for folder in sorted(paths.labs().iterdir()) if folder.is_dir()]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise LimosaError(f"{paths.labs()} cannot be read: {error.strerror}") from error
+        raise cannot_read(error, paths.labs()) from error
 
 
 def _known_labs() -> str:

@@ -31,6 +31,15 @@ async def join(client: Host, host: Host, pid: int, lab: resolved.Lab) -> None:
     await _shape(host, plan.host_shaping(lab))
 
 
+async def part(client: Host, lab: resolved.Lab, host: str) -> None:
+    """Remove what is left in the fabric of the links of a *host* that has ended.
+
+    The kernel does so by itself, but later: it clears ended network namespaces away in the background.
+    """
+    lines = "\n".join([*plan.outer_links_removed(lab, host), ""])
+    await client.run(["ip", "-force", "-batch", "-"], stdin=lines.encode(), check=False)
+
+
 async def _make_taps(host: Host, lab: resolved.Lab) -> None:
     lines = plan.taps(lab)
     if not lines:

@@ -62,6 +62,11 @@ def outer_links(lab: resolved.Lab, host: str, pid: int) -> list[str]:
     return lines
 
 
+def outer_links_removed(lab: resolved.Lab, host: str) -> list[str]:
+    """The end of ``outer_links``; those that are gone already fail."""
+    return [f"link del dev {outer_end(lab, host, network)}" for network in lab.networks]
+
+
 def host_links(lab: resolved.Lab, host: str) -> list[str]:
     """The host's side of its links, its bridges and addresses."""
     lines = ["link set lo up"]

@@ -1,0 +1,95 @@
+"""The kinds of host that the contract is tried on. A further kind is one more function in ``KINDS``.
+
+Each yields a Made: the host, source text by which another process gets the same host, and how to pull its plug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from limosa import spec
+from limosa.hosts.host import Host
+from limosa.lab import Lab
+
+LAB = "name: {name}\nhosts:\n  host1: {{}}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A host to try the contract on."""
+
+    host: Callable[[], Host]
+    """The host as it is now: it may have been switched off and on since."""
+    attach: str
+    """Python source that defines ``attach()``, an asynchronous context manager that gives the same host."""
+    power_off: Callable[[], Awaitable[None]]
+    restore: Callable[[], Awaitable[None]]
+    """Switch the host on again, so that the next test finds it."""
+
+
+ATTACH = """
+from contextlib import asynccontextmanager
+from limosa.lab import Lab
+
+@asynccontextmanager
+async def attach():
+    async with Lab.open({name!r}) as lab:
+        yield lab.host("host1")
+"""
+
+
+@asynccontextmanager
+async def _namespaces(rootless: bool) -> AsyncIterator[Made]:
+    name = f"contract{'r' if rootless else ''}"
+    async with Lab.open(spec.loads(LAB.format(name=name)), ephemeral=True, rootless=rootless) as lab:
+        await lab.up()
+        yield Made(
+            lambda: lab.host("host1"),
+            ATTACH.format(name=name),
+            partial(lab.power_off, "host1"),
+            partial(lab.restore, "host1"),
+        )
+
+
+def namespaces_as_root() -> AbstractAsyncContextManager[Made]:
+    """Namespaces without a user namespace."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes namespaces without a user namespace")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("this root may not make namespaces")
+    return _namespaces(rootless=False)
+
+
+def namespaces_rootless() -> AbstractAsyncContextManager[Made]:
+    """Namespaces inside a user namespace."""
+    done = subprocess.run(["unshare", "--user", "--map-root-user", "--net", "true"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+    return _namespaces(rootless=True)
+
+
+KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Made]]] = {
+    "namespaces-root": namespaces_as_root,
+    "namespaces-rootless": namespaces_rootless,
+}
+
+
+@contextlib.contextmanager
+def opened(kind: str) -> Iterator[Made]:
+    """The host of *kind* for as long as a test module runs; every test has an event loop of its own beside it."""
+    made = KINDS[kind]()
+    with asyncio.Runner() as runner:
+        host = runner.run(made.__aenter__())
+        try:
+            yield host
+        finally:
+            runner.run(made.__aexit__(None, None, None))

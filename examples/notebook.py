@@ -1,0 +1,72 @@
+"""A live migration from Python: build a lab, move a guest, read the raw samples with numpy.
+
+Runs as a script (`.venv/bin/python examples/notebook.py`), and cell by cell in an editor that knows `# %%`. In a
+notebook the cells work as they are, without `main` and without its last line: `await` is allowed there. A lab may also
+be opened in one cell and closed in another: `opening = Lab.open(...)`, `lab = await opening.__aenter__()`, and in the
+last cell `await opening.__aexit__(None, None, None)`.
+"""
+
+# %% Everything that is needed; the names are loaded when they are used.
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from limosa import Lab, Result, Settings, Workload, read_progress, read_ticks, reported, watch
+
+EXAMPLE = Path(__file__).with_name("two-hosts.yaml")
+
+
+# %% Move a guest and measure what clients notice.
+async def measure_a_move(workload: Workload) -> Result:
+    # An ephemeral lab ends with this block, and with this process even if that is killed.
+    async with Lab.open(EXAMPLE, ephemeral=True) as lab:
+        await lab.up()
+
+        # While `watch` is open the guest sends a tick a millisecond, a client asks it for echoes, and all is recorded.
+        async with watch(lab, "guest1", kind="notebook", workload=workload) as watched:
+            await asyncio.sleep(3)  # the clocks compare what was before with what is after
+            outcome = await watched.migrate("host2", Settings(downtime_limit_ms=200))
+            await asyncio.sleep(3)
+
+        print(f"{outcome.source} to {outcome.target}: {outcome.info.total_time} ms in all")
+        print(f"guest1 runs on {await lab.where('guest1')}")
+        return reported(watched.run)
+
+
+# %% The figures that the report shows too.
+def print_clocks(result: Result) -> None:
+    for name, value_ms in asdict(result.summary.migrations[0].clocks).items():
+        print(f"{name:20} {'no reading' if value_ms is None else f'{value_ms:8.1f} ms'}")
+    for check in result.summary.checks:
+        print(f"{check.name:20} {'ok' if check.passed else 'FAILED'}: {check.detail}")
+    print(f"the report: {result.report}")
+
+
+# %% The raw samples are CSV files; numpy has them as columns of int64, times in ns.
+def print_holes(run: Path) -> None:
+    ticks = read_ticks(run / "samples" / "ticks.csv")
+    looks = read_progress(run / "samples" / "progress.csv")
+    holes_ms = np.diff(ticks.received_ns) / 1e6
+    worst = int(np.argmax(holes_ms))
+    after_s = (ticks.received_ns[worst] - looks[0].time_ns) / 1e9
+    print(f"{len(ticks)} ticks; between two of them {np.median(holes_ms):.2f} ms at the median")
+    # Not always the blackout: beginning to send can hold a guest up for longer, when its processors are scarce.
+    print(f"the longest hole: {holes_ms[worst]:.1f} ms, {after_s:+.2f} s from the first look at the migration")
+
+    rates = np.array([look.throughput_bytes_per_s for look in looks])
+    took_s = (looks[-1].time_ns - looks[0].time_ns) / 1e9
+    print(f"{len(looks)} looks in {took_s:.2f} s, at most {rates.max() / 2**20:.0f} MiB/s")
+
+
+# %%
+async def main() -> None:
+    result = await measure_a_move(Workload(working_set_bytes=16 << 20, write_rate_bytes_per_s=4 << 20))
+    print_clocks(result)
+    print_holes(result.run)
+
+
+# %%
+if __name__ == "__main__":
+    asyncio.run(main())

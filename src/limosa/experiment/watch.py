@@ -1,0 +1,35 @@
+"""One guest watched in a run directory of its own: what a notebook, or an experiment of one's own, begins with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from limosa.experiment.measurement import Measurement, Probing, measure, recorded_run
+from limosa.experiment.workload import RunningWorkload, Workload
+from limosa.lab import Lab
+
+
+@asynccontextmanager
+async def watch(
+    lab: Lab, guest: str, *, kind: str = "watch", workload: Workload | None = None, probing: Probing | None = None
+) -> AsyncIterator[Measurement]:
+    """Probe *guest* while the context is open, and record everything in a new run of this *kind*.
+
+    With a *workload* the guest is at work meanwhile, and in the end everything that it wrote is checked. The clocks
+    compare what was before and after a migration, so let some seconds pass around each. Then
+    ``limosa.reported(watched.run)`` makes summary and report. Raises LimosaError's children.
+    """
+    described = {} if workload is None else workload.described()
+    async with (
+        recorded_run(lab, guest, kind) as run,
+        measure(lab, guest, run, probing or Probing(), described) as measurement,
+    ):
+        running = None
+        if workload is not None:
+            async with lab.agent(guest) as agent:
+                running = await RunningWorkload.start(agent, workload)
+        yield measurement
+        if running is not None:
+            await measurement.finish_workload(running)
+        await measurement.check_alive()

@@ -1,9 +1,7 @@
 """A live migration from Python: build a lab, move a guest, read the raw samples with numpy.
 
-Runs as a script (`.venv/bin/python examples/notebook.py`), and cell by cell in an editor that knows `# %%`. In a
-notebook the cells work as they are, without `main` and without its last line: `await` is allowed there. A lab may also
-be opened in one cell and closed in another: `opening = Lab.open(...)`, `lab = await opening.__aenter__()`, and in the
-last cell `await opening.__aexit__(None, None, None)`.
+Runs as a script (`.venv/bin/python examples/notebook.py`) and cell by cell. In Jupyter, copy the cells as they are and
+say `await main()` in place of the last one: an event loop runs there already.
 """
 
 # %% Everything that is needed; the names are loaded when they are used.
@@ -13,15 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from limosa import Lab, Result, Settings, Workload, read_progress, read_ticks, reported, watch
+from limosa import Lab, Result, Settings, Workload, read_progress, read_ticks, reported, spec, watch
 
-EXAMPLE = Path(__file__).with_name("two-hosts.yaml")
+# %% A lab is described as in a file. Lab.open takes a file's path as well, or the name of a lab that is up.
+DESCRIBED = spec.loads("""
+name: notebook
+hosts: {host1: {}, host2: {}}
+guests: {guest1: {host: host1, memory: 512 MiB}}
+""")
 
 
 # %% Move a guest and measure what clients notice.
 async def measure_a_move(workload: Workload) -> Result:
     # An ephemeral lab ends with this block, and with this process even if that is killed.
-    async with Lab.open(EXAMPLE, ephemeral=True) as lab:
+    async with Lab.open(DESCRIBED, ephemeral=True) as lab:
         await lab.up()
 
         # While `watch` is open the guest sends a tick a millisecond, a client asks it for echoes, and all is recorded.

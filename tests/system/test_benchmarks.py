@@ -1,0 +1,65 @@
+"""The benchmarks at a reduced length: they run, leave nothing behind, and their samples fit together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limosa import requirements
+
+pytestmark = pytest.mark.system
+MIGRATE = Path(__file__).parents[2] / "benchmarks" / "migrate.py"
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    if missing := asyncio.run(requirements.missing()):
+        pytest.skip(f"not installed: {', '.join(r.program for r in missing)}")
+    # The benchmark's own state directory goes below TMPDIR, so that what it leaves there can be seen.
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-P", MIGRATE, *arguments],
+        env=environment, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    if "limosa.errors.MachineError" in done.stderr:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == []
+    return done
+
+
+def test_migrations_in_turns(tmp_path: Path) -> None:
+    done = run(tmp_path, "--guest", "bare", "--count", "2", "--json")
+    result: dict[str, Any] = json.loads(done.stdout)
+    moves = result["moves"]
+    ways = [move["way"] for move in moves]
+    assert ways == ["limosa migrate", "bare QMP", "bare QMP", "limosa migrate", "limosa migrate", "bare QMP"]
+    assert [move["warm_up"] for move in moves] == [True, True, False, False, False, False]
+    # Each move begins where the one before it ended, and each way goes as often there as back.
+    assert all(after["source"] == before["target"] for before, after in itertools.pairwise(moves))
+    counted = [(move["way"], move["target"]) for move in moves if not move["warm_up"]]
+    assert len(set(counted)) == 4
+    for move in moves:
+        assert 0 <= move["qemu_downtime_ms"] <= move["qemu_total_ms"] < move["whole_ms"]
+    assert result["guest"] == "bare"
+    assert result["accel"] in ("kvm", "tcg")
+
+
+def test_starts(tmp_path: Path) -> None:
+    done = run(tmp_path, "--starts", "1", "--json")
+    times = json.loads(done.stdout)["starts_ms"]
+    assert [len(samples) for samples in times.values()] == [1, 1, 1, 1]
+    assert times["python -c pass"][0] < times["limosa --help"][0]
+
+
+def test_bad_count_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, MIGRATE, "--count", "0"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--count has to be 1 or more" in done.stderr

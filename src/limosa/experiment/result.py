@@ -22,9 +22,11 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether every migration completed and everything came through unharmed."""
-        moved = all(row.outcome == "completed" for row in self.summary.migrations)
-        return moved and len(self.summary.migrations) > 0 and all(check.passed for check in self.summary.checks)
+        """Whether every migration completed and everything came through unharmed; a run that did nothing did not."""
+        summary = self.summary
+        moved = all(row.outcome == "completed" for row in summary.migrations)
+        measured = bool(summary.migrations or summary.pauses)
+        return measured and moved and all(check.passed for check in summary.checks)
 
 
 def reported(run: RunDirectory) -> Result:

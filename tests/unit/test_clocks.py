@@ -12,6 +12,7 @@ from limosa.results.clocks import (
     clocks_of_migrations,
     echo_gap_ms,
     guest_lost_ms,
+    longest_wait_ms,
     separated,
     service_stall_ms,
     tick_gap_ms,
@@ -238,6 +239,18 @@ def test_a_failed_migration_shows_what_clients_saw_and_no_pause() -> None:
     )
     assert (read.stop_resume_ms, read.guest_lost_ms) == (None, None)
     assert read.tick_gap_ms == pytest.approx(0, abs=1)
+
+
+def test_the_longest_wait_is_looked_for_in_the_whole_migration() -> None:
+    """Held up for 900 ms when sending begins, then 60 ms of blackout 2 s later."""
+    ticks, [_, blackout] = world([Stay(2500, 900), Stay(4500, 60)], seed=3)
+    moved = migration(1, blackout.stop_ns, blackout.resume_ns, EPOCH_NS + 2400 * MS, EPOCH_NS + 5600 * MS)
+    none = exchanges([])
+    assert tick_gap_ms(ticks, blackout) == pytest.approx(60, abs=1)
+    assert longest_wait_ms(moved, ticks, none, none) == pytest.approx(900, abs=1)
+    later = migration(1, blackout.stop_ns, blackout.resume_ns, EPOCH_NS + 4000 * MS, EPOCH_NS + 5600 * MS)
+    assert longest_wait_ms(later, ticks, none, none) == pytest.approx(60, abs=1)
+    assert longest_wait_ms(moved, world([], seed=3, length_ms=0)[0], none, none) is None
 
 
 def joined(one: Ticks, other: Ticks) -> Ticks:

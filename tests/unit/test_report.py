@@ -310,3 +310,13 @@ def test_a_measure_that_was_not_taken_is_not_called_zero(tmp_path: Path) -> None
     found = data.load(run)
     assert verdict.of(found).sentence.endswith("; what users noticed was not measured.")
     assert ("0.0 ms", "downtime that QEMU reports") in verdict.of(found).facts
+
+
+def test_users_notice_what_happens_before_the_blackout_too(tmp_path: Path) -> None:
+    run = run_sample.demo(tmp_path / "run")
+    summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=f.Summary)
+    slow = [replace(summary.migrations[0], longest_wait_ms=1798.0), *summary.migrations[1:]]
+    (run / "summary.json").write_bytes(msgspec.json.encode(replace(summary, migrations=slow)))
+    found = verdict.of(data.load(run))
+    assert found.sentence.endswith("users noticed at most 1798 ms.")
+    assert found.facts[0] == ("1798 ms", "longest wait of a client while it moved")

@@ -70,7 +70,7 @@ def migrations(data: RunData) -> Html | None:
     """The table of migrations; failed and cancelled ones keep their row and say how far they got."""
     if not data.summary.migrations:
         return None
-    head = ["", "Move", "Outcome", "TCP stall", "Guest lost", "QEMU says", "Moved in", "Command"]
+    head = ["", "Move", "Outcome", "Longest wait", "TCP stall", "Guest lost", "QEMU says", "Moved in", "Command"]
     head += ["Sent", "Rate", "Passes", "CPU while moving"]
     return part(
         "Migrations",
@@ -90,6 +90,7 @@ def _migration_row(row: MigrationSummary) -> list[Html]:
     reading = row.clocks
     tone = {"completed": "good", "cancelled": "warn"}.get(row.outcome, "bad")
     measures: list[tuple[Callable[[float | None], str], float | int | None, str]] = [
+        (figures.milliseconds, row.longest_wait_ms, "longest_wait_ms"),
         (figures.milliseconds, reading.service_stall_ms, "service_stall_ms"),
         (figures.milliseconds, reading.guest_lost_ms, "guest_lost_ms"),
         (figures.milliseconds, reading.qemu_downtime_ms, "qemu_downtime_ms"),

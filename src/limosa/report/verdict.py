@@ -39,6 +39,14 @@ def noticed_ms(reading: Clocks) -> tuple[float, str] | None:
     return None
 
 
+def noticed_while_moving_ms(row: MigrationSummary) -> tuple[float, str] | None:
+    """The longest interruption of users during the whole migration: it need not be at the blackout."""
+    found = noticed_ms(row.clocks)
+    if row.longest_wait_ms is not None and (found is None or row.longest_wait_ms > found[0]):
+        return row.longest_wait_ms, "longest wait of a client while it moved"
+    return found
+
+
 def of(data: RunData) -> Verdict:
     """The verdict on *data*."""
     if data.summary.migrations:
@@ -101,7 +109,7 @@ def _sentence(data: RunData, done: list[MigrationSummary], rest: list[MigrationS
         happened = "was cancelled" if first.outcome == "cancelled" else "failed"
         more = f" So did {figures.count(len(rest) - 1, 'other')}." if len(rest) > 1 else ""
         return f"The move of {guest} from {first.source} to {first.target} {happened}.{more}"
-    noticed = [value[0] for row in done if (value := noticed_ms(row.clocks)) is not None]
+    noticed = [value[0] for row in done if (value := noticed_while_moving_ms(row)) is not None]
     effect = "what users noticed was not measured"
     if noticed:
         most = "at most " if len(done) > 1 else ""
@@ -136,7 +144,7 @@ def _troubles(data: RunData, said: list[str] | None = None) -> list[str]:
 def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]:
     whole = "whole command, the slowest move" if len(rows) > 1 else "whole command"
     found = []
-    noticed = [value for row in rows if (value := noticed_ms(row.clocks)) is not None]
+    noticed = [value for row in rows if (value := noticed_while_moving_ms(row)) is not None]
     if noticed:
         worst = max(noticed)
         found.append((figures.milliseconds(worst[0]), worst[1]))

@@ -188,6 +188,17 @@ def clocks_of_pauses(pauses: Sequence[Pause], ticks: Ticks, echo: Exchanges, ser
     return [clocks_of(window, ticks, echo, service) for window in windows]
 
 
+def longest_wait_ms(migration: Migration, ticks: Ticks, echo: Exchanges, service: Exchanges) -> float | None:
+    """The longest interruption from a migration's beginning to a second after its end, in ms; None: not watched.
+
+    The clocks look around the blackout only, but a guest can stand still for longer when sending begins. By the TCP
+    service if it gave a reading, else by echoes, else by ticks; the usual wait is taken off.
+    """
+    whole = Window.of_migration(migration.started_ns, migration.ended_ns)
+    readings = (service_stall_ms(service, whole), echo_gap_ms(echo, whole), tick_gap_ms(ticks, whole))
+    return next((reading for reading in readings if reading is not None), None)
+
+
 def _window(migration: Migration) -> Window:
     if migration.stop_ns is not None and migration.resume_ns is not None:
         return Window.of_migration(migration.stop_ns, migration.resume_ns)

@@ -232,6 +232,8 @@ class MigrationSummary:
     clocks: Clocks
     cpu_before_events_per_s: float | None = None
     cpu_during_events_per_s: float | None = None
+    longest_wait_ms: float | None = None
+    """The longest that a client waited while the whole migration lasted, not only around the blackout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

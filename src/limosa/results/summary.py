@@ -10,7 +10,7 @@ import numpy as np
 
 from limosa.errors import StateError
 from limosa.results import store
-from limosa.results.clocks import clocks_of_migrations, clocks_of_pauses
+from limosa.results.clocks import clocks_of_migrations, clocks_of_pauses, longest_wait_ms
 from limosa.results.format import (
     Check,
     ClientReport,
@@ -106,6 +106,7 @@ def _migration_summary(raw: RawRun, place: int, clocks: Clocks) -> MigrationSumm
         clocks=clocks,
         cpu_before_events_per_s=cpu_speed(raw.cpu, raw.ticks, before_ns, migration.started_ns),
         cpu_during_events_per_s=cpu_speed(raw.cpu, raw.ticks, migration.started_ns, migration.ended_ns),
+        longest_wait_ms=longest_wait_ms(migration, raw.ticks, raw.echo, raw.service),
     )
 
 

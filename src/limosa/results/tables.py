@@ -31,6 +31,7 @@ def migrations_table(summary: Summary) -> Table:
         "throughput": [megabits(row.throughput_bytes_per_s) for row in moves],
         "iterations": [str(row.iterations) for row in moves],
         **{name: [milliseconds(getattr(row.clocks, field)) for row in moves] for name, field in CLOCK_NAMES.items()},
+        "longest wait": [milliseconds(row.longest_wait_ms) for row in moves],
         "CPU before": [speed(row.cpu_before_events_per_s) for row in moves],
         "CPU during": [speed(row.cpu_during_events_per_s, row) for row in moves],
     }

@@ -39,7 +39,7 @@ class PlainFace:
             self._say(f"{event.stage}: {'' if event.ok else 'failed after '}{event.duration_s:.1f} s")
         elif isinstance(event, Note):
             self._say(("warning: " if event.level == "warning" else "") + event.text)
-        elif isinstance(event, MigrationProgressed) and event.elapsed_ms >= self._next_ms:
+        elif isinstance(event, MigrationProgressed) and event.total_bytes and event.elapsed_ms >= self._next_ms:
             self._next_ms = event.elapsed_ms + _PLAIN_EVERY_MS
             from limosa.cli.progress import progress_line
 

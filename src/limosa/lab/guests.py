@@ -88,7 +88,7 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
         if found[0].status not in RUNNING:
             raise StateError(
                 f"guest {guest.name} is {found[0].status} on {found[0].host}",
-                hint="limosa status repairs it or says how",
+                hint="limosa up finishes an interrupted migration, or says what has to be decided",
             )
         return False
     hosting.host(guest.host)

@@ -93,6 +93,8 @@ def _migration_summary(raw: RawRun, place: int, clocks: Clocks) -> MigrationSumm
     transferred_bytes = _number(ram, "transferred")
     previous_ns = raw.migrations[place - 1].ended_ns if place else 0
     before_ns = max(previous_ns, migration.started_ns - BEFORE_NS)
+    # The usual wait that is taken off may differ between the two, and the longest is no shorter than a part of it.
+    waits = (longest_wait_ms(migration, raw.ticks, raw.echo, raw.service), clocks.service_stall_ms)
     return MigrationSummary(
         index=migration.index,
         source=migration.source,
@@ -106,7 +108,7 @@ def _migration_summary(raw: RawRun, place: int, clocks: Clocks) -> MigrationSumm
         clocks=clocks,
         cpu_before_events_per_s=cpu_speed(raw.cpu, raw.ticks, before_ns, migration.started_ns),
         cpu_during_events_per_s=cpu_speed(raw.cpu, raw.ticks, migration.started_ns, migration.ended_ns),
-        longest_wait_ms=longest_wait_ms(migration, raw.ticks, raw.echo, raw.service),
+        longest_wait_ms=max((wait for wait in waits if wait is not None), default=None),
     )
 
 

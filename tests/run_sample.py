@@ -299,6 +299,7 @@ class Sample:
             clocks=m.clocks,
             cpu_before_events_per_s=20013.4,
             cpu_during_events_per_s=12377.9,
+            longest_wait_ms=m.clocks.service_stall_ms,
         )
 
 

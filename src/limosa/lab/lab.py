@@ -47,6 +47,8 @@ class GuestStatus:
     accel: str = ""
     machine: str = ""
     cpu: str = ""
+    unfinished: str = ""
+    """What an interrupted migration left open, as a sentence; any of start, up and migrate settles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,17 +234,20 @@ class Lab:
         found = await guests.copies(self._hosting, name) if self._hosting.client else []
         for copy in found:
             await copy.qemu.close()
+        open_ = moves.interrupted(self.directory, name)
         if not found or record is None:
-            return GuestStatus(name, "stopped", "", spec_.address)
+            return GuestStatus(name, "stopped", "", spec_.address, unfinished=open_)
         chosen = next((copy for copy in found if copy.status in guests.RUNNING), found[0])
         state = "moving" if len(found) > 1 else chosen.status
-        return GuestStatus(name, state, chosen.host, spec_.address, record.accel, record.machine, record.cpu)
+        return GuestStatus(name, state, chosen.host, spec_.address, record.accel, record.machine, record.cpu, open_)
 
     async def start(self, guest: str, *, wait: bool = True) -> bool:
         """Start a guest; return whether it was stopped before."""
         spec_ = self.guest(guest)
         self._hosting.the_client()
         async with self._locked("limosa start", guest):
+            if told := await moves.finish(self._hosting, guest):
+                self.events.note(told, level="warning")
             return await guests.start(self._hosting, spec_, wait=wait)
 
     async def stop(self, guest: str, *, force: bool = False, host: str = "") -> bool:
@@ -251,7 +256,7 @@ class Lab:
         self._hosting.the_client()
         async with self._locked("limosa stop", guest):
             with self.events.stage(f"stop {guest}"):
-                return await guests.stop(self._hosting, guest, force=force, host=host)
+                return await moves.stop(self._hosting, guest, force=force, host=host)
 
     async def migrate(self, guest: str, host: str, settings: Settings | None = None) -> Outcome:
         """Move a running guest to *host*. Raises MigrationError (the guest runs on the source) or DecisionError."""

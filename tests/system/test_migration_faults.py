@@ -19,6 +19,8 @@ from move_bench import AMPLE, GUEST, Bench, Ran, bench
 DRIVER = Path(__file__).with_name("move_driver.py")
 BEFORE = ("starting-target", "preparing", "moving")
 AFTER = ("switched", "ending-source")
+ENDLESS = ("--downtime-limit", "1 ms")
+"""The guest dirties more in every round than can be sent in that, so that nothing ends by itself."""
 LAB = """\
 name: faults
 hosts: {host1: {}, host2: {}}
@@ -45,9 +47,11 @@ def at(lab: Bench) -> tuple[str, str]:
     return source, "host2" if source == "host1" else "host1"
 
 
-def attempt(lab: Bench, target: str, action: str, when: str, stall_s: float | None = None) -> Ran:
+def attempt(
+    lab: Bench, target: str, action: str, when: str, *, limit: tuple[str, str] = AMPLE, stall_s: float | None = None
+) -> Ran:
     """Migrate with *action* at the step *when*."""
-    words = ["migrate", GUEST, target, "--json", *AMPLE, "--lab", lab.name]
+    words = ["migrate", GUEST, target, "--json", *limit, "--lab", lab.name]
     environment = dict(lab.environment)
     if stall_s is not None:
         environment["LIMOSA_TEST_STALL_S"] = str(stall_s)
@@ -98,7 +102,8 @@ def test_controller_killed(lab: Bench, at: tuple[str, str], when: str) -> None:
 @pytest.mark.parametrize("next_command", ["migrate", "up", "stop"])
 def test_any_next_command_settles(lab: Bench, at: tuple[str, str], next_command: str) -> None:
     source, target = at
-    attempt(lab, target, "signal:SIGKILL", "sending")
+    ran = attempt(lab, target, "signal:SIGKILL", "sending", limit=ENDLESS)
+    assert ran.returncode == -9 and lab.states() == {source: "running", target: "inmigrate"}
     if next_command == "migrate":
         lab.migrate(target)
     elif next_command == "stop":

@@ -187,18 +187,18 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
 
     *host* names which copy, for the rare case that there are two. Raises StateError when it does not shut down.
     """
-    found = [copy for copy in await copies(hosting, guest) if not host or copy.host == host]
+    found, others = list[Copy](), list[Copy]()
+    for copy in await copies(hosting, guest):
+        (found if not host or copy.host == host else others).append(copy)
+    for copy in others:
+        await copy.qemu.close()
     for copy in found:
         if force or copy.status != "running" or hosting.lab.guests[guest].image == "bare":
             await copy.qemu.end()
         else:
             await _shut_down(copy, guest)
-    if found:
-        left = [copy for copy in await copies(hosting, guest) if not host or copy.host != host]
-        for copy in left:
-            await copy.qemu.close()
-        if not left:
-            hosting.directory.forget_guest(guest)
+    if found and not others:
+        hosting.directory.forget_guest(guest)
     return bool(found)
 
 

@@ -31,6 +31,9 @@ MigrationStatus = Literal[
 ]  # fmt: skip
 FINAL = ("completed", "failed", "cancelled")
 
+GREETING_S = 10.0
+"""How long a monitor may take to greet; it serves one client at a time, so another one may be in the way."""
+
 ANSWER_S = 30.0
 """How long QEMU may take to answer a command: its main loop is held up while a large guest's state is loaded."""
 
@@ -92,11 +95,12 @@ class Monitor:
         listener = EventListener()
         client.register_listener(listener)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(GREETING_S):
                 await client.connect(connection)
         except (QMPError, TimeoutError) as error:
             connection.close()
-            raise StateError(f"QEMU of guest {guest} on {host.name} does not answer: {error}") from error
+            why = str(error) or f"nothing came within {GREETING_S:g} s"
+            raise StateError(f"QEMU of guest {guest} on {host.name} does not answer: {why}") from error
         return cls(guest, host.name, role, client, events, listener)
 
     @property
@@ -151,13 +155,13 @@ class Monitor:
         get = asyncio.ensure_future(self._listener.get())
         try:
             while not get.done():
+                if not self.connected and self._listener.empty():
+                    raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone")
                 changed = asyncio.ensure_future(self._client.runstate_changed())
                 try:
                     await asyncio.wait({get, changed}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     changed.cancel()
-                if not self.connected and self._listener.empty() and not get.done():
-                    raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone")
             return self._typed(get.result())
         finally:
             get.cancel()

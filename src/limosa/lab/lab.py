@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GuestStatus:
-    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, or ``moving``."""
+    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, or ``busy``."""
 
     name: str
     state: str
@@ -231,6 +231,10 @@ class Lab:
 
     async def _guest_status(self, name: str) -> GuestStatus:
         spec_, record = self.spec.guests[name], self.directory.guest_record(name)
+        if record is not None and self.directory.busy(name):
+            # Whoever is at work on it holds its monitors, which serve one client at a time.
+            host, state = moves.under_way(self.directory, name) or (record.host, "busy")
+            return GuestStatus(name, state, host, spec_.address, record.accel, record.machine, record.cpu)
         found = await guests.copies(self._hosting, name) if self._hosting.client else []
         for copy in found:
             await copy.qemu.close()

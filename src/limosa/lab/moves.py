@@ -248,6 +248,12 @@ _HELD = frozenset({"postmigrate", "paused", "prelaunch"})
 """Run states of a copy that an interrupted migration left standing still."""
 
 
+def under_way(directory: LabDirectory, guest: str) -> tuple[str, str] | None:
+    """The source of the migration that a command is at work on, and the state that a person calls it."""
+    entry = journal.unfinished(directory.journal(guest))
+    return None if entry is None else (entry.source, "moving")
+
+
 def interrupted(directory: LabDirectory, guest: str) -> str:
     """What a migration without a controller left open, in a sentence; empty when there is none."""
     entry = journal.unfinished(directory.journal(guest))

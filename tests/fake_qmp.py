@@ -91,6 +91,8 @@ class FakeQmp:
         self._writers.append(writer)
         try:
             writer.write(self.greeting)
+            if not self.greeting:
+                return
             async with asyncio.TaskGroup() as late:
                 # As QEMU does, take each object as soon as it is whole: clients need not end their lines.
                 text = ""

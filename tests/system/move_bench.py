@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,6 @@ class Bench:
     name: str
     environment: dict[str, str]
     directory: LabDirectory
-    _position: dict[Path, int] = field(default_factory=dict)
 
     def popen(self, *words: str) -> subprocess.Popen[str]:
         """Start a command that works on this lab."""
@@ -161,14 +160,15 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path, text: str, name: str = "moves") -> Iterator[Bench]:
-    """A lab made from *text*, up; taken down at the end, whatever happened."""
+def bench(folder: Path, text: str, name: str, *, guests: bool = True) -> Iterator[Bench]:
+    """A lab made from *text*, up (without *guests*: the hosts only); taken down at the end, whatever happened."""
     environment = {**os.environ, "XDG_STATE_HOME": str(folder), "LIMOSA_LAB": ""}
     file = folder / f"{name}.yaml"
     file.write_text(text)
     made = Bench(name, environment, LabDirectory(folder / "limosa" / "labs" / name))
     try:
-        subprocess.run([*LIMOSA, "up", str(file)], env=environment, check=True, capture_output=True, text=True)
+        words = ["up", str(file), *([] if guests else ["--no-start"])]
+        subprocess.run([*LIMOSA, *words], env=environment, check=True, capture_output=True, text=True)
         yield made
     finally:
         subprocess.run([*LIMOSA, "down", "--lab", name], env=environment, check=True, capture_output=True, text=True)

@@ -32,7 +32,12 @@ def test_what_was_written_is_read(journal: Journal) -> None:
         journal.write(phase, "detail of " + phase)
     assert read(journal) == journal.entries == heard
     first = heard[0]
-    assert (first.guest, first.source, first.target, first.detail) == ("web", "host1", "host2", "detail of starting-target")
+    assert (first.guest, first.source, first.target, first.detail) == (
+        "web",
+        "host1",
+        "host2",
+        "detail of starting-target",
+    )
 
 
 @pytest.mark.parametrize("phase", list(Phase))

@@ -9,7 +9,9 @@ from limosa.qemu.monitor import MigrateInfo, Ram
 
 
 def info(transferred: int, remaining: int = 0, dirty_pages: int = 0) -> MigrateInfo:
-    ram = Ram(total=1000, transferred=transferred, remaining=remaining, dirty_pages_rate=dirty_pages, dirty_sync_count=3)
+    ram = Ram(
+        total=1000, transferred=transferred, remaining=remaining, dirty_pages_rate=dirty_pages, dirty_sync_count=3
+    )
     return MigrateInfo(status="active", ram=ram)
 
 
@@ -22,7 +24,12 @@ def test_rates() -> None:
     assert second.elapsed_ms == pytest.approx(100)
     assert second.dirty_rate_bytes_per_s == 4096
     assert second.expected_end_s is None  # more is dirtied than sent
-    assert (second.total_bytes, second.remaining_bytes, second.transferred_bytes, second.iteration) == (1000, 700, 200, 3)
+    assert (second.total_bytes, second.remaining_bytes, second.transferred_bytes, second.iteration) == (
+        1000,
+        700,
+        200,
+        3,
+    )
 
 
 def test_throughput_forgets() -> None:
@@ -46,7 +53,14 @@ def test_last_change() -> None:
 
 @pytest.mark.parametrize(
     ("remaining", "throughput", "dirty", "end"),
-    [(1000, 100, 0, 10), (1000, 100, 50, 20), (1000, 100, 100, None), (1000, 100, 101, None), (0, 1, 0, 0), (5, 0, 0, None)],
+    [
+        (1000, 100, 0, 10),
+        (1000, 100, 50, 20),
+        (1000, 100, 100, None),
+        (1000, 100, 101, None),
+        (0, 1, 0, 0),
+        (5, 0, 0, None),
+    ],
 )
 def test_expected_end(remaining: int, throughput: float, dirty: float, end: float | None) -> None:
     assert expected_end_s(remaining, throughput, dirty) == end

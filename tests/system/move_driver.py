@@ -39,13 +39,16 @@ def act(action: str) -> None:
         raise ValueError(action)
 
 
+MARK = b"guests/bare/qemu.pid"
+
+
 def qemus(keeper: int) -> list[int]:
-    """The pids, as seen from here, of every QEMU on the host whose first process is *keeper*."""
+    """The pids, as seen from here, of every QEMU of the guest on the host whose first process is *keeper*."""
     namespace, found = Path(f"/proc/{keeper}/ns/pid").readlink(), []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             here = entry.name.isdigit() and (entry / "ns/pid").readlink() == namespace
-            if here and b"qemu.pid" in (entry / "cmdline").read_bytes():
+            if here and MARK in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 

@@ -18,6 +18,7 @@ from move_bench import GUEST, Bench, bench
 from limosa import accel
 from limosa.guest.bare import Fault, Lost, Pass, Unread, parse
 from limosa.lab import Lab
+from limosa.migration.journal import Phase, unfinished
 from limosa.migration.settings import Settings
 from tests.qemu_versions import second_qemu
 
@@ -111,9 +112,8 @@ def test_two_at_once(lab: Bench) -> None:
     target = "host2" if source == "host1" else "host1"
     slow = ("--json", "--downtime-limit", "1 ms", "--max-bandwidth", "20 MiB/s", "--timeout", "4 s")
     with lab.popen("migrate", GUEST, target, *slow) as first:
-        journal = lab.directory.journal(GUEST)
         deadline = time.monotonic() + 20
-        while not (journal.exists() and b'"moving"' in journal.read_bytes()):
+        while (entry := unfinished(lab.directory.journal(GUEST))) is None or entry.phase is not Phase.MOVING:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert "is busy: limosa migrate (pid" in lab.migrate(target, expect=5).result["error"]

@@ -53,7 +53,7 @@ class Bench:
     environment: dict[str, str]
     directory: LabDirectory
 
-    def popen(self, *words: str) -> subprocess.Popen[str]:
+    def begin(self, *words: str) -> subprocess.Popen[str]:
         """Start a command that works on this lab."""
         argv = [*LIMOSA, *words, "--lab", self.name]
         pipe = subprocess.PIPE
@@ -62,7 +62,7 @@ class Bench:
     def run(self, *words: str, expect: int = 0) -> Ran:
         """Run a command to its end; its exit code must be *expect*."""
         started = time.monotonic()
-        with self.popen(*words) as child:
+        with self.begin(*words) as child:
             out, err = child.communicate(timeout=120)
         ran = Ran(child.returncode, out, err, time.monotonic() - started)
         assert ran.returncode == expect, (words, ran)

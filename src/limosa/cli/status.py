@@ -35,3 +35,6 @@ def status(lab: LabOption = "", as_json: JsonOption = False) -> None:
         ("guest", "state", "host", "address", "accel", "machine", "cpu"),
         [(g.name, g.state, g.host, g.address, g.accel, g.machine, g.cpu) for g in found.guests],
     )
+    for guest in found.guests:
+        if guest.unfinished:
+            print(f"{guest.name}: {guest.unfinished}; settle it with: limosa start {guest.name} --lab {found.name}")

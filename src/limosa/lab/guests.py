@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
+from limosa.hosts.namespaces import NamespaceHost
 from limosa.lab import launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
@@ -49,8 +50,31 @@ async def copies(hosting: Hosting, guest: str) -> list[Copy]:
     """Every QEMU of *guest* on any host that is on, the recorded host's first. The caller closes them."""
     record = hosting.directory.guest_record(guest)
     names = sorted(hosting.hosts, key=lambda name: record is None or name != record.host)
-    found = await asyncio.gather(*(process.find(hosting.hosts[name], guest, hosting.events) for name in names))
-    return [Copy(qemu, await qemu.status()) for qemu in found if qemu is not None]
+    hosts = [hosting.hosts[name] for name in names]
+    found = await asyncio.gather(*(_copy(host, guest, hosting) for host in hosts), return_exceptions=True)
+    whole = [copy for copy in found if isinstance(copy, Copy)]
+    for failure in found:
+        if isinstance(failure, BaseException):
+            for copy in whole:
+                await copy.qemu.close()
+            raise failure
+    return whole
+
+
+async def _copy(host: NamespaceHost, guest: str, hosting: Hosting) -> Copy | None:
+    try:
+        qemu = await process.find(host, guest, hosting.events)
+    except StateError:
+        if await host.alive():
+            raise
+        return None  # it went off a moment ago
+    if qemu is None:
+        return None
+    status = await qemu.status()
+    if status != "gone":
+        return Copy(qemu, status)
+    await qemu.close()
+    return None
 
 
 async def running(hosting: Hosting, guest: str) -> Copy:
@@ -88,7 +112,7 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
         if found[0].status not in RUNNING:
             raise StateError(
                 f"guest {guest.name} is {found[0].status} on {found[0].host}",
-                hint="limosa up finishes an interrupted migration, or says what has to be decided",
+                hint=f"limosa stop {guest.name} --host {found[0].host} --force ends that copy",
             )
         return False
     hosting.host(guest.host)
@@ -163,18 +187,18 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
 
     *host* names which copy, for the rare case that there are two. Raises StateError when it does not shut down.
     """
-    found = [copy for copy in await copies(hosting, guest) if not host or copy.host == host]
+    found, others = list[Copy](), list[Copy]()
+    for copy in await copies(hosting, guest):
+        (found if not host or copy.host == host else others).append(copy)
+    for copy in others:
+        await copy.qemu.close()
     for copy in found:
         if force or copy.status != "running" or hosting.lab.guests[guest].image == "bare":
             await copy.qemu.end()
         else:
             await _shut_down(copy, guest)
-    if found:
-        left = [copy for copy in await copies(hosting, guest) if not host or copy.host != host]
-        for copy in left:
-            await copy.qemu.close()
-        if not left:
-            hosting.directory.forget_guest(guest)
+    if found and not others:
+        hosting.directory.forget_guest(guest)
     return bool(found)
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GuestStatus:
-    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, or ``moving``."""
+    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, or ``busy``."""
 
     name: str
     state: str
@@ -48,6 +48,8 @@ class GuestStatus:
     accel: str = ""
     machine: str = ""
     cpu: str = ""
+    unfinished: str = ""
+    """What an interrupted migration left open, as a sentence; any of start, up and migrate settles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,20 +238,27 @@ class Lab:
 
     async def _guest_status(self, name: str) -> GuestStatus:
         spec_, record = self.spec.guests[name], self.directory.guest_record(name)
+        if record is not None and self.directory.busy(name):
+            # Whoever is at work on it holds its monitors, which serve one client at a time.
+            host, state = moves.under_way(self.directory, name) or (record.host, "busy")
+            return GuestStatus(name, state, host, spec_.address, record.accel, record.machine, record.cpu)
         found = await guests.copies(self._hosting, name) if self._hosting.client else []
         for copy in found:
             await copy.qemu.close()
+        open_ = moves.interrupted(self.directory, name)
         if not found or record is None:
-            return GuestStatus(name, "stopped", "", spec_.address)
+            return GuestStatus(name, "stopped", "", spec_.address, unfinished=open_)
         chosen = next((copy for copy in found if copy.status in guests.RUNNING), found[0])
         state = "moving" if len(found) > 1 else chosen.status
-        return GuestStatus(name, state, chosen.host, spec_.address, record.accel, record.machine, record.cpu)
+        return GuestStatus(name, state, chosen.host, spec_.address, record.accel, record.machine, record.cpu, open_)
 
     async def start(self, guest: str, *, wait: bool = True) -> bool:
         """Start a guest; return whether it was stopped before."""
         spec_ = self.guest(guest)
         self._hosting.the_client()
         async with self._locked("limosa start", guest):
+            if told := await moves.finish(self._hosting, guest):
+                self.events.note(told, level="warning")
             return await guests.start(self._hosting, spec_, wait=wait)
 
     async def stop(self, guest: str, *, force: bool = False, host: str = "") -> bool:
@@ -258,7 +267,7 @@ class Lab:
         self._hosting.the_client()
         async with self._locked("limosa stop", guest):
             with self.events.stage(f"stop {guest}"):
-                return await guests.stop(self._hosting, guest, force=force, host=host)
+                return await moves.stop(self._hosting, guest, force=force, host=host)
 
     async def migrate(self, guest: str, host: str, settings: Settings | None = None) -> Outcome:
         """Move a running guest to *host*. Raises MigrationError (the guest runs on the source) or DecisionError."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from limosa.deadline import Deadline
-from limosa.errors import DecisionError, LimosaError, MachineError, MigrationError, SpecError, StateError
+from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
 from limosa.lab import guests, launching
 from limosa.lab.hosting import Hosting
-from limosa.lab.record import GuestRecord
-from limosa.migration import journal, rescue
-from limosa.migration.engine import Migration, Outcome
+from limosa.lab.record import GuestRecord, LabDirectory
+from limosa.migration import journal
+from limosa.migration.engine import Migration, Outcome, lost
+from limosa.migration.rescue import Verdict
 from limosa.migration.settings import Settings
+from limosa.migration.settlement import Settlement
 from limosa.qemu import argv, process
 from limosa.qemu.features import Features
 from limosa.qemu.process import QemuProcess
@@ -30,6 +33,8 @@ class Move:
     record: GuestRecord
     known: Features
     settings: Settings
+    _log_bytes: int = 0
+    """The size of the target's QEMU log before this migration."""
 
     @property
     def uri_address(self) -> str:
@@ -41,12 +46,18 @@ class Move:
         launch = launching.launch(self.hosting, self.guest, self.record, self.target, self.known, incoming=True)
         log = launching.qemu_log(self.guest.name, self.target)
         host = self.hosting.host(self.target)
+        path = self.hosting.directory.log / PurePath(log).name
+        self._log_bytes = path.stat().st_size if path.exists() else 0
         return await process.start(host, self.guest.name, argv.command_line(launch), log, self.hosting.events)
+
+    async def target_said(self) -> str:
+        """What the target's QEMU wrote to its log since it was launched."""
+        log = launching.qemu_log(self.guest.name, self.target)
+        return await process.said_since(self.hosting.host(self.target), log, self._log_bytes)
 
     async def end_target(self) -> None:
         """End whatever QEMU the target host has for this guest."""
-        with contextlib.suppress(StateError):  # a host that is off runs nothing
-            await process.end_leftover(self.hosting.host(self.target), self.guest.name, Deadline.after(0))
+        await _end_on(self.hosting, self.target, self.guest.name)
 
     async def run(self) -> Outcome:
         """Migrate; afterwards the record says where the guest is. A failure is in the outcome, not raised."""
@@ -62,18 +73,32 @@ class Move:
             settings=self.settings,
             journal=book,
             events=self.hosting.events,
+            target_said=self.target_said,
         )
         try:
             return await migration.run()
-        except (MigrationError, DecisionError) as error:
+        except LimosaError as error:
             return migration.outcome(error)
         finally:
             if book.entries and book.entries[-1].phase is journal.Phase.COMPLETED:
                 self.record.host = self.target
-                directory.save_guest(self.guest.name, self.record)
+                _save(self.hosting, self.guest.name, self.record)
             await self.source.close()
             if migration.target is not None:
                 await migration.target.close()
+
+
+def _save(hosting: Hosting, guest: str, record: GuestRecord) -> None:
+    """Write where *guest* is. A disk that does not take it is no failure: commands look for the guest on every host."""
+    try:
+        hosting.directory.save_guest(guest, record)
+    except LimosaError as error:
+        hosting.events.note(f"where {guest} is now was not recorded: {error.message}", level="warning")
+
+
+async def _end_on(hosting: Hosting, host: str, guest: str) -> None:
+    with contextlib.suppress(StateError):  # a host that is off runs nothing
+        await process.end_leftover(hosting.host(host), guest, Deadline.after(0))
 
 
 async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: Settings) -> Move:
@@ -81,8 +106,9 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
     if target not in hosting.lab.hosts:
         raise launching.unknown_host(hosting.lab, target)
     hosting.the_client()
-    await finish(hosting, guest.name)
-    copy = await guests.running(hosting, guest.name)
+    if told := await finish(hosting, guest.name):
+        hosting.events.note(told, level="warning")
+    copy = await _the_one(hosting, guest.name)
     try:
         if copy.host == target:
             others = ", ".join(name for name in hosting.lab.hosts if name != target)
@@ -98,6 +124,7 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
         record = hosting.directory.guest_record(guest.name)
         if record is None:
             raise StateError(f"what guest {guest.name} was started with is not recorded", hint="stop and start it anew")
+        await _end_on(hosting, target, guest.name)
         known = await launching.offer(hosting, target, record.accel)
         _check_target(guest, target, record.machine, known, settings)
         facts = await host.facts()
@@ -107,6 +134,23 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
         await copy.qemu.close()
         raise
     return Move(hosting, guest, copy.qemu, target, record, known, settings)
+
+
+async def _the_one(hosting: Hosting, guest: str) -> guests.Copy:
+    """The copy that is the guest. Raises StateError when it does not run, DecisionError when it runs twice."""
+    found = await guests.copies(hosting, guest)
+    chosen = [copy for copy in found if copy.status in guests.RUNNING]
+    for copy in found:
+        if len(chosen) != 1 or copy is not chosen[0]:
+            await copy.qemu.close()
+    if len(chosen) > 1:
+        where = " and ".join(f"{copy.status} on {copy.host}" for copy in chosen)
+        raise DecisionError(
+            f"{guest} is {where}", hint=f"end the copy you do not want: limosa stop {guest} --host HOST --force"
+        )
+    if not chosen:
+        raise guests.stopped(hosting, guest)
+    return chosen[0]
 
 
 def _check_target(guest: resolved.Guest, target: str, machine: str, known: Features, settings: Settings) -> None:
@@ -131,76 +175,88 @@ async def finish(hosting: Hosting, guest: str) -> str:
     entry = journal.unfinished(hosting.directory.journal(guest))
     if entry is None:
         return ""
-    found = {copy.host: copy for copy in await guests.copies(hosting, guest)}
-    source, target = found.get(entry.source), found.get(entry.target)
-    if source is None and target is None:
-        _close(hosting, entry, journal.Phase.FAILED)
-        return f"the migration of {guest} to {entry.target} ended with its hosts"
-    migration = Recovered(hosting, entry, source, target)
+    found = {copy.host: copy.qemu for copy in await guests.copies(hosting, guest)}
+    settlement = Settlement(
+        guest=guest,
+        source_host=entry.source,
+        target_host=entry.target,
+        source=found.get(entry.source),
+        target=found.get(entry.target),
+        end_target=lambda: _end_on(hosting, entry.target, guest),
+        sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
+        watched=False,
+    )
     try:
-        return await migration.settle()
+        verdict = await settlement.settle()
     finally:
-        for copy in found.values():
-            await copy.qemu.close()
+        for qemu in found.values():
+            await qemu.close()
+    return _settled(hosting, entry, verdict)
+
+
+def _settled(hosting: Hosting, entry: journal.Entry, verdict: Verdict) -> str:
+    """Close the journal and record where the guest is."""
+    guest, record = entry.guest, hosting.directory.guest_record(entry.guest)
+    if verdict is Verdict.KEEP_TARGET:
+        if record is not None:
+            record.host = entry.target
+            _save(hosting, guest, record)
+        _close(hosting, entry, journal.Phase.COMPLETED)
+        return f"an interrupted migration was finished: {guest} is on {entry.target}"
+    if verdict is Verdict.LOST:
+        _close(hosting, entry, journal.Phase.FAILED)
+        return f"after an interrupted migration: {lost(guest, entry.source).message}"
+    _close(hosting, entry, journal.Phase.CANCELLED)
+    return f"an interrupted migration was undone: {guest} is on {entry.source}"
 
 
 def _close(hosting: Hosting, entry: journal.Entry, phase: journal.Phase) -> None:
     book = journal.Journal(hosting.directory.journal(entry.guest), entry.guest, entry.source, entry.target)
-    book.close(phase, "finished by a later command")
+    book.close(phase, "by a later command")
 
 
-@dataclass(slots=True)
-class Recovered:
-    """A migration found in the journal, with what runs of it."""
+async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str = "") -> bool:
+    """Stop *guest*, or only its copy on *host*; return whether anything ran.
 
-    hosting: Hosting
-    entry: journal.Entry
-    source: guests.Copy | None
-    target: guests.Copy | None
+    With *force* and *host* this is how a person decides an interrupted migration: the other copy goes on.
+    """
+    entry = journal.unfinished(hosting.directory.journal(guest))
+    if entry is not None and not force:
+        if told := await finish(hosting, guest):
+            hosting.events.note(told, level="warning")
+        entry = None
+    stopped = await guests.stop(hosting, guest, force=force, host=host)
+    if entry is None:
+        return stopped
+    left = await guests.copies(hosting, guest)
+    try:
+        for copy in left:
+            if copy.status in _HELD:
+                await copy.qemu.control.resume()
+        if left and (record := hosting.directory.guest_record(guest)) is not None:
+            record.host = left[0].host
+            _save(hosting, guest, record)
+    finally:
+        for copy in left:
+            await copy.qemu.close()
+    at_target = bool(left) and left[0].host == entry.target
+    _close(hosting, entry, journal.Phase.COMPLETED if at_target else journal.Phase.CANCELLED)
+    return stopped or bool(left)
 
-    async def settle(self) -> str:
-        """Let the rescue rule decide until it does, then carry it out."""
-        async for _ in Deadline.after(60).ticks(0.1):
-            situation = await self._situation()
-            verdict = rescue.decide(situation)
-            sending = self.source is not None and verdict is rescue.Verdict.KEEP_SOURCE
-            if sending and self.source is not None and self.target is not None and await self._moves(self.source):
-                await self.source.qemu.control.cancel_migration()
-                continue
-            if verdict is not rescue.Verdict.WAIT:
-                break
-        guest, ends = self.entry.guest, (self.entry.source, self.entry.target)
-        if verdict is rescue.Verdict.KEEP_TARGET and self.target is not None:
-            if self.source is not None:
-                await self.source.qemu.end()
-            record = self.hosting.directory.guest_record(guest)
-            if record is not None:
-                record.host = self.entry.target
-                self.hosting.directory.save_guest(guest, record)
-            _close(self.hosting, self.entry, journal.Phase.COMPLETED)
-            return f"an interrupted migration was finished: {guest} runs on {self.entry.target}"
-        if verdict in {rescue.Verdict.KEEP_SOURCE, rescue.Verdict.RESUME_SOURCE} and self.source is not None:
-            if self.target is not None:
-                await self.target.qemu.end()
-            if situation.source != "running":
-                await self.source.qemu.control.resume()
-            _close(self.hosting, self.entry, journal.Phase.CANCELLED)
-            return f"an interrupted migration was undone: {guest} runs on {self.entry.source}"
-        if verdict is rescue.Verdict.LOST:
-            _close(self.hosting, self.entry, journal.Phase.FAILED)
-            return f"{guest} went down with its host during a migration"
-        raise DecisionError(
-            f"{guest} is {situation.source} on {ends[0]} and {situation.target} on {ends[1]} "
-            "after an interrupted migration; continuing either copy could damage its disk",
-            hint=f"end the copy you do not want: limosa stop {guest} --host HOST --force",
-        )
 
-    async def _situation(self) -> rescue.Situation:
-        source = await self.source.qemu.status() if self.source else rescue.GONE
-        target = await self.target.qemu.status() if self.target else rescue.GONE
-        return rescue.Situation(source, target, target_may_have_run=True)
+_HELD = frozenset({"postmigrate", "paused", "prelaunch"})
+"""Run states of a copy that an interrupted migration left standing still."""
 
-    async def _moves(self, source: guests.Copy) -> bool:
-        with contextlib.suppress(LimosaError):
-            return (await source.qemu.observe.migrate_info()).status in {"setup", "active", "device", "cancelling"}
-        return False
+
+def under_way(directory: LabDirectory, guest: str) -> tuple[str, str] | None:
+    """The source of the migration that a command is at work on, and the state that a person calls it."""
+    entry = journal.unfinished(directory.journal(guest))
+    return None if entry is None else (entry.source, "moving")
+
+
+def interrupted(directory: LabDirectory, guest: str) -> str:
+    """What a migration without a controller left open, in a sentence; empty when there is none."""
+    entry = journal.unfinished(directory.journal(guest))
+    if entry is None or directory.busy(guest):
+        return ""
+    return f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"

@@ -173,6 +173,20 @@ class LabDirectory:
             gone = self.path
         shutil.rmtree(gone, ignore_errors=True)
 
+    def busy(self, guest: str) -> bool:
+        """Whether a command holds the lock of *guest* at this moment."""
+        try:
+            descriptor = os.open(self.guest(guest) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     @contextlib.contextmanager
     def locked(self, what: str = "", guest: str = "") -> Iterator[None]:
         """Hold the lab's lock, or that of one guest. Raises BusyError when another command holds it."""

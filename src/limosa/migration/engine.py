@@ -12,20 +12,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from limosa.deadline import Deadline
-from limosa.errors import DecisionError, LimosaError, MigrationError, QmpError, StateError
+from limosa.errors import LimosaError, MigrationError
 from limosa.events import Events, MigrationPhaseChanged
 from limosa.migration.journal import Entry, Journal, Phase
 from limosa.migration.progress import Progress
-from limosa.migration.rescue import GONE, UNREACHABLE, Situation, Verdict, decide
+from limosa.migration.rescue import GONE, Verdict
 from limosa.migration.settings import Settings
+from limosa.migration.settlement import Settlement
 from limosa.qemu.monitor import FINAL, MigrateInfo
-from limosa.qemu.process import QemuProcess
+from limosa.qemu.process import QemuProcess, to_the_end
 
-HAND_OVER_S = 60.0
-"""How long the target may take to start the guest once the source has sent everything; device state under load."""
+FIGURES_S = 0.3
+"""How long QEMU may take from ``completed`` to its figures: 7.2 can say it with a total time of 0 at first."""
 
-CANCEL_S = 20.0
-"""How long a cancelled source may take to say so."""
+LATE_RESUME_S = 1.0
+"""How long the RESUME event of a target that runs may be late. Without it only the pause is not known."""
 
 
 @dataclass(slots=True)
@@ -61,13 +62,17 @@ class Migration:
     target: QemuProcess | None = None
     stop_ns: int | None = None
     resume_ns: int | None = None
+    target_said: Callable[[], Awaitable[str]] | None = None
+    """What the target's QEMU wrote to its log since it was launched, for an error's reason."""
     last_info: MigrateInfo = field(default_factory=MigrateInfo)
     started_ns: int = field(default_factory=time.time_ns)
+    _seen: int = 0
+    """Events of the source that are older than this migration."""
 
     async def run(self) -> Outcome:
-        """Move the guest. Raises MigrationError (the guest runs on the source) or DecisionError.
+        """Move the guest. Raises MigrationError (the guest is on the source), DecisionError, or LimosaError (lost).
 
-        Cancelled, it cancels the migration, keeps the guest on the source, then lets the cancellation go on.
+        Cancelled, it cancels the migration, says where the guest is, then lets the cancellation go on.
         """
         self.journal.on_entry = self._announce
         self.journal.begin()
@@ -83,19 +88,26 @@ class Migration:
             await self._wait_resumed(self.target)
             await self._finish(self.target)
         except asyncio.CancelledError:
-            if await _uninterrupted(self.rescue("cancelled", Phase.CANCELLED)):
-                text = f"{self.source.guest} had already moved: it runs on {self.target_host}"
-                self.events.note(text, level="warning")
+            moved, _ = await to_the_end(self.rescue("cancelled", Phase.CANCELLED))
+            place = f"had moved already and is on {self.target_host}" if moved else f"is on {self.source.host.name}"
+            self.events.note(f"the migration was cancelled; {self.source.guest} {place}", level="warning")
             raise
-        except LimosaError as error:
-            if await _uninterrupted(self.rescue(error.message, Phase.FAILED)):
+        except Exception as error:  # whatever it is, even a bug of ours: the guest comes first
+            known = _known(error)
+            moved, cancelled = await to_the_end(self.rescue(known.message if known else repr(error), Phase.FAILED))
+            if cancelled:
+                raise asyncio.CancelledError from error
+            if moved:
                 return self.outcome()
-            raise MigrationError(
-                f"the migration failed: {error.message}; {self.source.guest} runs on {self.source.host.name}",
-                hint=error.hint,
-                guest_host=self.source.host.name,
-            ) from error
+            if known is None:
+                raise
+            raise self._failed(known) from error
         return self.outcome()
+
+    def _failed(self, error: LimosaError) -> MigrationError:
+        guest, host = self.source.guest, self.source.host.name
+        text = f"the migration failed: {error.message}; {guest} is on {host}"
+        return MigrationError(text, hint=error.hint, guest_host=host)
 
     def _announce(self, entry: Entry) -> None:
         self.events.emit(
@@ -108,10 +120,10 @@ class Migration:
         """Both sides get the same capabilities; the target listens on a port of its own choice."""
         capabilities = ("events", *self.settings.capabilities)
         self.source.control.pending_events()
-        target.control.pending_events()
+        self._seen = self.source.control.event_count
         async with asyncio.TaskGroup() as group:
             group.create_task(self._configure_source(capabilities))
-            group.create_task(target.control.set_capabilities(capabilities))
+            group.create_task(self._configure_target(target, capabilities))
         await target.control.listen_for_migration(f"tcp:{self.listen_address}:0")
         info = await target.control.migrate_info()
         if not info.socket_address:
@@ -122,14 +134,18 @@ class Migration:
         await self.source.control.set_capabilities(capabilities)
         await self.source.control.set_parameters(self.settings.qemu_parameters())
 
+    async def _configure_target(self, target: QemuProcess, capabilities: tuple[str, ...]) -> None:
+        await target.control.set_capabilities(capabilities)
+        await target.control.set_parameters(dict(self.settings.parameters))
+
     async def _watch(self, target: QemuProcess) -> None:
         """Until the source says that everything is sent. Raises LimosaError for each way that it can go wrong."""
         progress, deadline = Progress(self.source.guest), Deadline.after(self.settings.timeout_s)
         ended = asyncio.ensure_future(self._source_end())
-        lost = asyncio.ensure_future(self._target_events(target))
+        gone = asyncio.ensure_future(self._target_events(target))
         try:
             while True:
-                await asyncio.wait({ended, lost}, timeout=self.settings.poll_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({ended, gone}, timeout=self.settings.poll_s, return_when=asyncio.FIRST_COMPLETED)
                 self.last_info = await self.source.observe.migrate_info()
                 self.events.emit(progress.look(self.last_info, time.monotonic()))
                 status = ended.result() if ended.done() else self.last_info.status
@@ -137,13 +153,13 @@ class Migration:
                     return
                 if status in FINAL:
                     raise LimosaError(await self._reason(status))
-                if lost.done() and lost.exception() is not None:
-                    raise LimosaError(f"QEMU on {self.target_host} ended while the guest was moving")
+                if gone.done():
+                    raise LimosaError(await self._target_ended())
                 self._judge(progress, deadline)
         finally:
-            for task in (ended, lost):
+            for task in (ended, gone):
                 task.cancel()
-            await asyncio.gather(ended, lost, return_exceptions=True)
+            await asyncio.gather(ended, gone, return_exceptions=True)
 
     def _judge(self, progress: Progress, deadline: Deadline) -> None:
         if deadline.passed:
@@ -155,52 +171,66 @@ class Migration:
             raise LimosaError(f"nothing went over the link to {self.target_host} for {self.settings.stall_s:g} s")
 
     async def _source_end(self) -> str:
-        """The final status, from the source's events; notes the moment of STOP on the way."""
+        """The final status, from the source's events."""
         while True:
             event = await self.source.control.next_event()
-            if event.name == "STOP":
-                self.stop_ns = event.time_ns
             if event.name == "MIGRATION" and event.data.get("status") in FINAL:
                 return str(event.data["status"])
 
     async def _target_events(self, target: QemuProcess) -> None:
-        """Notes the moment of RESUME; raises QmpError when the target's QEMU ends."""
-        while True:
-            event = await target.control.next_event()
-            if event.name == "RESUME":
-                self.resume_ns = event.time_ns
+        """Ends when the target's QEMU does."""
+        with contextlib.suppress(LimosaError):
+            while True:
+                await target.control.next_event()
+
+    async def _target_ended(self) -> str:
+        said = await self.target_said() if self.target_said else ""
+        return f"QEMU on {self.target_host} ended while the guest was moving" + (f": {said}" if said else "")
+
+    def _note_moments(self, target: QemuProcess) -> None:
+        self.stop_ns = self.source.control.moment("STOP", self._seen)
+        self.resume_ns = target.control.moment("RESUME")
 
     async def _reason(self, status: str) -> str:
         if status == "cancelled":
             return "somebody cancelled it in QEMU"
         with contextlib.suppress(LimosaError):
             self.last_info = await self.source.observe.migrate_info()
-        why = self.last_info.error_desc
-        if why:
+        said = await self.target_said() if self.target_said else ""
+        if said:
+            return f"QEMU on {self.target_host} says: {said}"
+        if why := self.last_info.error_desc:
             return f"QEMU on {self.source.host.name} says: {why}"
         return f"the connection to QEMU on {self.target_host} broke"
 
     async def _wait_resumed(self, target: QemuProcess) -> None:
-        """The target runs. Its RESUME event gives the moment; its status is the proof."""
-        deadline = Deadline.after(HAND_OVER_S)
-        async for _ in deadline.ticks(0.002):
-            for event in [*self.source.control.pending_events(), *target.control.pending_events()]:
-                if event.name == "STOP":
-                    self.stop_ns = self.stop_ns or event.time_ns
-                if event.name == "RESUME":
-                    self.resume_ns = event.time_ns
+        """The target runs. Its status is the proof; its RESUME event, which may come later, gives the moment."""
+        runs_since: Deadline | None = None
+        async for _ in Deadline.after(self.settings.hand_over_s).ticks(0.002):
             status = await target.observe.status()
-            if status == "running" and self.resume_ns is not None:
-                break
-            if status not in {"inmigrate", "running"}:
+            self._note_moments(target)
+            if status == "running":
+                runs_since = runs_since or Deadline.after(LATE_RESUME_S)
+                if self.resume_ns is not None or runs_since.passed:
+                    return
+            elif status != "inmigrate":
                 raise LimosaError(f"the guest is {status} on {self.target_host} after the hand-over")
-        else:
-            raise LimosaError(f"the guest did not start on {self.target_host} within {HAND_OVER_S:g} s")
+        raise LimosaError(f"the guest did not start on {self.target_host} within {self.settings.hand_over_s:g} s")
+
+    async def _last_look(self) -> None:
+        """The source's figures; it is asked again until they are there."""
         with contextlib.suppress(LimosaError):
-            self.last_info = await self.source.observe.migrate_info()
+            async for _ in Deadline.after(FIGURES_S).ticks(0.005):
+                self.last_info = await self.source.observe.migrate_info()
+                if self.last_info.total_time and self.last_info.downtime:
+                    return
 
     async def _finish(self, target: QemuProcess) -> None:
-        self.journal.write(Phase.ENDING_SOURCE)
+        with contextlib.suppress(LimosaError):  # the guest has moved: a full disk must not keep its old copy
+            self.journal.write(Phase.ENDING_SOURCE)
+        await self._last_look()
+        if await target.status() == GONE:
+            raise LimosaError(f"QEMU on {self.target_host} ended right after the hand-over")
         await self.source.end()
         self.journal.close(Phase.COMPLETED)
 
@@ -221,86 +251,43 @@ class Migration:
     async def rescue(self, why: str, final: Phase) -> bool:
         """Keep the guest where it is or can be. True: it had moved after all and runs on the target.
 
-        Raises DecisionError when only a person can decide, MigrationError when the guest went down with its host.
+        Raises DecisionError when only a person can decide, LimosaError when the guest is lost.
         """
+        sent = any(entry.phase is Phase.MOVING for entry in self.journal.entries)
         with contextlib.suppress(LimosaError):
             self.journal.write(Phase.RESCUING, why)
-        await self._cancel()
-        deadline = Deadline.after(HAND_OVER_S)
-        async for _ in deadline.ticks(0.05):
-            situation = await self._situation()
-            verdict = decide(situation)
-            if verdict is not Verdict.WAIT:
-                return await self._carry_out(verdict, situation, final, why)
-        raise self._ask(await self._situation())
-
-    async def _cancel(self) -> None:
-        """Give up on the source's side where it still sends, and see it say so."""
-        with contextlib.suppress(QmpError):
-            info = await self.source.observe.migrate_info()
-            if info.status in {"none", *FINAL}:
-                return
-            await self.source.control.cancel_migration()
-            async for _ in Deadline.after(CANCEL_S).ticks(0.01):
-                if (await self.source.observe.migrate_info()).status in FINAL:
-                    return
-
-    async def _situation(self) -> Situation:
-        source = await _status(self.source)
-        target = GONE if self.target is None else await _status(self.target)
-        if self.target is not None:
-            seen = self.target.control.pending_events()
-            self.resume_ns = next((e.time_ns for e in seen if e.name == "RESUME"), self.resume_ns)
-        # Our connection was open from before the hand-over, and what a dead QEMU had sent can still be read.
-        return Situation(source, target, target_may_have_run=self.resume_ns is not None)
-
-    async def _carry_out(self, verdict: Verdict, situation: Situation, final: Phase, why: str) -> bool:
-        if verdict is Verdict.KEEP_TARGET and self.target is not None:
-            await self._finish(self.target)
-            return True
-        if verdict in {Verdict.KEEP_SOURCE, Verdict.RESUME_SOURCE}:
-            await self._end_target()
-            if situation.source != "running":
-                await self.source.control.resume()
-            self.journal.close(final, why)
-            return False
-        if verdict is Verdict.LOST:
-            self.journal.close(Phase.FAILED, "lost")
-            raise MigrationError(
-                f"{self.source.guest} went down with its host {self.source.host.name} during the migration",
-                hint=f"its disk remains: limosa start {self.source.guest}",
-            )
-        raise self._ask(situation)
-
-    async def _end_target(self) -> None:
-        if self.target is not None:
-            await self.target.end()
-        else:
-            await self.end_target()
-
-    def _ask(self, situation: Situation) -> DecisionError:
-        guest, source, target = self.source.guest, self.source.host.name, self.target_host
-        return DecisionError(
-            f"{guest} is {situation.source} on {source} and {situation.target} on {target}; "
-            "continuing either copy could damage its disk",
-            hint=f"end the copy you do not want with `limosa stop {guest} --host HOST --force`",
+        settlement = Settlement(
+            guest=self.source.guest,
+            source_host=self.source.host.name,
+            target_host=self.target_host,
+            source=self.source,
+            target=self.target,
+            end_target=self.end_target,
+            sent=sent,
+            watched=True,
+            hand_over_s=self.settings.hand_over_s,
         )
+        verdict = await settlement.settle()
+        if verdict is Verdict.KEEP_TARGET and self.target is not None:
+            self._note_moments(self.target)
+            self.journal.close(Phase.COMPLETED, why)
+            return True
+        self.journal.close(Phase.FAILED if verdict is Verdict.LOST else final, why)
+        if verdict is Verdict.LOST:
+            raise lost(self.source.guest, self.source.host.name)
+        return False
 
 
-async def _status(side: QemuProcess) -> str:
-    """A side's run state, GONE or UNREACHABLE. A namespace host that is off has ended all that ran on it."""
-    try:
-        return await side.status()
-    except StateError:
-        return GONE
-    except LimosaError:
-        return UNREACHABLE
+def lost(guest: str, host: str) -> LimosaError:
+    """The error for a guest whose only copy ended."""
+    return LimosaError(
+        f"{guest} went down during a migration: its QEMU on {host} ended",
+        hint=f"its disk remains: limosa start {guest}",
+    )
 
 
-async def _uninterrupted(work: Awaitable[bool]) -> bool:
-    """Await *work* to its end although the caller is being cancelled: a guest is at stake."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-    return task.result()
+def _known(error: BaseException) -> LimosaError | None:
+    """The first error of ours in *error*, which may be a task group's."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((known for inner in error.exceptions if (known := _known(inner))), None)
+    return error if isinstance(error, LimosaError) else None

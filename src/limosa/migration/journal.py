@@ -60,9 +60,12 @@ class Journal:
     on_entry: Callable[[Entry], None] = lambda _: None
 
     def begin(self) -> None:
-        """Start anew; what the last migration wrote is dropped."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.unlink(missing_ok=True)
+        """Start anew; what the last migration wrote is dropped. Raises LimosaError when that cannot be."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
     def write(self, phase: Phase, detail: str = "") -> None:
         """Record that *phase* is about to happen. Raises LimosaError when the disk does not take it."""
@@ -70,15 +73,9 @@ class Journal:
             phase=phase, time_ns=time.time_ns(), guest=self.guest, source=self.source, target=self.target, detail=detail
         )
         try:
-            with self.path.open("ab") as file:
-                file.write(msgspec.json.encode(entry) + b"\n")
-                file.flush()
-                os.fdatasync(file.fileno())
+            _append(self.path, msgspec.json.encode(entry))
         except OSError as error:
-            raise LimosaError(
-                f"the migration's journal cannot be written: {error.strerror}",
-                hint=f"make room for {self.path}",
-            ) from error
+            raise _unwritable(self.path, error) from error
         self.entries.append(entry)
         self.on_entry(entry)
 
@@ -90,6 +87,29 @@ class Journal:
             self.entries.append(
                 Entry(phase=phase, time_ns=time.time_ns(), guest=self.guest, source=self.source, target=self.target)
             )
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add one whole line, or none: what a crash or a full disk cut short before is overwritten."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        whole = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
+        try:
+            os.ftruncate(descriptor, whole)
+            view, at = memoryview(line + b"\n"), whole
+            while view:
+                written = os.pwrite(descriptor, view, at)
+                view, at = view[written:], at + written
+            os.fdatasync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, whole)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> LimosaError:
+    return LimosaError(f"the migration's journal cannot be written: {error.strerror}", hint=f"make room for {path}")
 
 
 def unfinished(path: Path) -> Entry | None:

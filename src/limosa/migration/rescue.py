@@ -15,15 +15,15 @@ class Verdict(StrEnum):
     """What has to be done."""
 
     KEEP_SOURCE = "keep-source"
-    """The guest runs on the source: cancel what is under way, end the target."""
+    """The guest is on the source, as it is: end the target."""
     RESUME_SOURCE = "resume-source"
-    """No copy runs and the target never did: end the target, then let the source run again."""
+    """No copy runs and the target never did: let the source run again."""
     KEEP_TARGET = "keep-target"
-    """The guest runs on the target: end the source."""
+    """The guest is on the target: end the source."""
     WAIT = "wait"
     """The hand-over is under way and will decide by itself: look again."""
     LOST = "lost"
-    """Neither QEMU exists any more: the guest went down with its host, its disk remains."""
+    """No QEMU has the guest any more: it went down with the source's, its disk remains. End the target."""
     ASK = "ask"
     """Both answers could harm: a person decides."""
 
@@ -31,13 +31,13 @@ class Verdict(StrEnum):
 GONE = "gone"
 """A side whose QEMU process does not exist any more."""
 UNREACHABLE = "unreachable"
-"""A side of which nothing is known: its host does not answer but may be running."""
+"""A side of which nothing is known: its host or its QEMU does not answer but may be running."""
 
 _RUNS = frozenset({"running"})
 _SENT = frozenset({"postmigrate"})
 _SENDING = frozenset({"finish-migrate"})
 _STOPPED = frozenset({"paused", "io-error", "suspended", "save-vm", "watchdog", "prelaunch"})
-_BROKEN = frozenset({"internal-error", "guest-panicked", "shutdown", "colo"})
+_BROKEN = frozenset({"internal-error", "guest-panicked", "shutdown"})
 _LOADING = frozenset({"inmigrate"})
 
 
@@ -48,9 +48,10 @@ class Situation:
     source: str
     target: str
     target_may_have_run: bool = True
-    """False only if someone watched the target's monitor from before the hand-over to its end and saw no RESUME."""
-    wanted_paused: bool = False
-    """The guest was paused when the migration began, so a paused target is the finished hand-over."""
+    """False only if nothing was ever sent, or if the target's monitor was watched from before the hand-over to its
+    end and said no RESUME."""
+    target_receives: bool = True
+    """False only if the target's QEMU says that no source has connected to it."""
 
 
 def decide(now: Situation) -> Verdict:
@@ -66,7 +67,7 @@ def decide(now: Situation) -> Verdict:
     if now.source in _SENT:
         return _after_sending(now)
     if now.source in _SENDING:
-        return Verdict.RESUME_SOURCE if now.target == GONE and not now.target_may_have_run else Verdict.WAIT
+        return Verdict.WAIT  # QEMU refuses to resume it; it comes to an end by itself, or when it is cancelled
     if now.source in _STOPPED | _BROKEN:
         # It stopped before everything was sent, so the target cannot have started.
         return Verdict.KEEP_SOURCE if now.target in {GONE} | _LOADING else Verdict.ASK
@@ -77,9 +78,9 @@ def _without_source(now: Situation) -> Verdict:
     if now.target == GONE:
         return Verdict.LOST
     if now.target in _LOADING:
-        return Verdict.WAIT
-    if now.target in _STOPPED:
-        return Verdict.KEEP_TARGET
+        return Verdict.WAIT if now.target_receives else Verdict.LOST
+    if now.target in _STOPPED | _BROKEN:
+        return Verdict.KEEP_TARGET  # the only copy there is, whatever became of it
     return Verdict.ASK
 
 

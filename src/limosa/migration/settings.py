@@ -19,12 +19,14 @@ class Settings:
     """Give up after this; None: as long as it takes."""
     stall_s: float = 15.0
     """Give up when nothing at all was transferred for this long: the link is cut."""
+    hand_over_s: float = 60.0
+    """How long the target may take to start the guest once the source has sent everything: device state under load."""
     poll_s: float = 0.02
     """How often query-migrate is asked."""
     capabilities: tuple[str, ...] = ()
     """Further migration capabilities, set on both sides."""
     parameters: tuple[tuple[str, Any], ...] = ()
-    """Further migration parameters, set on the source."""
+    """Further migration parameters, set on both sides."""
 
     def qemu_parameters(self) -> dict[str, Any]:
         """As ``migrate-set-parameters`` takes them: bytes/s and ms."""

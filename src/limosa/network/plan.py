@@ -7,7 +7,7 @@ for guests has a bridge (``br0``) over that end, with one TAP per guest; a netwo
 
 from __future__ import annotations
 
-from limosa.spec import resolved
+from limosa.spec import addresses, resolved
 
 _LATENCY_MS = 50
 """How long the shaper queues before it drops: tc-tbf(8) asks for latency or a limit; 50 ms is its page's example."""
@@ -37,6 +37,15 @@ def outer_end(lab: resolved.Lab, host: str, network: str) -> str:
     return name if len(name) <= 15 else f"h{list(lab.hosts).index(host)}.{index}"
 
 
+def mac_address(lab: resolved.Lab, host: str, network: str) -> str:
+    """A host's own address in *network*: the same each time that it is switched on, as a machine's is.
+
+    With another one its neighbours would send to the address that they remember for up to 20 s.
+    """
+    taken = {guest.mac for guest in lab.guests.values()}
+    return addresses.mac_address(lab.name, f"{host}/{network}", taken)
+
+
 def fabric(lab: resolved.Lab) -> list[str]:
     """The client's side: one bridge per network, with the client's address."""
     lines = ["link set lo up"]
@@ -55,7 +64,7 @@ def outer_links(lab: resolved.Lab, host: str, pid: int) -> list[str]:
     for index, network in enumerate(lab.networks):
         end = outer_end(lab, host, network)
         lines += [
-            f"link add name {end} type veth peer name eth{index} netns {pid}",
+            f"link add name {end} type veth peer name eth{index} address {mac_address(lab, host, network)} netns {pid}",
             f"link set {end} master {network}",
             f"link set {end} up",
         ]
@@ -74,7 +83,8 @@ def host_links(lab: resolved.Lab, host: str) -> list[str]:
         carrier = bridge(lab, network.name)
         if carrier.startswith("br"):
             lines += [
-                f"link add name {carrier} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                f"link add name {carrier} address {mac_address(lab, host, network.name)} "
+                "type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
                 f"link set eth{index} master {carrier}",
                 f"link set {carrier} up",
             ]

@@ -31,6 +31,12 @@ MigrationStatus = Literal[
 ]  # fmt: skip
 FINAL = ("completed", "failed", "cancelled")
 
+GREETING_S = 10.0
+"""How long a monitor may take to greet; it serves one client at a time, so another one may be in the way."""
+
+ANSWER_S = 30.0
+"""How long QEMU may take to answer a command: its main loop is held up while a large guest's state is loaded."""
+
 
 @dataclass(frozen=True, slots=True)
 class QmpEvent:
@@ -89,11 +95,12 @@ class Monitor:
         listener = EventListener()
         client.register_listener(listener)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(GREETING_S):
                 await client.connect(connection)
         except (QMPError, TimeoutError) as error:
             connection.close()
-            raise StateError(f"QEMU of guest {guest} on {host.name} does not answer: {error}") from error
+            why = str(error) or f"nothing came within {GREETING_S:g} s"
+            raise StateError(f"QEMU of guest {guest} on {host.name} does not answer: {why}") from error
         return cls(guest, host.name, role, client, events, listener)
 
     @property
@@ -107,10 +114,17 @@ class Monitor:
             await self._client.disconnect()
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """Give one command. Raises QmpError when QEMU refuses it or is gone."""
+        """Give one command. Raises QmpError when QEMU refuses it, is gone, or does not answer within ANSWER_S."""
         started, given, answer, refusal = time.monotonic(), dict(arguments or {}), None, ""
         try:
-            answer = await self._client.execute(command, given or None)
+            async with asyncio.timeout(ANSWER_S):
+                answer = await self._client.execute(command, given or None)
+        except TimeoutError as error:
+            refusal = "no answer"
+            raise QmpError(
+                f"QEMU of guest {self.guest} on {self.host} did not answer {command} within {ANSWER_S:g} s",
+                error_class="Silent",
+            ) from error
         except ExecuteError as error:
             refusal = str(error)
             raise QmpError(f"QEMU on {self.host} refused {command}: {error}", error_class=error.error_class) from error
@@ -141,25 +155,42 @@ class Monitor:
         get = asyncio.ensure_future(self._listener.get())
         try:
             while not get.done():
+                if not self.connected and self._listener.empty():
+                    raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone")
                 changed = asyncio.ensure_future(self._client.runstate_changed())
                 try:
                     await asyncio.wait({get, changed}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     changed.cancel()
-                if not self.connected and self._listener.empty() and not get.done():
-                    raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone")
             return self._typed(get.result())
         finally:
             get.cancel()
+
+    def moment(self, name: str, since: int = 0) -> int | None:
+        """When the last event called *name* came, leaving out the first *since* events of this connection; None when
+        it did not. It is known from the moment of arrival, whoever reads the events and whether anybody does."""
+        stamps = [_time_ns(message) for message in self._listener.history[since:] if message["event"] == name]
+        return stamps[-1] if stamps else None
+
+    @property
+    def event_count(self) -> int:
+        """How many events came on this connection."""
+        return len(self._listener.history)
+
+    async def wait_ended(self, deadline: Deadline) -> bool:
+        """Until the connection has ended and all that QEMU had said was read; False when *deadline* passes first."""
+        async for _ in deadline.ticks(0.005):
+            if not self.connected:
+                return True
+        return False
 
     def pending_events(self) -> list[QmpEvent]:
         """The events that have come and were not looked at yet."""
         return [self._typed(message) for message in self._listener.clear()]
 
     def _typed(self, message: Message) -> QmpEvent:
-        stamp: Any = message.get("timestamp", {})
         data: Any = message.get("data", {})
-        time_ns = int(stamp.get("seconds", 0)) * 1_000_000_000 + int(stamp.get("microseconds", 0)) * 1000
+        time_ns = _time_ns(message)
         event = QmpEvent(str(message["event"]), dict(data), time_ns)
         self._events.emit(
             QmpExchanged(guest=self.guest, host=self.host, qmp_event=event.name, data=event.data, time_ns=time_ns)
@@ -195,8 +226,11 @@ class Monitor:
         return msgspec.structs.replace(msgspec.convert(raw, MigrateInfo), raw=raw)
 
     async def set_capabilities(self, names: tuple[str, ...]) -> None:
-        """Turn migration capabilities on."""
+        """Turn these migration capabilities on, and off whatever an earlier migration left on."""
+        now = await self.execute("query-migrate-capabilities")
+        left = [entry["capability"] for entry in now if entry["state"] and entry["capability"] not in names]
         states = [{"capability": name, "state": True} for name in names]
+        states += [{"capability": name, "state": False} for name in left]
         await self.execute("migrate-set-capabilities", {"capabilities": states})
 
     async def set_parameters(self, parameters: Mapping[str, Any]) -> None:
@@ -232,3 +266,8 @@ class Monitor:
         """End QEMU."""
         with contextlib.suppress(QmpError):  # it may be gone before it answers
             await self.execute("quit")
+
+
+def _time_ns(message: Message) -> int:
+    stamp: Any = message.get("timestamp", {})
+    return int(stamp.get("seconds", 0)) * 1_000_000_000 + int(stamp.get("microseconds", 0)) * 1000

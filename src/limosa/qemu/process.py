@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, QmpError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
+from limosa.qemu.argv import PIDFILE
 from limosa.qemu.monitor import Monitor
 
 START_S = 20.0
 """How long QEMU may take until its monitor answers: about 0.1 s, far more on a crowded machine."""
 
 END_S = 10.0
+
+EXIT_S = 3.0
+"""How long a QEMU that has closed its monitor may take to be gone; it frees the guest's memory."""
+
+T = TypeVar("T")
 
 
 def runtime_directory(guest: str) -> str:
@@ -34,22 +42,30 @@ class QemuProcess:
 
     async def close(self) -> None:
         """Hang up both monitors; QEMU goes on."""
-        await self.control.close()
-        await self.observe.close()
+        await asyncio.gather(self.control.close(), self.observe.close())
 
     async def end(self) -> None:
         """End QEMU, by its monitor or, when that does not help, by SIGKILL; returns when it is gone."""
-        with contextlib.suppress(LimosaError):
-            await self.control.quit()
+        with contextlib.suppress(LimosaError, TimeoutError):
+            async with asyncio.timeout(END_S):
+                await self.control.quit()
         await self.close()
         await end_leftover(self.host, self.guest, Deadline.after(END_S))
 
     async def status(self) -> str:
-        """The run state, or ``gone`` when QEMU does not exist any more."""
+        """The run state; ``gone`` when QEMU does not exist any more, and then all that it had said was read.
+
+        ``unreachable``: it exists but does not answer. Raises StateError when the host is off.
+        """
         try:
             return await self.observe.status()
-        except QmpError:
-            return "gone" if await running_pid(self.host, self.guest) is None else "unreachable"
+        except QmpError as error:
+            patience = Deadline.after(0 if error.error_class == "Silent" else EXIT_S)
+        async for _ in patience.ticks(0.02):
+            if await running_pid(self.host, self.guest) is None:
+                await self.control.wait_ended(Deadline.after(EXIT_S))
+                return "gone"
+        return "unreachable"
 
 
 async def start(
@@ -57,12 +73,15 @@ async def start(
 ) -> QemuProcess:
     """Launch QEMU and connect both monitors.
 
-    Raises MachineError or StateError with QEMU's own last words when it does not come up.
+    Raises MachineError or StateError with QEMU's own last words when it does not come up; then it is gone.
     """
     deadline = deadline or Deadline.after(START_S)
     await host.run(["mkdir", "-p", "-m", "0700", runtime_directory(guest)])
-    pid = await host.spawn(argv, log=log)
+    # Its pid has to be known, whatever happens meanwhile: it would outlive us.
+    pid, cancelled = await to_the_end(host.spawn(argv, log=log))
     try:
+        if cancelled:
+            raise asyncio.CancelledError
         control = await _first_monitor(host, guest, pid, log, events, deadline)
         try:
             observe = await Monitor.open(host, f"{runtime_directory(guest)}/observe.qmp", guest, events, "observe")
@@ -70,9 +89,30 @@ async def start(
             await control.close()
             raise
     except BaseException:
-        await host.run(["kill", "-KILL", str(pid)], check=False)
+        await to_the_end(_end_started(host, guest, pid))
         raise
     return QemuProcess(guest, host, control, observe)
+
+
+async def to_the_end(work: Awaitable[T]) -> tuple[T, bool]:
+    """Await *work* to its end although the caller is being cancelled, and say whether it was."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+            cancelled = True
+        except BaseException:
+            break
+    return task.result(), cancelled
+
+
+async def _end_started(host: Host, guest: str, pid: int) -> None:
+    with contextlib.suppress(StateError):  # a host that is off runs nothing
+        await host.run(["kill", "-KILL", str(pid)], check=False)
+        await end_leftover(host, guest, Deadline.after(EXIT_S))
 
 
 async def _first_monitor(host: Host, guest: str, pid: int, log: str, events: Events, deadline: Deadline) -> Monitor:
@@ -93,8 +133,7 @@ async def _exists(host: Host, pid: int) -> bool:
 async def _last_words(host: Host, guest: str, log: str) -> LimosaError:
     """Why QEMU ended, in a sentence of ours where the cause is known."""
     said = (await host.run(["tail", "-n", "3", "--", log], check=False)).text
-    text = said.strip().splitlines()[-1] if said.strip() else "it said nothing"
-    text = text.split("qemu-system-x86_64: ", 1)[-1]
+    text = _last_line(said) or "it said nothing"
     if "unsupported machine type" in text:
         return MachineError(
             f"QEMU on {host.name} does not know guest {guest}'s machine type",
@@ -109,6 +148,19 @@ async def _last_words(host: Host, guest: str, log: str) -> LimosaError:
             f"{host.name} has no memory left for guest {guest}", hint="lower the guest's `memory`, or stop another"
         )
     return LimosaError(f"QEMU for guest {guest} on {host.name} ended at once: {text}", hint=f"its log: {log}")
+
+
+def _last_line(said: str) -> str:
+    """QEMU's last message in *said* without the program's name."""
+    lines = said.strip().splitlines()
+    return lines[-1].split("qemu-system-x86_64: ", 1)[-1] if lines else ""
+
+
+async def said_since(host: Host, log: str, offset: int) -> str:
+    """QEMU's last message in *log* after its first *offset* bytes; empty when it said nothing."""
+    with contextlib.suppress(LimosaError):
+        return _last_line((await host.run(["tail", "-c", f"+{offset + 1}", "--", log], check=False)).text)
+    return ""
 
 
 async def find(host: Host, guest: str, events: Events) -> QemuProcess | None:
@@ -129,10 +181,15 @@ async def find(host: Host, guest: str, events: Events) -> QemuProcess | None:
 
 
 async def running_pid(host: Host, guest: str) -> int | None:
-    """The pid, on the host, of the process whose pid file the guest has there; None when it does not run."""
-    script = 'pid=$(cat "$1/qemu.pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null && echo "$pid"'
-    done = await host.run(["sh", "-c", script, "sh", runtime_directory(guest)], check=False)
-    return int(done.text) if done.text.isdigit() else None
+    """The pid, on the host, of the guest's QEMU; None when it does not run.
+
+    By its command line, not by its pid file: that is not written yet while QEMU starts, and a pid may have passed on
+    to another process. A process that is ending has no command line any more.
+    """
+    pattern = f"{runtime_directory(guest)}/{PIDFILE}".encode()
+    find_it = ["sh", "-c", "exec grep -alsF -f - /proc/[0-9]*/cmdline"]
+    found = (await host.run(find_it, stdin=pattern + b"\n", check=False)).text.split("/")
+    return int(found[2]) if len(found) > 2 else None
 
 
 async def end_leftover(host: Host, guest: str, deadline: Deadline) -> None:

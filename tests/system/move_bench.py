@@ -1,0 +1,174 @@
+"""What the migration tests share: a lab of bare guests, the real command line, and a witness for the guest's memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import move_driver
+
+from limosa.errors import LimosaError
+from limosa.events import Events
+from limosa.guest.bare import COMMAND_STATUS, COMMAND_VERIFY, Fault, Lost, Report, SerialReader, Status, Verified
+from limosa.hosts.keeping import Keeper
+from limosa.hosts.namespaces import NamespaceHost
+from limosa.lab.record import LabDirectory
+from limosa.qemu import process
+
+GUEST = "bare"
+LIMOSA = (sys.executable, "-W", "error", "-m", "limosa")
+AMPLE = ("--downtime-limit", "5 s")
+"""The guest dirties all of its memory in every round, so a move ends only when the pause may hold all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One command of limosa that ended."""
+
+    returncode: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+@dataclass(slots=True)
+class Bench:
+    """A lab that is up, driven from outside."""
+
+    name: str
+    environment: dict[str, str]
+    directory: LabDirectory
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command that works on this lab."""
+        argv = [*LIMOSA, *words, "--lab", self.name]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=self.environment)
+
+    def run(self, *words: str, expect: int = 0) -> Ran:
+        """Run a command to its end; its exit code must be *expect*."""
+        started = time.monotonic()
+        with self.begin(*words) as child:
+            out, err = child.communicate(timeout=120)
+        ran = Ran(child.returncode, out, err, time.monotonic() - started)
+        assert ran.returncode == expect, (words, ran)
+        return ran
+
+    def migrate(self, target: str, *words: str, expect: int = 0) -> Ran:
+        return self.run("migrate", GUEST, target, "--json", *(words or AMPLE), expect=expect)
+
+    def status(self) -> dict[str, Any]:
+        """The guest as ``limosa status`` tells it."""
+        guests: list[dict[str, Any]] = self.run("status", "--json").result["guests"]
+        return guests[0]
+
+    def host(self, name: str) -> NamespaceHost:
+        record = self.directory.record()
+        assert record is not None
+        return NamespaceHost(name, Keeper(record.hosts[name], name), record.rootless, Events())
+
+    def states(self) -> dict[str, str]:
+        """The run state of every QEMU of the guest, by its host: what QEMU itself answers."""
+        return asyncio.run(self._states())
+
+    async def _states(self) -> dict[str, str]:
+        found = {}
+        for name in ("host1", "host2"):
+            try:
+                qemu = await process.find(self.host(name), GUEST, Events())
+            except LimosaError:
+                continue
+            if qemu is not None:
+                found[name] = await qemu.status()
+                await qemu.close()
+        return {name: state for name, state in found.items() if state != "gone"}
+
+    def processes(self) -> dict[str, int]:
+        """How many QEMU processes there are on each host that is on, whatever the product thinks of them."""
+        count = {}
+        for name in ("host1", "host2"):
+            with suppress(OSError):
+                count[name] = len(move_driver.qemus(self.host(name).keeper.pid))
+        return count
+
+    def pid(self, host: str) -> int:
+        """The pid, as seen from here, of the guest's QEMU on *host*."""
+        (pid,) = move_driver.qemus(self.host(host).keeper.pid)
+        return pid
+
+    def check_pages(self, host: str) -> int:
+        """Ask the guest on *host* to look at every page; all must be right, and it must go on. Return the pass."""
+        return asyncio.run(self._check_pages(host))
+
+    async def _check_pages(self, host: str) -> int:
+        connection = await self.host(host).connect(f"/run/limosa/guests/{GUEST}/serial.sock")
+        reader, loop, said = SerialReader(), asyncio.get_running_loop(), list[Report]()
+
+        async def ask(command: bytes, kind: type[Report]) -> Any:
+            await loop.sock_sendall(connection, command)
+            while True:
+                data = await loop.sock_recv(connection, 65536)
+                assert data, "QEMU went away"
+                new = reader.feed(data)
+                said.extend(new)
+                for report in new:
+                    if isinstance(report, kind):
+                        return report
+
+        with connection:
+            # The console may be in the middle of a line; what comes first ends it.
+            await loop.sock_sendall(connection, COMMAND_STATUS)
+            async with asyncio.timeout(30):
+                verified: Verified = await ask(COMMAND_VERIFY, Verified)
+                first: Status = await ask(COMMAND_STATUS, Status)
+                later = first
+                while later.progress == first.progress:
+                    later = await ask(COMMAND_STATUS, Status)
+        assert verified.pages > 0 and verified.lost == 0 and verified.lost_total == 0, verified
+        assert not [report for report in said if isinstance(report, Lost | Fault)]
+        return verified.number
+
+    def assert_once(self, host: str) -> None:
+        """The guest is on *host* alone, every page right; one QEMU process; nothing left open in the journal."""
+        assert self.states() == {host: "running"}
+        assert self.processes().get(host) == 1
+        assert sum(self.processes().values()) == 1
+        self.check_pages(host)
+        status = self.status()
+        assert (status["state"], status["host"], status["unfinished"]) == ("running", host, "")
+
+    def place(self) -> str:
+        """The host where the guest runs; it must be exactly one."""
+        states = self.states()
+        running = [host for host, state in states.items() if state == "running"]
+        assert len(running) == 1, states
+        return running[0]
+
+
+@contextmanager
+def bench(folder: Path, text: str, name: str, *, guests: bool = True) -> Iterator[Bench]:
+    """A lab made from *text*, up (without *guests*: the hosts only); taken down at the end, whatever happened."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder), "LIMOSA_LAB": ""}
+    file = folder / f"{name}.yaml"
+    file.write_text(text)
+    made = Bench(name, environment, LabDirectory(folder / "limosa" / "labs" / name))
+    try:
+        words = ["up", str(file), *([] if guests else ["--no-start"])]
+        subprocess.run([*LIMOSA, *words], env=environment, check=True, capture_output=True, text=True)
+        yield made
+    finally:
+        subprocess.run([*LIMOSA, "down", "--lab", name], env=environment, check=True, capture_output=True, text=True)

@@ -1,0 +1,83 @@
+"""``limosa migrate`` with a fault at a chosen step: ``python move_driver.py ACTION WHEN -- ARGUMENTS``.
+
+It runs the command line as it is and only listens to its events: at the first one that WHEN names (a phase, or
+``sending``: the first megabyte went over the link) it does ACTION, then lets the command go on.
+
+ACTION: ``signal:NAME`` to this very process, ``kill:PID`` for any process, ``qemu:PID`` for every QEMU in the pid
+namespace of process PID, ``run:WORDS`` a command to its end.
+With LIMOSA_TEST_STALL_S set, the time until a silent link is given up is that, as the API's ``Settings`` allow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from limosa import __main__ as command
+from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed
+from limosa.lab import lab
+from limosa.migration.settings import Settings
+
+
+def act(action: str) -> None:
+    kind, _, what = action.partition(":")
+    if kind == "signal":
+        os.kill(os.getpid(), getattr(signal, what))
+    elif kind == "kill":
+        os.kill(int(what), signal.SIGKILL)
+    elif kind == "qemu":
+        for pid in qemus(int(what)):
+            os.kill(pid, signal.SIGKILL)
+    elif kind == "run":
+        subprocess.run(what.split(), check=True, stdout=subprocess.DEVNULL)
+    else:
+        raise ValueError(action)
+
+
+MARK = b"guests/bare/qemu.pid"
+
+
+def qemus(keeper: int) -> list[int]:
+    """The pids, as seen from here, of every QEMU of the guest on the host whose first process is *keeper*."""
+    namespace, found = Path(f"/proc/{keeper}/ns/pid").readlink(), []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            here = entry.name.isdigit() and (entry / "ns/pid").readlink() == namespace
+            if here and MARK in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def main() -> None:
+    action, when = sys.argv[1:3]
+    sys.argv[1:] = sys.argv[4:]
+    emit, done = Events.emit, False
+
+    def listening(self: Events, event: Event) -> None:
+        nonlocal done
+        emit(self, event)
+        phase = event.phase if isinstance(event, MigrationPhaseChanged) else ""
+        sending = isinstance(event, MigrationProgressed) and event.transferred_bytes > 1 << 20
+        if not done and (when == phase or (when == "sending" and sending)):
+            done = True
+            act(action)
+
+    Events.emit = listening  # type: ignore[method-assign]
+    if stall := os.environ.get("LIMOSA_TEST_STALL_S"):
+        attempt = lab.Lab.attempt
+
+        async def impatient(self: lab.Lab, guest: str, host: str, settings: Settings | None = None) -> lab.Outcome:
+            given = settings or Settings()
+            return await attempt(self, guest, host, dataclasses.replace(given, stall_s=float(stall)))
+
+        lab.Lab.attempt = impatient  # type: ignore[method-assign]
+    command.main()
+
+
+if __name__ == "__main__":
+    main()

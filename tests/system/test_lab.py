@@ -345,7 +345,7 @@ from limosa.lab import Lab
 async def work():
     async with Lab.open(spec.loads(sys.argv[1]), ephemeral=True, rootless=sys.argv[2] == "True") as lab:
         await lab.up()
-        await lab.host("host1").spawn(["sleep", "600"], log="/run/limosa/log/sleep.log")
+        await lab.host("client").spawn(["sleep", "600"], log="/run/sleep.log")
         print("up", flush=True)
         await asyncio.sleep(600)
 asyncio.run(work())

@@ -70,7 +70,7 @@ def works(path: Path) -> None:
 GARBAGE = [
     b"\n", b"[]\n", b"null\n", b"7\n", b'"x"\n', b"{}\n", b"{\n", b"\xff\xfe\n", b"\0\n", b"[" * 100_000 + b"\n",
     b'{"argv": []}\n', b'{"argv": "sh"}\n', b'{"argv": [1]}\n', b'{"argv": [""]}\n', b'{"argv": {}}\n',
-    b'{"argv": ["sh"], "env": 1}\n', b'{"argv": ["sh"], "env": {"a": 1}}\n', 
+    b'{"argv": ["sh"], "env": 1}\n', b'{"argv": ["sh"], "env": {"a": 1}}\n',
     b'{"argv": ["a\\u0000b"], "env": {}}\n', b'{"argv": ["\\ud800"], "env": {}}\n', b'{"argv": ["/"], "env": {}}\n',
     b'{"argv": ["true"], "env": {}, "log": "/dev/null/x"}\n', b'{"argv": ["true"], "env": {}, "log": 7}\n',
 ]  # fmt: skip

@@ -154,7 +154,7 @@ def namespaces(counted: Sequence[Process]) -> dict[str, str]:
                 for entry in Path(f"/proc/{process.pid}/{folder}").iterdir():
                     with contextlib.suppress(OSError):
                         name = str(entry.readlink())
-                        if re.fullmatch(r"[a-z_]+:\[\d+\]", name):
+                        if re.fullmatch(r"(cgroup|ipc|mnt|net|pid|time|user|uts)[a-z_]*:\[\d+\]", name):
                             found.setdefault(name, f"{name} of process {process.pid}: {process.text[:80]}")
     own = {str(entry.readlink()) for entry in Path("/proc/self/ns").iterdir()}
     return {name: text for name, text in found.items() if name not in own}

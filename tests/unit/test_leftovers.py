@@ -134,6 +134,7 @@ def test_mounts_interfaces_and_namespaces_are_seen(mark: Path) -> None:
     assert done.returncode == 0, done.stderr
     for text in ("interface left0", "mount /mnt (tmpfs left)", "namespace net:[", "namespace uts:[", "process "):
         assert text in done.stdout
+    assert "namespace pipe:" not in done.stdout and "namespace socket:" not in done.stdout
     assert f"namespace pinned by the mount {mark}/pinned" in done.stdout
 
 

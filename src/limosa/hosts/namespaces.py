@@ -47,6 +47,8 @@ class Fabric:
     """A descriptor whose end of file ends the lab; for labs that must die with their maker."""
     remove: str = ""
     """The directory removed when that happens."""
+    below_run: tuple[str, ...] = ()
+    """Directories below this machine's /run, which the fabric covers by its own, that the hosts need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,8 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
     ours, theirs = keeping.ready_pair()
     lifeline = ["--lifeline", str(fabric.lifeline)] if fabric.lifeline is not None else []
     remove = ["--remove", fabric.remove] if fabric.remove else []
-    keeper = _keeper_argv(fabric.lab, CLIENT, theirs.fileno(), [*lifeline, *remove])
+    binds = [word for path in fabric.below_run for word in ("--bind", f"{path}=>{path}")]
+    keeper = _keeper_argv(fabric.lab, CLIENT, theirs.fileno(), [*lifeline, *remove, *binds])
     argv = ["unshare", *user, *spaces, "--fork", "--kill-child", "--", *keeper]
     passed = [theirs.fileno(), *([fabric.lifeline] if fabric.lifeline is not None else [])]
     log_start = fabric.log.stat().st_size if fabric.log.exists() else 0

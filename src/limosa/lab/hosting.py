@@ -88,7 +88,9 @@ class Hosting:
         remove = self.directory.mark if self.lifeline else ""
         lifeline = self.lifeline[0] if self.lifeline else None
         log = self.directory.log / "hosts.log"
-        fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, remove)
+        shared = {self.directory.log, *(self.directory.storage(s) for s in self.lab.storage.values())}
+        below_run = tuple(sorted(str(path) for path in shared if path.is_relative_to("/run")))
+        fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, remove, below_run)
         self.record.outer_pid, self.record.client_pid = 0, 0
         self.record.hosts, self.record.off, self.record.cut = {}, [], []
         self.hosts = {}

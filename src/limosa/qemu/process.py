@@ -111,7 +111,7 @@ async def to_the_end(work: Awaitable[T]) -> tuple[T, bool]:
 
 async def _end_started(host: Host, guest: str, pid: int) -> None:
     with contextlib.suppress(StateError):  # a host that is off runs nothing
-        await host.run(["kill", "-KILL", str(pid)], check=False)
+        await _signal(host, pid, "KILL")
         await end_leftover(host, guest, Deadline.after(EXIT_S))
 
 
@@ -126,8 +126,13 @@ async def _first_monitor(host: Host, guest: str, pid: int, log: str, events: Eve
     raise LimosaError(f"QEMU for guest {guest} on {host.name} did not answer within {START_S:g} s", hint=f"see {log}")
 
 
+async def _signal(host: Host, pid: int, name: str) -> bool:
+    """Send a signal; whether it arrived. By the shell's own kill: a small system has no program of that name."""
+    return (await host.run(["sh", "-c", 'kill -"$1" "$2"', "sh", name, str(pid)], check=False)).returncode == 0
+
+
 async def _exists(host: Host, pid: int) -> bool:
-    return (await host.run(["kill", "-0", str(pid)], check=False)).returncode == 0
+    return await _signal(host, pid, "0")
 
 
 async def _last_words(host: Host, guest: str, log: str) -> LimosaError:
@@ -199,7 +204,7 @@ async def end_leftover(host: Host, guest: str, deadline: Deadline) -> None:
         async for _ in deadline.ticks(0.005):
             if (pid := await running_pid(host, guest)) is None:
                 return
-        await host.run(["kill", "-KILL", str(pid)], check=False)
+        await _signal(host, pid, "KILL")
         async for _ in Deadline.after(END_S).ticks(0.01):
             if await running_pid(host, guest) is None:
                 return

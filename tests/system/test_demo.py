@@ -155,9 +155,14 @@ def _ordinary(home: Path, image: Path) -> Command:
     shutil.copy(asyncio.run(agent_program(Events())), cache / "agent")
     for path in (home, *home.rglob("*")):
         os.chown(path, ORDINARY_USER, ORDINARY_USER)
-    script = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec setpriv"
+    # ssh-keygen wants its user to have a name.
+    passwd = home / "passwd"
+    passwd.write_text(Path("/etc/passwd").read_text() + f"limosa:x:{ORDINARY_USER}:{ORDINARY_USER}::{home}:/bin/sh\n")
+    script = f"mount --bind {passwd} /etc/passwd && mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200"
     user = ["--reuid", str(ORDINARY_USER), "--regid", str(ORDINARY_USER), "--clear-groups", "--"]
-    prefix = ("unshare", "--mount", "sh", "-c", f'{script} "$@"', "sh", *user)
+    # What setpriv itself starts is still found with root's right to search; what that starts is not.
+    through = ["sh", "-c", 'exec "$@"', "sh"]
+    prefix = ("unshare", "--mount", "sh", "-c", f'{script} && exec setpriv "$@"', "sh", *user, *through)
     libraries = [path for path in sys.path if path.endswith("site-packages")]
     environment = {
         "HOME": str(home),

@@ -143,13 +143,27 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def namespaces_of(home: Path) -> set[tuple[str, str]]:
-    """The namespaces of processes whose command line or mounts name *home* and which are not this process's own."""
-    mark, found = os.fsencode(home), set[tuple[str, str]]()
+def _marked(entry: Path, home: Path) -> bool:
+    """Whether a process's command line or mounts name *home*; each host sees a directory of its lab."""
+    mark = os.fsencode(home)
+    return mark in _read(entry / "cmdline") or mark in _read(entry / "mountinfo")
+
+
+def _members(home: Path) -> set[tuple[int, int]]:
+    """Who is in a namespace of *home*'s labs now: pid and start time, as numbers of namespaces are used again."""
+    spaces = set[tuple[str, str]]()
     for entry in _processes():
-        if mark in _read(entry / "cmdline") or mark in _read(entry / "mountinfo"):
-            found |= _namespaces(entry)
-    return found - _namespaces(Path("/proc/self"))
+        if _marked(entry, home):
+            spaces |= _namespaces(entry)
+    spaces -= _namespaces(Path("/proc/self"))
+    inside = (entry for entry in _processes() if spaces & _namespaces(entry))
+    return {(int(entry.name), _started(entry)) for entry in inside}
+
+
+def _started(entry: Path) -> int:
+    """Field 22 of /proc/PID/stat, counted from behind the name, which may hold anything; 0 for one that ended."""
+    words = _read(entry / "stat").rpartition(b")")[2].split()
+    return int(words[19]) if words else 0
 
 
 def _namespaces(entry: Path) -> set[tuple[str, str]]:
@@ -169,21 +183,21 @@ class Traces:
     home: Path
     links: frozenset[str] = field(default_factory=lambda: frozenset(_links()))
     cgroups: frozenset[str] = field(default_factory=lambda: frozenset(_cgroups()))
-    namespaces: set[tuple[str, str]] = field(default_factory=set)
+    members: set[tuple[int, int]] = field(default_factory=set)
 
     def look(self) -> None:
-        """Remember the namespaces that exist now: later a process in one of them is a trace, whatever its name."""
-        self.namespaces |= namespaces_of(self.home)
+        """Remember who is in the labs' namespaces now: later each of them is a trace, whatever its name."""
+        self.members |= _members(self.home)
 
     def left(self) -> list[str]:
         """One line for each process, namespace, mount, link, socket, cgroup and directory that is left."""
-        mark = os.fsencode(self.home)
         found = []
         for entry in _processes():
-            line = _read(entry / "cmdline")
-            marked = mark in line or mark in _read(entry / "mountinfo")
-            if marked or self.namespaces & _namespaces(entry):
-                found.append(f"process {entry.name}: {line.replace(bytes(1), b' ').decode(errors='replace')[:120]}")
+            if _marked(entry, self.home) or (int(entry.name), _started(entry)) in self.members:
+                line = _read(entry / "cmdline").replace(bytes(1), b" ").decode(errors="replace")
+                # One that has ended and waits for a lazy init to collect it has no command line, mounts or namespaces.
+                if line or _namespaces(entry):
+                    found.append(f"process {entry.name}: {line[:160]}")
         found += [
             f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in line
         ]

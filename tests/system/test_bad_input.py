@@ -56,7 +56,7 @@ def alone(tmp_path: Path) -> Command:
     (f"{TWO}\nguests:\n  g: {{host: host1, cpus: two}}\n", ("x.yaml:3:", "expected a whole number, found 'two'"), "docs"),
     (f"{TWO}\nguests:\n  g: {{host: hots1}}\n", ("x.yaml:3:", "there is no host 'hots1', did you mean 'host1'?"), "host1"),
     (
-        f"{TWO}\nguests:\n  g: {{host: host1, address: 10.77.1.100}}\n  h: {{host: host2, address: 10.77.1.100}}\n",
+        f"{TWO}\nguests:\n  g: {{host: host1, address: 10.77.1.100}}\n  h: {{host: host1, address: 10.77.1.100}}\n",
         ("x.yaml:4:", "10.77.1.100 is already taken by guests.g.address in line 3"),
         "10.77.1.101 is free",
     ),

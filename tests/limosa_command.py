@@ -166,6 +166,11 @@ def _started(entry: Path) -> int:
     return int(words[19]) if words else 0
 
 
+def _ended(entry: Path) -> bool:
+    """Whether a process holds nothing any more and only waits for a lazy init to collect it."""
+    return _read(entry / "stat").rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"], [])
+
+
 def _namespaces(entry: Path) -> set[tuple[str, str]]:
     found = set()
     for kind in ("net", "mnt", "pid", "uts", "ipc", "user"):
@@ -195,14 +200,15 @@ class Traces:
         for entry in _processes():
             if _marked(entry, self.home) or (int(entry.name), _started(entry)) in self.members:
                 line = _read(entry / "cmdline").replace(bytes(1), b" ").decode(errors="replace")
-                # One that has ended and waits for a lazy init to collect it has no command line, mounts or namespaces.
-                if line or _namespaces(entry):
+                if not _ended(entry):
                     found.append(f"process {entry.name}: {line[:160]}")
         found += [
             f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in line
         ]
         found += [f"link {name}" for name in _links() - self.links if name.startswith(("tap", "br", "veth", "lim"))]
-        found += [f"socket {line}" for line in Path("/proc/net/unix").read_text().splitlines() if str(self.home) in line]
+        found += [
+            f"socket {line}" for line in Path("/proc/net/unix").read_text().splitlines() if str(self.home) in line
+        ]
         found += [f"cgroup {path}" for path in _cgroups() - self.cgroups]
         labs = self.home / "limosa" / "labs"
         found += [f"directory {path}" for path in (labs.iterdir() if labs.exists() else ())]

@@ -1,4 +1,4 @@
-"""What a machine lacks: room, permission, programs, devices. Each is really taken away, in a private mount namespace."""
+"""What a machine lacks: room, permission, programs, devices; each really taken away in a mount namespace of its own."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def test_program_is_missing(home: Path) -> None:
     command = private(home, *hiding(home, "ip", "ssh"))
     line = "apt-get install -y --no-install-recommends iproute2 openssh-client"
     done = command.run("demo", "--no-install")
-    done.refused(3, "this machine lacks ip, which makes bridges, TAPs and links; ssh, which logs in to guests", hint=line)
+    done.refused(
+        3, "this machine lacks ip, which makes bridges, TAPs and links; ssh, which logs in to guests", hint=line
+    )
     assert command.run("demo", "--no-install", "--json").json["hint"] == f"run: {line}"
 
 
@@ -105,7 +107,9 @@ def test_program_is_missing(home: Path) -> None:
 ])  # fmt: skip
 def test_up_without_a_program(home: Path, program: str, word: str) -> None:
     command = private(home, *hiding(home, program))
-    command.run("up", "bare.yaml").refused(3, word, hint="limosa doctor" if "qemu" not in program else "qemu-system-x86")
+    command.run("up", "bare.yaml").refused(
+        3, word, hint="limosa doctor" if "qemu" not in program else "qemu-system-x86"
+    )
     found = {finding["name"]: finding for finding in command.run("doctor", "--json").json["findings"]}
     assert not found[program]["ok"]
     assert "apt-get install" in found[program]["fix"]
@@ -172,7 +176,10 @@ def as_user(home: Path, *before: str) -> Command:
     }
     for python in (sys.executable, "/usr/bin/python3"):
         command = Command(home, (*before, *drop, "sh", "-c", 'exec "$@"', "sh"), environment, (python,))
-        if Command(home, (*drop, "sh", "-c", 'exec "$@"', "sh"), environment, (python,)).run("--version").returncode == 0:
+        if (
+            Command(home, (*drop, "sh", "-c", 'exec "$@"', "sh"), environment, (python,)).run("--version").returncode
+            == 0
+        ):
             return command
     pytest.skip("no Python here that another user may run")
 

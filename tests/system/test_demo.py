@@ -1,4 +1,4 @@
-"""``limosa demo`` as a person runs it: what it says, what it leaves in the run directory, and that it leaves no more."""
+"""``limosa demo`` as a person runs it: what it says, what its run directory holds, and that it leaves no more."""
 
 from __future__ import annotations
 

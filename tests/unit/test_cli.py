@@ -1,4 +1,4 @@
-"""The command line as it is put together: every verb speaks JSON and describes itself, and the shell completes names."""
+"""The command line as it is put together: every verb speaks JSON and describes itself, names are completed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ def complete(home: Path, *words: str) -> list[str]:
 @pytest.mark.slow
 def test_the_shell_completes_verbs_guests_hosts_and_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    (tmp_path / "shop.yaml").write_text("hosts: {alpha: {}, beta: {}}\nguests: {web: {host: alpha}, db: {host: beta}}\n")
+    (tmp_path / "shop.yaml").write_text(
+        "hosts: {alpha: {}, beta: {}}\nguests: {web: {host: alpha}, db: {host: beta}}\n"
+    )
     LabDirectory.named("shop").create(spec.load(tmp_path / "shop.yaml"))
     assert complete(tmp_path, "mig") == ["migrate"]
     assert complete(tmp_path, "migrate", "w") == ["web"]
@@ -109,4 +111,6 @@ def test_version_and_help_of_completion() -> None:
     argv = [sys.executable, "-m", "limosa"]
     said = subprocess.run([*argv, "--version"], capture_output=True, text=True, check=True).stdout
     assert said.startswith("limosa ") and said[7].isdigit()
-    assert "--install-completion" in subprocess.run([*argv, "--help"], capture_output=True, text=True, check=True).stdout
+    assert (
+        "--install-completion" in subprocess.run([*argv, "--help"], capture_output=True, text=True, check=True).stdout
+    )

@@ -47,12 +47,11 @@ def _ours(error: Any) -> SpecError:
         near = difflib.get_close_matches(name, verbs, 1)
         hint = f"did you mean {path} {near[0]}?" if near else f"{path} -h lists the verbs"
         return SpecError(f"there is no verb {name}", hint=hint)
-    if option := getattr(error, "option_name", ""):
-        if message.startswith("No such option"):
-            known = [name for parameter in context.command.get_params(context) for name in parameter.opts]
-            options = [name for name in known if name.startswith("--")]
-            near = difflib.get_close_matches(option, options, 1)
-            hint = f"did you mean {near[0]}?" if near else f"{path} -h lists the options"
-            return SpecError(f"{path} has no option {option}", hint=hint)
+    option = getattr(error, "option_name", "")
+    if option and message.startswith("No such option"):
+        known = [name for parameter in context.command.get_params(context) for name in parameter.opts]
+        near = difflib.get_close_matches(option, [name for name in known if name.startswith("--")], 1)
+        hint = f"did you mean {near[0]}?" if near else f"{path} -h lists the options"
+        return SpecError(f"{path} has no option {option}", hint=hint)
     usage = " ".join(context.get_usage().split()).removeprefix("Usage: ")
     return SpecError(message[:1].lower() + message[1:], hint=f"usage: {usage}; {path} -h explains it")

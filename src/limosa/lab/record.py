@@ -258,7 +258,9 @@ def cannot_write(error: OSError, path: Path) -> MachineError:
     variable = "XDG_CACHE_HOME" if path.is_relative_to(paths.cache()) else "XDG_STATE_HOME"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(f"no space left in {path}", hint=f"make room, or set {variable} to another disk")
-    return MachineError(f"{path} cannot be written: {error.strerror}", hint=f"set {variable} to a directory that can be")
+    return MachineError(
+        f"{path} cannot be written: {error.strerror}", hint=f"set {variable} to a directory that can be"
+    )
 
 
 def cannot_read(error: OSError, path: Path) -> MachineError:

@@ -73,7 +73,7 @@ class Command:
         assert done.returncode == 0, done
         return done
 
-    def popen(self, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
+    def begin(self, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
         """Start it in a session of its own."""
         return subprocess.Popen(
             self.argv(*arguments),

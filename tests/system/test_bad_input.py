@@ -164,7 +164,7 @@ def test_reader_that_goes_away(lab: Command) -> None:
 
 def test_second_up_at_the_same_moment(alone: Command) -> None:
     (alone.home / "two.yaml").write_text("hosts: {host1: {}, host2: {}}\n")
-    both = [alone.popen("up", "two.yaml") for _ in range(2)]
+    both = [alone.begin("up", "two.yaml") for _ in range(2)]
     ended = [(child.communicate()[1].decode(), child.returncode) for child in both]
     assert sorted(code for _, code in ended) in ([0, 5], [0, 0]), ended
     for said, code in ended:
@@ -236,7 +236,7 @@ def test_killed_up_leaves_what_down_can_end(alone: Command) -> None:
     (alone.home / "half.yaml").write_text("hosts: {host1: {}, host2: {}, host3: {}, host4: {}}\n")
     traces = Traces(alone.home)
     for wait_s in (0.35, 0.5, 0.7):
-        child = alone.popen("up", "half.yaml")
+        child = alone.begin("up", "half.yaml")
         try:
             child.wait(wait_s)
         except subprocess.TimeoutExpired:

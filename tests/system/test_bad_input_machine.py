@@ -198,7 +198,7 @@ def test_no_user_namespaces(home: Path) -> None:
     waiting = 'read _ && echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
     command = as_user(home, "unshare", "--user", "--keep-caps", "sh", "-c", waiting, "sh")
     for verb in (("up", "bare.yaml"), ("doctor", "--json")):
-        child = command.popen(*verb, stdin=subprocess.PIPE)
+        child = command.begin(*verb, stdin=subprocess.PIPE)
         own, end = Path("/proc/self/ns/user").readlink(), time.monotonic() + 10
         while Path(f"/proc/{child.pid}/ns/user").readlink() == own and time.monotonic() < end:
             time.sleep(0.01)

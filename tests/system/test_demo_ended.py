@@ -66,7 +66,7 @@ def test_kill_at_any_moment_leaves_nothing(home: Path) -> None:
     command, reached = Command(home), []
     for moment_s in moments():
         traces = Traces(home)
-        child = command.popen("demo", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        child = command.begin("demo", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(moment_s)
         traces.look()
@@ -88,7 +88,7 @@ def test_polite_signal_leaves_nothing_and_marks_the_run(
     home: Path, number: signal.Signals, exit_code: int, after: str
 ) -> None:
     command, traces = Command(home), Traces(home)
-    child = command.popen("demo", stdout=subprocess.DEVNULL)
+    child = command.begin("demo", stdout=subprocess.DEVNULL)
     assert child.stderr is not None
     for line in child.stderr:
         if line.decode().startswith(after):

@@ -96,7 +96,7 @@ class Terminal:
         self.before = termios.tcgetattr(self.theirs)
         self.seen = b""
         terminal = {"stdin": self.theirs, "stdout": self.theirs, "stderr": self.theirs}
-        self.child = lab.popen("console", guest, **terminal)
+        self.child = lab.begin("console", guest, **terminal)
 
     def __enter__(self) -> Terminal:
         return self

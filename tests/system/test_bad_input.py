@@ -203,7 +203,11 @@ def test_damaged_lab_is_told_and_can_be_taken_down(alone: Command, file: str, da
     traces.look()
     (alone.state / "labs" / "dam" / file).write_text(damage)
     for arguments in (("status",), ("status", "--lab", "dam"), ("exec", "host1", "--", "true")):
-        alone.run(*arguments).refused(4, file, "is damaged", hint="limosa down --lab dam")
+        done = alone.run(*arguments)
+        if file == "record.json":  # what runs tells the same
+            assert (done.returncode, "Traceback" in done.errors) == (0, False), done
+        else:
+            done.refused(4, file, "is damaged", hint="limosa down --lab dam")
     assert len(traces.members) >= 2
     alone.ok("down", "--lab", "dam")
     traces.assert_gone(within_s=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -9,11 +10,15 @@ def main() -> None:
     """Run the command line. Exit codes: see ``limosa.errors``; 130 for Ctrl-C, 143 for SIGTERM."""
     from limosa.errors import LimosaError
 
-    as_json = "--json" in sys.argv[1:]
+    words = sys.argv[1:]
+    as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
     try:
         from limosa.cli.app import app
+        from limosa.cli.usage import call
 
-        app(prog_name="limosa")
+        code = call(app)
+        sys.stdout.flush()
+        sys.exit(code)
     except LimosaError as error:
         from limosa.cli.terminal import show_error
 
@@ -28,10 +33,10 @@ def main() -> None:
         show_error(known, as_json)
         sys.exit(known.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        # What is still buffered goes nowhere, quietly, when Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
 
 

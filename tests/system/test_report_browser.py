@@ -36,6 +36,15 @@ def browse(profile: Path, url: str, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
 
 
+def panes_with_data(page: str) -> set[str]:
+    """The panes of the page's plot in which a shape with some extent is drawn."""
+    # Lines and areas are data; rectangles are shades, but for the phases, which are bars.
+    marks = r'class="mark-(?:line|area)[^"]*role-mark (\w+?)_layer_\d[^"]*"[^>]*>(.*?)</g>'
+    bars = r'class="mark-rect[^"]*role-mark (phases)[^"]*"[^>]*>(.*?)</g>'
+    drawn = re.findall(marks, page) + re.findall(bars, page)
+    return {name for name, paths in drawn if re.search(r'<path[^>]* d="M[^"]{8,}"', paths)}
+
+
 @pytest.fixture(scope="module")
 def works(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skip when the browser does not draw even an empty page here."""
@@ -50,12 +59,7 @@ def test_every_plot_shows_data(works: None, tmp_path: Path, kind: str) -> None:
     seen = browse(tmp_path / "profile", page.as_uri(), "--window-size=1400,3000", "--dump-dom")
     assert 'data-status="drawn"' in seen.stdout
     assert [line for line in seen.stderr.splitlines() if "CONSOLE" in line] == []
-    # Lines and areas are data; rectangles are shades, but for the phases, which are bars.
-    marks = r'class="mark-(?:line|area)[^"]*role-mark (\w+?)_layer_\d[^"]*"[^>]*>(.*?)</g>'
-    bars = r'class="mark-rect[^"]*role-mark (phases)[^"]*"[^>]*>(.*?)</g>'
-    drawn = re.findall(marks, seen.stdout) + re.findall(bars, seen.stdout)
-    shapes = {name for name, paths in drawn if re.search(r'<path[^>]* d="M[^"]{8,}"', paths)}
-    assert PANES[kind] <= shapes
+    assert PANES[kind] <= panes_with_data(seen.stdout)
 
 
 @pytest.mark.parametrize(("size", "dark"), [("1400,3600", False), ("1400,3600", True), ("390,5000", False)])

@@ -17,12 +17,11 @@ def down(
 ) -> None:
     """End everything the lab runs, prove that nothing is left, and delete its disks."""
     from limosa.cli.terminal import face, run, show_result
-    from limosa.lab import Lab
+    from limosa.lab import take_down
 
     async def work() -> bool:
         with face(as_json) as events:
-            async with Lab.open(file or lab, events=events) as opened:
-                return await opened.down(purge=not keep_disks)
+            return await take_down(file or lab, events=events, purge=not keep_disks)
 
     was_there = run(work)
     if as_json:

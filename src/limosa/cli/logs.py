@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,11 @@ def logs(
 
     async def work() -> list[Path]:
         async with Lab.open(lab) as opened:
-            known = {*opened.spec.guests, *opened.spec.hosts}
+            known = [*opened.spec.guests, *opened.spec.hosts]
             if name and name not in known:
-                raise SpecError(f"there is no guest or host called {name}", hint=f"there are: {', '.join(known)}")
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+                raise SpecError(f"there is no guest or host called {name}", hint=hint)
             found = sorted(opened.directory.log.glob("*.log"))
             return [
                 path for path in found if not name or name in path.name.removesuffix(".log").split(".")[0].split("@")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -53,18 +54,18 @@ def size_rate(text: str, option: str) -> int | None:
     """``100 MiB/s`` in bytes/s; empty is None. Raises SpecError."""
     from limosa.units import parse_bytes_per_s
 
-    return int(_parsed(parse_bytes_per_s, text, option)) if text else None
+    return int(_parsed(parse_bytes_per_s, text, option, "100 MiB/s")) if text else None
 
 
 def seconds(text: str, option: str) -> float | None:
     """``300 ms`` in seconds; empty is None. Raises SpecError."""
     from limosa.units import parse_seconds
 
-    return _parsed(parse_seconds, text, option) if text else None
+    return _parsed(parse_seconds, text, option, "30 s") if text else None
 
 
-def _parsed(parse, text: str, option: str) -> float:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _parsed(parse: Callable[[str], float], text: str, option: str, example: str) -> float:
     try:
         return float(parse(text))
     except ValueError as error:
-        raise SpecError(f"{option}: {error}") from error
+        raise SpecError(f"{option}: {error}", hint=f"as in {option} '{example}'") from error

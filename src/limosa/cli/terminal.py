@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from limosa.errors import LimosaError
-from limosa.events import Event, Events, MigrationProgressed, Note, StageFinished, StageStarted
+from limosa.events import Event, Events, MigrationProgressed, Note, Sink, StageFinished, StageStarted
 
 if TYPE_CHECKING:
     from limosa.cli.live import LiveFace
@@ -53,15 +53,30 @@ class PlainFace:
 def face(as_json: bool, quiet: bool = False) -> Iterator[Events]:
     """Events that are shown as befits where standard error goes; with JSON only warnings are."""
     if as_json or quiet:
-        yield Events(_warnings_only)
+        yield Events(_Lasting(_warnings_only))
     elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from limosa.cli.live import LiveFace
 
         live: LiveFace = LiveFace()
         with live:
-            yield Events(live)
+            yield Events(_Lasting(live))
     else:
-        yield Events(PlainFace())
+        yield Events(_Lasting(PlainFace()))
+
+
+class _Lasting:
+    """A sink that falls silent when nobody reads any more (``2>&1 | head``): a guest on its way goes on."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink: Sink | None = sink
+
+    def __call__(self, event: Event) -> None:
+        """Hear one event."""
+        if self._sink is not None:
+            try:
+                self._sink(event)
+            except OSError:
+                self._sink = None
 
 
 def _warnings_only(event: Event) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from limosa.errors import LimosaError
+from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
 from limosa.experiment.workload import RunningWorkload
 from limosa.hosts.namespaces import CLIENT
@@ -224,12 +224,23 @@ async def _environment(lab: Lab, guest: str, probing: Probing, workload: dict[st
     )
 
 
+async def _require_measurable(lab: Lab, guest: str) -> None:
+    if lab.guest(guest).image == "bare":
+        raise StateError(
+            f"guest {guest} has neither an agent nor a network to measure it by",
+            hint="take a guest with the image micro",
+        )
+    await lab.where(guest)
+
+
 @asynccontextmanager
 async def recorded_run(lab: Lab, guest: str, kind: str) -> AsyncIterator[RunDirectory]:
     """A run directory for what happens inside; however that ends, the run says so and has its summary.
 
     The caller sets the outcome of a failed migration with ``RunDirectory.finish`` by raising, or not at all.
+    Raises StateError, and makes no run, when there is nothing to measure in *guest*.
     """
+    await _require_measurable(lab, guest)
     run = RunDirectory.create(kind=kind, lab=lab.name, guest=guest)
     events = EventFile(run, lambda text: lab.events.note(text, level="warning"))
     lab.events.add(events)

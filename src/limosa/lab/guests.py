@@ -48,7 +48,9 @@ class Copy:
 
 async def copies(hosting: Hosting, guest: str) -> list[Copy]:
     """Every QEMU of *guest* on any host that is on, the recorded host's first. The caller closes them."""
-    record = hosting.directory.guest_record(guest)
+    record = None
+    with contextlib.suppress(StateError):  # a damaged record must not hide what runs, nor keep it from being stopped
+        record = hosting.directory.guest_record(guest)
     names = sorted(hosting.hosts, key=lambda name: record is None or name != record.host)
     hosts = [hosting.hosts[name] for name in names]
     found = await asyncio.gather(*(_copy(host, guest, hosting) for host in hosts), return_exceptions=True)

@@ -25,7 +25,7 @@ from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT, NamespaceHost
 from limosa.lab import guests, launching, moves
-from limosa.lab.hosting import Hosting, recorded
+from limosa.lab.hosting import Hosting, end_marked, prove_gone, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
@@ -152,6 +152,13 @@ class Lab:
             raise launching.unknown_host(self.spec, name)
         self._hosting.the_client()
         return self._hosting.host(name)
+
+    @property
+    def first_guest(self) -> str:
+        """The guest that is meant when none is named. Raises SpecError for a lab without guests."""
+        for name in self.spec.guests:
+            return name
+        raise SpecError(f"lab {self.name} has no guests", hint="add one to the lab file, see docs/lab-file.md")
 
     def guest(self, name: str) -> resolved.Guest:
         """A guest's spec. Raises SpecError."""
@@ -394,20 +401,41 @@ class Lab:
         return self.interactive(CLIENT, ["ssh", "-F", "none", *words, f"root@{spec_.address}", *command])
 
 
+async def take_down(what: str | Path, *, events: Events, purge: bool = True) -> bool:
+    """``Lab.down``, also for a lab whose record or spec is damaged; return whether there was anything."""
+    _, directory = _locate(what)
+    if not directory.damaged() or not (directory.path / "record.json").exists():
+        async with Lab.open(what, events=events) as opened:
+            return await opened.down(purge=purge)
+    with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
+        await end_marked(directory.mark)
+        await prove_gone(directory)
+        (directory.path / "record.json").unlink(missing_ok=True)
+    if purge:
+        directory.remove()
+    return True
+
+
 def _resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory]:
     if isinstance(what, resolved.Lab):
         return what, LabDirectory.named(what.name)
+    lab, directory = _locate(what)
+    if lab is None:
+        return directory.spec(), directory
+    _same_file(lab, directory)
+    return lab, directory
+
+
+def _locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
+    """The lab's directory; with the lab itself when *what* is its file."""
     text = str(what) or os.environ.get("LIMOSA_LAB", "")
     if not text:
         return _only()
     path = Path(text)
     if path.is_file() or path.suffix in {".yaml", ".yml"} or "/" in text:
         lab = spec.load(path)
-        directory = LabDirectory.named(lab.name)
-        _same_file(lab, directory)
-        return lab, directory
-    directory = LabDirectory.named(text)
-    return directory.spec(), directory
+        return lab, LabDirectory.named(lab.name)
+    return None, LabDirectory.named(text)
 
 
 def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
@@ -423,14 +451,14 @@ def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
     )
 
 
-def _only() -> tuple[resolved.Lab, LabDirectory]:
+def _only() -> tuple[resolved.Lab | None, LabDirectory]:
     """The lab when none is named: ``limosa.yaml`` here, else the only one that is up."""
     here = Path("limosa.yaml")
     if here.is_file():
-        return _resolve(here)
+        return _locate(here)
     found = [directory for directory in existing() if (directory.path / "record.json").exists()]
     if len(found) == 1:
-        return found[0].spec(), found[0]
+        return None, found[0]
     if not found:
         raise StateError("no lab is up", hint="limosa up FILE makes one; try examples/two-hosts.yaml")
     names = ", ".join(directory.name for directory in found)
@@ -453,4 +481,4 @@ def sweep() -> list[str]:
     return gone
 
 
-__all__ = ["GuestStatus", "HostStatus", "Lab", "LabStatus", "sweep"]
+__all__ = ["GuestStatus", "HostStatus", "Lab", "LabStatus", "sweep", "take_down"]

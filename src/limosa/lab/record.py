@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from limosa import paths, spec
-from limosa.errors import BusyError, MachineError, StateError
+from limosa.errors import BusyError, MachineError, SpecError, StateError
 from limosa.spec import resolved
 
 _GONE = ".gone"
@@ -128,6 +128,22 @@ class LabDirectory:
             raise StateError(f"there is no lab called {self.name}", hint=_known_labs()) from error
         except OSError as error:
             raise cannot_read(error, self.path / "spec.json") from error
+        except SpecError as error:
+            raise self._damaged("spec.json", error) from error
+
+    def damaged(self) -> bool:
+        """Whether a file of the lab that every verb reads cannot be read."""
+        try:
+            self.spec()
+            self.record()
+        except StateError:
+            return self.path.is_dir()
+        return False
+
+    def _damaged(self, file: str, error: Exception) -> StateError:
+        return StateError(
+            f"{self.path / file} is damaged: {error}", hint=f"limosa down --lab {self.name} ends and deletes the lab"
+        )
 
     def record(self) -> Record | None:
         """What is recorded; None for a lab that is down. Raises StateError when it is damaged, MachineError."""
@@ -136,9 +152,7 @@ class LabDirectory:
         except FileNotFoundError:
             return None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StateError(
-                f"{self.path / 'record.json'} is damaged: {error}", hint="limosa down --lab NAME"
-            ) from error
+            raise self._damaged("record.json", error) from error
         except OSError as error:
             raise cannot_read(error, self.path / "record.json") from error
 
@@ -154,7 +168,10 @@ class LabDirectory:
         except FileNotFoundError:
             return None
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
-            raise StateError(f"{self.guest(guest) / 'record.json'} is damaged: {error}") from error
+            raise StateError(
+                f"{self.guest(guest) / 'record.json'} is damaged: {error}",
+                hint=f"limosa stop {guest} --force, then limosa start {guest}",
+            ) from error
 
     def save_guest(self, guest: str, record: GuestRecord) -> None:
         """Write what *guest* was started with."""
@@ -238,10 +255,11 @@ def write(path: Path, data: bytes) -> None:
 
 def cannot_write(error: OSError, path: Path) -> MachineError:
     """The error for a directory that takes no file."""
+    variable = "XDG_CACHE_HOME" if path.is_relative_to(paths.cache()) else "XDG_STATE_HOME"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MachineError(f"no space left in {path}", hint="make room, or set XDG_STATE_HOME to another disk")
+        return MachineError(f"no space left in {path}", hint=f"make room, or set {variable} to another disk")
     return MachineError(
-        f"{path} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME to a directory that can be"
+        f"{path} cannot be written: {error.strerror}", hint=f"set {variable} to a directory that can be"
     )
 
 

@@ -285,7 +285,8 @@ def _write(kept: Path, features: Features) -> None:
 
 
 def _not_installed(qemu: str, where: str) -> LimosaError:
-    return MachineError(f"QEMU ({qemu}) is not installed on {where}", hint="apt install qemu-system-x86")
+    hint = "correct the host's `qemu:` in the lab file" if "/" in qemu else "apt install qemu-system-x86"
+    return MachineError(f"QEMU ({qemu}) is not installed on {where}", hint=hint)
 
 
 def _q35_version(name: str) -> tuple[int, ...]:

@@ -113,7 +113,9 @@ class RunDirectory:
         """An existing run. Raises StateError if it is none, or was written by a newer Limosa."""
         found = cls(path)
         if not (path / RUN.file).is_file():
-            raise StateError(f"{path} is not a run: it has no {RUN.file}")
+            raise StateError(
+                f"{path} is not a run: it has no {RUN.file}", hint=f"runs are in {paths.runs()}; limosa demo makes one"
+            )
         found.read(RUN)
         return found
 

@@ -1,0 +1,231 @@
+"""The real command line in a place of its own, and what it left there: shared by the system tests that drive it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import limosa
+
+SOURCE = Path(limosa.__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Command:
+    """``limosa`` with a state directory of its own; ``prefix`` is what it is run through."""
+
+    home: Path
+    prefix: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    python: tuple[str, ...] = (sys.executable,)
+
+    @property
+    def state(self) -> Path:
+        """Labs and runs."""
+        return self.home / "limosa"
+
+    @property
+    def labs(self) -> list[str]:
+        """The names of the labs that have a directory."""
+        folder = self.state / "labs"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    @property
+    def runs(self) -> list[Path]:
+        """The run directories, oldest first."""
+        folder = self.state / "runs"
+        return sorted(folder.iterdir()) if folder.exists() else []
+
+    def argv(self, *arguments: str) -> list[str]:
+        """The whole command line."""
+        return [*self.prefix, *self.python, "-m", "limosa", *arguments]
+
+    def env(self, **more: str) -> dict[str, str]:
+        """This process's environment, with the state directory and nothing that names another lab."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("LIMOSA")}
+        return {**kept, "XDG_STATE_HOME": str(self.home), "PYTHONPATH": str(SOURCE), **self.environment, **more}
+
+    def run(
+        self, *arguments: str, stdin: bytes | None = None, timeout_s: float = 120, cwd: Path | None = None, **more: str
+    ) -> Done:
+        """Run it to its end."""
+        done = subprocess.run(
+            self.argv(*arguments),
+            env=self.env(**more),
+            cwd=cwd or self.home,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),  # type: ignore[arg-type]
+        )
+        return Done(arguments, done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *arguments: str, timeout_s: float = 120, **more: str) -> Done:
+        """Run it, and see it succeed."""
+        done = self.run(*arguments, timeout_s=timeout_s, **more)
+        assert done.returncode == 0, done
+        return done
+
+    def begin(self, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
+        """Start it in a session of its own."""
+        return subprocess.Popen(
+            self.argv(*arguments),
+            env=self.env(),
+            cwd=self.home,
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "start_new_session": True,
+                **more,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    arguments: tuple[str, ...]
+    returncode: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output."""
+        return self.out.decode()
+
+    @property
+    def errors(self) -> str:
+        """Standard error."""
+        return self.err.decode()
+
+    @property
+    def json(self) -> Any:
+        """Standard output as the one JSON document that it has to be."""
+        return json.loads(self.out)
+
+    def refused(self, exit_code: int, *words: str, hint: str = "") -> None:
+        """Assert that this is an error as errors are here: one sentence, a hint, the exit code, no traceback."""
+        assert "Traceback" not in self.errors, self
+        assert self.returncode == exit_code, self
+        lines = [line for line in self.errors.splitlines() if line.startswith("limosa: ")]
+        assert len(lines) == 1, self
+        for word in words:
+            assert word in lines[0], self
+        hints = [line for line in self.errors.splitlines() if line.startswith("  hint: ")]
+        assert len(hints) == 1, self
+        assert hint in hints[0], self
+
+
+def fresh(folder: Path) -> Command:
+    """A command in the new folder *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Command(folder)
+
+
+def _processes() -> Iterator[Path]:
+    return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and entry.name != str(os.getpid()))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _marked(entry: Path, home: Path) -> bool:
+    """Whether a process's command line or mounts name *home*; each host sees a directory of its lab."""
+    mark = os.fsencode(home)
+    return mark in _read(entry / "cmdline") or mark in _read(entry / "mountinfo")
+
+
+def _members(home: Path) -> set[tuple[int, int]]:
+    """Who is in a namespace of *home*'s labs now: pid and start time, as numbers of namespaces are used again."""
+    spaces = set[tuple[str, str]]()
+    for entry in _processes():
+        if _marked(entry, home):
+            spaces |= _namespaces(entry)
+    spaces -= _namespaces(Path("/proc/self"))
+    inside = (entry for entry in _processes() if spaces & _namespaces(entry))
+    return {(int(entry.name), _started(entry)) for entry in inside}
+
+
+def _started(entry: Path) -> int:
+    """Field 22 of /proc/PID/stat, counted from behind the name, which may hold anything; 0 for one that ended."""
+    words = _read(entry / "stat").rpartition(b")")[2].split()
+    return int(words[19]) if words else 0
+
+
+def _ended(entry: Path) -> bool:
+    """Whether a process holds nothing any more and only waits for a lazy init to collect it."""
+    return _read(entry / "stat").rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"], [])
+
+
+def _namespaces(entry: Path) -> set[tuple[str, str]]:
+    found = set()
+    for kind in ("net", "mnt", "pid", "uts", "ipc", "user"):
+        try:
+            found.add((kind, str((entry / "ns" / kind).readlink())))
+        except OSError:
+            continue
+    return found
+
+
+@dataclass
+class Traces:
+    """What *home*'s labs leave on this machine: looked for before, during and after."""
+
+    home: Path
+    links: frozenset[str] = field(default_factory=lambda: frozenset(_links()))
+    cgroups: frozenset[str] = field(default_factory=lambda: frozenset(_cgroups()))
+    members: set[tuple[int, int]] = field(default_factory=set)
+
+    def look(self) -> None:
+        """Remember who is in the labs' namespaces now: later each of them is a trace, whatever its name."""
+        self.members |= _members(self.home)
+
+    def left(self) -> list[str]:
+        """One line for each process, namespace, mount, link, socket, cgroup and directory that is left."""
+        found = []
+        for entry in _processes():
+            if _marked(entry, self.home) or (int(entry.name), _started(entry)) in self.members:
+                line = _read(entry / "cmdline").replace(bytes(1), b" ").decode(errors="replace")
+                if not _ended(entry):
+                    found.append(f"process {entry.name}: {line[:160]}")
+        found += [
+            f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in line
+        ]
+        found += [f"link {name}" for name in _links() - self.links if name.startswith(("tap", "br", "veth", "lim"))]
+        found += [
+            f"socket {line}" for line in Path("/proc/net/unix").read_text().splitlines() if str(self.home) in line
+        ]
+        found += [f"cgroup {path}" for path in _cgroups() - self.cgroups]
+        labs = self.home / "limosa" / "labs"
+        found += [f"directory {path}" for path in (labs.iterdir() if labs.exists() else ())]
+        return found
+
+    def assert_gone(self, within_s: float) -> None:
+        """Nothing is left, at the latest after *within_s*: the kernel takes a moment to end namespaces."""
+        end = time.monotonic() + within_s
+        while (left := self.left()) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not left, "\n" + "\n".join(left)
+
+
+def _links() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
+def _cgroups() -> set[str]:
+    """The cgroups with our name in theirs."""
+    return {str(path) for path in Path("/sys/fs/cgroup").glob("**/*limosa*")}

@@ -1,0 +1,107 @@
+"""``limosa demo`` ended before its end, by SIGKILL at any moment and by the polite signals: nothing is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from limosa.events import Events
+from limosa.guest import images
+from limosa.lab.preparation import agent_program
+from tests.limosa_command import Command, Traces
+
+pytestmark = pytest.mark.system
+
+KILLS = 20
+FIRST_S, MEAN_S, LAST_S = 0.2, 4.0, 14.0
+"""Moments between the interpreter's start and the second migration of a demo on a quiet machine."""
+
+GONE_S = 5.0
+"""The fabric notices at once that its maker is gone; the kernel takes a moment to end some fifty processes."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> None:
+    """The micro image, so that a demo does not end while it builds it."""
+    asyncio.run(images.ensure("micro", Events(), agent=asyncio.run(agent_program(Events()))))
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="limosa-end-"))
+    yield path
+    shutil.rmtree(path)
+
+
+def moments() -> list[float]:
+    """One in each of KILLS equal parts of an exponential distribution, so that each run covers all of it anew."""
+    seed = int(os.environ.get("LIMOSA_TEST_SEED", time.time_ns() % 1_000_000))
+    print(f"LIMOSA_TEST_SEED={seed}")
+    chosen = random.Random(seed)
+    shares = [(part + chosen.random()) / KILLS for part in range(KILLS)]
+    spread = random.Random(seed).sample(shares, len(shares))
+    return [min(LAST_S, FIRST_S + _waiting_time(share)) for share in spread]
+
+
+def _waiting_time(share: float) -> float:
+    """The time by which *share* of exponentially distributed moments have passed; the mean is MEAN_S."""
+    import math
+
+    return -math.log(1 - share) * (MEAN_S - FIRST_S)
+
+
+def test_kill_at_any_moment_leaves_nothing(home: Path) -> None:
+    command, reached = Command(home), []
+    for moment_s in moments():
+        traces = Traces(home)
+        child = command.begin("demo", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(moment_s)
+        traces.look()
+        child.kill()
+        said = child.communicate()[1].decode()
+        reached.append((round(moment_s, 1), said.splitlines()[-1:] or ["nothing yet"]))
+        print(*reached[-1])
+        assert child.returncode in (-signal.SIGKILL, 0), said
+        traces.assert_gone(GONE_S)
+    stages = {line[0].split(":")[0].split(" ")[0] for _, line in reached}
+    assert {"make", "start"} <= stages, f"the moments did not spread over a demo: {reached}"
+
+
+@pytest.mark.parametrize(("number", "exit_code", "after"), [
+    (signal.SIGINT, 130, "boot guest1"),
+    (signal.SIGTERM, 143, "set the guest to work"),
+])  # fmt: skip
+def test_polite_signal_leaves_nothing_and_marks_the_run(
+    home: Path, number: signal.Signals, exit_code: int, after: str
+) -> None:
+    command, traces = Command(home), Traces(home)
+    child = command.begin("demo", stdout=subprocess.DEVNULL)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if line.decode().startswith(after):
+            break
+    # Half a second into what follows: opening the measurement after the boot, the guest at rest after its work began.
+    time.sleep(0.5)
+    traces.look()
+    child.send_signal(number)
+    said = child.communicate(timeout=30)[1].decode()
+    assert child.returncode == exit_code, said
+    assert "Traceback" not in said, said
+    traces.assert_gone(within_s=0)
+    (run,) = command.runs
+    head = msgspec.json.decode((run / "run.json").read_bytes())
+    assert (head["status"], head["error"]) == ("cancelled", "interrupted")
+    assert head["ended_ns"] > head["started_ns"]

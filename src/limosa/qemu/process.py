@@ -204,7 +204,8 @@ async def end_leftover(host: Host, guest: str, deadline: Deadline) -> None:
         async for _ in deadline.ticks(0.005):
             if (pid := await running_pid(host, guest)) is None:
                 return
-        await _signal(host, pid, "KILL")
+        if pid is not None:
+            await _signal(host, pid, "KILL")
         async for _ in Deadline.after(END_S).ticks(0.01):
             if await running_pid(host, guest) is None:
                 return

@@ -1,0 +1,170 @@
+"""``limosa bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from limosa.bench.format import Bench, Finding
+    from limosa.experiment.benching import BenchResult
+
+app = typer.Typer(no_args_is_help=True, help="Measure what virtualisation costs: CPU, network, disk.")
+
+TimeOption = Annotated[int, typer.Option("--time", min=1, help="Seconds of work in each repetition.")]
+RepeatOption = Annotated[int, typer.Option("--repeat", min=1, help="Repetitions; 5 or more give 95 % intervals.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, help="Decides the order; without it a new one, which is recorded.")
+]
+
+AccelOption = Annotated[str, typer.Option(help="The guests' accelerator: auto, kvm or tcg.")]
+
+
+@app.command()
+def cpu(
+    threads: Annotated[int, typer.Option(min=1, max=255, help="Threads, and the guest's virtual CPUs.")] = 1,
+    time: TimeOption = 10,
+    repeat: RepeatOption = 5,
+    seed: SeedOption = 0,
+    guest: Annotated[
+        str, typer.Option(help="micro: sysbench in a Linux. bare: user-mode compute alone, which more KVMs can run.")
+    ] = "micro",
+    as_json: JsonOption = False,
+) -> None:
+    """Run the same prime search on the host, in a guest with KVM and in a guest without."""
+    from limosa.cli.terminal import face, run
+    from limosa.errors import SpecError
+    from limosa.experiment.bench_cpu import CpuSettings
+
+    if guest not in ("micro", "bare"):
+        raise SpecError(f"--guest: there is no guest {guest!r} for this bench", hint="micro or bare")
+    settings = CpuSettings(threads=threads, time_s=time, repeat=repeat, seed=seed)
+
+    async def work() -> BenchResult:
+        from limosa.experiment.bench_bare import bench_bare
+        from limosa.experiment.bench_cpu import bench_cpu
+
+        with face(as_json) as events:
+            return await (bench_bare if guest == "bare" else bench_cpu)(settings, events=events)
+
+    show_bench(run(work), as_json)
+
+
+@app.command()
+def network(
+    nic: Annotated[
+        list[str] | None,
+        typer.Option("--nic", help="virtio-net, e1000, rtl8139, vhost-net; may be repeated. Default: all of them."),
+    ] = None,
+    time: TimeOption = 5,
+    repeat: RepeatOption = 5,
+    udp_rate: Annotated[str, typer.Option(help="Rate at which datagrams are offered.")] = "20 Mbit/s",
+    accel: AccelOption = "auto",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Throughput, loss, jitter and round trips between a client and a guest, for each network card."""
+    from limosa.cli.options import size_rate
+    from limosa.cli.terminal import face, run
+    from limosa.experiment.bench_network import MODELS, NetworkSettings, bench_network
+
+    settings = NetworkSettings(
+        models=tuple(dict.fromkeys(nic or MODELS)),
+        time_s=time,
+        repeat=repeat,
+        seed=seed,
+        udp_bits_per_s=8 * (size_rate(udp_rate, "--udp-rate") or 0),
+        accel=_accel(accel),
+    )
+
+    async def work() -> BenchResult:
+        with face(as_json) as events:
+            return await bench_network(settings, events=events)
+
+    show_bench(run(work), as_json)
+
+
+@app.command()
+def disk(
+    bus: Annotated[
+        list[str] | None,
+        typer.Option("--bus", help="virtio-blk, virtio-scsi, sata; may be repeated. Default: all of them."),
+    ] = None,
+    cache: Annotated[
+        list[str] | None, typer.Option("--cache", help="writeback, none; may be repeated. Default: both.")
+    ] = None,
+    time: TimeOption = 5,
+    repeat: RepeatOption = 5,
+    accel: AccelOption = "auto",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Random and sequential reads and writes of a guest, for each bus and each cache mode."""
+    from limosa.cli.terminal import face, run
+    from limosa.experiment.bench_disk import BUSES, CACHES, DiskSettings, bench_disk
+
+    settings = DiskSettings(
+        buses=tuple(dict.fromkeys(bus or BUSES)),
+        caches=tuple(dict.fromkeys(cache or CACHES)),
+        time_s=time,
+        repeat=repeat,
+        seed=seed,
+        accel=_accel(accel),
+    )
+
+    async def work() -> BenchResult:
+        with face(as_json) as events:
+            return await bench_disk(settings, events=events)
+
+    show_bench(run(work), as_json)
+
+
+def _accel(text: str) -> str:
+    from limosa.errors import SpecError
+
+    if text not in ("auto", "kvm", "tcg"):
+        raise SpecError(f"--accel: there is no accelerator {text!r}", hint="auto, kvm or tcg")
+    return text
+
+
+def show_bench(result: BenchResult, as_json: bool) -> None:
+    """The table, why something is not measured, what makes it unsound, and where the report is.
+
+    Exits with 1 when a subject was lost while it was measured; one that cannot be had here is no failure.
+    """
+    from limosa.bench import comparison, soundness
+    from limosa.cli.terminal import show_result
+
+    bench, found = result.bench, soundness.findings(result.bench)
+    if as_json:
+        rows = [
+            {"subject": row.subject, "metric": row.metric.name, "unit": row.metric.unit}
+            | {"estimate": row.estimate, "ratio": row.ratio}
+            for row in comparison.compare(bench)
+        ]
+        shown = {"run": str(result.run), "report": str(result.report), "rows": rows, "findings": found}
+        show_result({**shown, "subjects": bench.subjects, "settings": bench.settings, "references": bench.references})
+    else:
+        _show_tables(bench, found, result.report)
+    if any(subject.status in ("failed", "partial") for subject in bench.subjects):
+        raise typer.Exit(1)
+
+
+def _show_tables(bench: Bench, found: list[Finding], report: Path) -> None:
+    from limosa.bench.tables import bench_table, reasons
+    from limosa.cli.table import print_table
+
+    table = bench_table(bench)
+    print(f"\n{table.title}")
+    print_table(table.columns, table.rows)
+    for sentence in reasons(bench):
+        print(f"note: {sentence}")
+    for finding in found:
+        print(f"{finding.severity}: {finding.text}")
+    for source in dict.fromkeys(reference.source for reference in bench.references):
+        print(f"reference: {source}")
+    print(f"\nreport: {report}")

@@ -135,6 +135,9 @@ class Bench:
     """Of the randomised order."""
     settings: dict[str, Any]
     """What was asked for: time_s, repeat, threads, ..."""
+    machine: dict[str, Any] = field(default_factory=dict)
+    """Where: ``cpu_model``, ``cpus``, ``kernel``, ``governor``, ``load_average_before``, ``load_average_after``,
+    ``qemu_version``."""
     metrics: list[Metric]
     subjects: list[Subject]
     repetitions: list[Repetition] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from limosa.cli import (
+    bench,
     calibrate,
     console,
     demo,
@@ -68,3 +69,4 @@ for _verb in (
     app.command()(_verb)
 app.command("exec")(inside.execute)
 app.add_typer(host.app, name="host")
+app.add_typer(bench.app, name="bench")

@@ -6,29 +6,17 @@ import base64
 import hashlib
 from importlib import resources
 
-from limosa.report import commands, figures, sections, theme, vega, verdict
+from limosa.report import bench, commands, figures, sections, theme, vega, verdict
 from limosa.report.data import RunData
 from limosa.report.markup import Html, raw, tag
 
 
 def page(data: RunData) -> str:
     """The report of *data* as HTML."""
-    found = verdict.of(data)
+    measured = bench.load(data.path)
+    found = verdict.of(data) if measured is None else bench.verdict(measured)
     title = f"{data.run.lab} · {data.run.guest} · {figures.moment(data.run.started_ns)} · Limosa"
-    parts = [
-        sections.migrations(data),
-        sections.clocks_part(data),
-        sections.timeline_part(data),
-        sections.checks(data),
-        sections.remarks(data),
-        sections.environment(data),
-        sections.part(
-            "Commands",
-            commands.section(data),
-            identity="commands",
-            note="Every command line and QMP command, with the second of the run. Open one to copy it.",
-        ),
-    ]
+    parts = _parts(data) if measured is None else bench.parts(data, measured)
     scripts = [vega.scripts(), _resource("page.js")]
     head = tag(
         "head",
@@ -62,3 +50,21 @@ def _footer(data: RunData) -> Html:
     words = f"Run {run.id}, format {run.format}, measured by Limosa {run.limosa}. "
     words += "This page can be made again from the run directory: limosa report RUN."
     return tag("footer", tag("p", words))
+
+
+def _parts(data: RunData) -> list[Html | None]:
+    """The sections of a run that moves guests or pauses them."""
+    return [
+        sections.migrations(data),
+        sections.clocks_part(data),
+        sections.timeline_part(data),
+        sections.checks(data),
+        sections.remarks(data),
+        sections.environment(data),
+        sections.part(
+            "Commands",
+            commands.section(data),
+            identity="commands",
+            note="Every command line and QMP command, with the second of the run. Open one to copy it.",
+        ),
+    ]

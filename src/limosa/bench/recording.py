@@ -1,0 +1,123 @@
+"""Keeps a bench while it runs: every repetition is on the disk before the next begins, whatever happens then."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from limosa.bench.format import BENCH, SECONDS_COLUMNS, SECONDS_FILE, Bench, Finding, Repetition
+from limosa.errors import MachineError
+from limosa.events import Events
+from limosa.results import environment
+from limosa.results.store import EventFile, RunDirectory
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """When something was done, and what this machine did meanwhile."""
+
+    started_ns: int
+    ended_ns: int
+    busy_share: float | None
+    steal_share: float | None
+
+
+async def watched(work: Callable[[], Awaitable[T]]) -> tuple[T, Watched]:
+    """Do *work* and look at the machine before and after."""
+    before, started_ns = environment.read_cpu_times(), time.time_ns()
+    done = await work()
+    ended_ns, after = time.time_ns(), environment.read_cpu_times()
+    busy, steal = environment.busy_share(before, after), environment.steal_share(before, after)
+    return done, Watched(started_ns, ended_ns, busy, steal)
+
+
+@dataclass(slots=True)
+class Recorder:
+    """One bench that is being measured. Made by ``recording``."""
+
+    run: RunDirectory
+    bench: Bench
+
+    def add(self, repetition: Repetition, raw: str, kind: str = "txt") -> None:
+        """Keep one repetition, and *raw*: what the measuring program printed. Raises MachineError when it cannot."""
+        name = f"{repetition.subject}-{repetition.metric}-{repetition.repetition}"
+        path = self.run.samples / SECONDS_FILE
+        try:
+            (self.run.samples / f"{name}.{kind}").write_text(raw)
+            fresh = not path.exists()
+            with path.open("a", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows([SECONDS_COLUMNS] if fresh else [])
+                key = (repetition.subject, repetition.metric, repetition.repetition)
+                writer.writerows((*key, second, value) for second, value in enumerate(repetition.seconds, start=1))
+        except OSError as error:
+            raise MachineError(f"{path} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME") from error
+        self.bench = replace(self.bench, repetitions=[*self.bench.repetitions, repetition])
+        self.save()
+
+    def change(self, subject: str, **fields: Any) -> None:
+        """Change what is known of a subject."""
+        changed = [replace(s, **fields) if s.name == subject else s for s in self.bench.subjects]
+        self.bench = replace(self.bench, subjects=changed)
+        self.save()
+
+    def lost(self, subject: str, reason: str) -> None:
+        """A subject died, or could not be measured: what it has so far is kept and marked."""
+        kept = any(r.subject == subject and r.repetition for r in self.bench.repetitions)
+        self.change(subject, status="partial" if kept else "failed", reason=reason)
+        finding = Finding(rule="lost", severity="caution", subject=subject, text=f"{subject} was lost: {reason}.")
+        self.bench = replace(self.bench, findings=[*self.bench.findings, finding])
+        self.save()
+
+    def save(self) -> None:
+        """Replace bench.json."""
+        self.run.write(BENCH, self.bench)
+
+
+def machine() -> dict[str, Any]:
+    """What this machine is, for ``Bench.machine``."""
+    found = environment.read_machine()
+    return {
+        "cpu_model": found.cpu_model,
+        "cpus": found.cpus,
+        "kernel": found.kernel,
+        "governor": found.governor,
+        "memory_bytes": found.memory_bytes,
+        "load_average_before": environment.read_load_average(),
+    }
+
+
+@asynccontextmanager
+async def recording(bench: Bench, lab: str, events: Events) -> AsyncIterator[Recorder]:
+    """A run directory for a bench; however it ends, what was measured so far is kept, and the run says how it ended."""
+    run = RunDirectory.create(kind=bench.kind, lab=lab, guest="")
+    sink = EventFile(run, lambda text: events.note(text, level="warning"))
+    events.add(sink)
+    recorder = Recorder(run, replace(bench, machine={**machine(), **bench.machine}))
+    recorder.save()
+    try:
+        yield recorder
+    except asyncio.CancelledError:
+        run.finish("cancelled", "interrupted")
+        events.note(f"interrupted; what was measured is kept: limosa report {run.id}", level="warning")
+        raise
+    except BaseException as error:
+        run.finish("failed", str(error))
+        raise
+    else:
+        recorder.bench = replace(recorder.bench, complete=True)
+        lost = [f"{s.name}: {s.reason}" for s in recorder.bench.subjects if s.status in ("failed", "partial")]
+        run.finish("failed" if lost else "completed", "; ".join(lost))
+    finally:
+        after = {"load_average_after": environment.read_load_average()}
+        recorder.bench = replace(recorder.bench, machine={**recorder.bench.machine, **after})
+        recorder.save()
+        events.remove(sink)
+        sink.close()

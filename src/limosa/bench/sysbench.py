@@ -1,0 +1,69 @@
+"""sysbench's prime search: its command line and what it prints. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from limosa.errors import LimosaError
+
+PRIME_LIMIT = 10_000
+"""sysbench's own default, written out: one event counts the primes up to it."""
+
+_SECOND = re.compile(r"^\[ \d+s \] thds: \d+ eps: ([0-9.]+)", re.MULTILINE)
+_TOTAL = re.compile(r"^\s*total number of events:\s+(\d+)$", re.MULTILINE)
+_DURATION = re.compile(r"^\s*total time:\s+([0-9.]+)s$", re.MULTILINE)
+_VERSION = re.compile(r"^sysbench (\S+)", re.MULTILINE)
+ROUNDING = 0.005
+"""A second's events are printed as a rate, and the second is never exactly one: the sums may differ by this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Primes:
+    """What one run counted. ``seconds`` ends with what was left of ``events`` after the last report."""
+
+    version: str
+    events: int
+    duration_s: float
+    seconds: tuple[float, ...]
+
+    @property
+    def events_per_s(self) -> float:
+        """The rate over the whole run."""
+        return self.events / self.duration_s
+
+
+def arguments(*, threads: int, time_s: int) -> tuple[str, ...]:
+    """What follows the program's name."""
+    return (
+        "cpu",
+        f"--cpu-max-prime={PRIME_LIMIT}",
+        f"--threads={threads}",
+        f"--time={time_s}",
+        "--report-interval=1",
+        "run",
+    )
+
+
+def parse(text: str) -> Primes:
+    """The figures in *text*. Raises LimosaError when it is not sysbench's whole output, or contradicts itself."""
+    total, duration = _TOTAL.search(text), _DURATION.search(text)
+    if total is None or duration is None:
+        last = text.strip().splitlines()[-1] if text.strip() else "nothing"
+        raise LimosaError(f"sysbench did not end as it should; its last line: {last}")
+    events, duration_s = int(total.group(1)), float(duration.group(1))
+    version = _VERSION.search(text)
+    return Primes(version.group(1) if version else "", events, duration_s, with_rest(_numbers(text), events))
+
+
+def with_rest(seconds: Sequence[float], total: float) -> tuple[float, ...]:
+    """*seconds* and what is left of *total*, so that the sum is the total. Raises LimosaError if they are more."""
+    rest = total - sum(seconds)
+    if rest < -ROUNDING * total:
+        raise LimosaError(f"the seconds add up to {sum(seconds):g}, which is more than the total of {total:g}")
+    return (*seconds, rest)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in _SECOND.findall(text)]

@@ -1,0 +1,194 @@
+"""``limosa bench cpu --guest bare``: host, KVM and TCG run one object file that never makes a system call.
+
+It measures user-mode compute and nothing else, so it is no general figure; but it runs under a KVM that can run no
+Linux. Guest and host program print lines of the same form, and this machine's clock gives the rate of both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from limosa import accel as acceleration
+from limosa import paths, process
+from limosa.bench.format import Bench, Metric, Repetition
+from limosa.bench.recording import Recorder, recording, watched
+from limosa.bench.sysbench import PRIME_LIMIT
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError, MachineError
+from limosa.events import Events
+from limosa.experiment import benching
+from limosa.experiment.bench_cpu import SUBJECTS, CpuSettings, measure_all
+from limosa.experiment.benching import HOST, BenchResult
+from limosa.guest import bare
+from limosa.lab import Lab
+from limosa.qemu import argv, features
+from limosa.qemu.process import runtime_directory
+from limosa.qemu.process import start as start_qemu
+from limosa.spec.resolved import Guest
+
+REPORT = 100
+"""Events between two lines: some 35 lines a second on a fast machine. More would measure the serial line."""
+
+START_S = 60.0
+"""Firmware takes long where KVM only emulates supervisor code."""
+
+PRIMES = Metric(name="cpu-events", label="user-mode compute (prime search, bare guest)", unit="events/s")
+
+
+async def bench_bare(settings: CpuSettings, *, events: Events) -> BenchResult:
+    """Measure and report; see the module."""
+    if settings.threads != 1:
+        raise LimosaError("the bare guest has one thread", hint="leave --threads out, or take --guest micro")
+    seed = settings.seeded()
+    built = await bare.build(paths.cache() / "images", events)
+    shared = {"primes.o": built.primes_sha256}
+    bench = Bench(
+        kind="bench-cpu",
+        title="User-mode compute: host, bare guest with KVM, bare guest without",
+        baseline="host",
+        seed=seed,
+        settings={**asdict(settings), "seed": seed, "guest": "bare", "compiler": built.compiler},
+        metrics=[PRIMES],
+        subjects=[replace(subject, files=shared) for subject in SUBJECTS],
+    )
+    async with benching.bench_lab("bench-bare", (), events) as lab, recording(bench, lab.name, events) as recorder:
+        able = ["host"]
+        for kind in ("kvm", "tcg"):
+            chosen = await _accel(lab, recorder, built, kind)
+            able += [f"guest-{kind}"] if chosen else []
+
+        async def measure(name: str, time_s: int) -> tuple[Repetition, str]:
+            return await _measured(lab, name, built, time_s)
+
+        await measure_all(lab, recorder, able, measure)
+    return benching.finished(recorder)
+
+
+async def _accel(lab: Lab, recorder: Recorder, built: bare.BareImage, kind: str) -> bool:
+    """Whether the bare guest runs under *kind* here; the reason is recorded either way."""
+    name = f"guest-{kind}"
+    if kind == "tcg":
+        recorder.change(name, accel_reason="asked for")
+        return True
+    host, spec = lab.host(HOST), lab.spec.hosts[HOST]
+
+    async def prove() -> acceleration.Proof:
+        with lab.events.stage("prove KVM"):
+            return await acceleration.prove_kvm(
+                host,
+                qemu=spec.qemu,
+                subject=acceleration.bare(str(built.kernel), argv.BARE_FIRMWARE),
+                cpu=bare.CPU,
+                runtime_directory="/run/limosa",
+                firmware=spec.qemu_firmware,
+            )
+
+    try:
+        key = await acceleration.proof_key(host, built.kernel, features.local_identity(spec.qemu), cpu=bare.CPU)
+        chosen = await acceleration.choose(host, "kvm", prove, key=key)
+    except MachineError as error:
+        recorder.change(name, status="skipped", reason=error.message)
+        lab.events.note(f"{name} is left out: {error.message}")
+        return False
+    recorder.change(name, accel_reason=chosen.reason)
+    return True
+
+
+async def _measured(lab: Lab, name: str, built: bare.BareImage, time_s: int) -> tuple[Repetition, str]:
+    source = _host_lines(lab, built, time_s) if name == "host" else _guest_lines(lab, name, built)
+    async with source as reader:
+        samples, seen = await watched(lambda: _read(reader, time_s))
+    moments, counts = zip(*samples, strict=True)
+    duration_s, total = moments[-1] - moments[0], counts[-1] - counts[0]
+    # Between two lines the speed is taken to be even; the counts of the seconds add up to the total.
+    marks = [*np.arange(moments[0], moments[-1], 1.0), moments[-1]]
+    seconds = [float(step) for step in np.diff(np.interp(marks, moments, counts))]
+    repetition = Repetition(
+        subject=name,
+        metric=PRIMES.name,
+        repetition=0,
+        order=0,
+        value=total / duration_s,
+        total=total,
+        duration_s=duration_s,
+        seconds=seconds,
+        started_ns=seen.started_ns,
+        ended_ns=seen.ended_ns,
+        busy_share=seen.busy_share,
+        steal_share=seen.steal_share,
+    )
+    raw = "".join(f"{moment - moments[0]:.6f} {count}\n" for moment, count in samples)
+    return repetition, raw
+
+
+async def _read(reader: asyncio.StreamReader, time_s: int) -> list[tuple[float, int]]:
+    """(moment in s, events so far) at each line of report, for *time_s* from the first on."""
+    serial, samples = bare.SerialReader(), list[tuple[float, int]]()
+    limit = Deadline.after(START_S)
+    while not samples or samples[-1][0] - samples[0][0] < time_s:
+        try:
+            async with asyncio.timeout(limit.left_s):
+                data = await reader.read(4096)
+        except TimeoutError as error:
+            raise LimosaError(f"the bare guest reported nothing for {START_S:g} s") from error
+        if not data:
+            raise LimosaError("it ended while it was measured")
+        found = [report for report in serial.feed(data) if isinstance(report, bare.Primes | bare.Fault | bare.Failed)]
+        for report in found:
+            if not isinstance(report, bare.Primes):
+                raise LimosaError(f"it stopped by itself: {report}")
+        if found and isinstance(found[-1], bare.Primes):
+            samples.append((time.monotonic(), found[-1].events))
+            limit = Deadline.after(START_S)
+    return samples
+
+
+@asynccontextmanager
+async def _host_lines(lab: Lab, built: bare.BareImage, time_s: int) -> AsyncIterator[asyncio.StreamReader]:
+    """The host's program, which is let run on a little longer than it is read."""
+    words = [str(built.host_primes), str(time_s + 5), str(PRIME_LIMIT), str(REPORT)]
+    child = await process.start(lab.interactive(HOST, words))
+    try:
+        assert child.stdout is not None
+        yield child.stdout
+    finally:
+        await process.stop(child)
+
+
+@asynccontextmanager
+async def _guest_lines(lab: Lab, name: str, built: bare.BareImage) -> AsyncIterator[asyncio.StreamReader]:
+    """A bare guest of its own for each repetition: it starts in well under a second."""
+    host, spec = lab.host(HOST), lab.spec.hosts[HOST]
+    known = await lab.features(HOST)
+    launch = argv.Launch(
+        lab=lab.name,
+        guest=Guest(name=name, host=HOST, image="bare", memory_bytes=32 << 20),
+        qemu=spec.qemu,
+        features=known,
+        accel="kvm" if name == "guest-kvm" else "tcg",
+        machine=features.common_machine({HOST: known}, ""),
+        cpu=bare.CPU,
+        runtime_directory=runtime_directory(name),
+        serial_log=f"/run/limosa/log/{name}.console.log",
+        firmware=spec.qemu_firmware,
+        kernel=str(built.kernel),
+        append=bare.kernel_arguments("primes", limit=PRIME_LIMIT, report=REPORT),
+    )
+    log = f"/run/limosa/log/{name}.qemu.log"
+    qemu = await start_qemu(host, name, argv.command_line(launch), log, lab.events)
+    try:
+        reader, writer = await asyncio.open_unix_connection(
+            sock=await host.connect(f"{runtime_directory(name)}/serial.sock")
+        )
+        try:
+            yield reader
+        finally:
+            writer.close()
+    finally:
+        await qemu.end()

@@ -1,0 +1,160 @@
+"""``limosa bench cpu``: the same prime search on the host, in a guest with KVM and in a guest without."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, replace
+
+from limosa.bench import sysbench
+from limosa.bench.format import Bench, Metric, Reference, Repetition, Subject
+from limosa.bench.programs import Program, parse_sums, program
+from limosa.bench.recording import Recorder, recording, watched
+from limosa.errors import LimosaError
+from limosa.events import Events
+from limosa.experiment import benching
+from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
+from limosa.lab import Lab
+
+WARM_UP_S = 2
+
+EVENTS = Metric(name="cpu-events", label="prime search (sysbench)", unit="events/s")
+
+SUBJECTS = (
+    Subject(name="host", label="host", accel="native"),
+    Subject(name="guest-kvm", label="guest with KVM", accel="kvm"),
+    Subject(name="guest-tcg", label="guest without KVM (TCG)", accel="tcg"),
+)
+
+SOURCE = "the course report that Limosa follows: {events:,} events in 10 s, laptop with an 8-core Ryzen, one run each, "
+SOURCE += "host and guest with different builds of sysbench and different C libraries"
+REFERENCES = tuple(
+    Reference(subject=subject, metric=EVENTS.name, value=events / 10, source=SOURCE.format(events=events))
+    for subject, events in (("host", 12_378), ("guest-kvm", 18_678), ("guest-tcg", 3_621))
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuSettings:
+    """What was asked for. ``seed`` decides the order."""
+
+    threads: int = 1
+    time_s: int = 10
+    repeat: int = 5
+    seed: int = 0
+    """0: a new one each time."""
+
+    def seeded(self) -> int:
+        """The seed to use."""
+        return self.seed or secrets.randbelow(2**31 - 1) + 1
+
+
+async def bench_cpu(settings: CpuSettings, *, events: Events) -> BenchResult:
+    """Measure and report. A guest that cannot be had here, or dies, is marked, and the rest is measured."""
+    seed = settings.seeded()
+    bench = Bench(
+        kind="bench-cpu",
+        title="CPU: host, guest with KVM, guest without",
+        baseline="host",
+        seed=seed,
+        settings={**asdict(settings), "seed": seed, "guest": "micro", "warm_up_s": WARM_UP_S},
+        metrics=[EVENTS],
+        subjects=list(SUBJECTS),
+        references=list(REFERENCES),
+    )
+    image = await benching.micro_image(events)
+    sysbench_here = await program(image, "sysbench")
+    lines = [f"guest-{accel}: {{host: {HOST}, accel: {accel}, cpus: {settings.threads}}}" for accel in ("kvm", "tcg")]
+    async with benching.bench_lab("bench-cpu", lines, events) as lab, recording(bench, lab.name, events) as recorder:
+        recorder.change("host", files=sysbench_here.files)
+        able = ["host"]
+        for name in lab.spec.guests:
+            if await benching.started(lab, recorder, name) and await _same_files(lab, recorder, name, sysbench_here):
+                able.append(name)
+        await measure_all(
+            lab, recorder, able, lambda name, time_s: _measured(lab, name, settings, time_s, sysbench_here)
+        )
+    return benching.finished(recorder)
+
+
+async def _same_files(lab: Lab, recorder: Recorder, guest: str, ours: Program) -> bool:
+    """Have the guest hash its own files; it is measured even when they differ, and the finding says so."""
+    try:
+        async with benching.awake(lab, guest):
+            text = await benching.in_guest(lab, guest, ["sha256sum", *ours.files], PATIENCE_S)
+    except LimosaError as error:
+        recorder.lost(guest, error.message)
+        return False
+    recorder.change(guest, files=parse_sums(text))
+    return True
+
+
+Measure = Callable[[str, int], Awaitable[tuple[Repetition, str]]]
+"""Given a subject and for how long to work, one repetition (its numbers are filled in) and what was printed."""
+
+
+async def measure_all(lab: Lab, recorder: Recorder, able: list[str], measure: Measure) -> None:
+    """Every repetition of every subject, in random order; a subject that dies is left out from then on."""
+    settings = recorder.bench.settings
+    dead: set[str] = set()
+    order = benching.schedule(able, int(settings["repeat"]), recorder.bench.seed)
+    for place, (name, number) in enumerate(order, start=1):
+        if name in dead:
+            continue
+        what = f"measure {name}, " + (f"repetition {number} of {settings['repeat']}" if number else "warm-up")
+        try:
+            with lab.events.stage(what):
+                found, raw = await measure(name, int(settings["time_s"]) if number else WARM_UP_S)
+        except LimosaError as error:
+            dead.add(name)
+            recorder.lost(name, await _cause(lab, name, error))
+            continue
+        recorder.add(_numbered(found, number, place), raw)
+
+
+def _numbered(found: Repetition, number: int, place: int) -> Repetition:
+    return replace(found, repetition=number, order=place)
+
+
+async def _cause(lab: Lab, name: str, error: LimosaError) -> str:
+    """What became of a subject; a guest whose QEMU is gone has died, whatever the login said of it."""
+    if name in lab.spec.guests:
+        try:
+            await lab.where(name)
+        except LimosaError:
+            return "the guest died while it was measured"
+    return error.message
+
+
+async def _measured(lab: Lab, name: str, settings: CpuSettings, time_s: int, ours: Program) -> tuple[Repetition, str]:
+    words = sysbench.arguments(threads=settings.threads, time_s=time_s)
+    limit_s = time_s + PATIENCE_S
+
+    async def on_host() -> str:
+        return (await lab.host(HOST).run(ours.command(*words), timeout_s=limit_s)).text
+
+    async def in_guest() -> str:
+        return await benching.in_guest(lab, name, ["sysbench", *words], limit_s)
+
+    if name == "host":
+        text, seen = await watched(on_host)
+    else:
+        async with benching.awake(lab, name):
+            text, seen = await watched(in_guest)
+    primes = sysbench.parse(text)
+    repetition = Repetition(
+        subject=name,
+        metric=EVENTS.name,
+        repetition=0,
+        order=0,
+        value=primes.events_per_s,
+        total=primes.events,
+        duration_s=primes.duration_s,
+        seconds=list(primes.seconds),
+        started_ns=seen.started_ns,
+        ended_ns=seen.ended_ns,
+        busy_share=seen.busy_share,
+        steal_share=seen.steal_share,
+        facts={"sysbench": primes.version},
+    )
+    return repetition, text

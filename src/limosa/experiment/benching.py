@@ -1,0 +1,135 @@
+"""What the benches share: a lab of their own, guests that stand still while others are measured, a random order."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from limosa import process, requirements, spec
+from limosa.bench.format import Bench
+from limosa.bench.recording import Recorder
+from limosa.deadline import Deadline
+from limosa.errors import CommandError, LimosaError, MachineError
+from limosa.events import Events
+from limosa.experiment.result import reported
+from limosa.guest import images
+from limosa.lab import Lab, sweep
+from limosa.lab.preparation import agent_program
+
+HOST = "host1"
+PATIENCE_S = 60.0
+"""How long a command in the guest may take longer than the time that it was told to work."""
+
+LOGIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """What a bench leaves: its run directory, what is in it, and the report's file."""
+
+    run: Path
+    report: Path
+    bench: Bench
+
+
+@asynccontextmanager
+async def bench_lab(kind: str, guests: Sequence[str], events: Events) -> AsyncIterator[Lab]:
+    """A lab of one host that ends with this context; *guests* are lines of a lab file's section of guests."""
+    sweep()
+    await requirements.install(await requirements.missing(), events, no_install=True)
+    section = "guests:\n" + "".join(f"  {line}\n" for line in guests) if guests else ""
+    described = spec.loads(f"name: {kind}-{os.getpid()}\nhosts: {{{HOST}: {{}}}}\n{section}")
+    async with Lab.open(described, events=events, ephemeral=True) as lab:
+        await lab.up(start=False)
+        yield lab
+
+
+async def micro_image(events: Events) -> images.Image:
+    """The image that the guests of this bench are made from."""
+    return await images.ensure("micro", events, agent=await agent_program(events))
+
+
+async def started(lab: Lab, recorder: Recorder, guest: str) -> bool:
+    """Start *guest* and let it stand still. A guest that cannot be had here is marked, with the reason."""
+    try:
+        await lab.start(guest)
+        await in_guest(lab, guest, ["true"], LOGIN_S)
+    except MachineError as error:
+        recorder.change(guest, status="skipped", reason=error.message)
+        lab.events.note(f"{guest} is left out: {error.message}")
+        return False
+    except LimosaError as error:
+        recorder.lost(guest, error.message)
+        return False
+    record = lab.directory.guest_record(guest)
+    assert record is not None, "a guest that was started is recorded"
+    facts = {"machine": record.machine, "cpu": record.cpu, "image": record.image.get("digest", "")}
+    recorder.change(guest, accel=record.accel, accel_reason=record.accel_reason, facts=facts)
+    await _halt(lab, guest)
+    return True
+
+
+@asynccontextmanager
+async def awake(lab: Lab, guest: str) -> AsyncIterator[None]:
+    """Let *guest* run; at other times it stands still, so that it takes nothing from what is measured then."""
+    copy = await lab.qemu(guest)
+    try:
+        await copy.qemu.control.resume()
+    finally:
+        await copy.qemu.close()
+    yield
+    await _halt(lab, guest)
+
+
+async def _halt(lab: Lab, guest: str) -> None:
+    copy = await lab.qemu(guest)
+    try:
+        await copy.qemu.control.pause()
+    finally:
+        await copy.qemu.close()
+
+
+async def in_guest(lab: Lab, guest: str, argv: Sequence[str], limit_s: float) -> str:
+    """What *argv* printed in the guest. Raises LimosaError's children with the guest's own words."""
+    deadline = Deadline.after(limit_s)
+    async for _ in deadline.ticks(0.5):
+        try:
+            return (await process.run(lab.ssh(guest, argv), timeout_s=limit_s)).text
+        except CommandError as error:
+            # The agent may answer before the SSH server listens.
+            if "Connection refused" in error.stderr and not deadline.passed:
+                continue
+            if error.returncode == 127:
+                raise LimosaError(f"{argv[0]} is missing in the guest {guest}") from error
+            raise LimosaError(f"{argv[0]} in {guest}: {_last(error.stderr) or error.message}") from error
+    raise LimosaError(f"{guest} refused every SSH login for {limit_s:g} s", hint=f"limosa logs {guest}")
+
+
+def _last(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def schedule(subjects: Sequence[str], repeat: int, seed: int) -> list[tuple[str, int]]:
+    """(subject, repetition) in the order in which they are measured: the warm-up of all, then rounds.
+
+    In every round each subject has its turn once, in random order, so that a drift of the machine falls on all alike
+    and a bench that is stopped early has nearly as many of each.
+    """
+    draw = random.Random(seed)
+    order = [(subject, 0) for subject in subjects]
+    for repetition in range(1, repeat + 1):
+        turn = list(subjects)
+        draw.shuffle(turn)
+        order += [(subject, repetition) for subject in turn]
+    return order
+
+
+def finished(recorder: Recorder) -> BenchResult:
+    """The report of what was recorded."""
+    done = reported(recorder.run)
+    return BenchResult(done.run, done.report, recorder.bench)

@@ -23,7 +23,7 @@ LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program of the image. ``files``: the SHA-256 of program, loader and libraries, by their paths in the image."""
+    """One program of the image. ``files``: SHA-256 of program, loader and libraries, by their paths in the image."""
 
     name: str
     root: Path

@@ -23,9 +23,9 @@ def build(run: Path) -> Path:
 
 
 def png(run: Path, directory: Path) -> list[Path]:
-    """Draw ``timeline.png``, ``clocks.png`` and (of a bench) ``bench.png`` into *directory*, 2000 px wide, without a browser.
+    """Draw ``timeline.png``, ``clocks.png`` and (of a bench) ``bench.png`` into *directory*, without a browser.
 
-    A plot that the run has no data for is not written; return the paths of those that were.
+    2000 px wide. A plot that the run has no data for is not written; return the paths of those that were.
     Raises StateError when *run* is not a run directory.
     """
     from limosa.report import bench, clocks, data, theme, timeline, vega

@@ -77,8 +77,8 @@ def _two_stage(repetitions: Sequence[Repetition]) -> bool:
 
 
 def whole_seconds(repetition: Repetition) -> list[float]:
-    """The values of whole seconds: the last entry is what was left of the total, and no second."""
-    return repetition.seconds[:-1]
+    """The values of whole seconds: of a total's seconds the last is what was left, and no second."""
+    return repetition.seconds if repetition.total is None else repetition.seconds[:-1]
 
 
 def _drawn(repetitions: Sequence[Repetition], random: np.random.Generator) -> _Floats:

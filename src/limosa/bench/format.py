@@ -83,7 +83,8 @@ class Repetition:
     duration_s: float
     """How long the work took by the subject's own clock."""
     seconds: list[float] = field(default_factory=list)
-    """What was counted in each second, in order; the last is what was left of the total. Their sum is ``total``."""
+    """What was counted in each second, in order; the last is what was left of the total. Their sum is ``total``.
+    Without a total: the figure of each second."""
     started_ns: int
     """CLOCK_REALTIME of this machine, as all ``*_ns``."""
     ended_ns: int

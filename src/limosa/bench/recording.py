@@ -45,12 +45,13 @@ class Recorder:
     run: RunDirectory
     bench: Bench
 
-    def add(self, repetition: Repetition, raw: str, kind: str = "txt") -> None:
+    def add(self, repetition: Repetition, raw: str) -> None:
         """Keep one repetition, and *raw*: what the measuring program printed. Raises MachineError when it cannot."""
         name = f"{repetition.subject}-{repetition.metric}-{repetition.repetition}"
         path = self.run.samples / SECONDS_FILE
         try:
-            (self.run.samples / f"{name}.{kind}").write_text(raw)
+            suffix = "json" if raw.startswith("{") else "txt"
+            (self.run.samples / f"{name}.{suffix}").write_text(raw)
             fresh = not path.exists()
             with path.open("a", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")

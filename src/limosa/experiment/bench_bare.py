@@ -23,7 +23,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.experiment import benching
-from limosa.experiment.bench_cpu import SUBJECTS, CpuSettings, measure_all
+from limosa.experiment.bench_cpu import SUBJECTS, CpuSettings
 from limosa.experiment.benching import HOST, BenchResult
 from limosa.guest import bare
 from limosa.lab import Lab
@@ -63,10 +63,10 @@ async def bench_bare(settings: CpuSettings, *, events: Events) -> BenchResult:
             chosen = await _accel(lab, recorder, built, kind)
             able += [f"guest-{kind}"] if chosen else []
 
-        async def measure(name: str, time_s: int) -> tuple[Repetition, str]:
+        async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
             return await _measured(lab, name, built, time_s)
 
-        await measure_all(lab, recorder, able, measure)
+        await benching.measure_all(lab, recorder, able, measure)
     return benching.finished(recorder)
 
 
@@ -100,7 +100,7 @@ async def _accel(lab: Lab, recorder: Recorder, built: bare.BareImage, kind: str)
     return True
 
 
-async def _measured(lab: Lab, name: str, built: bare.BareImage, time_s: int) -> tuple[Repetition, str]:
+async def _measured(lab: Lab, name: str, built: bare.BareImage, time_s: int) -> list[tuple[Repetition, str]]:
     source = _host_lines(lab, built, time_s) if name == "host" else _guest_lines(lab, name, built)
     async with source as reader:
         samples, seen = await watched(lambda: _read(reader, time_s))
@@ -124,7 +124,7 @@ async def _measured(lab: Lab, name: str, built: bare.BareImage, time_s: int) -> 
         steal_share=seen.steal_share,
     )
     raw = "".join(f"{moment - moments[0]:.6f} {count}\n" for moment, count in samples)
-    return repetition, raw
+    return [(repetition, raw)]
 
 
 async def _read(reader: asyncio.StreamReader, time_s: int) -> list[tuple[float, int]]:

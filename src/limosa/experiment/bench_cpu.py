@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from limosa.bench import sysbench
 from limosa.bench.format import Bench, Metric, Reference, Repetition, Subject
@@ -16,8 +15,6 @@ from limosa.experiment import benching
 from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
 from limosa.lab import Lab
 
-WARM_UP_S = 2
-
 EVENTS = Metric(name="cpu-events", label="prime search (sysbench)", unit="events/s")
 
 SUBJECTS = (
@@ -26,10 +23,13 @@ SUBJECTS = (
     Subject(name="guest-tcg", label="guest without KVM (TCG)", accel="tcg"),
 )
 
-SOURCE = "the course report that Limosa follows: {events:,} events in 10 s, laptop with an 8-core Ryzen, one run each, "
-SOURCE += "host and guest with different builds of sysbench and different C libraries"
+SOURCE = (
+    "the course report that Limosa follows: sysbench for 10 s on a laptop with an 8-core Ryzen, one run each: 12,378 "
+    "events on the host, 18,678 in a guest with KVM, 3,621 without. Which builds of sysbench these were is not told; "
+    "that the guest beats its host is no effect of virtualisation"
+)
 REFERENCES = tuple(
-    Reference(subject=subject, metric=EVENTS.name, value=events / 10, source=SOURCE.format(events=events))
+    Reference(subject=subject, metric=EVENTS.name, value=events / 10, source=SOURCE)
     for subject, events in (("host", 12_378), ("guest-kvm", 18_678), ("guest-tcg", 3_621))
 )
 
@@ -57,13 +57,12 @@ async def bench_cpu(settings: CpuSettings, *, events: Events) -> BenchResult:
         title="CPU: host, guest with KVM, guest without",
         baseline="host",
         seed=seed,
-        settings={**asdict(settings), "seed": seed, "guest": "micro", "warm_up_s": WARM_UP_S},
+        settings={**asdict(settings), "seed": seed, "guest": "micro"},
         metrics=[EVENTS],
         subjects=list(SUBJECTS),
         references=list(REFERENCES),
     )
-    image = await benching.micro_image(events)
-    sysbench_here = await program(image, "sysbench")
+    sysbench_here = await program(await benching.image("micro", events), "sysbench")
     lines = [f"guest-{accel}: {{host: {HOST}, accel: {accel}, cpus: {settings.threads}}}" for accel in ("kvm", "tcg")]
     async with benching.bench_lab("bench-cpu", lines, events) as lab, recording(bench, lab.name, events) as recorder:
         recorder.change("host", files=sysbench_here.files)
@@ -71,7 +70,7 @@ async def bench_cpu(settings: CpuSettings, *, events: Events) -> BenchResult:
         for name in lab.spec.guests:
             if await benching.started(lab, recorder, name) and await _same_files(lab, recorder, name, sysbench_here):
                 able.append(name)
-        await measure_all(
+        await benching.measure_all(
             lab, recorder, able, lambda name, time_s: _measured(lab, name, settings, time_s, sysbench_here)
         )
     return benching.finished(recorder)
@@ -89,44 +88,9 @@ async def _same_files(lab: Lab, recorder: Recorder, guest: str, ours: Program) -
     return True
 
 
-Measure = Callable[[str, int], Awaitable[tuple[Repetition, str]]]
-"""Given a subject and for how long to work, one repetition (its numbers are filled in) and what was printed."""
-
-
-async def measure_all(lab: Lab, recorder: Recorder, able: list[str], measure: Measure) -> None:
-    """Every repetition of every subject, in random order; a subject that dies is left out from then on."""
-    settings = recorder.bench.settings
-    dead: set[str] = set()
-    order = benching.schedule(able, int(settings["repeat"]), recorder.bench.seed)
-    for place, (name, number) in enumerate(order, start=1):
-        if name in dead:
-            continue
-        what = f"measure {name}, " + (f"repetition {number} of {settings['repeat']}" if number else "warm-up")
-        try:
-            with lab.events.stage(what):
-                found, raw = await measure(name, int(settings["time_s"]) if number else WARM_UP_S)
-        except LimosaError as error:
-            dead.add(name)
-            recorder.lost(name, await _cause(lab, name, error))
-            continue
-        recorder.add(_numbered(found, number, place), raw)
-
-
-def _numbered(found: Repetition, number: int, place: int) -> Repetition:
-    return replace(found, repetition=number, order=place)
-
-
-async def _cause(lab: Lab, name: str, error: LimosaError) -> str:
-    """What became of a subject; a guest whose QEMU is gone has died, whatever the login said of it."""
-    if name in lab.spec.guests:
-        try:
-            await lab.where(name)
-        except LimosaError:
-            return "the guest died while it was measured"
-    return error.message
-
-
-async def _measured(lab: Lab, name: str, settings: CpuSettings, time_s: int, ours: Program) -> tuple[Repetition, str]:
+async def _measured(
+    lab: Lab, name: str, settings: CpuSettings, time_s: int, ours: Program
+) -> list[tuple[Repetition, str]]:
     words = sysbench.arguments(threads=settings.threads, time_s=time_s)
     limit_s = time_s + PATIENCE_S
 
@@ -157,4 +121,4 @@ async def _measured(lab: Lab, name: str, settings: CpuSettings, time_s: int, our
         steal_share=seen.steal_share,
         facts={"sysbench": primes.version},
     )
-    return repetition, text
+    return [(repetition, text)]

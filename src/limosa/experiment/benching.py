@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from limosa import process, requirements, spec
-from limosa.bench.format import Bench
+from limosa.bench.format import Bench, Repetition
 from limosa.bench.recording import Recorder
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, LimosaError, MachineError
@@ -25,6 +25,9 @@ PATIENCE_S = 60.0
 """How long a command in the guest may take longer than the time that it was told to work."""
 
 LOGIN_S = 60.0
+
+WARM_UP_S = 2
+"""At most this long: caches, translated code and clock rates settle in the first second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,9 @@ async def bench_lab(kind: str, guests: Sequence[str], events: Events) -> AsyncIt
         yield lab
 
 
-async def micro_image(events: Events) -> images.Image:
-    """The image that the guests of this bench are made from."""
-    return await images.ensure("micro", events, agent=await agent_program(events))
+async def image(name: str, events: Events) -> images.Image:
+    """The image that the guests of a bench are made from."""
+    return await images.ensure(name, events, agent=await agent_program(events))
 
 
 async def started(lab: Lab, recorder: Recorder, guest: str) -> bool:
@@ -127,6 +130,40 @@ def schedule(subjects: Sequence[str], repeat: int, seed: int) -> list[tuple[str,
         draw.shuffle(turn)
         order += [(subject, repetition) for subject in turn]
     return order
+
+
+Measure = Callable[[str, int], Awaitable[list[tuple[Repetition, str]]]]
+"""Given a subject and for how long to work: a value for each metric (unnumbered) with what was printed."""
+
+
+async def measure_all(lab: Lab, recorder: Recorder, able: list[str], measure: Measure) -> None:
+    """Every repetition of every subject, in random order; a subject that dies is left out from then on."""
+    settings = recorder.bench.settings
+    time_s, dead = int(settings["time_s"]), set[str]()
+    order = schedule(able, int(settings["repeat"]), recorder.bench.seed)
+    for place, (name, number) in enumerate(order, start=1):
+        if name in dead:
+            continue
+        what = f"measure {name}, " + (f"repetition {number} of {settings['repeat']}" if number else "warm-up")
+        try:
+            with lab.events.stage(what):
+                found = await measure(name, min(time_s, WARM_UP_S) if number == 0 else time_s)
+        except LimosaError as error:
+            dead.add(name)
+            recorder.lost(name, await _cause(lab, name, error))
+            continue
+        for repetition, raw in found:
+            recorder.add(replace(repetition, repetition=number, order=place), raw)
+
+
+async def _cause(lab: Lab, name: str, error: LimosaError) -> str:
+    """What became of a subject; a guest whose QEMU is gone has died, whatever the login said of it."""
+    if name in lab.spec.guests:
+        try:
+            await lab.where(name)
+        except LimosaError:
+            return "the guest died while it was measured"
+    return error.message
 
 
 def finished(recorder: Recorder) -> BenchResult:

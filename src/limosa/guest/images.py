@@ -30,7 +30,7 @@ from limosa import paths
 from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 
-_RECIPES = {"micro": "limosa.guest.micro"}
+_RECIPES = {"micro": "limosa.guest.micro", "micro-generic": "limosa.guest.micro.generic"}
 """The module that builds each image; imported when it is asked for."""
 
 _LOCK_POLL_S = 0.1

@@ -30,7 +30,7 @@ def launch(
     hosting: Hosting, guest: resolved.Guest, record: GuestRecord, host: str, known: features.Features, *, incoming: bool
 ) -> argv.Launch:
     """The guest's QEMU on *host*, as the source or as the target of a migration."""
-    disk = argv.DiskFile(record.disk, guest.disk.format) if guest.disk and record.disk else None
+    disk = _disk(guest.disk, record.disk) if guest.disk and record.disk else None
     return argv.Launch(
         lab=hosting.lab.name,
         guest=guest,
@@ -91,3 +91,7 @@ def _unknown(kind: str, name: str, known: list[str]) -> LimosaError:
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"the lab has: {', '.join(known) or 'none'}"
     return SpecError(f"there is no {kind} called {name}", hint=hint)
+
+
+def _disk(disk: resolved.Disk, path: str) -> argv.DiskFile:
+    return argv.DiskFile(path, disk.format, direct=disk.cache == "none", bus=disk.bus)

@@ -51,7 +51,7 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
         placed, provenance, append = (
             await _place(folder, guest, hosting, image),
             image.provenance,
-            image.kernel_arguments,
+            _kernel_arguments(image, guest),
         )
     chosen = await _choose_accel(hosting, guest, placed)
     known = await offers(hosting, chosen.kind)
@@ -66,6 +66,13 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
         append=append,
         disk=_seen(hosting.lab, guest, placed.disk) if placed.disk else "",
         image=provenance,
+    )
+
+
+def _kernel_arguments(image: images.Image, guest: resolved.Guest) -> str:
+    """The image's own, with the name that the root disk has on this guest's bus."""
+    return image.kernel_arguments.replace(
+        "root=/dev/vda", f"root={guest.disk.device}" if guest.disk else "root=/dev/vda"
     )
 
 

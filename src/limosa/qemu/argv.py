@@ -15,7 +15,7 @@ from typing import Literal
 from limosa.errors import SpecError
 from limosa.qemu.features import Features
 from limosa.qemu.ram import migratable_memory_bytes
-from limosa.spec.resolved import Guest
+from limosa.spec.resolved import DiskBus, Guest
 
 UUID_ROOT = uuid.UUID("6f1d2b7e-3c1f-5a0e-9a55-1a11a90417ca")
 """The name space of guests' UUIDs; a random constant of ours (RFC 4122, version 5)."""
@@ -43,6 +43,7 @@ class DiskFile:
     path: str
     format: Literal["raw", "qcow2"] = "raw"
     direct: bool = False
+    bus: DiskBus = "virtio-blk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,8 @@ def _process(launch: Launch) -> tuple[Argument, ...]:
 def _machine(launch: Launch) -> tuple[Argument, ...]:
     known = launch.features.machine(launch.machine)
     ram = known.ram_id if known and known.ram_id else "pc.ram"
-    off = ("hpet", "smm", "sata", "smbus", "vmport")
+    on_ahci = launch.disk is not None and launch.disk.bus == "sata"
+    off = ("hpet", "smm", *(() if on_ahci else ("sata",)), "smbus", "vmport")
     machine = f"{launch.machine},memory-backend={ram}," + ",".join(f"{what}=off" for what in off)
     size = launch.guest.memory_bytes
     if launch.accel == "tcg":
@@ -186,11 +188,15 @@ def _random() -> tuple[Argument, ...]:
 
 
 def _network(launch: Launch) -> tuple[Argument, ...]:
-    backend = f"tap,id=tap0,ifname={_escaped(launch.tap)},script=no,downscript=no,vhost=off"
-    device = _pci("virtio-net-pci", "net0", "net") | {"netdev": "tap0", "mac": launch.guest.mac, "romfile": ""}
+    nic = launch.guest.nic
+    vhost = "on" if nic == "vhost-net" else "off"
+    backend = f"tap,id=tap0,ifname={_escaped(launch.tap)},script=no,downscript=no,vhost={vhost}"
+    emulated = nic in ("e1000", "rtl8139")
+    device = _emulated(nic, "net0", "net") if emulated else _pci("virtio-net-pci", "net0", "net")
+    rest = {"netdev": "tap0", "mac": launch.guest.mac, "romfile": ""}
     return (
-        Argument("-netdev", backend, "netdev"),
-        Argument("-device", _json(device), "net"),
+        Argument("-netdev", backend, "netdev-vhost" if vhost == "on" else "netdev"),
+        Argument("-device", _json(device | rest), f"net-{nic}" if emulated else "net"),
     )
 
 
@@ -198,11 +204,23 @@ def _disk(disk: DiskFile) -> tuple[Argument, ...]:
     common = {"discard": "unmap", "cache": {"direct": disk.direct, "no-flush": False}}
     file = {"driver": "file", "node-name": "root-file", "filename": disk.path, "locking": "on", "aio": "threads"}
     image = {"driver": disk.format, "node-name": "root", "file": "root-file"}
-    device = _pci("virtio-blk-pci", "disk0", "disk") | {"drive": "root", "bootindex": 1}
     return (
-        Argument("-blockdev", _json({**file, **common}), "disk-file"),
+        Argument("-blockdev", _json({**file, **common}), "disk-file-direct" if disk.direct else "disk-file"),
         Argument("-blockdev", _json({**image, **common}), f"disk-{disk.format}"),
-        Argument("-device", _json(device), "disk"),
+        *_disk_devices(disk.bus),
+    )
+
+
+def _disk_devices(bus: DiskBus) -> tuple[Argument, ...]:
+    drive = {"drive": "root", "bootindex": 1}
+    if bus == "virtio-blk":
+        return (Argument("-device", _json(_pci("virtio-blk-pci", "disk0", "disk") | drive), "disk"),)
+    if bus == "sata":
+        # The bus of the controller that the q35 machine brings along.
+        return (Argument("-device", _json({"driver": "ide-hd", "id": "disk0", "bus": "ide.0"} | drive), "disk-sata"),)
+    return (
+        Argument("-device", _json(_pci("virtio-scsi-pci", "scsi0", "disk")), "scsi"),
+        Argument("-device", _json({"driver": "scsi-hd", "id": "disk0", "bus": "scsi0.0"} | drive), "disk-scsi"),
     )
 
 
@@ -220,6 +238,11 @@ def _boot(launch: Launch) -> tuple[Argument, ...]:
 def _pci(driver: str, name: str, slot: str) -> dict[str, object]:
     """A virtio device of the 1.0 standard at its fixed place: left to itself it would offer the old interface too."""
     return {"driver": driver, "id": name, "bus": "pcie.0", "addr": PCI_ADDRESS[slot], "disable-legacy": "on"}
+
+
+def _emulated(driver: str, name: str, slot: str) -> dict[str, object]:
+    """A device of conventional PCI at its fixed place."""
+    return {"driver": driver, "id": name, "bus": "pcie.0", "addr": PCI_ADDRESS[slot]}
 
 
 def _listener(name: str, path: str) -> str:

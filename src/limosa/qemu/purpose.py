@@ -55,6 +55,18 @@ ARGUMENTS = {
     "script for it, and handles the packets itself (vhost-net would need a kernel module and a second owner).",
     "net": "The network card, with a fixed address on the PCI bus and a fixed MAC, so that network and guest see "
     "the same card after a move. It has no boot ROM, whose size could differ between two hosts' firmware packages.",
+    "netdev-vhost": "The host's end of the network card: a TAP interface that is a port of the host's bridge. The "
+    "host's kernel handles the packets (vhost-net), so that they need not pass through QEMU.",
+    "net-e1000": "An emulated Intel 82540EM, a card of 2002: every descriptor and interrupt costs the guest a trap, "
+    "which virtio saves. Fixed address and MAC, no boot ROM.",
+    "net-rtl8139": "An emulated Realtek 8139C+, a 100 Mbit/s card: simple, and slow to emulate. Fixed address and MAC, "
+    "no boot ROM.",
+    "disk-file-direct": "The image file, locked while this QEMU may write it, read and written past the host's page "
+    "cache (O_DIRECT): what is measured is the device, not the host's memory.",
+    "scsi": "A virtio controller for SCSI disks: one more layer than virtio-blk, many disks on one PCI slot.",
+    "disk-scsi": "The root disk on that controller.",
+    "disk-sata": "The root disk on the AHCI controller of the mainboard, as real machines have it; each command is "
+    "emulated register by register.",
     "disk-file": "The image file, locked while this QEMU may write it: the locks move with the guest, and a second "
     "QEMU that wants to write is refused. Flushes reach the disk; freed blocks are given back.",
     "disk-raw": "The image is raw: block n of the disk is block n of the file.",

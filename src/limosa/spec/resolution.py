@@ -21,8 +21,16 @@ from limosa.spec.document import Document
 from limosa.spec.problems import Location, Problem, listed, nearest, raise_all
 from limosa.units import BYTES, format_bytes, parse_bits_per_s, parse_bytes, parse_seconds
 
-DEFAULT_MEMORY_BYTES: dict[resolved.Image, int] = {"micro": 512 * BYTES["MiB"], "bare": 128 * BYTES["MiB"]}
-MIN_MEMORY_BYTES: dict[resolved.Image, int] = {"micro": 128 * BYTES["MiB"], "bare": 16 * BYTES["MiB"]}
+DEFAULT_MEMORY_BYTES: dict[resolved.Image, int] = {
+    "micro": 512 * BYTES["MiB"],
+    "micro-generic": 512 * BYTES["MiB"],
+    "bare": 128 * BYTES["MiB"],
+}
+MIN_MEMORY_BYTES: dict[resolved.Image, int] = {
+    "micro": 128 * BYTES["MiB"],
+    "micro-generic": 256 * BYTES["MiB"],
+    "bare": 16 * BYTES["MiB"],
+}
 """A floor that catches the wrong unit; it is no promise that a guest of this size is of use."""
 
 RESERVED_NETWORK_NAMES = frozenset({"lo", "all", "default"})
@@ -237,6 +245,8 @@ class _Resolution:
             bare = guest.image == "bare"
             if bare:
                 self._refuse_for_bare(name, guest)
+            elif guest.image == "micro":
+                self._refuse_without_driver(name, guest)
             network = "" if bare else self._guest_network(name, guest, networks)
             mac = mac_address(lab, name, macs) if network else ""
             macs.add(mac)
@@ -250,6 +260,7 @@ class _Resolution:
                 machine=guest.machine,
                 cpu=guest.cpu,
                 network=network,
+                nic=guest.nic,
                 mac=mac,
                 address=self._guest_address(name, guest, network),
                 disk=None if bare else self._disk(name, guest.disk, storage),
@@ -257,11 +268,22 @@ class _Resolution:
         return guests
 
     def _refuse_for_bare(self, name: str, guest: written.Guest) -> None:
-        for key in ("network", "address", "disk"):
+        for key in ("network", "nic", "address", "disk"):
             if key in guest.model_fields_set:
                 what = "disk" if key == "disk" else "network"
                 message = f"a guest with the image 'bare' has no {what}"
                 self._problem(("guests", name, key), message, "remove the key, or take the image 'micro'")
+
+    def _refuse_without_driver(self, name: str, guest: written.Guest) -> None:
+        """The kernel for virtual machines that ``micro`` has knows no hardware but virtio's."""
+        lacking: list[tuple[tuple[str, ...], str]] = []
+        lacking += [(("nic",), guest.nic)] if guest.nic in ("e1000", "rtl8139") else []
+        lacking += [(("disk", "bus"), guest.disk.bus)] if guest.disk.bus in ("virtio-scsi", "sata") else []
+        if guest.disk.source:
+            return
+        for keys, model in lacking:
+            message = f"the kernel of the image 'micro' has no driver for {model}"
+            self._problem(("guests", name, *keys), message, "take the image 'micro-generic'")
 
     def _memory_bytes(self, name: str, guest: written.Guest) -> int:
         if not guest.memory:
@@ -303,7 +325,14 @@ class _Resolution:
         source = str(self._absolute(disk.source)) if disk.source else ""
         if source:
             self._check_source(Path(source), ("guests", guest, "disk", "source"))
-        return resolved.Disk(storage=place, file=f"{guest}.{disk.format}", format=disk.format, source=source)
+        return resolved.Disk(
+            storage=place,
+            file=f"{guest}.{disk.format}",
+            format=disk.format,
+            source=source,
+            bus=disk.bus,
+            cache=disk.cache,
+        )
 
     def _check_source(self, source: Path, location: Location) -> None:
         mode = self._mode(source, location)

@@ -13,7 +13,10 @@ Purpose = Literal["guests", "migration"]
 StorageKind = Literal["directory"]
 HostKind = Literal["namespaces"]
 DiskFormat = Literal["raw", "qcow2"]
-Image = Literal["micro", "bare"]
+Image = Literal["micro", "micro-generic", "bare"]
+Nic = Literal["virtio-net", "vhost-net", "e1000", "rtl8139"]
+DiskBus = Literal["virtio-blk", "virtio-scsi", "sata"]
+Cache = Literal["writeback", "none"]
 Accel = Literal["auto", "kvm", "tcg"]
 
 
@@ -80,6 +83,14 @@ class Disk:
     format: DiskFormat = "raw"
     source: str = ""
     """A file that the disk is copied from when it does not exist yet; empty: the image's own disk."""
+    bus: DiskBus = "virtio-blk"
+    cache: Cache = "writeback"
+    """Whether the host's page cache stands between the guest and the file."""
+
+    @property
+    def device(self) -> str:
+        """What the guest's kernel calls it."""
+        return "/dev/vda" if self.bus == "virtio-blk" else "/dev/sda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,7 @@ class Guest:
     cpu: str = ""
     """A CPU model; empty: the best that every host can give under the accelerator."""
     network: str = ""
+    nic: Nic = "virtio-net"
     mac: str = ""
     address: str = ""
     """Its IPv4 address, the same wherever it runs."""

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from limosa import units
-from limosa.spec.resolved import Accel, DiskFormat, HostKind, Image, Purpose, StorageKind
+from limosa.spec.resolved import Accel, Cache, DiskBus, DiskFormat, HostKind, Image, Nic, Purpose, StorageKind
 
 MAX_DELAY_S = 60.0
 """More is a slip of the unit: the moon is 1.3 s away."""
@@ -264,6 +264,16 @@ class Disk(_Mapping):
         description="A disk file to start from, relative to the lab file; it is copied, never changed. "
         "Default: the image's own disk.",
     )
+    bus: DiskBus = Field(
+        default="virtio-blk",
+        description="What it is attached to: `virtio-blk`, `virtio-scsi`, or `sata` (ide-hd on AHCI); the last two "
+        "take the image `micro-generic`. Default: `virtio-blk`.",
+    )
+    cache: Cache = Field(
+        default="writeback",
+        description="`writeback`: the host's page cache is used. `none`: it is passed by (O_DIRECT), which tmpfs may "
+        "not allow. Default: `writeback`.",
+    )
 
 
 class Guest(_Mapping):
@@ -273,6 +283,8 @@ class Guest(_Mapping):
     image: Image = Field(
         default="micro",
         description="`micro`: a small Linux with SSH and measuring tools, made from distribution packages. "
+        "`micro-generic`: the same with the distribution's general kernel, which has drivers for emulated hardware, "
+        "and with fio; larger and slower to start. "
         "`bare`: a few KiB without an operating system, without disk and network. Default: `micro`.",
     )
     memory: Size = Field(default="", description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`.")
@@ -290,6 +302,12 @@ class Guest(_Mapping):
         default="", description="A CPU model: `Haswell-v4`. Default: the best that all hosts can give."
     )
     network: Reference = Field(default="", description="Its network, by name. Default: the first for guests.")
+    nic: Nic = Field(
+        default="virtio-net",
+        description="Its network card: `virtio-net`; `vhost-net`, the same with its packets handled in the host's "
+        "kernel; `e1000` or `rtl8139`, emulated real cards, which take the image `micro-generic`. "
+        "Default: `virtio-net`.",
+    )
     address: Address = Field(
         default="",
         description="Its IPv4 address, the same on every host: `10.77.1.100`. Default: from `.101`.",

@@ -65,7 +65,24 @@ def digest(agent: Path | None) -> str:
     return total.hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an image is made of beside what all have."""
+
+    generic_kernel: bool
+    tools: tuple[str, ...]
+    programs: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
 async def build(directory: Path, events: Events, agent: Path | None) -> Built:
+    """The image ``micro``; see ``make``."""
+    from limosa.guest.micro import kernel, packages, tree
+
+    return await make(directory, events, agent, Contents(False, packages.TOOLS, tree.PROGRAMS, kernel.MODULES))
+
+
+async def make(directory: Path, events: Events, agent: Path | None, contents: Contents) -> Built:
     """Make ``kernel``, ``initrd`` and ``disk.raw`` in the existing *directory*; return what they are.
 
     Raises MachineError when the machine lacks a program, the network or the space.
@@ -83,14 +100,15 @@ async def build(directory: Path, events: Events, agent: Path | None) -> Built:
             await build_agent(agent, events)
     agent_sha256 = hashlib.sha256(agent.read_bytes()).hexdigest()
     with _timed(events, durations_s, "fetch packages"):
-        wanted = [system.kernel_package, *packages.TOOLS, *packages.BUILD_TOOLS]
+        kernel_package = system.generic_kernel_package if contents.generic_kernel else system.kernel_package
+        wanted = [kernel_package, *contents.tools, *packages.BUILD_TOOLS]
         chosen = await packages.Apt(work / "apt").fetch(wanted, work / "archives", events)
     with _timed(events, durations_s, "unpack packages"):
         unpacked = work / "unpacked"
         await packages.unpack(sorted((work / "archives").glob("*.deb")), unpacked)
     with _timed(events, durations_s, "make kernel and initramfs"):
         found = kernel.find(unpacked)
-        modules = await kernel.load_order(found, unpacked)
+        modules = await kernel.load_order(found, unpacked, contents.modules)
         busybox = tree.busybox(unpacked)
         if not await vmlinux.extract(found.file, directory / "kernel", unpacked):
             await asyncio.to_thread(shutil.copyfile, found.file, directory / "kernel")
@@ -99,7 +117,7 @@ async def build(directory: Path, events: Events, agent: Path | None) -> Built:
         root = work / "root"
         root.mkdir()
         applets = await _applets(busybox)
-        await asyncio.to_thread(tree.make, unpacked, root, agent, applets)
+        await asyncio.to_thread(tree.make, unpacked, root, agent, applets, contents.programs)
         await disk.make(root, directory / "disk.raw")
     await asyncio.to_thread(shutil.rmtree, work)
     return Built(

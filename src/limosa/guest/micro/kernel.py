@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,9 @@ MODULES = (
     "evdev",
 )
 """What the guest's devices need; a kernel has each as a module or built in. evdev is for the power button."""
+
+EMULATED_MODULES = ("virtio_scsi", "sd_mod", "ahci", "e1000", "8139cp")
+"""What emulated hardware needs; the kernel for virtual machines has not got all of them, the general one has."""
 
 OPTIONAL_MODULES = ("crc32c_generic",)
 """ext4 asks for this checksum by the algorithm's name, not as a dependency; newer kernels need no module."""
@@ -72,10 +75,10 @@ def module_name(file: str) -> str:
     return file.partition(".")[0].replace("-", "_")
 
 
-async def load_order(kernel: Kernel, unpacked: Path) -> list[Module]:
+async def load_order(kernel: Kernel, unpacked: Path, wanted_modules: Sequence[str] = MODULES) -> list[Module]:
     """The modules the guest needs, each after those it depends on. MachineError when the kernel lacks one."""
     modules: dict[str, Module] = {}
-    waiting = [*MODULES, *OPTIONAL_MODULES]
+    waiting = [*wanted_modules, *OPTIONAL_MODULES]
     while waiting:
         name = waiting.pop()
         if name in modules or name in kernel.built_in:
@@ -89,7 +92,7 @@ async def load_order(kernel: Kernel, unpacked: Path) -> list[Module]:
             )
         modules[name] = await _read(name, path, unpacked)
         waiting.extend(modules[name].needs)
-    wanted = [name for name in (*OPTIONAL_MODULES, *MODULES) if name in modules]
+    wanted = [name for name in (*OPTIONAL_MODULES, *wanted_modules) if name in modules]
     order = ordered(wanted, lambda name: [n for n in modules[name].needs if n in modules])
     return [modules[name] for name in order]
 

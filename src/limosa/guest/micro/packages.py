@@ -20,19 +20,25 @@ from limosa.events import Events
 TOOLS = ("busybox-static", "dropbear-bin", "sysbench", "stress-ng", "iperf3")
 """The packages whose programs the guest has."""
 
+DISK_TOOLS = ("fio",)
+"""Only in the image with the general kernel: its libraries (Ceph, ICU, ...) are larger than all the rest."""
+
 BUILD_TOOLS = ("zstd", "lz4")
 """Kernels and modules are compressed with these; they run from where they are unpacked."""
 
 _KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 """The distribution's kernel for virtual machines: a package that depends on the current version."""
 
+_GENERIC_KERNELS = {"debian": "linux-image-amd64", "ubuntu": "linux-image-generic"}
+"""The distribution's general kernel, with drivers for real hardware and for what QEMU emulates of it."""
+
 _KEPT = re.compile(r"lib.*|zlib.*|linux-(image|modules)-\d.*")
 """Of what the wanted packages depend on, these may be needed by a program;
 the rest is for an installed system."""
 
 _LEFT_OUT = re.compile(
-    r"lib.*-(data|mesa.*|perl)|lib(clang|debconfclient|drm-|icu|klibc|llvm|pam-|perl|semanage|sensors|sepol)[^/]*"
-    r"|lib(systemd-shared|xml2|z3-).*"
+    r"lib.*-(data|mesa.*|perl)|lib(clang|debconfclient|drm-|klibc|llvm|pam-|perl|semanage|sensors|sepol)[^/]*"
+    r"|lib(systemd-shared|z3-).*"
 )
 """Libraries that no program here loads, some are large. One left out by mistake shows in tree.libraries."""
 
@@ -53,6 +59,11 @@ class Distribution:
     def kernel_package(self) -> str:
         """The package that depends on the newest kernel for virtual machines."""
         return _KERNELS[self.family]
+
+    @property
+    def generic_kernel_package(self) -> str:
+        """The package that depends on the newest general kernel."""
+        return _GENERIC_KERNELS[self.family]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Nothing here belongs to one guest: keys, addresses and names come from its seed 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from limosa.errors import MachineError
@@ -14,6 +14,9 @@ from limosa.guest.micro import elf
 
 PROGRAMS = ("sbin/dropbear", "bin/sysbench", "bin/stress-ng", "bin/iperf3")
 """Below /usr in the image; dynamic, so that their libraries come along."""
+
+DISK_PROGRAMS = ("bin/fio",)
+"""Of the image with the general kernel."""
 
 EXTRA_LIBRARIES = ("libgcc_s.so.1",)
 """Not linked: glibc opens it when a thread is cancelled, as iperf3 does."""
@@ -95,7 +98,7 @@ _FILES = {
 _PERMISSIONS = {"etc/shadow": 0o600, "root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777}
 
 
-def make(unpacked: Path, root: Path, agent: Path, applets: Iterable[str]) -> None:
+def make(unpacked: Path, root: Path, agent: Path, applets: Iterable[str], programs: Sequence[str] = PROGRAMS) -> None:
     """Fill the new directory *root* from the *unpacked* packages and the *agent*'s program.
 
     Raises MachineError when a program or a library is missing: then the choice of packages is wrong.
@@ -113,7 +116,7 @@ def make(unpacked: Path, root: Path, agent: Path, applets: Iterable[str]) -> Non
         place = "usr/sbin" if applet in ("init", "acpid", "reboot", "halt") else "usr/bin"
         (root / place / applet).symlink_to("/usr/bin/busybox")
     (root / "usr/sbin/poweroff").symlink_to("/etc/limosa/poweroff")
-    _install_programs(unpacked, root)
+    _install_programs(unpacked, root, programs)
     _install(agent, root / "usr/bin/limosa-agent", 0o755)
     for name, permissions in _PERMISSIONS.items():
         (root / name).chmod(permissions)
@@ -141,8 +144,8 @@ def libraries(unpacked: Path, programs: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def _install_programs(unpacked: Path, root: Path) -> None:
-    programs = {program: _find(unpacked, (f"usr/{program}",)) for program in PROGRAMS}
+def _install_programs(unpacked: Path, root: Path, wanted: Sequence[str]) -> None:
+    programs = {program: _find(unpacked, (f"usr/{program}",)) for program in wanted}
     for name, source in programs.items():
         place = root / "usr" / name
         place.unlink(missing_ok=True)  # the real program wins over a busybox applet

@@ -19,6 +19,8 @@ SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="Decides the order; without it a new one, which is recorded.")
 ]
 
+AccelOption = Annotated[str, typer.Option(help="The guests' accelerator: auto, kvm or tcg.")]
+
 
 @app.command()
 def cpu(
@@ -48,6 +50,83 @@ def cpu(
             return await (bench_bare if guest == "bare" else bench_cpu)(settings, events=events)
 
     show_bench(run(work), as_json)
+
+
+@app.command()
+def network(
+    nic: Annotated[
+        list[str] | None,
+        typer.Option("--nic", help="virtio-net, e1000, rtl8139, vhost-net; may be repeated. Default: all of them."),
+    ] = None,
+    time: TimeOption = 5,
+    repeat: RepeatOption = 5,
+    udp_rate: Annotated[str, typer.Option(help="Rate at which datagrams are offered.")] = "20 Mbit/s",
+    accel: AccelOption = "auto",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Throughput, loss, jitter and round trips between a client and a guest, for each network card."""
+    from limosa.cli.options import size_rate
+    from limosa.cli.terminal import face, run
+    from limosa.experiment.bench_network import MODELS, NetworkSettings, bench_network
+
+    settings = NetworkSettings(
+        models=tuple(dict.fromkeys(nic or MODELS)),
+        time_s=time,
+        repeat=repeat,
+        seed=seed,
+        udp_bits_per_s=8 * (size_rate(udp_rate, "--udp-rate") or 0),
+        accel=_accel(accel),
+    )
+
+    async def work() -> BenchResult:
+        with face(as_json) as events:
+            return await bench_network(settings, events=events)
+
+    show_bench(run(work), as_json)
+
+
+@app.command()
+def disk(
+    bus: Annotated[
+        list[str] | None,
+        typer.Option("--bus", help="virtio-blk, virtio-scsi, sata; may be repeated. Default: all of them."),
+    ] = None,
+    cache: Annotated[
+        list[str] | None, typer.Option("--cache", help="writeback, none; may be repeated. Default: both.")
+    ] = None,
+    time: TimeOption = 5,
+    repeat: RepeatOption = 5,
+    accel: AccelOption = "auto",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Random and sequential reads and writes of a guest, for each bus and each cache mode."""
+    from limosa.cli.terminal import face, run
+    from limosa.experiment.bench_disk import BUSES, CACHES, DiskSettings, bench_disk
+
+    settings = DiskSettings(
+        buses=tuple(dict.fromkeys(bus or BUSES)),
+        caches=tuple(dict.fromkeys(cache or CACHES)),
+        time_s=time,
+        repeat=repeat,
+        seed=seed,
+        accel=_accel(accel),
+    )
+
+    async def work() -> BenchResult:
+        with face(as_json) as events:
+            return await bench_disk(settings, events=events)
+
+    show_bench(run(work), as_json)
+
+
+def _accel(text: str) -> str:
+    from limosa.errors import SpecError
+
+    if text not in ("auto", "kvm", "tcg"):
+        raise SpecError(f"--accel: there is no accelerator {text!r}", hint="auto, kvm or tcg")
+    return text
 
 
 def show_bench(result: BenchResult, as_json: bool) -> None:

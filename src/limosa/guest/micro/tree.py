@@ -24,6 +24,10 @@ EXTRA_LIBRARIES = ("libgcc_s.so.1",)
 LOADER = "ld-linux-x86-64.so.2"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
+LIBRARY_FOLDERS = (LIBRARIES, "lib/x86_64-linux-gnu", f"{LIBRARIES}/ceph")
+"""Where packages have them; fio's libraries find Ceph's common one by a path of their own. In the guest all are in
+one folder."""
+
 APPLETS = (
     "acpid",
     "cat",
@@ -137,7 +141,7 @@ def libraries(unpacked: Path, programs: Iterable[Path]) -> dict[str, Path]:
         if name in found or name == LOADER:
             continue
         try:
-            found[name] = _find(unpacked, (f"usr/lib/x86_64-linux-gnu/{name}", f"lib/x86_64-linux-gnu/{name}"))
+            found[name] = _find(unpacked, tuple(f"{folder}/{name}" for folder in LIBRARY_FOLDERS))
         except MachineError as error:
             raise MachineError(f"no package brings {name}, which {wanted_by} needs", hint=error.hint) from error
         waiting += [(needed, name) for needed in _needs(found[name])]

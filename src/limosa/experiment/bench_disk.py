@@ -1,0 +1,108 @@
+"""``limosa bench disk``: random and sequential I/O of a guest, by the bus of its disk and the host's cache."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+
+from limosa.bench import fio
+from limosa.bench.format import Bench, Metric, Repetition, Subject
+from limosa.bench.programs import parse_sums, program
+from limosa.bench.recording import Recorder, recording, watched
+from limosa.errors import LimosaError, SpecError
+from limosa.events import Events
+from limosa.experiment import benching
+from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
+from limosa.lab import Lab
+
+BUSES = {"virtio-blk": "virtio-blk", "virtio-scsi": "virtio-scsi", "sata": "SATA (ide-hd on AHCI)"}
+CACHES = ("writeback", "none")
+METRICS = [Metric(name=job.name, label=job.label, unit=job.unit) for job in fio.JOBS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSettings:
+    """What was asked for."""
+
+    buses: tuple[str, ...] = tuple(BUSES)
+    caches: tuple[str, ...] = CACHES
+    time_s: int = 5
+    repeat: int = 5
+    seed: int = 0
+    """0: a new one each time."""
+    accel: str = "auto"
+
+
+async def bench_disk(settings: DiskSettings, *, events: Events) -> BenchResult:
+    """Measure and report. Raises SpecError for an unknown bus or cache."""
+    for wanted, known, what in ((settings.buses, tuple(BUSES), "bus"), (settings.caches, CACHES, "cache mode")):
+        for name in wanted:
+            if name not in known:
+                raise SpecError(f"there is no {what} {name!r} for this bench", hint=f"one of {', '.join(known)}")
+    seed = settings.seed or secrets.randbelow(2**31 - 1) + 1
+    kinds = {_guest(bus, cache): (bus, cache) for bus in settings.buses for cache in settings.caches}
+    bench = Bench(
+        kind="bench-disk",
+        title="Disk: a guest's I/O, by bus and cache",
+        baseline=next(iter(kinds)),
+        seed=seed,
+        settings={**asdict(settings), "seed": seed, "image": "micro-generic", "size": fio.SIZE, "depth": fio.DEPTH},
+        metrics=METRICS,
+        subjects=[Subject(name=name, label=f"{BUSES[bus]}, cache {cache}") for name, (bus, cache) in kinds.items()],
+    )
+    ours = await program(await benching.image("micro-generic", events), "fio")
+    lines = [
+        f"{name}: {{host: {HOST}, image: micro-generic, memory: 384 MiB, accel: {settings.accel}, "
+        f"disk: {{bus: {bus}, cache: {cache}}}}}"
+        for name, (bus, cache) in kinds.items()
+    ]
+    async with benching.bench_lab("bench-disk", lines, events) as lab, recording(bench, lab.name, events) as recorder:
+        able = [name for name in kinds if await _ready(lab, recorder, name, list(ours.files))]
+
+        async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
+            async with benching.awake(lab, name):
+                return [await _measured(lab, name, time_s, job) for job in fio.JOBS]
+
+        await benching.measure_all(lab, recorder, able, measure)
+    return benching.finished(recorder)
+
+
+def _guest(bus: str, cache: str) -> str:
+    """A guest's name has at most 15 characters."""
+    return {"virtio-blk": "vblk", "virtio-scsi": "vscsi", "sata": "sata"}[bus] + f"-{cache}"
+
+
+async def _ready(lab: Lab, recorder: Recorder, name: str, files: list[str]) -> bool:
+    if not await benching.started(lab, recorder, name):
+        return False
+    try:
+        async with benching.awake(lab, name):
+            text = await benching.in_guest(lab, name, ["sha256sum", *files[:3]], PATIENCE_S)
+            await benching.in_guest(lab, name, ["fio", *fio.layout()], PATIENCE_S)
+    except LimosaError as error:
+        recorder.lost(name, error.message)
+        return False
+    recorder.change(name, files=parse_sums(text))
+    return True
+
+
+async def _measured(lab: Lab, name: str, time_s: int, job: fio.Job) -> tuple[Repetition, str]:
+    words = ["fio", *fio.arguments(job, time_s)]
+    text, seen = await watched(lambda: benching.in_guest(lab, name, words, time_s + PATIENCE_S))
+    done = fio.parse(text, job)
+    repetition = Repetition(
+        subject=name,
+        metric=job.name,
+        repetition=0,
+        order=0,
+        value=done.total / done.duration_s,
+        total=done.total,
+        duration_s=done.duration_s,
+        seconds=list(done.seconds),
+        started_ns=seen.started_ns,
+        ended_ns=seen.ended_ns,
+        busy_share=seen.busy_share,
+        steal_share=seen.steal_share,
+        facts={"latency_median_s": done.latency_median_s},
+    )
+    return repetition, text

@@ -1,0 +1,209 @@
+"""``limosa bench network``: throughput, loss, jitter and round trips between client and guest, by network card."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from limosa.bench import iperf
+from limosa.bench.format import Bench, Metric, Repetition, Subject
+from limosa.bench.programs import Program, parse_sums, program
+from limosa.bench.recording import Recorder, Watched, recording, watched
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError, SpecError
+from limosa.events import Events
+from limosa.experiment import benching
+from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
+from limosa.hosts.namespaces import CLIENT
+from limosa.lab import Lab
+from limosa.probes import ClientConfig, ClientProbe, EchoConfig
+from limosa.results.samples import LOST, read_exchanges
+
+ECHO_PORT, ECHO_RATE_HZ = 7007, 50.0
+VHOST = "/dev/vhost-net"
+
+METRICS = [
+    Metric(name="tcp-to-guest", label="TCP, client to guest", unit="bit/s"),
+    Metric(name="tcp-from-guest", label="TCP, guest to client", unit="bit/s"),
+    Metric(name="udp-loss", label="UDP loss", unit="share", higher_is_better=False),
+    Metric(name="udp-jitter", label="UDP jitter", unit="s", higher_is_better=False),
+    Metric(name="round-trip", label="round trip (UDP echo)", unit="s", higher_is_better=False),
+]
+
+MODELS = {
+    "virtio-net": "virtio-net",
+    "e1000": "e1000 (emulated Intel)",
+    "rtl8139": "rtl8139 (emulated Realtek)",
+    "vhost-net": "virtio-net with vhost-net",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """What was asked for."""
+
+    models: tuple[str, ...] = tuple(MODELS)
+    time_s: int = 5
+    repeat: int = 5
+    seed: int = 0
+    """0: a new one each time."""
+    udp_bits_per_s: int = 20_000_000
+    accel: str = "auto"
+
+
+async def bench_network(settings: NetworkSettings, *, events: Events) -> BenchResult:
+    """Measure and report. Raises SpecError for an unknown model."""
+    for model in settings.models:
+        if model not in MODELS:
+            raise SpecError(f"there is no network card {model!r} for this bench", hint=f"one of {', '.join(MODELS)}")
+    seed = settings.seed or secrets.randbelow(2**31 - 1) + 1
+    bench = Bench(
+        kind="bench-network",
+        title="Network: client and guest, by network card",
+        baseline=settings.models[0],
+        seed=seed,
+        settings={**asdict(settings), "seed": seed, "image": "micro-generic"},
+        metrics=METRICS,
+        subjects=[Subject(name=model, label=MODELS[model]) for model in settings.models],
+    )
+    client = await program(await benching.image("micro-generic", events), "iperf3")
+    refusal = _vhost_refusal() if "vhost-net" in settings.models else ""
+    wanted = [model for model in settings.models if model != "vhost-net" or not refusal]
+    lines = [
+        f"{model}: {{host: {HOST}, image: micro-generic, accel: {settings.accel}, nic: {model}}}" for model in wanted
+    ]
+    async with benching.bench_lab("bench-net", lines, events) as lab, recording(bench, lab.name, events) as recorder:
+        if refusal:
+            recorder.change("vhost-net", status="skipped", reason=refusal)
+            events.note(f"vhost-net is left out: {refusal}")
+        able = [model for model in wanted if await _ready(lab, recorder, model, client)]
+
+        async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
+            async with benching.awake(lab, name):
+                return await _measured(lab, name, time_s, settings.udp_bits_per_s, client)
+
+        await benching.measure_all(lab, recorder, able, measure)
+    return benching.finished(recorder)
+
+
+def _vhost_refusal() -> str:
+    """Why /dev/vhost-net does not open; empty when it does."""
+    try:
+        os.close(os.open(VHOST, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"{VHOST} does not open: {error.strerror}"
+    return ""
+
+
+async def _ready(lab: Lab, recorder: Recorder, name: str, client: Program) -> bool:
+    if not await benching.started(lab, recorder, name):
+        return False
+    try:
+        async with benching.awake(lab, name):
+            text = await benching.in_guest(lab, name, ["sha256sum", *client.files], PATIENCE_S)
+            async with lab.agent(name) as agent:
+                await agent.echo_start(ECHO_PORT)
+    except LimosaError as error:
+        recorder.lost(name, error.message)
+        return False
+    recorder.change(name, files=parse_sums(text))
+    return True
+
+
+async def _measured(
+    lab: Lab, name: str, time_s: int, udp_bits_per_s: int, client: Program
+) -> list[tuple[Repetition, str]]:
+    address = lab.guest(name).address
+    found = []
+    for metric, reverse in (("tcp-to-guest", False), ("tcp-from-guest", True)):
+        words = iperf.tcp(address, time_s, reverse=reverse)
+        (sent, got), seen = await watched(partial(_transfer, lab, name, time_s, client, words))
+        receiver, sender = (sent, got) if reverse else (got, sent)
+        tcp = iperf.received(receiver, sender)
+        facts = {"retransmits": tcp.retransmits}
+        value = _value(name, metric, tcp.total_bits / tcp.duration_s, tcp.duration_s, tcp.seconds_bits, seen, facts)
+        found.append((replace(value, total=tcp.total_bits), receiver))
+    words = iperf.udp(address, time_s, udp_bits_per_s)
+    (_, got), seen = await watched(partial(_transfer, lab, name, time_s, client, words))
+    udp = iperf.datagrams(got)
+    facts = {"sent": udp.sent, "lost": udp.lost, "offered_bits_per_s": udp_bits_per_s}
+    found.append((_value(name, "udp-loss", udp.loss, udp.duration_s, udp.seconds_loss, seen, facts), got))
+    found.append((_value(name, "udp-jitter", udp.jitter_s, udp.duration_s, udp.seconds_jitter_s, seen, facts), got))
+    found.append(await _round_trips(lab, name, time_s))
+    return found
+
+
+def _value(
+    subject: str,
+    metric: str,
+    value: float,
+    duration_s: float,
+    seconds: tuple[float, ...],
+    seen: Watched,
+    facts: dict[str, Any],
+) -> Repetition:
+    return Repetition(
+        subject=subject,
+        metric=metric,
+        repetition=0,
+        order=0,
+        value=value,
+        duration_s=duration_s,
+        seconds=list(seconds),
+        started_ns=seen.started_ns,
+        ended_ns=seen.ended_ns,
+        busy_share=seen.busy_share,
+        steal_share=seen.steal_share,
+        facts=facts,
+    )
+
+
+async def _transfer(lab: Lab, guest: str, time_s: int, client: Program, words: tuple[str, ...]) -> tuple[str, str]:
+    """One test; what the client printed, and what the server in the guest did."""
+    limit_s = time_s + PATIENCE_S
+    server = asyncio.create_task(benching.in_guest(lab, guest, ["iperf3", *iperf.server()], limit_s))
+    try:
+        # The server needs a login to start, so a client that comes too early tries again.
+        async for _ in Deadline.after(PATIENCE_S).ticks(0.2):
+            if server.done():
+                await server
+            done = await lab.host(CLIENT).run(client.command(*words), check=False, timeout_s=limit_s)
+            if "onnection refused" not in done.text:
+                return done.text, await server
+        raise LimosaError(f"iperf3 in {guest} did not listen within {PATIENCE_S:g} s")
+    finally:
+        server.cancel()
+        with contextlib.suppress(asyncio.CancelledError, LimosaError):
+            await server
+
+
+async def _round_trips(lab: Lab, name: str, time_s: int) -> tuple[Repetition, str]:
+    folder = lab.directory.path / f"echo-{name}"
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    config = ClientConfig(echo=EchoConfig(address=lab.guest(name).address, port=ECHO_PORT, rate_hz=ECHO_RATE_HZ))
+
+    async def ask() -> None:
+        async with ClientProbe.open(lab.host(CLIENT), config, folder) as probe:
+            await probe.start()
+            await asyncio.sleep(time_s)
+            await probe.stop()
+
+    _, seen = await watched(ask)
+    path = folder / "echo.csv"
+    raw = await asyncio.to_thread(path.read_text)
+    echo = read_exchanges(path)
+    answered = echo.received_ns != LOST
+    trips_s = (echo.received_ns[answered] - echo.sent_ns[answered]) / 1e9
+    if not len(trips_s):
+        raise LimosaError(f"{name} answered no echo in {time_s} s")
+    second = (echo.sent_ns[answered] - echo.sent_ns[0]) // 1_000_000_000
+    medians = tuple(float(np.median(trips_s[second == number])) for number in np.unique(second))
+    facts = {"sent": len(echo), "answered": len(trips_s), "p95_s": float(np.quantile(trips_s, 0.95))}
+    return _value(name, "round-trip", float(np.median(trips_s)), float(time_s), medians, seen, facts), raw

@@ -52,6 +52,19 @@ LAUNCHES: dict[str, Launch] = {
     "micro-diskless": replace(MICRO, disk=None, tap="", append="console=ttyS0 limosa.diskless=1"),
     "qcow2-direct": replace(MICRO, disk=DiskFile("/run/limosa/storage/shared/web.qcow2", "qcow2", direct=True)),
     "own-firmware": replace(MICRO, qemu="/opt/qemu/bin/qemu-system-x86_64", firmware=("/opt/qemu/share/qemu",)),
+    "micro-e1000-sata": replace(
+        MICRO,
+        guest=replace(GUEST, image="micro-generic", nic="e1000"),
+        append="console=ttyS0 quiet root=/dev/sda",
+        disk=DiskFile("/run/limosa/storage/shared/web.raw", direct=True, bus="sata"),
+    ),
+    "micro-vhost-scsi": replace(
+        MICRO,
+        guest=replace(GUEST, image="micro-generic", nic="vhost-net"),
+        append="console=ttyS0 quiet root=/dev/sda",
+        disk=DiskFile("/run/limosa/storage/shared/web.raw", bus="virtio-scsi"),
+    ),
+    "micro-rtl8139": replace(MICRO, guest=replace(GUEST, image="micro-generic", nic="rtl8139")),
     "bare": BARE,
     "bare-target": replace(BARE, incoming=True),
 }

@@ -51,6 +51,11 @@ def test_the_distribution_decides_the_kernel(text: str, family: str, kernel: str
     assert (system.family, system.kernel_package) == (family, kernel)
 
 
+def test_every_family_has_a_general_kernel() -> None:
+    assert packages.distribution("ID=debian").generic_kernel_package == "linux-image-amd64"
+    assert packages.distribution("ID=ubuntu").generic_kernel_package == "linux-image-generic"
+
+
 def test_a_distribution_without_a_recipe_is_named() -> None:
     with pytest.raises(MachineError, match="fedora") as caught:
         packages.distribution("ID=fedora\nVERSION_ID=41\n")

@@ -47,6 +47,16 @@ MEANINGS: list[tuple[str, str, str]] = [
         "networks may not overlap",
     ),
     (
+        HEAD + "guests: {g: {host: a, nic: e1000}}\n",
+        "<text>:3: guests.g.nic: the kernel of the image 'micro' has no driver for e1000",
+        "take the image 'micro-generic'",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, disk: {bus: sata}}}\n",
+        "<text>:3: guests.g.disk.bus: the kernel of the image 'micro' has no driver for sata",
+        "take the image 'micro-generic'",
+    ),
+    (
         HEAD + "guests: {g: {host: a, disk: {storage: share}}}\n",
         "<text>:3: guests.g.disk.storage: there is no storage 'share', did you mean 'shared'?",
         "this lab has 'shared'",

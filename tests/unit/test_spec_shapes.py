@@ -116,7 +116,7 @@ SHAPES: list[tuple[str, str, str]] = [
         HEAD + "guests: {g: {hots: a}}\n",
         "<text>:3: guests.g: the key 'host' is missing (host: the host that it starts on, by name)\n"
         "<text>:3: guests.g.hots: unknown key, did you mean 'host'? (a guest has 'host', 'image', 'memory', "
-        "'cpus', 'accel', 'machine', 'cpu', 'network', 'address' and 'disk')",
+        "'cpus', 'accel', 'machine', 'cpu', 'network', 'nic', 'address' and 'disk')",
         "docs/lab-file.md describes every key; `limosa schema` prints them for an editor",
     ),
     (
@@ -133,7 +133,7 @@ SHAPES: list[tuple[str, str, str]] = [
     (HEAD + "guests: {g: {host: ''}}\n", "<text>:3: guests.g.host: expected a name, found empty text", ""),
     (
         HEAD + "guests: {g: {host: a, image: mirco}}\n",
-        "<text>:3: guests.g.image: expected 'micro' or 'bare', found 'mirco', did you mean 'micro'?",
+        "<text>:3: guests.g.image: expected 'micro', 'micro-generic' or 'bare', found 'mirco', did you mean 'micro'?",
         "",
     ),
     (
@@ -200,7 +200,7 @@ SHAPES: list[tuple[str, str, str]] = [
     (
         HEAD + "guests:\n  g:\n    host: a\n    disk:\n      fromat: raw\n",
         "<text>:7: guests.g.disk.fromat: unknown key, did you mean 'format'?",
-        "a disk has 'storage', 'format' and 'source'",
+        "a disk has 'storage', 'format', 'source', 'bus' and 'cache'",
     ),
     (
         HEAD + "guests: {g: {host: a, disk: {format: vmdk}}}\n",

@@ -142,7 +142,7 @@ def _machine(launch: Launch) -> tuple[Argument, ...]:
     backend = {"qom-type": "memory-backend-ram", "id": ram, "size": size, "merge": False, "dump": False}
     cpus = launch.guest.cpus
     return (
-        Argument("-machine", machine, "machine"),
+        Argument("-machine", machine, "machine-sata" if on_ahci else "machine"),
         Argument("-accel", "tcg,thread=multi" if launch.accel == "tcg" else "kvm", f"accel-{launch.accel}"),
         Argument("-cpu", launch.cpu, "cpu-host" if launch.cpu.split(",")[0] == "host" else "cpu"),
         Argument("-smp", f"cpus={cpus},sockets=1,cores={cpus},threads=1", "smp"),

@@ -26,6 +26,8 @@ ARGUMENTS = {
     "machine": "The virtual mainboard by its versioned name, so that another QEMU builds the very same one. Left out: "
     "HPET (its model changed between QEMU versions, and each reading of it is slow), system management mode, "
     "SATA, SMBus and the VMware port, which nothing here uses: less to emulate, less state to move.",
+    "machine-sata": "The virtual mainboard by its versioned name, so that another QEMU builds the very same one, with "
+    "its SATA controller. Left out: HPET, system management mode, SMBus and the VMware port, which nothing here uses.",
     "accel-kvm": "The host's processor runs the guest's instructions itself, through KVM.",
     "accel-tcg": "QEMU translates the guest's instructions, one thread a virtual CPU: it works everywhere, "
     "much slower than KVM.",

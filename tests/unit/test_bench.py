@@ -11,8 +11,9 @@ import pytest
 
 from limosa.bench import comparison, fio, iperf, programs, soundness, sysbench, tables
 from limosa.bench.format import BENCH, Bench, Finding, Metric, Reference, Repetition, Subject
-from limosa.errors import LimosaError
+from limosa.errors import LimosaError, MachineError
 from limosa.experiment.benching import schedule
+from limosa.guest.images import Image
 from limosa.report import bench as bench_report
 from limosa.report.theme import PRINT
 from limosa.results.store import RunDirectory
@@ -250,3 +251,13 @@ def test_bench_json_brings_the_same_bench_back_and_is_drawn(tmp_path: Path) -> N
     (run.path / "bench.json").write_text("{")
     with pytest.raises(LimosaError, match=r"bench\.json cannot be read"):
         bench_report.load(run.path)
+
+
+async def test_a_program_that_the_image_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "limosa/programs/micro-0/usr/bin").mkdir(parents=True)
+    nothing = Path("/nonexistent")
+    image = Image("micro", Path("micro-0"), nothing, nothing, nothing, "", {})
+    with pytest.raises(MachineError, match="micro-0 lacks sysbench") as caught:
+        await programs.program(image, "sysbench")
+    assert "built again" in caught.value.hint

@@ -70,7 +70,7 @@ def busy_machine(bench: Bench) -> Iterator[Finding]:
     if other < OTHER_WORK_CPUS:
         return
     full = other + threads > 0.95 * cpus
-    text = f"Other work kept up to {other:.1f} of {cpus} CPUs busy while {threads} were measured"
+    text = f"Other work kept up to {other:.1f} of {cpus} CPUs busy, beside the {threads} that the bench wants"
     text += ": none was left over, so it took time from the measured work." if full else "."
     yield Finding(rule="busy-machine", severity="unsound" if full else "caution", text=text)
 

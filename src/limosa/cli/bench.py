@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from limosa.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from limosa.bench.format import Bench, Finding
     from limosa.experiment.benching import BenchResult
 
 app = typer.Typer(no_args_is_help=True, help="Measure what virtualisation costs: CPU, network, disk.")
@@ -130,10 +132,11 @@ def _accel(text: str) -> str:
 
 
 def show_bench(result: BenchResult, as_json: bool) -> None:
-    """The table, why something is not measured, what makes it unsound, and where the report is."""
+    """The table, why something is not measured, what makes it unsound, and where the report is.
+
+    Exits with 1 when a subject was lost while it was measured; one that cannot be had here is no failure.
+    """
     from limosa.bench import comparison, soundness
-    from limosa.bench.tables import bench_table, reasons
-    from limosa.cli.table import print_table
     from limosa.cli.terminal import show_result
 
     bench, found = result.bench, soundness.findings(result.bench)
@@ -145,7 +148,16 @@ def show_bench(result: BenchResult, as_json: bool) -> None:
         ]
         shown = {"run": str(result.run), "report": str(result.report), "rows": rows, "findings": found}
         show_result({**shown, "subjects": bench.subjects, "settings": bench.settings, "references": bench.references})
-        return
+    else:
+        _show_tables(bench, found, result.report)
+    if any(subject.status in ("failed", "partial") for subject in bench.subjects):
+        raise typer.Exit(1)
+
+
+def _show_tables(bench: Bench, found: list[Finding], report: Path) -> None:
+    from limosa.bench.tables import bench_table, reasons
+    from limosa.cli.table import print_table
+
     table = bench_table(bench)
     print(f"\n{table.title}")
     print_table(table.columns, table.rows)
@@ -155,4 +167,4 @@ def show_bench(result: BenchResult, as_json: bool) -> None:
         print(f"{finding.severity}: {finding.text}")
     for source in dict.fromkeys(reference.source for reference in bench.references):
         print(f"reference: {source}")
-    print(f"\nreport: {result.report}")
+    print(f"\nreport: {report}")

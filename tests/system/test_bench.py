@@ -204,6 +204,8 @@ def test_network_of_two_cards(state: Path) -> None:
     check_figures(shown)
     found = subjects(shown)
     assert found["virtio-net"]["status"] == found["rtl8139"]["status"] == "measured"
+    without_kvm = found["virtio-net"]["accel"] == "tcg"
+    assert any(finding["rule"] == "emulated" for finding in shown["findings"]) == without_kvm
     assert found["virtio-net"]["files"] == found["rtl8139"]["files"]
     assert found["vhost-net"]["status"] == "measured" or "/dev/vhost-net" in found["vhost-net"]["reason"]
     run = Path(shown["run"])

@@ -147,6 +147,10 @@ def test_a_quiet_bench_has_nothing_to_say() -> None:
         (replace(QUIET, machine={"cpus": 4, "governor": "powersave"}), ("governor", "caution")),
         (replace(QUIET, machine={"cpus": 4, "load_average_before": 9.0}), ("load", "caution")),
         (replace(QUIET, settings={"threads": 8}), ("threads", "caution")),
+        (
+            replace(QUIET, kind="bench-disk", subjects=[replace(s, accel="tcg") for s in SUBJECTS]),
+            ("emulated", "caution"),
+        ),
         (replace(QUIET, complete=False), ("incomplete", "caution")),
         (
             replace(QUIET, subjects=[SUBJECTS[0], replace(SUBJECTS[1], files={"sysbench": "bb"}), SUBJECTS[2]]),

@@ -153,6 +153,16 @@ def threads(bench: Bench) -> Iterator[Finding]:
         yield Finding(rule="threads", severity="caution", text=text)
 
 
+def emulated(bench: Bench) -> Iterator[Finding]:
+    """Without KVM the guest's own kernel is emulated too, and that is most of what a network or a disk costs."""
+    found = [s for s in bench.subjects if s.accel == "tcg" and s.status != "skipped"]
+    if bench.kind == "bench-cpu" or not found:
+        return
+    which = "All guests" if len(found) == len(bench.subjects) else ", ".join(s.label for s in found)
+    text = f"{which} ran without KVM ({found[0].accel_reason}): the guest's kernel was emulated as well as the device."
+    yield Finding(rule="emulated", severity="caution", text=text)
+
+
 def incomplete(bench: Bench) -> Iterator[Finding]:
     """A bench that was stopped has fewer repetitions than were asked for."""
     if not bench.complete:
@@ -162,7 +172,7 @@ def incomplete(bench: Bench) -> Iterator[Finding]:
 
 RULES: tuple[Rule, ...] = (
     *(different_files, beyond_host, busy_machine, stolen, load, governor, unsteady_baseline),
-    *(clocks, threads, intervals, incomplete),
+    *(clocks, threads, emulated, intervals, incomplete),
 )
 
 

@@ -150,7 +150,7 @@ def _pane(bench: Bench, metric: Metric, theme: Theme) -> Spec | None:
         for r in bench.references
         if r.metric == metric.name and bench.subject(r.subject).label in labels
     ]
-    layers = _layers(points, medians, references, labels, f"{metric.label}, {unit}", theme)
+    layers = _layers(points, medians, references, labels, unit, theme)
     return {"title": f"{metric.label} ({unit})", "width": 900, "height": 34 * len(labels), "layer": layers}
 
 

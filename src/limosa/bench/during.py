@@ -23,6 +23,8 @@ MS = 1_000_000
 NEAR_NS = 2_000 * MS
 """A silence this long after the guest runs again may still be the move's doing: TCP waits before it tries again."""
 
+BIN_NS = 200 * MS
+
 _SYSBENCH = re.compile(r"^\[ (\d+)s \] thds: \d+ eps: ([\d.]+)")
 _IPERF = re.compile(r"^\[ *(?:\d+|SUM)\] +([\d.]+)-([\d.]+) +sec +[\d.]+ [KMGT]?Bytes +([\d.]+) Kbits/sec")
 _LEAST_INTERVAL_S = 0.01
@@ -175,14 +177,24 @@ def read_round_trips(path: Path) -> Series:
 
 
 def read_loop(own: RunDirectory) -> Series:
-    """The agent's fixed loop as events per second of guest time, placed on this machine's clock by the ticks."""
+    """The agent's fixed loop as events per second of guest time, over BIN_NS each, placed on this machine's clock.
+
+    One turn takes a millisecond and mostly fits between two moments at which the virtual CPU is taken away, so the
+    median of single turns would not see that; the sum of a few does.
+    """
     cpu, ticks = read_cpu(own.samples / "cpu.csv"), read_ticks(own.samples / "ticks.csv")
     if not len(cpu) or not len(ticks):
         return series([])
     begin = client_time_ns(ticks, cpu.guest_monotonic_ns)
     end = client_time_ns(ticks, cpu.guest_monotonic_ns + cpu.duration_ns)
-    speed = cpu.events * 1e9 / np.maximum(cpu.duration_ns, 1)
-    return series(list(zip(begin.tolist(), end.tolist(), speed.tolist(), strict=True)))
+    place = (cpu.guest_monotonic_ns - cpu.guest_monotonic_ns[0]) // BIN_NS
+    rows = []
+    for bin_ in np.unique(place):
+        turns = place == bin_
+        took_ns = int(cpu.duration_ns[turns].sum())
+        speed = float(cpu.events[turns].sum()) * 1e9 / max(took_ns, 1)
+        rows.append((int(begin[turns].min()), int(end[turns].max()), speed))
+    return series(rows)
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[list[str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from limosa import process, requirements, spec
 from limosa.bench.during import iperf_line, sysbench_line
 from limosa.bench.during_format import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, During, Part
+from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
 from limosa.experiment.demo import EXAMPLE
@@ -32,6 +33,7 @@ SETTLE_S = 2.0
 REGION = "during"
 IPERF_PORT = 5201
 LOGIN_S = 30.0
+LISTEN_S = 15.0
 LONG_S = 36_000
 """What a load is told to last; it is ended when the measurement is."""
 
@@ -190,30 +192,45 @@ class _Recording:
 @asynccontextmanager
 async def _loaded(lab: Lab, guest: str, load: str, own: RunDirectory) -> AsyncIterator[Load | None]:
     """The guest at work, from the load's first figure on."""
+    if load == "latency":
+        yield None
+        return
     said = own.samples / "load.txt"
     async with AsyncExitStack() as stack:
-        if load == "latency":
-            yield None
-            return
         if load == "cpu":
             argv = lab.ssh(guest, ["sysbench", "cpu", f"--time={LONG_S}", "--report-interval=1", "run"])
-            table, columns, parse = own.samples / "sysbench.csv", SYSBENCH_COLUMNS, sysbench_line
             stack.push_async_callback(_end_in_guest, lab, guest, "sysbench")
-            running = await stack.enter_async_context(Load.open("sysbench", argv, parse, table, columns, said))
+            table = own.samples / "sysbench.csv"
+            opening = Load.open("sysbench", argv, sysbench_line, table, SYSBENCH_COLUMNS, said)
+            running = await stack.enter_async_context(opening)
+            await running.wait_first()
         else:
-            await _serve(lab, guest)
             stack.push_async_callback(_end_in_guest, lab, guest, "iperf3")
-            reverse = ["--reverse"] if load == "send" else []
-            address = lab.guest(guest).address
-            argv = lab.interactive(
-                CLIENT,
-                ["iperf3", "--client", address, "--time", str(LONG_S), "--interval", "0.1", *reverse]
-                + ["--format", "k", "--forceflush", "--port", str(IPERF_PORT)],
-            )
-            table = own.samples / "iperf.csv"
-            running = await stack.enter_async_context(Load.open("iperf3", argv, iperf_line, table, IPERF_COLUMNS, said))
-        await running.wait_first()
+            await _serve(lab, guest)
+            running = await _streaming(stack, lab, guest, load, own)
         yield running
+
+
+async def _streaming(stack: AsyncExitStack, lab: Lab, guest: str, load: str, own: RunDirectory) -> Load:
+    """iperf3 from the client. The server has detached before it listens, so a refusal is tried again until LISTEN_S."""
+    reverse = ["--reverse"] if load == "send" else []
+    address = lab.guest(guest).address
+    words = ["iperf3", "--client", address, "--port", str(IPERF_PORT), "--time", str(LONG_S), *reverse]
+    argv = lab.interactive(CLIENT, [*words, "--interval", "0.1", "--format", "k", "--forceflush"])
+    table, said = own.samples / "iperf.csv", own.samples / "load.txt"
+    deadline = Deadline.after(LISTEN_S)
+    async for _ in deadline.ticks(0.3):
+        async with AsyncExitStack() as trial:
+            running = await trial.enter_async_context(Load.open("iperf3", argv, iperf_line, table, IPERF_COLUMNS, said))
+            try:
+                await running.wait_first()
+            except LimosaError as error:
+                if deadline.passed or "refused" not in error.message:
+                    raise
+                continue
+            stack.push_async_exit(trial.pop_all())
+            return running
+    raise LimosaError(f"iperf3 in {guest} did not listen within {LISTEN_S:g} s")
 
 
 async def _serve(lab: Lab, guest: str) -> None:

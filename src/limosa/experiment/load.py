@@ -34,7 +34,10 @@ class Load:
     async def open(
         cls, name: str, argv: Sequence[str], parse: Parse, table: Path, columns: Sequence[str], said: Path
     ) -> AsyncIterator[Load]:
-        """Start the program *name* by *argv*; it is ended with the context. *table* takes the figures, *said* every line as it was."""
+        """Start the program *name* by *argv*; it is ended with the context.
+
+        *table* takes the figures, *said* every line as it was.
+        """
         load = cls(await process.start(argv), name)
         reader = asyncio.create_task(load._read(parse, table, columns, said))
         try:

@@ -1,0 +1,5 @@
+"""The whole course recipe by itself: two hosts, a guest, its migration, the benches, and a model answer of it all."""
+
+from limosa.homework.recipe import HOMEWORK, Handout, Homework, PartResult, do, remake
+
+__all__ = ["HOMEWORK", "Handout", "Homework", "PartResult", "do", "remake"]

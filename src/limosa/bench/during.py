@@ -6,12 +6,13 @@ import csv
 import io
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from limosa.bench.during_format import DURING, IPERF_COLUMNS, LOADS, SYSBENCH_COLUMNS, During, Part
-from limosa.bench.recovery import Course, Moments, Series, course, series, silence_ms
+from limosa.bench.recovery import Course, Moments, Series, course, joined, series, silence_ms
 from limosa.errors import LimosaError
 from limosa.results import store
 from limosa.results.format import Clocks, Migration
@@ -24,6 +25,7 @@ NEAR_NS = 2_000 * MS
 """A silence this long after the guest runs again may still be the move's doing: TCP waits before it tries again."""
 
 BIN_NS = 200 * MS
+JOINED_NS = 500 * MS
 
 _SYSBENCH = re.compile(r"^\[ (\d+)s \] thds: \d+ eps: ([\d.]+)")
 _IPERF = re.compile(r"^\[ *(?:\d+|SUM)\] +([\d.]+)-([\d.]+) +sec +[\d.]+ [KMGT]?Bytes +([\d.]+) Kbits/sec")
@@ -102,7 +104,7 @@ def moved(run: Path, part: Part) -> Moved:
     measures = [
         Measure(
             name=name, label=label, unit=unit, samples=samples, window_ns=window_ns,
-            course=course(samples, moments, window_ns) if moments else None,
+            course=_course(name, samples, moments, window_ns) if moments else None,
         )
         for name, label, unit, samples, window_ns in found
     ]  # fmt: skip
@@ -122,6 +124,17 @@ def moved(run: Path, part: Part) -> Moved:
     )
 
 
+def _course(name: str, samples: Series, moments: Moments, window_ns: int) -> Course:
+    """Throughput in steps of JOINED_NS, put together phase by phase so that none reaches into another."""
+    if name != "throughput":
+        return course(samples, moments, window_ns)
+    edges = [moments.begin_ns, moments.start_ns, moments.stop_ns, moments.resume_ns, moments.end_ns, moments.finish_ns]
+    known = [edge for edge in edges if edge is not None]
+    pieces = [joined(samples.inside(a, b), JOINED_NS) for a, b in pairwise(known)]
+    rows = [row for piece in pieces for row in zip(piece.begin_ns, piece.end_ns, piece.value, strict=True)]
+    return course(series([(int(a), int(b), float(value)) for a, b, value in rows]), moments, window_ns)
+
+
 _Found = tuple[str, str, str, Series, int]
 
 
@@ -132,7 +145,7 @@ def _all_series(own: RunDirectory, part: Part) -> list[_Found]:
         found.append(("cpu-loop", "loop of the agent", "events/s", read_loop(own), 1000 * MS))
     elif part.load in ("receive", "send"):
         samples = read_iperf(own.samples / "iperf.csv")
-        found.append(("throughput", LOADS[part.load], "bit/s", samples, 1000 * MS))
+        found.append(("throughput", LOADS[part.load], "bit/s", samples, 2000 * MS))
     else:
         found.append(("round-trip", "round trip", "ms", read_round_trips(own.samples / "echo.csv"), 1000 * MS))
     return found

@@ -16,8 +16,8 @@ DOCUMENT_CPU = (
 
 DOCUMENT_REMARK = (
     "The document reads this as “over 5 times slower” without KVM and “almost as on the host” with it. Its guest"
-    " with KVM is 51 % faster than its host, which virtualisation cannot do; another build of sysbench, another C library"
-    " or another clock rate can. So the benches here run the same file on both sides and record its hash."
+    " with KVM is 51 % faster than its host, which virtualisation cannot do; another build of sysbench, another C"
+    " library or another clock rate can. So the benches here run the same file on both sides and record its hash."
 )
 
 

@@ -1,4 +1,4 @@
-"""The handout as one HTML file that asks nothing of any network: command lines, tables, plots, explanations, answers."""
+"""The handout as one HTML file that asks nothing of any network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from limosa import __version__
 from limosa.errors import LimosaError
 from limosa.homework import answers, comparisons
-from limosa.homework.recipe import BENCHES, Homework, PartResult
+from limosa.homework.plan import BENCHES, Homework, PartResult
 from limosa.qemu.purpose import QMP, explain_exchanges
 from limosa.report import commands, figures, sections, theme, vega
 from limosa.report import data as report_data
@@ -43,12 +43,12 @@ def page(run: RunDirectory, homework: Homework) -> str:
         _migration(run, data, parts["lab"]),
         *[_bench(parts[name]) for name in BENCHES if name in parts],
         _answers(),
-        _environment(data),
+        sections.environment(data),
         sections.part(
             "Every command",
             commands.section(data),
             identity="commands",
-            note="All command lines and QMP commands of the lab, stage by stage (in the HTML; they would fill many sheets).",
+            note="All command lines and QMP commands of the lab, stage by stage; they are not printed.",
         ),
     ]
     scripts = [vega.scripts(), resources.files("limosa.report").joinpath("page.js").read_text(encoding="utf-8")]
@@ -111,7 +111,7 @@ def _setting_up(homework: Homework) -> Html:
         "Setting it up",
         _table(["In the recipe, by hand", "Here", "What it is for"], rows, "Steps"),
         tag("h3", "What there was then"),
-        looks or tag("p", "The hosts could not be looked at.", class_="empty"),
+        tag("div", looks) if looks else tag("p", "The hosts could not be looked at.", class_="empty"),
         identity="setup",
         note="Two hosts, storage that both see, the device of KVM, a bridge and a TAP in each.",
     )
@@ -176,7 +176,7 @@ def _bench(part: PartResult) -> Html:
     else:
         if part.reason:
             body = [tag("p", f"It broke off: {part.reason}. What was measured until then:", class_="outcome"), *body]
-    return sections.part(part.title, line, body, identity=part.name)
+    return sections.part(part.title, line, tag("div", body), identity=part.name)
 
 
 def _quoted(words: list[str]) -> list[str]:
@@ -199,8 +199,4 @@ def _answers() -> Html:
         )
         for answer in answers.ANSWERS
     ]
-    return sections.part("Questions", asked, identity="questions")
-
-
-def _environment(data: report_data.RunData) -> Html:
-    return sections.environment(data)
+    return sections.part("Questions", tag("div", asked), identity="questions")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -19,10 +19,12 @@ from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.measurement import Probing, measure, recorded_run
+from limosa.homework import page, pdf
+from limosa.homework.plan import BENCHES, HOMEWORK, Bench, Homework, PartResult
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.results import store
-from limosa.results.store import Document, RunDirectory
+from limosa.results.store import RunDirectory
 from limosa.results.summary import summarise
 
 LONGEST_S = 3600.0
@@ -33,79 +35,6 @@ SETTLE_S = 3.0
 
 SHOW = (("ip", "-brief", "link"), ("ip", "-brief", "address"), ("ls", "-l", "/dev/kvm", "/dev/net/tun"))
 """What is looked at on each host, so that a reader sees the bridge, the TAP and the devices."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """A part of the recipe that is a command of limosa: what a reader types to have it again."""
-
-    name: str
-    title: str
-    words: tuple[str, ...]
-    quick: tuple[str, ...]
-    """Further words for the short version."""
-
-
-BENCHES: dict[str, Bench] = {
-    bench.name: bench
-    for bench in (
-        Bench(
-            name="cpu",
-            title="CPU with and without KVM",
-            words=("bench", "cpu"),
-            quick=("--time", "2", "--repeat", "2"),
-        ),
-        Bench(
-            name="cpu-bare",
-            title="CPU with and without KVM, user mode alone",
-            words=("bench", "cpu", "--guest", "bare"),
-            quick=("--time", "1", "--repeat", "2"),
-        ),
-        Bench(
-            name="network",
-            title="Network with and without virtio",
-            words=("bench", "network"),
-            quick=("--time", "2", "--repeat", "1"),
-        ),
-        Bench(
-            name="during",
-            title="CPU and network during a live migration",
-            words=("bench", "during-migration", "--max-bandwidth", "64 MiB/s"),
-            quick=("--before", "4 s", "--after", "5 s"),
-        ),
-    )
-}
-"""By name, in the order of the handout."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartResult:
-    """How one part ended."""
-
-    name: str
-    title: str
-    command: list[str] = field(default_factory=list)
-    """Without the word limosa; empty for the lab itself."""
-    status: Literal["done", "failed"] = "done"
-    reason: str = ""
-    run: str = ""
-    """Its run directory; empty: there is none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Homework:
-    """``homework.json`` in the run directory of the lab: everything else is read from the parts' own runs."""
-
-    format: int = 1
-    quick: bool
-    explained: list[tuple[str, str]] = field(default_factory=list)
-    """The guest's command line, option by option, with its purpose."""
-    shown: list[tuple[str, str, str]] = field(default_factory=list)
-    """(host, command line, what it printed)"""
-    parts: list[PartResult] = field(default_factory=list)
-
-
-HOMEWORK = Document("homework.json", Homework)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +71,6 @@ async def remake(wanted: str, *, events: Events, folder: Path | None = None) -> 
 
 
 async def _write(run: RunDirectory, homework: Homework, events: Events, folder: Path | None) -> Handout:
-    from limosa.homework import page, pdf
-
     target = folder or run.path
     target.mkdir(parents=True, exist_ok=True)
     html = target / "homework.html"

@@ -80,8 +80,11 @@ class Moved:
 
     @property
     def outage_ms(self) -> float | None:
-        """How long clients had nothing: the silence of a stream, else the hole in the echoes, else the guest's own."""
-        if self.silence_ms is not None:
+        """How long clients had nothing: the silence of a stream, else the hole in the echoes, else the guest's own.
+
+        A stream that had bytes in every interval was silent for less than one, and then the guest's clock is finer.
+        """
+        if self.silence_ms:
             return self.silence_ms
         return next((v for v in (self.clocks.echo_gap_ms, self.clocks.guest_lost_ms) if v is not None), None)
 

@@ -174,9 +174,9 @@ def unexpectedly_better(moved: Moved) -> Iterator[str]:
 def blackout_and_outage(moved: Moved) -> Iterator[str]:
     """How much longer clients had nothing than the guest stood still."""
     stood_ms, outage_ms = moved.clocks.stop_resume_ms, moved.outage_ms
-    if stood_ms is None or outage_ms is None or moved.part.load == "cpu":
+    if stood_ms is None or outage_ms is None or moved.part.load == "cpu" or moved.silence_ms == 0:
         return
-    what = "the stream stood still" if moved.silence_ms is not None else "no echo came"
+    what = "the stream stood still" if moved.silence_ms else "no echo came"
     if outage_ms <= stood_ms * 1.2:
         return
     yield (

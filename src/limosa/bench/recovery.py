@@ -82,13 +82,13 @@ def joined(found: Series, span_ns: int) -> Series:
     For counts in small steps (iperf3 writes blocks of 128 KiB), where single samples are mostly the step.
     """
     rows: list[tuple[int, int, float]] = []
-    begin, total = 0, 0.0
+    begin, total = -1, 0.0
     for first, last, value in zip(found.begin_ns.tolist(), found.end_ns.tolist(), found.value.tolist(), strict=True):
-        begin = begin or first
+        begin = first if begin < 0 else begin
         total += value * (last - first)
         if last - begin >= span_ns:
             rows.append((begin, last, total / (last - begin)))
-            begin, total = 0, 0.0
+            begin, total = -1, 0.0
     return series(rows, more_is_better=found.more_is_better)
 
 
@@ -131,8 +131,8 @@ def recovered_ms(before: Series, after: Series, end_ns: int, window_ns: int) -> 
     """From *end_ns* to the begin of the first window from which on every window is back at the level before.
 
     A window begins with each sample and holds those that end within *window_ns*; it is back when its median is at
-    least 95 % of the median before (for waiting times: when it is at most the median before / 0.95). None when the
-    last window is not back, or when no window fits.
+    least 95 % of the median before (for waiting times: when it is at most the median before / 0.95) and no hole longer
+    than a window follows it. None when the last window is not back, or when no window fits.
     """
     if not len(before):
         return None
@@ -159,9 +159,11 @@ def windows(found: Series, level: float, window_ns: int) -> tuple[Times, NDArray
     whole = np.flatnonzero(found.begin_ns + window_ns <= found.end_ns[-1])
     ends = np.searchsorted(found.end_ns, found.begin_ns[whole] + window_ns, side="right")
     medians = np.array([np.median(found.value[i:j]) if j > i else np.nan for i, j in zip(whole, ends, strict=True)])
-    # A window without a sample is a silence: not back, and NaN compares as false.
+    # A silence is not back: neither a window without a sample (NaN compares as false), nor one after which none comes.
     back = medians >= SHARE * level if found.more_is_better else medians <= level / SHARE
-    return found.begin_ns[whole], np.asarray(back, dtype=np.bool_)
+    following = np.minimum(ends, len(found) - 1)
+    hole_ns = found.begin_ns[following] - found.end_ns[np.maximum(ends - 1, 0)]
+    return found.begin_ns[whole], np.asarray(back & (hole_ns <= window_ns), dtype=np.bool_)
 
 
 def silence_ms(found: Series, first_ns: int, last_ns: int) -> float:

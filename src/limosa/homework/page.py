@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -36,6 +37,9 @@ section{break-before:auto}.scroll{overflow:visible}table{min-width:0}#commands .
 def page(run: RunDirectory, homework: Homework) -> str:
     """The whole page. A part that failed, or whose data cannot be read, says so in its place."""
     data = report_data.load(run.path)
+    if data.environment is not None:  # the list of packages alone fills a sheet; environment.json has it
+        image = {key: value for key, value in data.environment.image.items() if not isinstance(value, dict | list)}
+        data = replace(data, environment=replace(data.environment, image=image))
     parts = {part.name: part for part in homework.parts}
     shown = [
         _setting_up(homework),
@@ -176,7 +180,8 @@ def _bench(part: PartResult) -> Html:
     else:
         if part.reason:
             body = [tag("p", f"It broke off: {part.reason}. What was measured until then:", class_="outcome"), *body]
-    return sections.part(part.title, line, tag("div", body), identity=part.name)
+    theirs = comparisons.document() if part.name == "cpu" else None
+    return sections.part(part.title, line, tag("div", body), theirs, identity=part.name)
 
 
 def _quoted(words: list[str]) -> list[str]:

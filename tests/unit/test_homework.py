@@ -66,7 +66,7 @@ def test_a_bench_that_failed_says_so_and_the_rest_is_there(run: RunDirectory, tm
 
 def test_the_page_asks_nothing_of_a_network(run: RunDirectory) -> None:
     html = page.page(run, homework())
-    assert "default-src 'none'" in html
+    assert "default-src &#x27;none&#x27;" in html
     for asking in ('src="http', "@import", "url(http", "<link"):
         assert asking not in html
     assert "COLO" in html and "Why is live migration needed?" in html

@@ -44,7 +44,6 @@ REQUIREMENTS: dict[str, Requirement] = {
         Requirement("apt-get", "fetches the packages that the micro image is made from", ("apt",)),
         Requirement("dpkg-deb", "unpacks them, without installing", ("dpkg",)),
         Requirement("zstd", "packs the micro image", ("zstd",)),
-        Requirement("iperf3", "measures throughput from the client's end", ("iperf3",)),
     )
 }
 """By the program's name. Who calls a new program adds it here."""
@@ -53,7 +52,7 @@ LAB = ("qemu-system-x86_64", "ip", "tc", "unshare", "nsenter", "mount", "ssh", "
 """What running a lab takes."""
 IMAGE = ("mke2fs", "debugfs", "setpriv", "gcc", "apt-get", "dpkg-deb", "zstd")
 """What building the guests takes."""
-OPTIONAL = ("qemu-img", "iperf3")
+OPTIONAL = ("qemu-img",)
 DEMO = LAB + IMAGE
 
 

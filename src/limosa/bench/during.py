@@ -193,7 +193,7 @@ def read_round_trips(path: Path) -> Series:
 
 
 def read_loop(own: RunDirectory) -> Series:
-    """The agent's fixed loop as events per second of guest time, over BIN_NS each, placed on this machine's clock.
+    """The agent's fixed loop as events per second of its CPU time, over BIN_NS each, placed on this machine's clock.
 
     One turn takes a millisecond and mostly fits between two moments at which the virtual CPU is taken away, so the
     median of single turns would not see that; the sum of a few does.

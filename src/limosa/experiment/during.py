@@ -13,9 +13,11 @@ from pathlib import Path
 from limosa import process, requirements, spec
 from limosa.bench.during import iperf_line, sysbench_line
 from limosa.bench.during_format import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, During, Part
+from limosa.bench.programs import program
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
+from limosa.experiment import benching
 from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.load import Load
 from limosa.experiment.measurement import Measurement, Probing, measure, recorded_run
@@ -92,8 +94,7 @@ async def during_migration(
     """
     options.check()
     sweep()
-    needed = [*requirements.DEMO, *(["iperf3"] if {"receive", "send"} & set(options.loads) else [])]
-    await requirements.install(await requirements.missing(needed), events, no_install=no_install)
+    await requirements.install(await requirements.missing(), events, no_install=no_install)
     described = replace(spec.load(file or EXAMPLE), name=f"during-{os.getpid()}")
     guest = next((g for g in described.guests.values() if g.image != "bare"), None)
     if guest is None or len(described.hosts) < 2:
@@ -215,8 +216,9 @@ async def _streaming(stack: AsyncExitStack, lab: Lab, guest: str, load: str, own
     """iperf3 from the client. The server has detached before it listens, so a refusal is tried again until LISTEN_S."""
     reverse = ["--reverse"] if load == "send" else []
     address = lab.guest(guest).address
-    words = ["iperf3", "--client", address, "--port", str(IPERF_PORT), "--time", str(LONG_S), *reverse]
-    argv = lab.interactive(CLIENT, [*words, "--interval", "0.1", "--format", "k", "--forceflush"])
+    iperf3 = await program(await benching.image(lab.guest(guest).image, lab.events), "iperf3")
+    words = ["--client", address, "--port", str(IPERF_PORT), "--time", str(LONG_S), *reverse]
+    argv = lab.interactive(CLIENT, iperf3.command(*words, "--interval", "0.1", "--format", "k", "--forceflush"))
     table, said = own.samples / "iperf.csv", own.samples / "load.txt"
     deadline = Deadline.after(LISTEN_S)
     async for _ in deadline.ticks(0.3):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limosa.bench import comparison, narration
+from limosa.bench import comparison, narration, soundness
 from limosa.bench.comparison import Row
 from limosa.bench.during import read as read_during
 from limosa.bench.during_format import DURING
@@ -31,6 +31,10 @@ def shown(run: RunDirectory, name: str) -> list[Html]:
         parts.append(sections.figure(f"{name}-plot", plot, bench.title))
     left_out = [s for s in bench.subjects if s.status != "measured"]
     parts += [tag("p", f"{s.label}: {s.status}. {s.reason}", class_="outcome") for s in left_out]
+    found = soundness.findings(bench)
+    if found:
+        careful = tag("ul", [tag("li", f"{each.severity}: {each.text}") for each in found], class_="explained")
+        parts += [tag("h3", "To be read with care"), careful]
     return [*parts, *_said(narration.narrate(run))]
 
 

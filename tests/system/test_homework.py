@@ -1,4 +1,4 @@
-"""The whole recipe, with the benches left to their own tests but for one, drawn by a real browser where there is one."""
+"""The recipe, with all benches but one left to their own tests, drawn by a real browser where there is one."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("qemu", "guest", "network", "storage", "probes", "results", "accel"),
     ("migration", "bench", "report"),
     ("lab",),
-    ("experiment",),
+    ("experiment", "homework"),
     ("cli", "__main__"),
 )
 """From the ground floor up. A part may import its own layer and those before it; new parts are added here."""

@@ -6,12 +6,14 @@ import typer
 
 from limosa.cli import (
     bench,
+    bench_during,
     calibrate,
     console,
     demo,
     doctor,
     down,
     explain,
+    homework,
     host,
     inside,
     logs,
@@ -64,9 +66,11 @@ for _verb in (
     report.report,
     explain.explain,
     calibrate.calibrate,
+    homework.homework,
     schema.schema,
 ):
     app.command()(_verb)
 app.command("exec")(inside.execute)
+bench.app.command("during-migration")(bench_during.during_migration)
 app.add_typer(host.app, name="host")
 app.add_typer(bench.app, name="bench")

@@ -20,15 +20,29 @@ def explain(
             "--migration", help="A run: explain the QMP commands of its migrations.", autocompletion=complete_runs
         ),
     ] = "",
+    bench: Annotated[
+        str,
+        typer.Option("--bench", help="A run of a bench: explain its figures.", autocompletion=complete_runs),
+    ] = "",
+    run: Annotated[str, typer.Argument(help="With the word bench: its run.", show_default=False)] = "",
     lab: LabOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Print a guest's real command line, or a migration's QMP commands, with the purpose of each part."""
+    """Explain a guest's real command line, a migration's QMP commands (--migration), or a bench's figures (--bench).
+
+    `limosa explain bench RUN` is the same as `limosa explain --bench RUN`.
+    """
     from limosa.cli.terminal import show_result
     from limosa.errors import SpecError
 
-    if bool(guest) == bool(migration):
-        raise SpecError("explain what?", hint="limosa explain GUEST, or limosa explain --migration RUN")
+    if guest == "bench" and run:
+        guest, bench, run = "", run, ""
+    if sum(map(bool, (guest, migration, bench))) != 1 or run:
+        hint = "limosa explain GUEST, limosa explain --migration RUN, or limosa explain --bench RUN"
+        raise SpecError("explain what?", hint=hint)
+    if bench:
+        _of_bench(bench, as_json)
+        return
     pairs = _of_migration(migration) if migration else _of_guest(guest, lab)
     if as_json:
         show_result([{"what": what, "purpose": purpose} for what, purpose in pairs])
@@ -54,3 +68,15 @@ def _of_migration(run: str) -> list[tuple[str, str]]:
     from limosa.results.store import find, read_events
 
     return explain_exchanges(read_events(find(run)))
+
+
+def _of_bench(run: str, as_json: bool) -> None:
+    from limosa.bench.narration import narrate
+    from limosa.cli.terminal import show_result
+    from limosa.results.store import find
+
+    said = narrate(find(run))
+    if as_json:
+        show_result(said)
+    else:
+        print("\n".join(said) or "nothing follows from these figures")

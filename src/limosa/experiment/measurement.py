@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
@@ -27,7 +28,7 @@ ECHO_PORT = 7007
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """What measures, and how often. More disturbs what is measured; see docs/measuring.md."""
+    """What measures, and how often; 0 leaves a probe out. More disturbs what is measured; see docs/measuring.md."""
 
     tick_interval_us: int = 1000
     echo_rate_hz: float = 20.0
@@ -170,15 +171,21 @@ async def measure(
         session = await stack.enter_async_context(SshSession.open(lab, guest))
         network = lab.spec.networks[spec.network]
         async with lab.agent(guest) as agent:
+            await agent.ticks_stop()  # what an earlier measurement of this guest left
+            await agent.echo_stop()
+            await agent.cpu_stop()
             await agent.echo_start(ECHO_PORT)
             await agent.ticks_start(network.client_address, TICK_PORT, interval_us=probing.tick_interval_us)
-            await agent.cpu_start(interval_ms=probing.cpu_interval_ms)
+            if probing.cpu_interval_ms:
+                await agent.cpu_start(interval_ms=probing.cpu_interval_ms)
         config = ClientConfig(
             tick=TickConfig(port=TICK_PORT, source=spec.address),
             echo=EchoConfig(address=spec.address, port=ECHO_PORT, rate_hz=probing.echo_rate_hz)
             if probing.echo_rate_hz
             else None,
-            service=ServiceConfig(address=spec.address, port=ECHO_PORT, interval_ms=probing.service_interval_ms),
+            service=ServiceConfig(address=spec.address, port=ECHO_PORT, interval_ms=probing.service_interval_ms)
+            if probing.service_interval_ms
+            else None,
         )
         client = await stack.enter_async_context(ClientProbe.open(lab.host(CLIENT), config, run.samples))
         await client.start()
@@ -234,14 +241,14 @@ async def _require_measurable(lab: Lab, guest: str) -> None:
 
 
 @asynccontextmanager
-async def recorded_run(lab: Lab, guest: str, kind: str) -> AsyncIterator[RunDirectory]:
-    """A run directory for what happens inside; however that ends, the run says so and has its summary.
+async def recorded_run(lab: Lab, guest: str, kind: str, *, base: Path | None = None) -> AsyncIterator[RunDirectory]:
+    """A run directory (in *base*) for what happens inside; however that ends, the run says so and has its summary.
 
     The caller sets the outcome of a failed migration with ``RunDirectory.finish`` by raising, or not at all.
     Raises StateError, and makes no run, when there is nothing to measure in *guest*.
     """
     await _require_measurable(lab, guest)
-    run = RunDirectory.create(kind=kind, lab=lab.name, guest=guest)
+    run = RunDirectory.create(kind=kind, lab=lab.name, guest=guest, base=base)
     events = EventFile(run, lambda text: lab.events.note(text, level="warning"))
     lab.events.add(events)
     try:

@@ -1,0 +1,229 @@
+"""What a migration did to CPU, throughput and round trips: computed from the samples of a run, each time anew."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from limosa.bench.during_format import DURING, IPERF_COLUMNS, LOADS, SYSBENCH_COLUMNS, During, Part
+from limosa.bench.recovery import Course, Moments, Series, course, joined, series, silence_ms
+from limosa.errors import LimosaError
+from limosa.results import store
+from limosa.results.format import Clocks, Migration
+from limosa.results.samples import LOST, read_cpu, read_exchanges, read_ticks
+from limosa.results.store import RunDirectory
+from limosa.results.summary import client_time_ns, summarise
+
+MS = 1_000_000
+NEAR_NS = 2_000 * MS
+"""A silence this long after the guest runs again may still be the move's doing: TCP waits before it tries again."""
+
+BIN_NS = 200 * MS
+JOINED_NS = 500 * MS
+
+_SYSBENCH = re.compile(r"^\[ (\d+)s \] thds: \d+ eps: ([\d.]+)")
+_IPERF = re.compile(r"^\[ *(?:\d+|SUM)\] +([\d.]+)-([\d.]+) +sec +[\d.]+ [KMGT]?Bytes +([\d.]+) Kbits/sec")
+_LEAST_INTERVAL_S = 0.01
+"""iperf3 ends its list with what is left of the last interval, which can be a millisecond."""
+
+
+def sysbench_line(line: str) -> tuple[int, float] | None:
+    """``[ 3s ] thds: 1 eps: 943.21 lat ...`` as (3, 943.21); None for any other line."""
+    found = _SYSBENCH.match(line)
+    return (int(found[1]), float(found[2])) if found else None
+
+
+def iperf_line(line: str) -> tuple[float, float, float] | None:
+    """A line of iperf3's list (``-f k``) as (begin_s, end_s, kbit/s); None for others, the final sums included."""
+    found = _IPERF.match(line)
+    if not found or line.rstrip().endswith(("sender", "receiver")):
+        return None
+    begin, end = float(found[1]), float(found[2])
+    return (begin, end, float(found[3])) if end - begin >= _LEAST_INTERVAL_S else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One measure of one part: its samples and what became of it."""
+
+    name: str
+    """``sysbench``, ``cpu-loop``, ``throughput``, ``round-trip``."""
+    label: str
+    unit: str
+    """``events/s``, ``bit/s``, ``ms``."""
+    samples: Series
+    window_ns: int
+    """The moving window of the recovery."""
+    course: Course | None
+    """None: the migration never began, so that there is no before and after."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """One part, read again: what moved how, and every measure of it."""
+
+    part: Part
+    moments: Moments | None
+    migration: Migration | None
+    clocks: Clocks
+    measures: list[Measure]
+    lost_echoes: int = 0
+    """Echoes that were never answered."""
+    silence_ms: float | None = None
+    """For a throughput: the longest time without a byte around the blackout; resolution is one interval."""
+
+    @property
+    def outage_ms(self) -> float | None:
+        """How long clients had nothing: the silence of a stream, else the hole in the echoes, else the guest's own.
+
+        A stream that had bytes in every interval was silent for less than one, and then the guest's clock is finer.
+        """
+        if self.silence_ms:
+            return self.silence_ms
+        return next((v for v in (self.clocks.echo_gap_ms, self.clocks.guest_lost_ms) if v is not None), None)
+
+
+def read(run: RunDirectory) -> tuple[During, list[Moved]]:
+    """Everything of a run of this bench. Raises StateError or LimosaError for a run that is none or is damaged."""
+    during = run.read(DURING)
+    return during, [moved(run.path, part) for part in during.parts]
+
+
+def moved(run: Path, part: Part) -> Moved:
+    """One part, from its own run directory."""
+    if not part.directory:
+        return Moved(part=part, moments=None, migration=None, clocks=Clocks(), measures=[])
+    own = RunDirectory.open(run / part.directory)
+    migrations = own.read_or(store.MIGRATIONS, [])
+    migration = migrations[-1] if migrations else None
+    found = _all_series(own, part)
+    moments = _moments(part, migration, found)
+    measures = [
+        Measure(
+            name=name, label=label, unit=unit, samples=samples, window_ns=window_ns,
+            course=_course(name, samples, moments, window_ns) if moments else None,
+        )
+        for name, label, unit, samples, window_ns in found
+    ]  # fmt: skip
+    summary = summarise(own).migrations if migration else []
+    silence = None
+    if moments and moments.stop_ns and moments.resume_ns and part.load in ("receive", "send") and measures:
+        silence = silence_ms(measures[0].samples, moments.stop_ns, moments.resume_ns + NEAR_NS)
+    echoes = read_exchanges(own.samples / "echo.csv")
+    return Moved(
+        part=part,
+        moments=moments,
+        migration=migration,
+        clocks=summary[-1].clocks if summary else Clocks(),
+        measures=measures,
+        lost_echoes=int((echoes.received_ns == LOST).sum()),
+        silence_ms=silence,
+    )
+
+
+def _course(name: str, samples: Series, moments: Moments, window_ns: int) -> Course:
+    """Throughput in steps of JOINED_NS, put together phase by phase so that none reaches into another."""
+    if name != "throughput":
+        return course(samples, moments, window_ns)
+    edges = [moments.begin_ns, moments.start_ns, moments.stop_ns, moments.resume_ns, moments.end_ns, moments.finish_ns]
+    known = [edge for edge in edges if edge is not None]
+    pieces = [joined(samples.inside(a, b), JOINED_NS) for a, b in pairwise(known)]
+    rows = [row for piece in pieces for row in zip(piece.begin_ns, piece.end_ns, piece.value, strict=True)]
+    return course(series([(int(a), int(b), float(value)) for a, b, value in rows]), moments, window_ns)
+
+
+_Found = tuple[str, str, str, Series, int]
+
+
+def _all_series(own: RunDirectory, part: Part) -> list[_Found]:
+    found: list[_Found] = []
+    if part.load == "cpu":
+        found.append(("sysbench", "sysbench", "events/s", read_sysbench(own.samples / "sysbench.csv"), 3000 * MS))
+        found.append(("cpu-loop", "loop of the agent", "events/s", read_loop(own), 1000 * MS))
+    elif part.load in ("receive", "send"):
+        samples = read_iperf(own.samples / "iperf.csv")
+        found.append(("throughput", LOADS[part.load], "bit/s", samples, 2000 * MS))
+    else:
+        found.append(("round-trip", "round trip", "ms", read_round_trips(own.samples / "echo.csv"), 1000 * MS))
+    return found
+
+
+def _moments(part: Part, migration: Migration | None, found: list[_Found]) -> Moments | None:
+    if migration is None or not part.begin_ns:
+        return None
+    last = max((int(samples.end_ns[-1]) for *_, samples, _ in found if len(samples)), default=migration.ended_ns)
+    completed = migration.outcome == "completed"
+    return Moments(
+        begin_ns=part.begin_ns,
+        start_ns=migration.started_ns,
+        stop_ns=migration.stop_ns if completed else None,
+        resume_ns=migration.resume_ns if completed else None,
+        end_ns=migration.ended_ns,
+        finish_ns=part.finish_ns or last,
+    )
+
+
+def read_sysbench(path: Path) -> Series:
+    """sysbench's own reports, each the speed over the time since the one before, placed where its line arrived."""
+    rows = _rows(path, SYSBENCH_COLUMNS)
+    return series([(int(row[0]) - 1000 * MS, int(row[0]), float(row[2])) for row in rows])
+
+
+def read_iperf(path: Path) -> Series:
+    """iperf3's intervals as bits per second, placed where the line arrived: iperf3 prints as an interval ends."""
+    rows = _rows(path, IPERF_COLUMNS)
+    intervals = [(int(row[0]), float(row[2]) - float(row[1]), float(row[3])) for row in rows]
+    return series([(at - round(took * 1e9), at, rate * 1000) for at, took, rate in intervals])
+
+
+def read_round_trips(path: Path) -> Series:
+    """Echoes as round trips in ms; one that was never answered waited for ever."""
+    echoes = read_exchanges(path)
+    rows = []
+    for sent, received in zip(echoes.sent_ns.tolist(), echoes.received_ns.tolist(), strict=True):
+        lost = received == LOST
+        rows.append((sent, sent if lost else received, float("inf") if lost else (received - sent) / 1e6))
+    return series(rows, more_is_better=False)
+
+
+def read_loop(own: RunDirectory) -> Series:
+    """The agent's fixed loop as events per second of its CPU time, over BIN_NS each, placed on this machine's clock.
+
+    One turn takes a millisecond and mostly fits between two moments at which the virtual CPU is taken away, so the
+    median of single turns would not see that; the sum of a few does.
+    """
+    cpu, ticks = read_cpu(own.samples / "cpu.csv"), read_ticks(own.samples / "ticks.csv")
+    if not len(cpu) or not len(ticks):
+        return series([])
+    begin = client_time_ns(ticks, cpu.guest_monotonic_ns)
+    end = client_time_ns(ticks, cpu.guest_monotonic_ns + cpu.duration_ns)
+    place = (cpu.guest_monotonic_ns - cpu.guest_monotonic_ns[0]) // BIN_NS
+    rows = []
+    for bin_ in np.unique(place):
+        turns = place == bin_
+        took_ns = int(cpu.duration_ns[turns].sum())
+        speed = float(cpu.events[turns].sum()) * 1e9 / max(took_ns, 1)
+        rows.append((int(begin[turns].min()), int(end[turns].max()), speed))
+    return series(rows)
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+    """The whole lines of a file of ours; a last one without its end is left out. A file that is absent has none."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return []
+    head, _, body = text.partition("\n")
+    if head != ",".join(columns):
+        raise LimosaError(f"{path} cannot be read: its first line is not {','.join(columns)}")
+    found = list(csv.reader(io.StringIO(body[: body.rfind("\n") + 1])))
+    for row in found:
+        if len(row) != len(columns):
+            raise LimosaError(f"{path} cannot be read: a line has {len(row)} cells instead of {len(columns)}")
+    return found

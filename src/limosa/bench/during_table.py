@@ -1,0 +1,55 @@
+"""The table and the plots of a migration's cost, from what ``limosa.bench.during`` computed."""
+
+from __future__ import annotations
+
+from limosa.bench.during import Measure, Moved
+from limosa.results.statistics import Estimate
+from limosa.results.tables import NO_READING, Table, milliseconds
+
+
+def table(found: list[Moved]) -> Table:
+    """A row a measure; parts that could not be measured keep theirs."""
+    rows = []
+    for moved in found:
+        name = f"{moved.part.method}, {moved.part.load}"
+        if not moved.measures or all(m.course is None for m in moved.measures):
+            rows.append((name, moved.part.reason or "not measured", *[NO_READING] * 7))
+        for measure in moved.measures:
+            if measure.course is not None:
+                rows.append(_row(name, moved, measure))
+    columns = ("part", "measure", "before", "during", "during / before", "after / before", "outage", "95 % back after")
+    return Table("Before, during and after", (*columns, "move took"), tuple(rows))
+
+
+def _row(name: str, moved: Moved, measure: Measure) -> tuple[str, ...]:
+    course, moments = measure.course, moved.moments
+    assert course is not None and moments is not None
+    back = milliseconds(course.recovered_ms) if course.recovered_ms is not None else "not within the measurement"
+    return (
+        name,
+        measure.label,
+        level(course.before, measure.unit),
+        level(course.during, measure.unit),
+        ratio(course.during_ratio),
+        ratio(course.after_ratio),
+        milliseconds(moved.outage_ms),
+        back + ("" if course.steady else " (unsteady before)"),
+        milliseconds((moments.end_ns - moments.start_ns) / 1e6),
+    )
+
+
+def level(estimate: Estimate | None, unit: str) -> str:
+    """A median with its unit, three digits."""
+    if estimate is None:
+        return NO_READING
+    if unit == "bit/s":
+        return f"{estimate.value / 1e6:.0f} Mbit/s"
+    return f"{estimate.value:.3g} {unit}" if estimate.value < 1000 else f"{estimate.value:,.0f} {unit}"
+
+
+def ratio(estimate: Estimate | None) -> str:
+    """``0.82 (0.79 to 0.85)``; the interval only where there is one."""
+    if estimate is None:
+        return NO_READING
+    interval = f" ({estimate.low:.2f} to {estimate.high:.2f})" if estimate.low is not None else ""
+    return f"{estimate.value:.2f}{interval}"

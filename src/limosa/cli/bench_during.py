@@ -1,0 +1,96 @@
+"""``limosa bench during-migration``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption, seconds, size_rate
+
+if TYPE_CHECKING:
+    from limosa.results.store import RunDirectory
+
+
+def during_migration(
+    lab: Annotated[str, typer.Option("--lab", help="Another lab file than examples/two-hosts.yaml.")] = "",
+    before: Annotated[str, typer.Option(help="How long to measure before the migration.")] = "20 s",
+    after: Annotated[str, typer.Option(help="How long to measure after it.")] = "30 s",
+    load: Annotated[
+        list[str] | None,
+        typer.Option(help="cpu, receive, send or latency; may be given again. Without it cpu, receive, latency."),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="How to migrate; may be given again: precopy.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Migrations of each kind.")] = 1,
+    memory: Annotated[str, typer.Option(help="Random data in the guest's memory, to be sent.")] = "256 MiB",
+    max_bandwidth: Annotated[
+        str, typer.Option(help="Upper limit of the migration, as '100 MiB/s'.", show_default=False)
+    ] = "",
+    no_install: Annotated[
+        bool, typer.Option("--no-install", help="Install nothing; print the line that would.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure CPU, throughput and round trips before, during and after a live migration."""
+    from limosa.cli.terminal import face, run
+    from limosa.experiment.during import Options, during_migration
+    from limosa.units import parse_bytes
+
+    options = Options(
+        before_s=seconds(before, "--before") or 0.0,
+        after_s=seconds(after, "--after") or 0.0,
+        loads=tuple(load) if load else Options().loads,
+        methods=tuple(method) if method else Options().methods,
+        repeat=repeat,
+        memory_bytes=_bytes(parse_bytes, memory),
+        max_bandwidth_bytes_per_s=size_rate(max_bandwidth, "--max-bandwidth"),
+    )
+
+    async def work() -> RunDirectory:
+        with face(as_json) as events:
+            return await during_migration(
+                options, events=events, file=Path(lab) if lab else None, no_install=no_install
+            )
+
+    show(run(work), as_json)
+
+
+def _bytes(parse, text: str) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    from limosa.errors import SpecError
+
+    try:
+        return int(parse(text))
+    except ValueError as error:
+        raise SpecError(f"--memory: {error}") from error
+
+
+def show(run: RunDirectory, as_json: bool) -> None:
+    """The table, what follows from it, and where the run is."""
+    from limosa.bench.during import read
+    from limosa.bench.during_table import table
+    from limosa.bench.narration import narrate
+    from limosa.cli.table import print_table
+    from limosa.cli.terminal import show_result
+
+    during, found = read(run)
+    shown = table(found)
+    said = narrate(run)
+    if as_json:
+        measured = [
+            {
+                "part": moved.part,
+                "outage_ms": moved.outage_ms,
+                "clocks": moved.clocks,
+                "moments": moved.moments,
+                "measures": {m.name: {"unit": m.unit, "course": m.course} for m in moved.measures},
+            }
+            for moved in found
+        ]
+        show_result({"run": str(run.path), "complete": during.complete, "parts": measured, "explanations": said})
+        return
+    print(f"\n{shown.title}")
+    print_table(shown.columns, shown.rows)
+    for sentence in said:
+        print(f"- {sentence}")
+    print(f"\nrun: {run.path}")

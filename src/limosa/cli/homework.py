@@ -1,0 +1,53 @@
+"""``limosa homework``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption
+from limosa.cli.report import complete_runs
+
+if TYPE_CHECKING:
+    from limosa.homework import Handout
+
+
+def homework(
+    quick: Annotated[bool, typer.Option("--quick", help="Short measurements: to see what it looks like.")] = False,
+    again: Annotated[
+        str,
+        typer.Option(
+            "--again", help="Make the pages of this run again; measure nothing.", autocompletion=complete_runs
+        ),
+    ] = "",
+    output: Annotated[
+        str, typer.Option("--output", help="A directory for the pages; without it the run's.", show_default=False)
+    ] = "",
+    no_install: Annotated[
+        bool, typer.Option("--no-install", help="Install nothing; print the line that would.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole course recipe, from two hosts to the benches, and write the model answer as HTML and PDF."""
+    from limosa.cli.terminal import face, run, show_result
+
+    async def work() -> Handout:
+        from limosa.homework import do, remake
+
+        with face(as_json) as events:
+            folder = Path(output) if output else None
+            if again:
+                return await remake(again, events=events, folder=folder)
+            return await do(quick=quick, events=events, folder=folder, no_install=no_install)
+
+    handout = run(work)
+    if as_json:
+        show_result(handout)
+    else:
+        for part in handout.parts:
+            print(f"{part.title}: {part.status}{f': {part.reason}' if part.reason else ''}")
+        print("\n".join(str(path) for path in handout.files))
+    if any(part.status == "failed" for part in handout.parts):
+        raise typer.Exit(1)

@@ -1,0 +1,161 @@
+"""What the course asks beside the measurements, answered shortly; and the document's own words and figures.
+
+Rule: nothing here depends on a run; what a run measured is said by ``limosa.bench.narration``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DOCUMENT_CPU = (
+    ("guest with KVM", 18_678),
+    ("guest without KVM", 3_621),
+    ("host", 12_378),
+)
+"""Events that sysbench's CPU test counted in 10 s on the source document's laptop with an 8-core Ryzen."""
+
+DOCUMENT_REMARK = (
+    "The document reads this as “over 5 times slower” without KVM and “almost as on the host” with it. Its guest"
+    " with KVM is 51 % faster than its host, which virtualisation cannot do; another build of sysbench, another C"
+    " library or another clock rate can. So the benches here run the same file on both sides and record its hash."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question of the course, its answer in paragraphs, and (text, address) of sources."""
+
+    question: str
+    paragraphs: tuple[str, ...]
+    sources: tuple[tuple[str, str], ...]
+
+
+ANSWERS = (
+    Answer(
+        "Why is live migration needed?",
+        (
+            "A host has to be emptied before it can be repaired, updated or switched off, and its guests' users are"
+            " not to notice. Stopping and starting a guest elsewhere loses everything that is only in its memory: open"
+            " connections, sessions, caches. A live migration carries the memory over while the guest runs, and stops"
+            " it only for the remainder.",
+            "The same mechanism balances load between hosts, and collects the guests of half-empty hosts on fewer of"
+            " them so that the rest can be switched off. It does not help when a host fails without warning: the"
+            " source has to be alive to send.",
+        ),
+        (
+            (
+                "C. Clark et al., Live Migration of Virtual Machines, NSDI 2005",
+                "https://www.usenix.org/conference/nsdi-05/live-migration-virtual-machines",
+            ),
+            ("QEMU, Migration framework", "https://www.qemu.org/docs/master/devel/migration/main.html"),
+        ),
+    ),
+    Answer(
+        "What has fault tolerance, QEMU's COLO, to do with it?",
+        (
+            "Fault tolerance begins where live migration ends: the host may die at any moment, and the guest must go on"
+            " elsewhere with nothing lost that the outside has seen. So the migration never ends. After the first full"
+            " copy, the state is carried over again and again as checkpoints, and a second guest stands by.",
+            "COLO (coarse-grained lock-stepping) lets both copies run on the same incoming packets and compares what"
+            " they send. As long as the answers are the same, it does not matter that the two machines differ inside,"
+            " and the answer leaves at once; when they differ, a checkpoint is made first. That saves most of the"
+            " checkpoints that a fixed interval (as in Remus) would make. If the first host dies, the second copy is"
+            " in a state that agrees with everything the outside has seen.",
+            "Limosa does not set COLO up: this handout moves guests on purpose and measures that.",
+        ),
+        (
+            (
+                "QEMU, docs/COLO-FT.txt and docs/colo-proxy.txt",
+                "https://gitlab.com/qemu-project/qemu/-/tree/master/docs",
+            ),
+            (
+                "Y. Dong et al., COLO: COarse-grained LOck-stepping virtual machines for non-stop service, SoCC 2013",
+                "",
+            ),
+            (
+                "B. Cully et al., Remus: High Availability via Asynchronous Virtual Machine Replication, NSDI 2008",
+                "https://www.usenix.org/conference/nsdi-08/"
+                "remus-high-availability-asynchronous-virtual-machine-replication",
+            ),
+        ),
+    ),
+    Answer(
+        "Why must the disk be shared?",
+        (
+            "A migration of this kind sends memory and the state of devices, not the disk: the target opens the same"
+            " image as the source. So both hosts must see the file at the same path, and only one QEMU may write at a"
+            " time; QEMU's image locks go over with the guest. (A disk can be copied along, but then the time of the"
+            " move is that of the disk.)",
+        ),
+        (("QEMU, Migration framework", "https://www.qemu.org/docs/master/devel/migration/main.html"),),
+    ),
+)
+
+STEPS = (
+    (
+        "lxc launch image:alpine:3.15 host1 (and host2)",
+        "unshare --net --mount --pid --uts --ipc … (in the stage “make the hosts”)",
+        "A host: its own network, mounts, processes, name. A container is made of the same namespaces; no root and no"
+        " daemon are needed for them.",
+    ),
+    (
+        "storage volume nfs, added to both at /mnt/nfs",
+        "a directory bound to /run/limosa/storage/shared on both hosts",
+        "The guest's disk, at the same path on source and target. (The course asks for NFS; between two machines it"
+        " would be that.)",
+    ),
+    (
+        "/dev/kvm added to both as unix-char",
+        "/dev/kvm as the machine has it; KVM is tried with a guest's kernel before it is used",
+        "Lets QEMU run the guest's instructions on the processor.",
+    ),
+    (
+        "tunctl -t tap0, br0 over eth0 and tap0, STP off",
+        "ip link add … type bridge, ip tuntap add … mode tap, ip link set … master …",
+        "The guest's card is a port of the host's bridge, so it is in the same network as the hosts, wherever it runs."
+        " Without STP a new port forwards at once, not after a delay of some seconds.",
+    ),
+    (
+        "setup-alpine on the guest's console, PermitRootLogin",
+        "an image that is built from the distribution's packages, root by key only",
+        "A guest that starts, has an address and lets one in. No password has to be set, or allowed.",
+    ),
+)
+"""(what the document types, what is run here, what it is for)"""
+
+QEMU_ARGUMENTS = (
+    ("-enable-kvm", "-accel", "KVM where it really runs a guest, else -accel tcg: emulation."),
+    ("-cpu host", "-cpu", "A named model that both hosts have; host itself cannot be promised to another machine."),
+    ("-m 1G, -smp 1", "-m, -smp", "Memory and virtual CPUs: the same on the target."),
+    (
+        "-drive if=virtio,format=raw,file=/mnt/nfs/alpine.img",
+        "-blockdev, -device virtio-blk-pci",
+        "The same disk, with the image's file, its format and the guest's device named apart.",
+    ),
+    ("-boot d -cdrom alpine-virt-….iso", "-kernel, -initrd, -append", "No installer is needed: the kernel starts."),
+    (
+        "-curses -nographic",
+        "-display none, -chardev socket, -serial",
+        "Both ask for a text screen, and the later one wins; here the console is a serial line on a socket, which can"
+        " be left and joined again.",
+    ),
+    (
+        "-netdev tap,id=tap0,ifname=tap0,script=no,downscript=no",
+        "-netdev",
+        "The host's end of the card is an existing TAP; QEMU runs no script to make one.",
+    ),
+    ("-device virtio-net-pci,netdev=tap0", "-device virtio-net-pci", "The guest's end, with a MAC that stays."),
+)
+"""(the document's argument, ours, what it is for and why they differ)"""
+
+MONITOR = (
+    ("migrate_set_capability events on", "migrate-set-capabilities"),
+    ("migrate_set_parameter downtime-limit 300", "migrate-set-parameters"),
+    ("migrate_incoming tcp:HOST:PORT (on the target)", "migrate-incoming"),
+    ("migrate -d tcp:HOST:PORT", "migrate"),
+    ("info migrate", "query-migrate"),
+    ("info status", "query-status"),
+    ("migrate_cancel", "migrate_cancel"),
+    ("quit", "quit"),
+)
+"""(what a person types at the monitor's prompt, the QMP command that does the same)"""

@@ -1,0 +1,154 @@
+"""The recipe: a lab with one guest that is moved there and back, then each bench by its own command.
+
+A part that fails is in the handout with its reason, and the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from limosa import process, requirements, spec
+from limosa.errors import LimosaError, MachineError, StateError
+from limosa.events import Events
+from limosa.experiment.demo import EXAMPLE
+from limosa.experiment.measurement import Probing, measure, recorded_run
+from limosa.homework import page, pdf
+from limosa.homework.plan import BENCHES, HOMEWORK, Bench, Homework, PartResult
+from limosa.hosts.namespaces import CLIENT
+from limosa.lab import Lab, sweep
+from limosa.results import store
+from limosa.results.store import RunDirectory
+from limosa.results.summary import summarise
+
+LONGEST_S = 3600.0
+"""No bench of the recipe takes nearly this long; one that hangs must not hang the rest."""
+
+SETTLE_S = 3.0
+"""Before, between and after the migrations, as in the demo."""
+
+SHOW = (("ip", "-brief", "link"), ("ip", "-brief", "address"), ("ls", "-l", "/dev/kvm", "/dev/net/tun"))
+"""What is looked at on each host, so that a reader sees the bridge, the TAP and the devices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handout:
+    """What is handed out."""
+
+    run: Path
+    files: list[Path]
+    parts: list[PartResult]
+
+
+async def do(*, quick: bool, events: Events, folder: Path | None = None, no_install: bool = False) -> Handout:
+    """Run everything and write the pages. Raises LimosaError's children when not even the lab can be made."""
+    sweep()
+    await requirements.install(await requirements.missing(), events, no_install=no_install)
+    run, homework = await _lab(quick, events)
+    run.write(HOMEWORK, homework)
+    for bench in BENCHES.values():
+        with events.stage(bench.title):
+            part = await _bench(bench, quick, no_install)
+        if part.reason:
+            events.note(f"{bench.title}: {part.reason}", level="warning")
+        homework = replace(homework, parts=[*homework.parts, part])
+        run.write(HOMEWORK, homework)
+    return await _write(run, homework, events, folder)
+
+
+async def remake(wanted: str, *, events: Events, folder: Path | None = None) -> Handout:
+    """The pages of an earlier run, from its data. Raises StateError when it is no homework."""
+    run = store.find(wanted)
+    if not run.has(HOMEWORK):
+        raise StateError(f"the run {run.id} is no homework", hint="limosa homework makes one")
+    return await _write(run, run.read(HOMEWORK), events, folder)
+
+
+async def _write(run: RunDirectory, homework: Homework, events: Events, folder: Path | None) -> Handout:
+    target = folder or run.path
+    target.mkdir(parents=True, exist_ok=True)
+    html = target / "homework.html"
+    with events.stage("write the handout"):
+        html.write_text(await asyncio.to_thread(page.page, run, homework), encoding="utf-8")
+    files = [html]
+    try:
+        with events.stage("print it as PDF"):
+            files.append(await pdf.printed(html, target / "homework.pdf"))
+    except LimosaError as error:
+        events.note(f"there is no PDF: {error.message}", level="warning")
+    return Handout(run=run.path, files=files, parts=homework.parts)
+
+
+async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
+    described = replace(spec.load(EXAMPLE), name=f"homework-{os.getpid()}")
+    guest = next(iter(described.guests))
+    reason, homework = "", Homework(quick=quick)
+    async with Lab.open(described, events=events, ephemeral=True) as lab:
+        try:
+            async with recorded_run(lab, guest, "homework") as run:
+                await lab.up()
+                homework = replace(homework, explained=await lab.explain(guest), shown=await _shown(lab))
+                await _moved(lab, guest, run)
+            await lab.stop(guest, force=True)
+        except MachineError:
+            raise
+        except LimosaError as error:
+            reason = error.message
+    outcome = run.read(store.RUN)
+    reason = reason or outcome.error
+    part = PartResult(
+        name="lab",
+        title="Two hosts, a guest, and its live migration",
+        status="failed" if reason else "done",
+        reason=reason,
+        run=str(run.path),
+    )
+    return run, replace(homework, parts=[part])
+
+
+async def _moved(lab: Lab, guest: str, run: RunDirectory) -> None:
+    back = lab.guest(guest).host
+    there = next(name for name in lab.spec.hosts if name != back)
+    async with measure(lab, guest, run, Probing(), {}) as measurement:
+        await asyncio.sleep(SETTLE_S)
+        for target in (there, back):
+            await measurement.migrate(target)
+            await asyncio.sleep(SETTLE_S)
+        await measurement.check_alive()
+    run.write(store.SUMMARY, await asyncio.to_thread(summarise, run))
+
+
+async def _shown(lab: Lab) -> list[tuple[str, str, str]]:
+    shown = []
+    for name in (*lab.spec.hosts, CLIENT):
+        for argv in SHOW if name != CLIENT else SHOW[:1]:
+            done = await lab.host(name).run(argv, check=False)
+            said = (done.stdout + done.stderr).decode(errors="replace").rstrip()
+            shown.append((name, " ".join(argv), said))
+    return shown
+
+
+async def _bench(bench: Bench, quick: bool, no_install: bool) -> PartResult:
+    """The bench as a command of its own: nothing that happens to it can harm the rest."""
+    words = [*bench.words, *(bench.quick if quick else ())]
+    part = PartResult(name=bench.name, title=bench.title, command=words)
+    silent = ["--no-install"] if no_install and bench.name == "during" else []
+    argv = [sys.executable, "-m", "limosa", *words, *silent, "--json"]
+    try:
+        ended = await process.run(argv, env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False, timeout_s=LONGEST_S)
+        result: dict[str, Any] = msgspec.json.decode(ended.stdout or b"{}", type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return replace(part, status="failed", reason="what the bench printed is no JSON document")
+    except LimosaError as error:
+        return replace(part, status="failed", reason=error.message)
+    run, reason = str(result.get("run", "")), str(result.get("error", ""))
+    if not run and not reason:
+        said = ended.stderr.decode(errors="replace").strip().splitlines()
+        reason = said[-1] if said else f"it ended with exit code {ended.returncode}"
+    return replace(part, status="failed" if reason or not run else "done", reason=reason, run=run)

@@ -1,0 +1,122 @@
+"""The handout is made whatever became of its parts, and each says so in its place."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from limosa import process
+from limosa.bench.format import BENCH, Bench, Metric, Reference, Repetition, Subject
+from limosa.errors import LimosaError, StateError
+from limosa.events import Events
+from limosa.homework import HOMEWORK, Homework, PartResult, page, pdf, plan, recipe
+from limosa.qemu.purpose import QMP
+from limosa.results.store import RunDirectory
+from tests import run_sample
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.open(run_sample.demo(tmp_path / "run"))
+
+
+def homework(*parts: PartResult) -> Homework:
+    lab = PartResult(name="lab", title="Two hosts", run="x")
+    return Homework(quick=True, explained=[("-nodefaults", "Leaves out <everything>.")], parts=[lab, *parts])
+
+
+def a_bench(path: Path) -> RunDirectory:
+    run = RunDirectory.create(kind="bench-cpu", lab="b", guest="g", base=path)
+    metric = Metric(name="cpu-events", label="prime search", unit="events/s")
+    subjects = [
+        Subject(name="host", label="host"),
+        Subject(name="guest-tcg", label="guest without KVM"),
+        Subject(name="guest-kvm", label="guest with KVM", status="skipped", reason="KVM runs no Linux here"),
+    ]
+    repetitions = [
+        Repetition(subject=name, metric="cpu-events", repetition=n, order=n, value=level * (1 + n / 1000),
+                   duration_s=1.0, started_ns=0, ended_ns=1)
+        for name, level in (("host", 1000.0), ("guest-tcg", 250.0))
+        for n in range(1, 8)
+    ]  # fmt: skip
+    run.write(
+        BENCH,
+        Bench(kind="bench-cpu", title="CPU", baseline="host", seed=1, settings={}, metrics=[metric],
+              subjects=subjects, repetitions=repetitions, references=list[Reference](), complete=True),
+    )  # fmt: skip
+    return run
+
+
+def test_a_bench_that_failed_says_so_and_the_rest_is_there(run: RunDirectory, tmp_path: Path) -> None:
+    failed = PartResult(
+        name="network", title="Network", command=["bench", "network"], status="failed", reason="no <iperf3>"
+    )
+    done = PartResult(name="cpu", title="CPU", command=["bench", "cpu"], run=str(a_bench(tmp_path / "runs").path))
+    html = page.page(run, homework(done, failed))
+    assert "Not measured: no &lt;iperf3&gt;" in html and "<iperf3>" not in html
+    assert "Leaves out &lt;everything&gt;." in html
+    assert "Without KVM the guest did 25%" in html
+    assert "KVM runs no Linux here" in html
+    for figure in ("18,678", "3,621", "12,378"):
+        assert figure in html
+    assert 'id="cpu-plot-spec"' in html and 'id="network-plot-spec"' not in html
+
+
+def test_the_page_asks_nothing_of_a_network(run: RunDirectory) -> None:
+    html = page.page(run, homework())
+    assert "default-src &#x27;none&#x27;" in html
+    for asking in ('src="http', "@import", "url(http", "<link"):
+        assert asking not in html
+    assert "COLO" in html and "Why is live migration needed?" in html
+
+
+def test_a_run_that_is_gone_is_said(run: RunDirectory, tmp_path: Path) -> None:
+    gone = PartResult(name="cpu", title="CPU", command=["bench", "cpu"], run=str(tmp_path / "gone"))
+    assert "is not a run" in page.page(run, homework(gone))
+
+
+def test_every_monitor_command_has_its_purpose() -> None:
+    from limosa.homework import answers
+
+    for _, qmp in answers.MONITOR:
+        assert QMP[qmp]
+
+
+@pytest.mark.parametrize(
+    ("status", "out", "err", "reason"),
+    [
+        (0, b'{"run": "/r"}', b"", ""),
+        (3, b'{"error": "no iperf3", "hint": ""}', b"", "no iperf3"),
+        (2, b"", b"Usage\nError: no such command\n", "Error: no such command"),
+        (1, b"not json", b"", "what the bench printed is no JSON document"),
+    ],
+)
+async def test_how_a_bench_ended(
+    monkeypatch: pytest.MonkeyPatch, status: int, out: bytes, err: bytes, reason: str
+) -> None:
+    async def run(argv: list[str], **_: object) -> process.Completed:
+        assert argv[1:5] == ["-m", "limosa", "bench", "cpu"]
+        return process.Completed(tuple(argv), status, out, err, 0.1)
+
+    monkeypatch.setattr(process, "run", run)
+    part = await recipe._bench(plan.BENCHES["cpu"], True, False)
+    assert (part.reason, part.status) == (reason, "failed" if reason else "done")
+    assert part.command[-4:] == ["--time", "2", "--repeat", "2"]
+
+
+async def test_without_a_browser_there_is_no_pdf(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pdf.requirements, "find", lambda program: None)
+    with pytest.raises(LimosaError, match="Chromium"):
+        await pdf.printed(tmp_path / "a.html", tmp_path / "a.pdf")
+    run.write(HOMEWORK, homework())
+    handout = await recipe.remake(str(run.path) + "/", events=Events())
+    assert [file.name for file in handout.files] == ["homework.html"]
+
+
+def test_another_run_is_no_homework(run: RunDirectory) -> None:
+    with pytest.raises(StateError, match="no homework"):
+        asyncio.run(recipe.remake(str(run.path) + "/", events=Events()))

@@ -177,7 +177,7 @@ def test_explain_is_the_real_command_line(lab: Command) -> None:
 
 def test_stop_presses_the_power_button_and_the_disk_stays(lab: Command) -> None:
     token = secrets.token_hex(8)
-    lab.ok("ssh", "web", "--", f"echo {token} >/root/kept; sync")
+    lab.ok("ssh", "web", "--", f"echo {token} >/var/tmp/kept; sync")
     assert lab.ok("stop", "web", "--json").json == {"guest": "web", "stopped": True}
     assert state_of(lab, "web") == ("stopped", "")
     assert lab.ok("stop", "web").text == "nothing to do: web does not run\n"
@@ -185,7 +185,7 @@ def test_stop_presses_the_power_button_and_the_disk_stays(lab: Command) -> None:
     subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", str(disk)], check=True)
     assert "Power down" in lab.ok("logs", "web", "--lines", "100").text or "reboot: " in lab.ok("logs", "web").text
     assert lab.ok("start", "web", timeout_s=200).text == ""
-    assert lab.ok("ssh", "web", "--", "cat /root/kept").text == f"{token}\n"
+    assert lab.ok("ssh", "web", "--", "cat /var/tmp/kept").text == f"{token}\n"
     lab.ok("stop", "web", "--force")
     lab.ok("down", "--keep-disks")
     assert disk.exists()
@@ -194,7 +194,7 @@ def test_stop_presses_the_power_button_and_the_disk_stays(lab: Command) -> None:
     assert "lab verbs: down" in lab.ok("status", "--lab", "verbs").text
     lab.ok("up", "verbs.yaml", "--no-wait", timeout_s=60)
     end = time.monotonic() + 120
-    while (kept := lab.run("ssh", "web", "--", "cat /root/kept")).returncode and time.monotonic() < end:
+    while (kept := lab.run("ssh", "web", "--", "cat /var/tmp/kept")).returncode and time.monotonic() < end:
         time.sleep(1)
     assert kept.text == f"{token}\n"
 

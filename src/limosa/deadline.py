@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+
+import msgspec
 
 FOREVER_S = 365 * 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True):
     """``at_s`` is a time.monotonic() value."""
 
     at_s: float

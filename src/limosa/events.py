@@ -9,30 +9,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What happened and when: ``time_ns`` is CLOCK_REALTIME, the clock of QMP and packet timestamps too."""
 
     name: ClassVar[str] = "event"
-    time_ns: int = field(default_factory=time.time_ns)
+    time_ns: int = msgspec.field(default_factory=time.time_ns)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageStarted(Event):
+class StageStarted(Event, frozen=True, kw_only=True):
     """A step that a person would name has begun."""
 
     name: ClassVar[str] = "stage-started"
     stage: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageFinished(Event):
+class StageFinished(Event, frozen=True, kw_only=True):
     """The step ended after ``duration_s``; ``ok`` is false when it raised."""
 
     name: ClassVar[str] = "stage-finished"
@@ -41,8 +37,7 @@ class StageFinished(Event):
     ok: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note(Event):
+class Note(Event, frozen=True, kw_only=True):
     """One sentence for the person: ``level`` is info or warning."""
 
     name: ClassVar[str] = "note"
@@ -50,8 +45,7 @@ class Note(Event):
     level: str = "info"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandRan(Event):
+class CommandRan(Event, frozen=True, kw_only=True):
     """A command line ran on a host (``host`` is empty for this machine)."""
 
     name: ClassVar[str] = "command-ran"
@@ -61,24 +55,22 @@ class CommandRan(Event):
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QmpExchanged(Event):
+class QmpExchanged(Event, frozen=True, kw_only=True):
     """A QMP command and its answer, or an event that QEMU sent by itself (``qmp_event`` is its name)."""
 
     name: ClassVar[str] = "qmp"
     guest: str
     host: str
     command: str = ""
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     answer: Any = None
     error: str = ""
     qmp_event: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
     duration_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigrationPhaseChanged(Event):
+class MigrationPhaseChanged(Event, frozen=True, kw_only=True):
     """The migration's state machine took a step; it is in the journal already."""
 
     name: ClassVar[str] = "migration-phase"
@@ -88,8 +80,7 @@ class MigrationPhaseChanged(Event):
     phase: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigrationProgressed(Event):
+class MigrationProgressed(Event, frozen=True, kw_only=True):
     """One look at ``query-migrate`` on the source. Sizes in bytes, rates in bytes per second."""
 
     name: ClassVar[str] = "migration-progress"

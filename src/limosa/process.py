@@ -11,7 +11,8 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from limosa.errors import CommandError, LimosaError, MachineError
 
@@ -22,8 +23,7 @@ _KEPT = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "XD
 """What a child inherits; the rest of the environment stays out, so that runs can be repeated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True):
     """A finished process: its exit status (negative: the signal that ended it) and what it printed."""
 
     argv: tuple[str, ...]

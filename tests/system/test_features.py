@@ -8,11 +8,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from msgspec.structs import replace
 from qemu.qmp import ConnectError, QMPClient
 
 from limosa.accel import bare, prove_kvm

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from limosa.errors import SpecError
 from limosa.qemu.argv import PCI_ADDRESS, DiskFile, Launch, arguments, command_line, guest_uuid

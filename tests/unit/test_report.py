@@ -306,7 +306,7 @@ def test_routes() -> None:
 def test_a_measure_that_was_not_taken_is_not_called_zero(tmp_path: Path) -> None:
     run = run_sample.demo(tmp_path / "run")
     summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=f.Summary)
-    bare = [replace(row, clocks=f.Clocks(qemu_downtime_ms=0.0)) for row in summary.migrations]
+    bare = [replace(row, clocks=f.Clocks(qemu_downtime_ms=0.0), longest_wait_ms=None) for row in summary.migrations]
     (run / "summary.json").write_bytes(msgspec.json.encode(replace(summary, migrations=bare)))
     found = data.load(run)
     assert verdict.of(found).sentence.endswith("; what users noticed was not measured.")

@@ -27,6 +27,9 @@ def filled(kind: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return kind(**{field.name: filled(hints[field.name]) for field in dataclasses.fields(kind)})  # type: ignore[operator]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        hints = typing.get_type_hints(kind)
+        return kind(**{field.name: filled(hints[field.name]) for field in msgspec.structs.fields(kind)})
     if origin in (typing.Union, types.UnionType):
         return filled(next(a for a in arguments if a is not type(None)))
     if origin is typing.Literal:

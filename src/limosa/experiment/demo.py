@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from limosa import requirements, spec
 from limosa.errors import SpecError
@@ -41,7 +42,7 @@ async def demo(
     await requirements.install(missing, events, no_install=no_install)
     described = spec.load(file or EXAMPLE)
     # A name of its own: the user's lab of that name, or another demo, may be running.
-    lab_spec = replace(described, name=f"demo-{os.getpid()}")
+    lab_spec = msgspec.structs.replace(described, name=f"demo-{os.getpid()}")
     guest, there, back = _route(lab_spec)
     async with Lab.open(lab_spec, events=events, ephemeral=True) as lab:
         await lab.up()

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from limosa import process, requirements, spec
 from limosa.bench.during import iperf_line, sysbench_line
 from limosa.bench.during_format import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, During, Part
@@ -95,7 +97,7 @@ async def during_migration(
     options.check()
     sweep()
     await requirements.install(await requirements.missing(), events, no_install=no_install)
-    described = replace(spec.load(file or EXAMPLE), name=f"during-{os.getpid()}")
+    described = msgspec.structs.replace(spec.load(file or EXAMPLE), name=f"during-{os.getpid()}")
     guest = next((g for g in described.guests.values() if g.image != "bare"), None)
     if guest is None or len(described.hosts) < 2:
         raise SpecError("this bench needs two hosts and a guest with an operating system", file=described.file)

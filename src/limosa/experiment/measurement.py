@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
 from limosa.experiment.workload import RunningWorkload
@@ -64,7 +66,7 @@ class Measurement:
 
     async def migrate(self, target: str, settings: Settings | None = None) -> Outcome:
         """Migrate and record it, completed or not; a failure is in the outcome."""
-        settings = replace(settings or Settings(), poll_s=self.probing.progress_interval_ms / 1000)
+        settings = msgspec.structs.replace(settings or Settings(), poll_s=self.probing.progress_interval_ms / 1000)
         index = len(self.migrations) + 1
         self.recorder.migration = index
         await self.client.mark(f"migration {index}")

@@ -86,7 +86,7 @@ async def _write(run: RunDirectory, homework: Homework, events: Events, folder: 
 
 
 async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
-    described = replace(spec.load(EXAMPLE), name=f"homework-{os.getpid()}")
+    described = msgspec.structs.replace(spec.load(EXAMPLE), name=f"homework-{os.getpid()}")
     guest = next(iter(described.guests))
     reason, homework = "", Homework(quick=quick)
     async with Lab.open(described, events=events, ephemeral=True) as lab:

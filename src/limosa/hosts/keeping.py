@@ -12,7 +12,6 @@ import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -27,8 +26,7 @@ _AGAIN_S = 0.002
 """How soon a busy listener is asked again."""
 
 
-@dataclass(slots=True)
-class Started:
+class Started(msgspec.Struct):
     """A process that a keeper started: ``pid`` is as seen on that host."""
 
     pid: int
@@ -51,8 +49,7 @@ class Started:
         self._socket.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Keeper:
+class Keeper(msgspec.Struct, frozen=True):
     """A keeper by its pid as seen here, the name of its host and the directory of its lab, which it bears as its mark.
 
     Pids are used again, by other programs and by other labs' keepers: each request first proves who answers.

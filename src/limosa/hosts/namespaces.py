@@ -17,8 +17,9 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from limosa.errors import CommandError, LimosaError, MachineError
 from limosa.events import CommandRan, Events
@@ -35,8 +36,7 @@ _AFTER_EXIT_S = 1.0
 """How long output is still read after a process ended, when a child of its keeps the pipe open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fabric:
+class Fabric(msgspec.Struct, frozen=True):
     """What a fabric is made with."""
 
     lab: str
@@ -51,14 +51,13 @@ class Fabric:
     """Directories below this machine's /run, which the fabric covers by its own, that the hosts need."""
 
 
-@dataclass(frozen=True, slots=True)
-class NamespaceHost:
+class NamespaceHost(msgspec.Struct, frozen=True):
     """Implements the Host port. ``keeper.pid`` is the host's first process as seen here."""
 
     name: str
     keeper: keeping.Keeper
     rootless: bool
-    events: Events = field(default_factory=Events)
+    events: Events = msgspec.field(default_factory=Events)
 
     async def run(
         self,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
@@ -33,8 +34,7 @@ RUNNING = frozenset({"running", "paused", "io-error", "suspended", "prelaunch", 
 """Run states in which this copy is the guest; the others are those of a migration under way or done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(msgspec.Struct, frozen=True):
     """A QEMU of a guest on a host, and its run state."""
 
     qemu: QemuProcess

@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
@@ -23,8 +24,7 @@ LOG_MOUNT = "/run/limosa/log"
 """Where every host sees the lab's log directory."""
 
 
-@dataclass(slots=True)
-class Hosting:
+class Hosting(msgspec.Struct):
     """The hosts of one lab, as they are now."""
 
     lab: resolved.Lab
@@ -32,7 +32,7 @@ class Hosting:
     record: Record
     events: Events
     client: NamespaceHost | None = None
-    hosts: dict[str, NamespaceHost] = field(default_factory=dict)
+    hosts: dict[str, NamespaceHost] = msgspec.field(default_factory=dict)
     lifeline: tuple[int, int] | None = None
     """Both ends of the pipe whose closing ends an ephemeral lab."""
     made_outer: int = 0

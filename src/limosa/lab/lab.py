@@ -14,9 +14,10 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from limosa import spec
 from limosa.errors import LimosaError, SpecError, StateError
@@ -37,8 +38,7 @@ if TYPE_CHECKING:
     from limosa.guest.agent.client import AgentClient
 
 
-@dataclass(frozen=True, slots=True)
-class GuestStatus:
+class GuestStatus(msgspec.Struct, frozen=True):
     """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, or ``busy``."""
 
     name: str
@@ -52,8 +52,7 @@ class GuestStatus:
     """What an interrupted migration left open, as a sentence; any of start, up and migrate settles it."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostStatus:
+class HostStatus(msgspec.Struct, frozen=True):
     """One host as it is now."""
 
     name: str
@@ -61,8 +60,7 @@ class HostStatus:
     addresses: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class LabStatus:
+class LabStatus(msgspec.Struct, frozen=True):
     """A lab as it is now."""
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import PurePath
+
+import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
@@ -22,8 +23,7 @@ from limosa.qemu.process import QemuProcess
 from limosa.spec import resolved
 
 
-@dataclass(slots=True)
-class Move:
+class Move(msgspec.Struct):
     """One migration of one guest of a lab, checked and ready to run."""
 
     hosting: Hosting

@@ -20,7 +20,6 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -66,8 +65,7 @@ class Record(msgspec.Struct, kw_only=True):
     """Hosts that were powered off on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabDirectory:
+class LabDirectory(msgspec.Struct, frozen=True):
     """The state directory of one lab."""
 
     path: Path

@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MigrationError
@@ -29,8 +30,7 @@ LATE_RESUME_S = 1.0
 """How long the RESUME event of a target that runs may be late. Without it only the pause is not known."""
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What a migration was, completed or not. Times in ns of CLOCK_REALTIME, from QMP events."""
 
     source: str
@@ -45,8 +45,7 @@ class Outcome:
     phases: list[tuple[str, int]]
 
 
-@dataclass(slots=True)
-class Migration:
+class Migration(msgspec.Struct):
     """One move of one guest. ``start_target`` launches the incoming QEMU; it is called once."""
 
     source: QemuProcess
@@ -64,8 +63,8 @@ class Migration:
     resume_ns: int | None = None
     target_said: Callable[[], Awaitable[str]] | None = None
     """What the target's QEMU wrote to its log since it was launched, for an error's reason."""
-    last_info: MigrateInfo = field(default_factory=MigrateInfo)
-    started_ns: int = field(default_factory=time.time_ns)
+    last_info: MigrateInfo = msgspec.field(default_factory=MigrateInfo)
+    started_ns: int = msgspec.field(default_factory=time.time_ns)
     _seen: int = 0
     """Events of the source that are older than this migration."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -48,15 +47,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-@dataclass(slots=True)
-class Journal:
+class Journal(msgspec.Struct):
     """Append-only JSON lines at ``path``; the file of a finished migration is kept until the next one begins."""
 
     path: Path
     guest: str
     source: str
     target: str
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Entry] = msgspec.field(default_factory=list)
     on_entry: Callable[[Entry], None] = lambda _: None
 
     def begin(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+
+import msgspec
 
 from limosa.events import MigrationProgressed
 from limosa.qemu.monitor import MigrateInfo
@@ -12,14 +13,13 @@ _WINDOW_S = 0.5
 """Throughput is taken over this long, so that it neither jumps with each look nor lags behind."""
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct):
     """Feed it every look; it remembers enough to give rates."""
 
     guest: str
-    started_s: float = field(default_factory=time.monotonic)
-    _seen: list[tuple[float, int]] = field(default_factory=list)
-    last_change_s: float = field(default_factory=time.monotonic)
+    started_s: float = msgspec.field(default_factory=time.monotonic)
+    _seen: list[tuple[float, int]] = msgspec.field(default_factory=list)
+    last_change_s: float = msgspec.field(default_factory=time.monotonic)
 
     def look(self, info: MigrateInfo, now_s: float) -> MigrationProgressed:
         """One look at *now_s* (monotonic seconds). Rates in bytes/s; dirty rate is QEMU's, per iteration."""

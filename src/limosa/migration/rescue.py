@@ -7,8 +7,9 @@ running copy always wins; a stopped source may be resumed only when it is sure t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Verdict(StrEnum):
@@ -41,8 +42,7 @@ _BROKEN = frozenset({"internal-error", "guest-panicked", "shutdown"})
 _LOADING = frozenset({"inmigrate"})
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(msgspec.Struct, frozen=True):
     """What is known: run states of both QEMUs (or GONE, UNREACHABLE)."""
 
     source: str

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 UNLIMITED_BYTES_PER_S = 1 << 50
 """What "no limit" is in QEMU's ``max-bandwidth``: 1 PiB/s. (Its own default is 128 MiB/s.)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """Sensible by default: bandwidth unlimited, downtime limit 300 ms as QEMU's own."""
 
     max_bandwidth_bytes_per_s: int | None = None

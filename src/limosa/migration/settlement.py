@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, QmpError, StateError
@@ -22,8 +23,7 @@ _NEVER_CONNECTED = frozenset({"none", "setup"})
 _NOT_STARTED = frozenset({"paused", "prelaunch"})
 
 
-@dataclass(slots=True)
-class Settlement:
+class Settlement(msgspec.Struct):
     """Both sides of one migration; a side of which no QEMU was found is None."""
 
     guest: str
@@ -104,7 +104,7 @@ class Settlement:
             except QmpError:
                 if now.source != "postmigrate":
                     raise
-                return await self._carry_out(Verdict.RESUME_SOURCE, replace(now, target=GONE))
+                return await self._carry_out(Verdict.RESUME_SOURCE, msgspec.structs.replace(now, target=GONE))
         if self.source is not None:
             await self.source.end()
         return Verdict.KEEP_TARGET

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from limosa.errors import SpecError
 from limosa.qemu.features import Features
@@ -36,8 +37,7 @@ SOCKET_PATH_LIMIT = 107
 """The bytes of ``sun_path`` less the final zero (unix(7))."""
 
 
-@dataclass(frozen=True, slots=True)
-class DiskFile:
+class DiskFile(msgspec.Struct, frozen=True):
     """A disk image as the host sees it. ``direct`` passes the host's page cache by, which tmpfs may not allow."""
 
     path: str
@@ -46,8 +46,7 @@ class DiskFile:
     bus: DiskBus = "virtio-blk"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """All that a command line depends on. Paths are the host's; empty text means: without."""
 
     lab: str
@@ -72,8 +71,7 @@ class Launch:
     """Whether this QEMU waits for a migration instead of starting the guest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(msgspec.Struct, frozen=True):
     """One option with its value, and the key of its sentence in ``purpose``."""
 
     option: str

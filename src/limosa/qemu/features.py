@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +68,7 @@ NEEDED: Mapping[tuple[str, str], tuple[str, ...]] = {
 and the word for one of its kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """A machine type. ``ram_id`` is the name under which it migrates its main memory."""
 
     name: str
@@ -79,8 +77,7 @@ class Machine:
     ram_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class CpuModel:
+class CpuModel(msgspec.Struct, frozen=True):
     """A CPU model. ``missing`` are the features it asks for that the accelerator cannot give here."""
 
     name: str
@@ -89,8 +86,7 @@ class CpuModel:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(msgspec.Struct, frozen=True):
     """What one QEMU binary answered. ``version`` is for labels only: nothing may be decided by it."""
 
     identity: str
@@ -206,8 +202,10 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
         )
     features = parse(answers, identity=identity, accel=accel)
     if accel == "kvm" and not await _host_cpu_starts(host, qemu, firmware):
-        models = tuple(replace(m, missing=("start",)) if m.name == "host" else m for m in features.cpu_models)
-        features = replace(features, cpu_models=models)
+        models = tuple(
+            msgspec.structs.replace(m, missing=("start",)) if m.name == "host" else m for m in features.cpu_models
+        )
+        features = msgspec.structs.replace(features, cpu_models=models)
     return features
 
 

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -38,8 +37,7 @@ ANSWER_S = 30.0
 """How long QEMU may take to answer a command: its main loop is held up while a large guest's state is loaded."""
 
 
-@dataclass(frozen=True, slots=True)
-class QmpEvent:
+class QmpEvent(msgspec.Struct, frozen=True):
     """An event that QEMU sent by itself; ``time_ns`` is QEMU's CLOCK_REALTIME, microsecond resolution."""
 
     name: str
@@ -73,8 +71,7 @@ class MigrateInfo(msgspec.Struct, frozen=True, rename="kebab"):
     raw: dict[str, Any] = {}
 
 
-@dataclass(slots=True)
-class Monitor:
+class Monitor(msgspec.Struct):
     """One QMP connection. Made by ``open``; ``close`` is safe at any time."""
 
     guest: str
@@ -83,7 +80,7 @@ class Monitor:
     _client: QMPClient
     _events: Events
     _listener: EventListener
-    _quiet: frozenset[str] = field(default=frozenset({"query-migrate"}))
+    _quiet: frozenset[str] = msgspec.field(default=frozenset({"query-migrate"}))
 
     @classmethod
     async def open(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, QmpError, StateError
@@ -31,8 +32,7 @@ def runtime_directory(guest: str) -> str:
     return f"/run/limosa/guests/{guest}"
 
 
-@dataclass(slots=True)
-class QemuProcess:
+class QemuProcess(msgspec.Struct):
     """A guest's QEMU on one host, with its two monitors connected."""
 
     guest: str

@@ -6,8 +6,9 @@ Addresses are text (``10.77.1.11``), sizes bytes, rates bits per second for link
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 Purpose = Literal["guests", "migration"]
 StorageKind = Literal["directory"]
@@ -20,8 +21,7 @@ Cache = Literal["writeback", "none"]
 Accel = Literal["auto", "kvm", "tcg"]
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(msgspec.Struct, frozen=True):
     """One broadcast domain that joins hosts, guests and the client."""
 
     name: str
@@ -42,8 +42,7 @@ class Network:
         return ipaddress.ip_network(self.subnet).prefixlen
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(msgspec.Struct, frozen=True):
     """A place for disks that all hosts see at the same path."""
 
     name: str
@@ -57,8 +56,7 @@ class Storage:
         return f"/run/limosa/storage/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """A place where processes run."""
 
     name: str
@@ -69,12 +67,11 @@ class Host:
     """Extra firmware folders for ``-L``, for a QEMU unpacked beside the distribution's."""
     memory_bytes: int | None = None
     """The guest memory this host may hold in all; None: what the machine has available."""
-    addresses: dict[str, str] = field(default_factory=dict)
+    addresses: dict[str, str] = msgspec.field(default_factory=dict)
     """Its address in each network, by the network's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(msgspec.Struct, frozen=True):
     """A guest's root disk on a shared storage."""
 
     storage: str
@@ -93,8 +90,7 @@ class Disk:
         return "/dev/vda" if self.bus == "virtio-blk" else "/dev/sda"
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
+class Guest(msgspec.Struct, frozen=True):
     """A virtual machine: one QEMU process on one host at a time."""
 
     name: str
@@ -116,8 +112,7 @@ class Guest:
     disk: Disk | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lab:
+class Lab(msgspec.Struct, frozen=True):
     """What one lab file describes."""
 
     name: str

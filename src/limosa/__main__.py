@@ -13,10 +13,10 @@ def main() -> None:
     words = sys.argv[1:]
     as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
     try:
-        from limosa.cli.app import app
+        from limosa.cli.app import assemble
         from limosa.cli.usage import call
 
-        code = call(app)
+        code = call(assemble(() if "_LIMOSA_COMPLETE" in os.environ else words))
         sys.stdout.flush()
         sys.exit(code)
     except LimosaError as error:

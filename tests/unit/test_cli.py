@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from limosa import spec
-from limosa.cli.app import app
+from limosa.cli.app import assemble
 from limosa.cli.terminal import face
 from limosa.cli.usage import call
 from limosa.errors import SpecError
@@ -28,7 +28,7 @@ def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield from verbs(child, (*path, name))
 
 
-VERBS = dict(verbs(typer.main.get_command(app)))
+VERBS = dict(verbs(typer.main.get_command(assemble())))
 
 
 def test_the_verbs_are_all_here() -> None:
@@ -59,7 +59,7 @@ def test_wrong_usage_is_an_error_of_ours(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["limosa", *words])
     with pytest.raises(SpecError) as caught:
-        call(app)
+        call(assemble())
     assert caught.value.message == message
     assert hint in caught.value.hint
     assert caught.value.exit_code == 2

@@ -1,49 +1,45 @@
-"""The command line assembled: one file a verb, imported when it is called so that ``limosa --help`` starts fast."""
+"""The command line assembled: one file a verb. A command imports the file of its own verb alone, to start fast."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
+
 import typer
 
-from limosa.cli import (
-    bench,
-    bench_during,
-    calibrate,
-    console,
-    demo,
-    doctor,
-    down,
-    explain,
-    homework,
-    host,
-    inside,
-    logs,
-    migrate,
-    report,
-    schema,
-    start,
-    status,
-    stop,
-    up,
-)
+VERBS = {
+    "demo": ("demo", "demo"),
+    "up": ("up", "up"),
+    "down": ("down", "down"),
+    "status": ("status", "status"),
+    "start": ("start", "start"),
+    "stop": ("stop", "stop"),
+    "migrate": ("migrate", "migrate"),
+    "console": ("console", "console"),
+    "ssh": ("inside", "ssh"),
+    "exec": ("inside", "execute"),
+    "logs": ("logs", "logs"),
+    "doctor": ("doctor", "doctor"),
+    "report": ("report", "report"),
+    "explain": ("explain", "explain"),
+    "calibrate": ("calibrate", "calibrate"),
+    "homework": ("homework", "homework"),
+    "schema": ("schema", "schema"),
+}
+"""Each verb: its module in ``limosa.cli`` and the function there, in the order in which help lists them."""
 
-app = typer.Typer(
-    name="limosa",
-    help="Builds a live-migration laboratory, moves running virtual machines, says exactly what the move cost.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=(
-        "Exit codes: 0 done, 1 failed, 2 wrong lab file or argument, 3 the machine lacks something, "
-        "4 not possible as things stand, 5 another command is at work, 6 the migration did not complete and the "
-        "guest is safe, 7 a person must decide, 130 Ctrl-C, 143 SIGTERM."
-    ),
+GROUPS = {"host": "host", "bench": "bench"}
+"""Verbs that have verbs of their own: the module whose ``app`` it is."""
+
+_ABOUT = "Builds a live-migration laboratory, moves running virtual machines, says exactly what the move cost."
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong lab file or argument, 3 the machine lacks something, "
+    "4 not possible as things stand, 5 another command is at work, 6 the migration did not complete and the "
+    "guest is safe, 7 a person must decide, 130 Ctrl-C, 143 SIGTERM."
 )
 
 
-@app.callback(invoke_without_command=True)
-def root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
-    """Builds a live-migration laboratory, moves running virtual machines, says exactly what the move cost."""
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
     if version:
         from limosa import __version__
 
@@ -51,26 +47,23 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-for _verb in (
-    demo.demo,
-    up.up,
-    down.down,
-    status.status,
-    start.start,
-    stop.stop,
-    migrate.migrate,
-    console.console,
-    inside.ssh,
-    logs.logs,
-    doctor.doctor,
-    report.report,
-    explain.explain,
-    calibrate.calibrate,
-    homework.homework,
-    schema.schema,
-):
-    app.command()(_verb)
-app.command("exec")(inside.execute)
-bench.app.command("during-migration")(bench_during.during_migration)
-app.add_typer(host.app, name="host")
-app.add_typer(bench.app, name="bench")
+def assemble(words: Sequence[str] = ()) -> typer.Typer:
+    """The command line for *words*: with the one verb that they begin with, or with all (help, completion, errors)."""
+    app = typer.Typer(
+        name="limosa",
+        help=_ABOUT,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=_EXIT_CODES,
+    )
+    app.callback(invoke_without_command=True, help=_ABOUT)(_root)
+    known = [*VERBS, *GROUPS]
+    for name in [words[0]] if words and words[0] in known else known:
+        if name in GROUPS:
+            app.add_typer(import_module(f"limosa.cli.{GROUPS[name]}").app, name=name)
+        else:
+            module, function = VERBS[name]
+            app.command(name)(getattr(import_module(f"limosa.cli.{module}"), function))
+    return app

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limosa.cli.bench_during import during_migration
 from limosa.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from limosa.bench.format import Bench, Finding
     from limosa.experiment.benching import BenchResult
 
-app = typer.Typer(no_args_is_help=True, help="Measure what virtualisation costs: CPU, network, disk.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure what virtualisation costs: CPU, network, disk, and all of it during a migration.",
+)
 
 TimeOption = Annotated[int, typer.Option("--time", min=1, help="Seconds of work in each repetition.")]
 RepeatOption = Annotated[int, typer.Option("--repeat", min=1, help="Repetitions; 5 or more give 95 % intervals.")]
@@ -168,3 +173,6 @@ def _show_tables(bench: Bench, found: list[Finding], report: Path) -> None:
     for source in dict.fromkeys(reference.source for reference in bench.references):
         print(f"reference: {source}")
     print(f"\nreport: {report}")
+
+
+app.command("during-migration")(during_migration)

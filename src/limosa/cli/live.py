@@ -6,10 +6,24 @@ import sys
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Column
+from rich.text import Text
 
 from limosa.cli.progress import progress_line
 from limosa.events import Event, MigrationProgressed, Note, StageFinished, StageStarted
+
+
+class _Bar(BarColumn):
+    """A bar for what has an end in sight; the spinner says enough of the rest."""
+
+    def render(self, task: Task) -> ProgressBar:
+        """The bar, of no width where there is no total."""
+        bar = super().render(task)
+        if task.total is None:
+            bar.width = 0
+        return bar
 
 
 class LiveFace:
@@ -19,10 +33,10 @@ class LiveFace:
         self._console = Console(file=sys.stderr, highlight=False)
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[detail]}", style="dim"),
-            TimeElapsedColumn(),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+            _Bar(bar_width=16, table_column=Column(no_wrap=True)),
+            # Last, so that it has all the width that is left: a migration's figures stand under its name.
+            TextColumn("{task.description}{task.fields[detail]}", markup=False),
             console=self._console,
             transient=True,
         )
@@ -49,7 +63,7 @@ class LiveFace:
         elif isinstance(event, MigrationProgressed) and self._tasks:
             done = event.total_bytes - event.remaining_bytes
             total = event.total_bytes or None
-            self._progress.update(self._tasks[-1][1], total=total, completed=done, detail=progress_line(event))
+            self._progress.update(self._tasks[-1][1], total=total, completed=done, detail=f"\n{progress_line(event)}")
 
     def _finish(self, event: StageFinished) -> None:
         for index, (stage, task) in reversed(list(enumerate(self._tasks))):
@@ -57,8 +71,7 @@ class LiveFace:
                 self._progress.remove_task(task)
                 del self._tasks[index]
                 break
-        mark = "[green]✓[/]" if event.ok else "[red]✗[/]"
+        mark = ("✓", "green") if event.ok else ("✗", "red")
         indent = "  " * len(self._tasks)
-        self._console.print(f"{indent}{mark} ", end="")
-        self._console.print(f"{event.stage} ", end="", markup=False)
-        self._console.print(f"{event.duration_s:.1f} s", style="dim")
+        # One print a line: what is printed without a line end is drawn over by the live part.
+        self._console.print(Text.assemble(indent, mark, f" {event.stage} ", (f"{event.duration_s:.1f} s", "dim")))

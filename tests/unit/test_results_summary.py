@@ -20,16 +20,18 @@ from limosa.results.environment import (
 from limosa.results.format import (
     Check,
     ClientReport,
+    Clocks,
     Environment,
     HostEnvironment,
     Migration,
+    MigrationSummary,
     Pause,
     ProbeReport,
     Summary,
 )
 from limosa.results.samples import CpuSamples, Ticks
 from limosa.results.store import RunDirectory
-from limosa.results.summary import client_time_ns, cpu_speed, summarise
+from limosa.results.summary import _about_speed, client_time_ns, cpu_speed, summarise
 from limosa.results.tables import calibration_table, migrations_table, milliseconds, tables
 
 MS = 1_000_000
@@ -198,3 +200,23 @@ def test_shares_of_cpu_time(tmp_path: Path) -> None:
     assert steal_share(before, after) == pytest.approx(0.1) and busy_share(before, after) == pytest.approx(0.5)
     assert steal_share(before, before) is None
     assert read_machine(tmp_path, tmp_path).memory_bytes == 0, "a machine that tells nothing"
+
+
+def test_a_guest_that_seems_faster_while_it_moves_is_remarked_upon() -> None:
+    row = MigrationSummary(
+        index=1,
+        source="host1",
+        target="host2",
+        outcome="completed",
+        duration_ms=1.0,
+        command_ms=1.0,
+        transferred_bytes=1,
+        throughput_bytes_per_s=1.0,
+        iterations=1,
+        clocks=Clocks(),
+        cpu_before_events_per_s=1000.0,
+        cpu_during_events_per_s=1500.0,
+    )
+    assert "says nothing" in _about_speed(row)
+    assert _about_speed(replace(row, cpu_during_events_per_s=1050.0)) == ""
+    assert _about_speed(replace(row, cpu_before_events_per_s=None)) == ""

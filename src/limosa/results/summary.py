@@ -30,6 +30,8 @@ BEFORE_NS = 10_000_000_000
 """CPU speed "before" a migration is that of at most this long before it, and after the migration before it."""
 BUSY_STEAL = 0.05
 BUSY_LOAD_PER_CPU = 1.5
+FASTER = 1.1
+"""A guest that is this many times faster while it moves is remarked upon: the figure cannot be the move's effect."""
 SLOW_FIRST = 2.0
 """The first migration is remarked upon when it took this many times the median of the others."""
 
@@ -197,6 +199,7 @@ def _about_migrations(migrations: list[MigrationSummary]) -> list[str]:
         share = done[0].duration_ms / max(float(np.median(others)), 1e-9)
         slower = f" (here {share:.1f} times as long as the others)" if share >= SLOW_FIRST else ""
         said.append(f"The first move of a guest is slower than later ones{slower}: compare moves 2 and up.")
+    said += [sentence for row in migrations if (sentence := _about_speed(row))]
     for row in migrations:
         if row.outcome != "completed":
             said.append(f"Migration {row.index} was {row.outcome}; its row shows what clients saw meanwhile.")
@@ -211,6 +214,16 @@ def _about_migrations(migrations: list[MigrationSummary]) -> list[str]:
                     f"QEMU's downtime of migration {row.index} leaves out {hidden_ms:.0f} ms that the guest lost."
                 )
     return said
+
+
+def _about_speed(row: MigrationSummary) -> str:
+    before, during = row.cpu_before_events_per_s, row.cpu_during_events_per_s
+    if before is None or during is None or during <= before * FASTER:
+        return ""
+    return (
+        f"The guest's CPU loop ran faster during migration {row.index} than before it. A move speeds nothing up: "
+        "the guest's other work stood still meanwhile, or the machine was busier before. That figure says nothing."
+    )
 
 
 CLOCK_NAMES = {

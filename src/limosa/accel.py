@@ -127,17 +127,19 @@ async def choose(
     found = known or _judged(await prove())
     if known is None:
         _write(kept, found)
-    return found if found.kind == "kvm" else unproved(host.name, wanted, found.reason)
+    if found.kind == "tcg":
+        unproved(host.name, wanted, found.reason)
+    return found
 
 
 def unproved(host: str, wanted: str, reason: str) -> Accel:
-    """TCG, because of *reason*. Raises MachineError when KVM is demanded."""
+    """TCG, because of *reason*, which needs no proof. Raises MachineError when KVM is demanded."""
     if wanted == "kvm":
         raise MachineError(
             f"KVM is asked for, but does not work on {host}: {reason}",
             hint="write `accel: auto` or `accel: tcg` in the lab file: the guest runs anywhere, but slower",
         )
-    return Accel("tcg", reason, time.time())
+    return Accel("tcg", reason)
 
 
 async def device_refusal(host: Host) -> str:

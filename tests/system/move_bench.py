@@ -79,7 +79,7 @@ class Bench:
     def host(self, name: str) -> NamespaceHost:
         record = self.directory.record()
         assert record is not None
-        return NamespaceHost(name, Keeper(record.hosts[name], name), record.rootless, Events())
+        return NamespaceHost(name, Keeper(record.hosts[name], name, self.directory.mark), record.rootless, Events())
 
     def states(self) -> dict[str, str]:
         """The run state of every QEMU of the guest, by its host: what QEMU itself answers."""

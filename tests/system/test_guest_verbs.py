@@ -172,7 +172,9 @@ def test_explain_is_the_real_command_line(lab: Command) -> None:
     explained = [word for pair in pairs for word in shlex.split(pair["what"])]
     pid = lab.ok("exec", "host1", "--", "sh", "-c", "cat /run/limosa/guests/web/qemu.pid").text.strip()
     real = lab.ok("exec", "host1", "--", "cat", f"/proc/{pid}/cmdline").out.rstrip(b"\0").decode().split("\0")
-    assert explained == real
+    # A guest that has moved runs in a QEMU that once waited for it.
+    moved = ["-incoming", "defer"]
+    assert explained == [word for word in real if word not in moved]
 
 
 def test_stop_presses_the_power_button_and_the_disk_stays(lab: Command) -> None:

@@ -126,13 +126,13 @@ async def test_the_gap_since_the_mark_is_live(tmp_path: Path) -> None:
     async with fake_guest() as (guest, _), ClientProbe.open(Here(), ticks, tmp_path) as probe:
         await probe.start()
         guest.tick(port, 0)
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.5)
         guest.tick(port, 1)
         await probe.mark("migration 1")
         guest.tick(port, 2)
         status = await probe.status()
     assert status.tick is not None
-    assert status.tick.longest_ms >= 55 > status.tick.since_mark_ms
+    assert status.tick.longest_ms >= 495 > status.tick.since_mark_ms
 
 
 async def test_a_broken_connection_is_counted_and_made_again(tmp_path: Path) -> None:

@@ -88,11 +88,11 @@ async def _write(run: RunDirectory, homework: Homework, events: Events, folder: 
 async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
     described = msgspec.structs.replace(spec.load(EXAMPLE), name=f"homework-{os.getpid()}")
     guest = next(iter(described.guests))
-    reason, homework = "", Homework(quick=quick)
+    reason, homework, run = "", Homework(quick=quick), None
     async with Lab.open(described, events=events, ephemeral=True) as lab:
         try:
+            await lab.up()
             async with recorded_run(lab, guest, "homework") as run:
-                await lab.up()
                 homework = replace(homework, explained=await lab.explain(guest), shown=await _shown(lab))
                 await _moved(lab, guest, run)
             await lab.stop(guest, force=True)
@@ -100,6 +100,8 @@ async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
             raise
         except LimosaError as error:
             reason = error.message
+    if run is None:
+        raise LimosaError(f"the lab of the recipe could not be built: {reason}", hint="limosa doctor")
     outcome = run.read(store.RUN)
     reason = reason or outcome.error
     part = PartResult(

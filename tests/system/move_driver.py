@@ -11,12 +11,13 @@ With LIMOSA_TEST_STALL_S set, the time until a silent link is given up is that, 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import msgspec
 
 from limosa import __main__ as command
 from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed
@@ -73,7 +74,7 @@ def main() -> None:
 
         async def impatient(self: lab.Lab, guest: str, host: str, settings: Settings | None = None) -> lab.Outcome:
             given = settings or Settings()
-            return await attempt(self, guest, host, dataclasses.replace(given, stall_s=float(stall)))
+            return await attempt(self, guest, host, msgspec.structs.replace(given, stall_s=float(stall)))
 
         lab.Lab.attempt = impatient  # type: ignore[method-assign]
     command.main()

@@ -30,6 +30,10 @@ LATE_RESUME_S = 1.0
 """How long the RESUME event of a target that runs may be late. Without it only the pause is not known."""
 
 
+IDLE_S = 30.0
+"""How long an earlier migration that is being cancelled may still occupy the source."""
+
+
 class Outcome(msgspec.Struct):
     """What a migration was, completed or not. Times in ns of CLOCK_REALTIME, from QMP events."""
 
@@ -129,9 +133,21 @@ class Migration(msgspec.Struct):
             raise LimosaError(f"QEMU on {self.target_host} does not say where it listens for the migration")
         return f"tcp:{self.listen_address}:{info.socket_address[0]['port']}"
 
+    async def _wait_idle(self) -> None:
+        """A move that was cancelled while it connected to a cut-off host lives on in QEMU until TCP gives up."""
+        async for _ in Deadline.after(IDLE_S).ticks(0.05):
+            if (await self.source.observe.migrate_info()).status in {"none", *FINAL}:
+                return
+        raise LimosaError(
+            f"QEMU on {self.source.host.name} is still cancelling an earlier migration", hint="try again in a minute"
+        )
+
     async def _configure_source(self, capabilities: tuple[str, ...]) -> None:
+        await self._wait_idle()
         await self.source.control.set_capabilities(capabilities)
         await self.source.control.set_parameters(self.settings.qemu_parameters())
+        # What an earlier move left behind must not be taken for news of this one; the answers above came after it.
+        self.source.control.pending_events()
 
     async def _configure_target(self, target: QemuProcess, capabilities: tuple[str, ...]) -> None:
         await target.control.set_capabilities(capabilities)

@@ -124,9 +124,7 @@ def test_target_qemu_killed(lab: Bench, at: tuple[str, str], when: str) -> None:
     source, target = at
     action = f"qemu:{lab.host(target).keeper.pid}"
     ran = attempt(lab, target, action, when)
-    allowed = (
-        {6: source} if when not in AFTER else {6: source, 7: "ask"} if when == "switched" else {7: "ask"}
-    )
+    allowed = {6: source} if when not in AFTER else {6: source, 7: "ask"} if when == "switched" else {7: "ask"}
     settle(lab, ran, source, target, allowed)
 
 

@@ -187,7 +187,11 @@ def test_stop_presses_the_power_button_and_the_disk_stays(lab: Command) -> None:
     subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", str(disk)], check=True)
     assert "Power down" in lab.ok("logs", "web", "--lines", "100").text or "reboot: " in lab.ok("logs", "web").text
     assert lab.ok("start", "web", timeout_s=200).text == ""
-    assert lab.ok("ssh", "web", "--", "cat /var/tmp/kept").text == f"{token}\n"
+    # The agent may answer before sshd listens.
+    end = time.monotonic() + 60
+    while (kept := lab.run("ssh", "web", "--", "cat /var/tmp/kept")).returncode and time.monotonic() < end:
+        time.sleep(0.5)
+    assert kept.text == f"{token}\n"
     lab.ok("stop", "web", "--force")
     lab.ok("down", "--keep-disks")
     assert disk.exists()

@@ -20,10 +20,10 @@ ESCAPE = b"\x1d"
 
 @contextmanager
 def _raw(descriptor: int) -> Iterator[None]:
-    """The terminal passes every key on, Ctrl-C included; restored whatever happens."""
+    """The terminal passes every key on, Ctrl-C included; restored whatever happens. What was typed ahead is kept."""
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setraw(descriptor)
+        tty.setraw(descriptor, termios.TCSADRAIN)
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
@@ -38,8 +38,9 @@ async def attach(sockets: AsyncIterator[socket.socket], guest: str) -> str:
         raise StateError("the console needs a terminal", hint=f"limosa logs {guest}, or limosa ssh {guest} -- COMMAND")
     keys: asyncio.Queue[bytes] = asyncio.Queue()
     loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
-    print(f"console of {guest}; Ctrl-] leaves", file=sys.stderr)
     with _raw(descriptor):
+        # Said only now, as whoever reads it may type at once.
+        print(f"console of {guest}; Ctrl-] leaves", end="\r\n", file=sys.stderr, flush=True)
         loop.add_reader(descriptor, lambda: keys.put_nowait(os.read(descriptor, 4096)))
         try:
             async for connection in sockets:

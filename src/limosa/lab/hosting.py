@@ -94,8 +94,6 @@ class Hosting(msgspec.Struct):
         self.record.outer_pid, self.record.client_pid = 0, 0
         self.record.hosts, self.record.off, self.record.cut = {}, [], []
         self.hosts = {}
-        if self.record.ephemeral:
-            self.directory.save(self.record)  # so that ``sweep`` knows it, should we be killed on the way
         self.client, self.made_outer = await make_fabric(fabric, self.events)
         self.record.outer_pid, self.record.client_pid = self.made_outer, self.client.keeper.pid
         self.directory.save(self.record)

@@ -167,6 +167,8 @@ class Lab:
     async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
         """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do."""
         async with self._locked("limosa up"):
+            if self.record.ephemeral and self._hosting.client is None:
+                self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
             self.directory.create(self.spec)
             made = [f"host {n}" if n != CLIENT else "fabric" for n in await self._converge()]
             for guest in self.spec.guests.values():
@@ -464,13 +466,14 @@ def _only() -> tuple[resolved.Lab | None, LabDirectory]:
 
 
 def sweep() -> list[str]:
-    """Delete the directories of ephemeral labs of which nothing runs any more; return their names."""
+    """Delete the directories of ephemeral labs of which nothing runs any more, and those that hold nothing but the
+    lock of a command killed at once; return their names."""
     gone = []
     remove_remains()
     for directory in existing():
         with contextlib.suppress(LimosaError):  # damaged, or another command is at work on it
             record = directory.record()
-            if record is None or not record.ephemeral:
+            if not record.ephemeral if record else (directory.path / "spec.json").exists():
                 continue
             with directory.locked("limosa"):
                 if not marked(directory.mark):

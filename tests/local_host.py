@@ -28,6 +28,7 @@ class LocalHost:
         self.name = name
         self.ran: list[tuple[str, ...]] = []
         self._spawned: list[subprocess.Popen[bytes]] = []
+        self.runtime_directory = "/run/limosa"
 
     async def run(
         self,
@@ -37,6 +38,7 @@ class LocalHost:
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout_s: float | None = None,
+        as_root: bool = False,
     ) -> process.Completed:
         self.ran.append(tuple(argv))
         return await process.run(argv, stdin=stdin, env=env, check=check, timeout_s=timeout_s)
@@ -64,6 +66,9 @@ class LocalHost:
 
     async def facts(self) -> HostFacts:
         return HostFacts(platform.release(), "a CPU", 1, 2**30, 2**30, kvm=False, tun=False)
+
+    async def alive(self) -> bool:
+        return True
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
         return list(argv)

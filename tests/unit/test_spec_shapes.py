@@ -79,7 +79,7 @@ SHAPES: list[tuple[str, str, str]] = [
     ),
     (
         "name: x\nhosts:\n  a: {kind: namespace}\n",
-        "<text>:3: hosts.a.kind: expected 'namespaces', found 'namespace', did you mean 'namespaces'?",
+        "<text>:3: hosts.a.kind: expected 'namespaces', 'incus', 'lxd' or 'ssh', found 'namespace', did you mean 'namespaces'?",
         "",
     ),
     (

@@ -34,6 +34,11 @@ class Host(Protocol):
         """The name in the lab file; ``client`` for the fabric."""
         ...
 
+    @property
+    def runtime_directory(self) -> str:
+        """Where this lab's sockets and logs are on the host: exists with mode 0700 and goes with the lab."""
+        ...
+
     async def run(
         self,
         argv: Sequence[str],
@@ -42,8 +47,12 @@ class Host(Protocol):
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout_s: float | None = None,
+        as_root: bool = False,
     ) -> Completed:
-        """Run a command to its end. It dies when the caller is cancelled or killed."""
+        """Run a command to its end. It dies when the caller is cancelled or killed.
+
+        *as_root*: through ``sudo -n`` where limosa is not root on the host. Raises MachineError when it may not.
+        """
         ...
 
     async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
@@ -55,7 +64,7 @@ class Host(Protocol):
         ...
 
     async def put(self, local: Path, path: str) -> None:
-        """Copy a local file to the host."""
+        """Copy a local file to the host; its holes stay holes."""
         ...
 
     async def get(self, path: str, local: Path) -> None:
@@ -64,6 +73,10 @@ class Host(Protocol):
 
     async def facts(self) -> HostFacts:
         """What the host is, asked now."""
+        ...
+
+    async def alive(self) -> bool:
+        """Whether the host is on and answers."""
         ...
 
     def interactive(self, argv: Sequence[str]) -> list[str]:

@@ -59,6 +59,11 @@ class NamespaceHost(msgspec.Struct, frozen=True):
     rootless: bool
     events: Events = msgspec.field(default_factory=Events)
 
+    @property
+    def runtime_directory(self) -> str:
+        """On a tmpfs of the host's own, which vanishes with it."""
+        return "/run/limosa"
+
     async def run(
         self,
         argv: Sequence[str],
@@ -67,8 +72,12 @@ class NamespaceHost(msgspec.Struct, frozen=True):
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout_s: float | None = None,
+        as_root: bool = False,
     ) -> Completed:
-        """Run *argv* to its end; see the port. It is killed when the caller is cancelled, killed or times out."""
+        """Run *argv* to its end; see the port. It is killed when the caller is cancelled, killed or times out.
+
+        Every process here is root in its namespaces, with or without *as_root*.
+        """
         started = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):

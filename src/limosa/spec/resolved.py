@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 
 Purpose = Literal["guests", "migration"]
-StorageKind = Literal["directory"]
-HostKind = Literal["namespaces"]
+StorageKind = Literal["directory", "volume", "nfs"]
+HostKind = Literal["namespaces", "incus", "lxd", "ssh"]
 DiskFormat = Literal["raw", "qcow2"]
 Image = Literal["micro", "micro-generic", "bare"]
 Nic = Literal["virtio-net", "vhost-net", "e1000", "rtl8139"]
@@ -35,6 +35,9 @@ class Network(msgspec.Struct, frozen=True):
     """One-way delay added on each host's link (needs netem in the kernel)."""
     purpose: Purpose = "guests"
     """``migration``: guests have no NIC in it; migration traffic takes it."""
+    bridge: str = ""
+    """A bridge of this machine that the network is joined with: how hosts of several kinds meet. For containers it is
+    also the bridge that their NIC is plugged into; empty there: the daemon's default profile decides."""
 
     @property
     def prefix_length(self) -> int:
@@ -48,12 +51,21 @@ class Storage(msgspec.Struct, frozen=True):
     name: str
     kind: StorageKind = "directory"
     path: str = ""
-    """A directory of the user's; empty: one in the lab's state directory, removed with the lab's disks."""
+    """``directory``: one of the user's; empty: one in the lab's state directory, removed with the lab's disks.
+    ``nfs``: the exported directory, as its server calls it."""
+    pool: str = ""
+    """``volume``: the storage pool of the container daemon."""
+    volume: str = ""
+    """``volume``: the custom volume's name; made, and removed with the lab, when it does not exist."""
+    server: str = ""
+    """``nfs``: the host of the lab that exports it, or the address of a server outside the lab."""
+    mount: str = ""
+    """Where every host sees it; empty: below /run/limosa."""
 
     @property
     def mount_point(self) -> str:
         """Where every host sees it."""
-        return f"/run/limosa/storage/{self.name}"
+        return self.mount or f"/run/limosa/storage/{self.name}"
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -68,7 +80,20 @@ class Host(msgspec.Struct, frozen=True):
     memory_bytes: int | None = None
     """The guest memory this host may hold in all; None: what the machine has available."""
     addresses: dict[str, str] = msgspec.field(default_factory=dict)
-    """Its address in each network, by the network's name."""
+    """Its address in each network, by the network's name. ``dhcp``: what its own system was given."""
+    links: dict[str, str] = msgspec.field(default_factory=dict)
+    """Not for namespaces: the interface that carries each network there, by the network's name. A bridge is used as it
+    is; over any other interface a bridge is made, which takes its addresses, and goes with the lab."""
+    machine: str = ""
+    """``ssh``: [USER@]HOST[:PORT], or a name of the user's ssh config."""
+    image: str = ""
+    """``incus``, ``lxd``: what the container is launched from, ``images:alpine/3.20`` or the alias of a local image."""
+    adopt: str = ""
+    """``incus``, ``lxd``: an existing container, which is used and kept."""
+    remote: str = ""
+    """``incus``, ``lxd``: the https address of a daemon elsewhere; empty: this machine's, by its socket."""
+    project: str = "default"
+    """``incus``, ``lxd``: the daemon's project."""
 
 
 class Disk(msgspec.Struct, frozen=True):

@@ -65,17 +65,17 @@ SHAPES: list[tuple[str, str, str]] = [
     (
         "name: x\nhosts:\n  a: {memroy: 1 GiB}\n",
         "<text>:3: hosts.a.memroy: unknown key, did you mean 'memory'?",
-        "a host has 'kind', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
+        "a host has 'kind', 'machine', 'image', 'adopt', 'remote', 'project', 'links', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
     ),
     (
         "name: x\nhosts:\n  a: {colour: red}\n",
         "<text>:3: hosts.a.colour: unknown key",
-        "a host has 'kind', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
+        "a host has 'kind', 'machine', 'image', 'adopt', 'remote', 'project', 'links', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
     ),
     (
         'name: x\nhosts:\n  a: {"\\e[2Jx": red}\n',
         "<text>:3: hosts.a.'\\x1b[2Jx': unknown key",
-        "a host has 'kind', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
+        "a host has 'kind', 'machine', 'image', 'adopt', 'remote', 'project', 'links', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
     ),
     (
         "name: x\nhosts:\n  a: {kind: namespace}\n",

@@ -92,6 +92,11 @@ def _storage(name: str, storage: written.Storage, file: written.LabFile) -> Iter
     if storage.kind == "directory" and "ssh" in kinds and storage.path and not storage.path.startswith("/"):
         yield (*where, "path"), "on other machines a path begins with /", "write the whole path"
 
+    own_place = storage.mount.startswith("/run/") or storage.mount == storage.path
+    if storage.mount and "namespaces" in kinds and not own_place:
+        message = "hosts made of namespaces have a place of their own below /run only"
+        yield (*where, "mount"), message, "write a mount below /run, or the storage's own path"
+
 
 def _networks(file: written.LabFile) -> Iterator[Fault]:
     if not file.networks:

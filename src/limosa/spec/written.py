@@ -297,8 +297,8 @@ class Host(_Mapping):
     project: ObjectName = Field(default="default", description="`incus`, `lxd`: the project. Default: `default`.")
     links: dict[str, Interface] = Field(
         default={},
-        description="Not for namespaces: the interface that carries each network there, by the network's name. A bridge "
-        "is used as it is; over any other interface a bridge is made that takes its addresses. "
+        description="Not for namespaces: the interface that carries each network there, by the network's name. "
+        "A bridge is used as it is; over any other interface a bridge is made that takes its addresses. "
         "Default: `eth0`, `eth1`, ... in containers; must be given for `ssh`.",
     )
     qemu: FilePath = Field(

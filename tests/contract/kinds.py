@@ -8,17 +8,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
+import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pytest
 
 from limosa import spec
 from limosa.hosts.host import Host
 from limosa.lab import Lab
+from tests.ssh_machine import USER, ssh_machine
+from tests.ssh_machine import required as ssh_machine_required
 
 LAB = "name: {name}\nhosts:\n  host1: {{}}\n"
 
@@ -27,18 +33,21 @@ LAB = "name: {name}\nhosts:\n  host1: {{}}\n"
 class Made:
     """A host to try the contract on."""
 
-    host: Callable[[], Host]
-    """The host as it is now: it may have been switched off and on since."""
+    host: Callable[[], AbstractAsyncContextManager[Host]]
+    """The host as it is now, for as long as a test has it: it may have been switched off and on since."""
     attach: str
     """Python source that defines ``attach()``, an asynchronous context manager that gives the same host."""
-    power_off: Callable[[], Awaitable[None]]
-    restore: Callable[[], Awaitable[None]]
+    power_off: Callable[[], Awaitable[None]] | None
+    """None where that is not to be had, or would be this machine."""
+    restore: Callable[[], Awaitable[None]] | None
     """Switch the host on again, so that the next test finds it."""
 
 
 ATTACH = """
 from contextlib import asynccontextmanager
 from limosa.lab import Lab
+from tests.ssh_machine import USER, ssh_machine
+from tests.ssh_machine import required as ssh_machine_required
 
 @asynccontextmanager
 async def attach():
@@ -53,7 +62,7 @@ async def _namespaces(rootless: bool) -> AsyncIterator[Made]:
     async with Lab.open(spec.loads(LAB.format(name=name)), ephemeral=True, rootless=rootless) as lab:
         await lab.up()
         yield Made(
-            lambda: lab.host("host1"),
+            lambda: contextlib.nullcontext(lab.host("host1")),
             ATTACH.format(name=name),
             partial(lab.power_off, "host1"),
             partial(lab.restore, "host1"),
@@ -77,9 +86,80 @@ def namespaces_rootless() -> AbstractAsyncContextManager[Made]:
     return _namespaces(rootless=True)
 
 
+ATTACH_LOCAL = """
+from contextlib import asynccontextmanager
+from limosa.hosts.local import LocalHost
+
+@asynccontextmanager
+async def attach():
+    host = LocalHost({name!r}, {runtime!r})
+    try:
+        yield host
+    finally:
+        await host.close()
+"""
+
+
+@asynccontextmanager
+async def _attached(source: str) -> AsyncIterator[Host]:
+    """The host that such source text gives, in this process and in the event loop of the one test that uses it."""
+    names: dict[str, Any] = {}
+    exec(source, names)
+    async with names["attach"]() as host:
+        yield host
+
+
+@asynccontextmanager
+async def local() -> AsyncIterator[Made]:
+    """This machine itself, by a link to a child process."""
+    runtime = tempfile.mkdtemp(prefix="lc")
+    source = ATTACH_LOCAL.format(name=platform.node(), runtime=runtime)
+    try:
+        yield Made(lambda: _attached(source), source, None, None)
+    finally:
+        shutil.rmtree(runtime)
+
+
+ATTACH_SSH = """
+from contextlib import asynccontextmanager
+from limosa.hosts.ssh import SshKind
+from limosa.spec import resolved
+
+@asynccontextmanager
+async def attach():
+    machine = resolved.Host("host1", kind="ssh", machine="machine1")
+    kind = SshKind(resolved.Lab("contract", {}, {}, {"host1": machine}, {}), "the contract's own")
+    try:
+        yield await kind.make("host1")
+    finally:
+        await kind.close()
+"""
+
+
+@asynccontextmanager
+async def _ssh(user: str) -> AsyncIterator[Made]:
+    async with ssh_machine("contracts", user) as machine:
+        yield Made(lambda: _attached(ATTACH_SSH), ATTACH_SSH, machine.power_off, machine.restore)
+
+
+def ssh_as_root() -> AbstractAsyncContextManager[Made]:
+    """A machine over SSH, logged in to as root."""
+    ssh_machine_required()
+    return _ssh("root")
+
+
+def ssh_as_user() -> AbstractAsyncContextManager[Made]:
+    """A machine over SSH, logged in to as an ordinary user."""
+    ssh_machine_required()
+    return _ssh(USER)
+
+
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Made]]] = {
     "namespaces-root": namespaces_as_root,
     "namespaces-rootless": namespaces_rootless,
+    "local": local,
+    "ssh-root": ssh_as_root,
+    "ssh-user": ssh_as_user,
 }
 
 

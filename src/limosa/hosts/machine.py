@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from pathlib import Path
 
+from limosa.hosts.far.system import machine_facts
 from limosa.hosts.host import HostFacts
-
-
-def _field(path: str, name: str) -> str:
-    for line in Path(path).read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return ""
-
-
-def _opens(device: str) -> bool:
-    try:
-        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
 
 
 def facts() -> HostFacts:
     """This machine, asked now."""
-    return HostFacts(
-        kernel=platform.release(),
-        cpu_model=_field("/proc/cpuinfo", "model name") or platform.machine(),
-        cpus=len(os.sched_getaffinity(0)),
-        memory_bytes=int(_field("/proc/meminfo", "MemTotal").split()[0]) * 1024,
-        memory_available_bytes=int(_field("/proc/meminfo", "MemAvailable").split()[0]) * 1024,
-        kvm=_opens("/dev/kvm"),
-        tun=_opens("/dev/net/tun"),
-    )
+    return HostFacts(**machine_facts())
 
 
 def user_namespace_hint() -> str:

@@ -1,0 +1,360 @@
+"""What a channel of a link can be at the far end: a process, a connection, a file that comes or goes."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import os
+import selectors
+import signal
+import socket
+import stat
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from limosa.hosts.far.frames import (
+    CHUNK_BYTES,
+    CREDIT,
+    CREDIT_BYTES,
+    DATA,
+    END,
+    NUMBER,
+    SEEK,
+    WINDOW_BYTES,
+)
+from limosa.hosts.far.system import environment, start
+
+_CONNECT_S = 5.0
+
+
+class Loop(Protocol):
+    """What a channel needs of the link that it is part of."""
+
+    selector: selectors.BaseSelector
+    channels: dict[int, Any]
+    processes: dict[int, Process]
+    busy: dict[int, FileOut]
+    sources: set[Source]
+    congested: bool
+
+    def send(self, kind: int, stream: int, channel: int, payload: bytes = b"") -> None:
+        """A frame, at once or when there is room."""
+
+    def answer(self, channel: int, said: dict[str, Any]) -> None:
+        """An answer to a request."""
+
+
+class Source:
+    """What is read here and sent: the output of a process, or a connection."""
+
+    def __init__(self, link: Loop, channel: int, stream: int, descriptor: int, ended: Callable[[], None]) -> None:
+        self.link, self.channel, self.stream, self.descriptor, self.ended = link, channel, stream, descriptor, ended
+        self.credit, self.watched = WINDOW_BYTES, False
+        os.set_blocking(descriptor, False)
+        link.sources.add(self)
+        self.watch()
+
+    def watch(self) -> None:
+        """Read when it may be sent, and only then."""
+        wanted = self.descriptor >= 0 and self.credit > 0 and not self.link.congested
+        if wanted and not self.watched:
+            self.link.selector.register(self.descriptor, selectors.EVENT_READ, self.readable)
+        elif self.watched and not wanted:
+            self.link.selector.unregister(self.descriptor)
+        self.watched = wanted
+
+    def readable(self) -> None:
+        """Send a piece on."""
+        try:
+            data = os.read(self.descriptor, min(CHUNK_BYTES, self.credit))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.credit -= len(data)
+            self.link.send(DATA, self.stream, self.channel, data)
+            self.watch()
+            return
+        self.close()
+        self.link.send(END, self.stream, self.channel)
+        self.ended()
+
+    def close(self) -> None:
+        """Let go; more than once is no error."""
+        number, self.descriptor = self.descriptor, -1
+        if number >= 0:
+            if self.watched:
+                self.link.selector.unregister(number)
+                self.watched = False
+            self.link.sources.discard(self)
+            os.close(number)
+
+
+class Sink:
+    """What comes over the link and is written here: the input of a process, or a connection."""
+
+    def __init__(self, link: Loop, channel: int, descriptor: int, shut: Callable[[], None] | None = None) -> None:
+        self.link, self.channel, self.descriptor, self.shut = link, channel, descriptor, shut
+        self.waiting: collections.deque[memoryview] = collections.deque()
+        self.written, self.ending, self.watched = 0, False, False
+        os.set_blocking(descriptor, False)
+
+    def take(self, data: bytes) -> None:
+        """Write it, now or when there is room."""
+        if self.descriptor >= 0:
+            self.waiting.append(memoryview(data))
+            self.writable()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.ending = True
+        if self.descriptor >= 0:
+            self.writable()
+
+    def writable(self) -> None:
+        """Write as much as there is room for."""
+        try:
+            while self.waiting:
+                done = os.write(self.descriptor, self.waiting[0])
+                self._credit(done)
+                if done == len(self.waiting[0]):
+                    self.waiting.popleft()
+                else:
+                    self.waiting[0] = self.waiting[0][done:]
+        except (BlockingIOError, InterruptedError):
+            self._watch(True)
+            return
+        except OSError:  # the reader went away: whoever sends may stop
+            self.close()
+            self.link.send(END, 0, self.channel)
+            return
+        self._watch(False)
+        if self.ending:
+            if self.shut is not None:
+                with contextlib.suppress(OSError):
+                    self.shut()
+            self.close()
+
+    def _credit(self, count: int) -> None:
+        self.written += count
+        if self.written >= CREDIT_BYTES:
+            self.link.send(CREDIT, 0, self.channel, NUMBER.pack(self.written))
+            self.written = 0
+
+    def _watch(self, wanted: bool) -> None:
+        if wanted != self.watched:
+            if wanted:
+                self.link.selector.register(self.descriptor, selectors.EVENT_WRITE, self.writable)
+            else:
+                self.link.selector.unregister(self.descriptor)
+            self.watched = wanted
+
+    def close(self) -> None:
+        """Let go; more than once is no error."""
+        if self.descriptor >= 0:
+            self._watch(False)
+            number, self.descriptor = self.descriptor, -1
+            os.close(number)
+            self.waiting.clear()
+
+
+class Process:
+    """A channel that is a process: it ends with the channel."""
+
+    def __init__(self, link: Loop, number: int, asked: dict[str, Any]) -> None:
+        self.link, self.number = link, number
+        pipes = [os.pipe(), os.pipe(), os.pipe()]
+        (child_in, our_in), (our_out, child_out), (our_err, child_err) = pipes
+        try:
+            env = environment(asked.get("env") or {})
+            self.pid = start(asked, [child_in, child_out, child_err], env, asked["argv"])
+        except BaseException:
+            for one in (our_in, our_out, our_err):
+                os.close(one)
+            raise
+        finally:
+            for one in (child_in, child_out, child_err):
+                os.close(one)
+        self.running = True
+        self.sink = Sink(link, number, our_in)
+        self.sources = [
+            Source(link, number, place + 1, one, self.check) for place, one in enumerate((our_out, our_err))
+        ]
+        link.processes[self.pid] = self
+
+    def take(self, kind: int, stream: int, payload: bytes) -> None:
+        """A frame for this channel."""
+        if kind == DATA:
+            self.sink.take(payload)
+        elif kind == END:
+            self.sink.end()
+        elif kind == CREDIT and stream in (1, 2):
+            source = self.sources[stream - 1]
+            source.credit += NUMBER.unpack(payload)[0]
+            source.watch()
+
+    def exited(self, status: int) -> None:
+        """The process itself has ended; what it wrote may still be on its way."""
+        self.running = False
+        self.sink.close()
+        self.link.answer(self.number, {"exit": status})
+        self.check()
+
+    def check(self) -> None:
+        """Forget the channel when all is over."""
+        if not self.running and all(source.descriptor < 0 for source in self.sources):
+            self.link.channels.pop(self.number, None)
+
+    def close(self) -> None:
+        """Whoever wanted it does not any more."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.sink.close()
+        for source in self.sources:
+            source.close()
+
+
+class Connection:
+    """A channel that is a connection to a unix socket."""
+
+    def __init__(self, link: Loop, number: int, asked: dict[str, Any]) -> None:
+        self.link, self.number = link, number
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # A listener that is behind lets a blocking connect wait, and a non-blocking one fail.
+            connection.settimeout(_CONNECT_S)
+            connection.connect(asked["path"])
+        except BaseException:
+            connection.close()
+            raise
+        self.socket = connection
+        self.source = Source(link, number, 1, os.dup(connection.fileno()), self.check)
+        self.sink = Sink(link, number, os.dup(connection.fileno()), lambda: connection.shutdown(socket.SHUT_WR))
+        link.answer(number, {"connected": True})
+
+    def take(self, kind: int, stream: int, payload: bytes) -> None:
+        """A frame for this channel."""
+        if kind == DATA:
+            self.sink.take(payload)
+        elif kind == END:
+            self.sink.end()
+            self.check()
+        elif kind == CREDIT:
+            self.source.credit += NUMBER.unpack(payload)[0]
+            self.source.watch()
+
+    def check(self) -> None:
+        """Forget the channel when both directions are over."""
+        if self.source.descriptor < 0 and self.sink.descriptor < 0:
+            self.link.channels.pop(self.number, None)
+            self.socket.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self.source.close()
+        self.sink.close()
+        self.socket.close()
+
+
+class FileOut:
+    """A channel that sends a file, hole for hole."""
+
+    def __init__(self, link: Loop, number: int, asked: dict[str, Any]) -> None:
+        self.link, self.number, self.credit, self.place = link, number, WINDOW_BYTES, 0
+        self.file = open(asked["path"], "rb", buffering=0)  # noqa: PTH123, SIM115
+        self.size = os.fstat(self.file.fileno()).st_size
+        self.data_end = 0
+        link.busy[number] = self
+        link.answer(number, {"open": True})
+
+    def step(self) -> None:
+        """Send one piece if that is allowed."""
+        if self.link.congested or self.credit <= 0:
+            return
+        if self.place >= self.data_end and not self._next_data():
+            self._finish()
+            return
+        data = os.pread(self.file.fileno(), min(CHUNK_BYTES, self.credit, self.data_end - self.place), self.place)
+        if not data:  # it became shorter, or knows no holes (a file of /proc)
+            self.size = self.place
+            self._finish()
+            return
+        self.credit -= len(data)
+        self.place += len(data)
+        self.link.send(DATA, 1, self.number, data)
+
+    def waits(self) -> bool:
+        """Whether there is nothing that ``step`` could do now."""
+        return self.link.congested or self.credit <= 0
+
+    def _next_data(self) -> bool:
+        number = self.file.fileno()
+        if not self.size:  # files of /proc and /sys say 0
+            self.data_end = self.place + CHUNK_BYTES
+            return True
+        try:
+            begin = os.lseek(number, self.place, os.SEEK_DATA)
+            self.data_end = os.lseek(number, begin, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return False
+            begin, self.data_end = self.place, self.size
+        if begin > self.place:
+            self.link.send(SEEK, 1, self.number, NUMBER.pack(begin))
+            self.place = begin
+        return self.place < self.data_end
+
+    def _finish(self) -> None:
+        self.link.answer(self.number, {"size": max(self.size, self.place)})
+        self.close()
+        self.link.channels.pop(self.number, None)
+
+    def take(self, kind: int, stream: int, payload: bytes) -> None:
+        """A frame for this channel."""
+        if kind == CREDIT:
+            self.credit += NUMBER.unpack(payload)[0]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.link.busy.pop(self.number, None)
+        self.file.close()
+
+
+class FileIn:
+    """A channel that writes a file; where the sender skipped, a hole is left."""
+
+    def __init__(self, link: Loop, number: int, asked: dict[str, Any]) -> None:
+        self.link, self.number, self.place, self.since = link, number, 0, 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self.descriptor = os.open(asked["path"], flags, 0o600)
+        link.answer(number, {"open": True})
+
+    def take(self, kind: int, stream: int, payload: bytes) -> None:
+        """A frame for this channel. An OSError ends the channel and is told."""
+        if kind == DATA:
+            view = memoryview(payload)
+            while view:
+                done = os.pwrite(self.descriptor, view, self.place)
+                self.place += done
+                view = view[done:]
+            self.since += len(payload)
+            if self.since >= CREDIT_BYTES:
+                self.link.send(CREDIT, 0, self.number, NUMBER.pack(self.since))
+                self.since = 0
+        elif kind == SEEK:
+            self.place = NUMBER.unpack(payload)[0]
+        elif kind == END:
+            if stat.S_ISREG(os.fstat(self.descriptor).st_mode):
+                os.ftruncate(self.descriptor, NUMBER.unpack(payload)[0])
+            self.link.answer(self.number, {"written": True})
+            self.close()
+            self.link.channels.pop(self.number, None)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        number, self.descriptor = self.descriptor, -1
+        if number >= 0:
+            os.close(number)

@@ -1,0 +1,333 @@
+"""A host at the far end of a link: the Host port for everything that is not made of this machine's own namespaces.
+
+A kind says how a wire is opened; the rest is the same for all. A link is opened when it is first needed and kept. When
+it is lost, what was under way fails and says so, and the next operation opens another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shlex
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import msgspec
+
+from limosa.deadline import Deadline
+from limosa.errors import CommandError, LimosaError, MachineError, StateError
+from limosa.events import CommandRan, Events
+from limosa.hosts.far import frames
+from limosa.hosts.host import HostFacts
+from limosa.hosts.keeping import unreachable
+from limosa.hosts.linking import BeginError, Channel, Link, Refused
+from limosa.hosts.wire import Wire
+from limosa.process import Completed
+
+PATIENCE_S = 3.0
+"""How long a host that has just been lost is tried again before it counts as off."""
+_AGAIN_S = 0.2
+ALIVE_S = 5.0
+AFTER_EXIT_S = 1.0
+"""How long output is still awaited, each time that some came, after a process ended whose child keeps it open."""
+HELD_S = 10.0
+"""How long in all."""
+
+
+class Opener(Protocol):
+    """How a kind opens wires to one of its hosts."""
+
+    async def open(self, *, as_root: bool) -> Wire:
+        """A wire on which the far end's command line (``wire.command``) was started; *as_root*: through sudo.
+
+        Raises StateError when the host is off or cannot be reached, MachineError when it lets nobody in.
+        """
+        ...
+
+    def refused(self, said: str, *, as_root: bool) -> LimosaError:
+        """The error for a far end that ended before it began and said this."""
+        ...
+
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """See the port."""
+        ...
+
+
+class LinkedHost:
+    """Implements the Host port over links that *opener* opens. ``close`` hangs up; the host and its guests go on."""
+
+    def __init__(self, name: str, runtime_directory: str, opener: Opener, events: Events | None = None) -> None:
+        self._name, self._runtime_directory, self._opener = name, runtime_directory, opener
+        self._events = events or Events()
+        self._links: dict[bool, Link] = {}
+        self._opening = {False: asyncio.Lock(), True: asyncio.Lock()}
+        self._lost_s = float("-inf")
+
+    @property
+    def name(self) -> str:
+        """See the port."""
+        return self._name
+
+    @property
+    def runtime_directory(self) -> str:
+        """See the port."""
+        return self._runtime_directory
+
+    async def link(self, *, as_root: bool = False) -> Link:
+        """The link, opened if need be. *as_root*: where the login is not root's, another one, through sudo."""
+        if as_root and (await self.link()).about["uid"] == 0:
+            as_root = False
+        async with self._opening[as_root]:
+            found = self._links.get(as_root)
+            if found is not None and found.lost is None:
+                return found
+            if found is not None:
+                self._lost_s = time.monotonic()
+                del self._links[as_root]
+                await found.close()
+            self._links[as_root] = opened = await self._open(as_root)
+            return opened
+
+    async def _open(self, as_root: bool) -> Link:
+        patience = Deadline(self._lost_s + PATIENCE_S)
+        while True:
+            try:
+                wire = await self._opener.open(as_root=as_root)
+                return await Link.open(wire, self.name, self.runtime_directory)
+            except BeginError as error:
+                raise self._opener.refused(str(error), as_root=as_root) from error
+            except StateError:
+                if patience.passed:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
+
+    async def close(self) -> None:
+        """Hang up. What was not spawned to be kept is killed there."""
+        links, self._links = list(self._links.values()), {}
+        await asyncio.gather(*(link.close() for link in links))
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout_s: float | None = None,
+        as_root: bool = False,
+    ) -> Completed:
+        """Run *argv* to its end; see the port."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                returncode, out, err = await self._run(argv, stdin, env, as_root)
+        except TimeoutError as error:
+            raise LimosaError(f"{argv[0]} on {self.name} did not finish within {timeout_s:g} s") from error
+        except Refused as error:
+            raise self._not_started(argv, error) from error
+        done = Completed(tuple(argv), returncode, out, err, time.monotonic() - started)
+        self._emit(done.argv, returncode, done.duration_s)
+        if check and returncode != 0:
+            replay = shlex.join(self.interactive(argv))
+            raise CommandError(argv, returncode, err.decode(errors="replace"), replay=replay)
+        return done
+
+    async def _run(
+        self, argv: Sequence[str], stdin: bytes, env: Mapping[str, str] | None, as_root: bool
+    ) -> tuple[int, bytes, bytes]:
+        link = await self.link(as_root=as_root)
+        with link.channel(collect=True) as channel:
+            channel.request(do="run", argv=list(argv), env=dict(env or {}))
+            channel.feed(stdin)
+            returncode = int((await channel.answer())["exit"])
+            await self._output(channel, argv[0])
+            channel.finished = True
+            return returncode, b"".join(channel.parts[1]), b"".join(channel.parts[2])
+
+    async def _output(self, channel: Channel, program: str) -> None:
+        """The rest of the output of a process that has ended."""
+        held = Deadline.after(HELD_S)
+        while not {1, 2} <= channel.ended:
+            before = channel.received_bytes
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AFTER_EXIT_S):
+                    await channel.until(lambda: {1, 2} <= channel.ended)
+            if not {1, 2} <= channel.ended and (held.passed or channel.received_bytes == before):
+                raise LimosaError(
+                    f"{program} on {self.name} ended, but a process that it left keeps its output open",
+                    hint="start long-lived processes with their output elsewhere",
+                )
+
+    def _not_started(self, argv: Sequence[str], error: OSError) -> MachineError:
+        if error.errno == errno.ENOENT:
+            return MachineError(
+                f"the program {argv[0]} is not installed on {self.name}",
+                hint="limosa doctor says which package has it",
+            )
+        return MachineError(f"{argv[0]} could not be started on {self.name}: {error.strerror}")
+
+    def _emit(self, argv: Sequence[str], returncode: int, duration_s: float) -> None:
+        self._events.emit(CommandRan(host=self.name, argv=tuple(argv), returncode=returncode, duration_s=duration_s))
+
+    async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
+        """Start a process that outlives the caller; see the port."""
+        link = await self.link()
+        try:
+            said = await link.ask(do="spawn", argv=list(argv), env=dict(env or {}), log=log)
+        except Refused as error:
+            raise self._not_started(argv, error) from error
+        self._emit(argv, 0, 0.0)
+        return int(said["pid"])
+
+    async def connect(self, path: str) -> socket.socket:
+        """A connected socket to the unix socket *path* there; see the port."""
+        link = await self.link()
+        channel = link.channel()
+        try:
+            channel.request(do="connect", path=path)
+            await channel.answer()
+        except BaseException as error:
+            channel.__exit__()
+            if isinstance(error, Refused):
+                raise unreachable(self.name, path) from error
+            raise
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        task = asyncio.create_task(_bridge(channel, ours))
+        link.beside.add(task)
+        task.add_done_callback(link.beside.discard)
+        return theirs
+
+    async def put(self, local: Path, path: str) -> None:
+        """Copy a local file there; see the port."""
+        try:
+            with local.open("rb", buffering=0) as file:
+                await self._put(file, path)
+        except Refused as error:
+            raise LimosaError(f"{path} on {self.name} cannot be written: {error.strerror}") from error
+        except OSError as error:
+            raise LimosaError(f"{local} cannot be read: {error.strerror}") from error
+
+    async def _put(self, file: BinaryIO, path: str) -> None:
+        with (await self.link()).channel() as channel:
+            channel.request(do="write", path=path)
+            await channel.answer()
+            at = 0
+            for place, data in pieces(file.fileno()):
+                await channel.until(lambda: channel.credit > 0 or bool(channel.answers))
+                if channel.answers:  # a full disk, say: the answer below tells
+                    break
+                if place != at:
+                    channel.send(frames.SEEK, 0, frames.NUMBER.pack(place))
+                channel.credit -= len(data)
+                channel.send(frames.DATA, 0, data)
+                at = place + len(data)
+            channel.send(frames.END, 0, frames.NUMBER.pack(os.fstat(file.fileno()).st_size))
+            await channel.answer()
+            channel.finished = True
+
+    async def get(self, path: str, local: Path) -> None:
+        """Copy a file of the host here, holes kept; see the port."""
+        try:
+            with (await self.link()).channel() as channel:
+                channel.request(do="read", path=path)
+                await channel.answer()
+                with local.open("wb", buffering=0) as file:
+                    while (frame := await channel.next()) is not None:
+                        kind, payload = frame
+                        if kind == frames.SEEK:
+                            file.seek(frames.NUMBER.unpack(payload)[0])
+                        else:
+                            file.write(payload)
+                    file.truncate((await channel.answer())["size"])
+                channel.finished = True
+        except Refused as error:
+            raise LimosaError(f"{path} on {self.name} cannot be read: {error.strerror}") from error
+        except OSError as error:
+            raise LimosaError(f"{local} cannot be written: {error.strerror}") from error
+
+    async def facts(self) -> HostFacts:
+        """What the host is, asked now."""
+        return msgspec.convert(await (await self.link()).ask(do="facts"), HostFacts)
+
+    async def alive(self) -> bool:
+        """Whether the host answers within a few seconds."""
+        try:
+            async with asyncio.timeout(ALIVE_S):
+                await (await self.link()).ping()
+        except (LimosaError, TimeoutError):
+            return False
+        return True
+
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """See the port."""
+        return self._opener.interactive(argv)
+
+    async def spawned(self) -> list[tuple[int, str]]:
+        """What the lab has spawned there and still runs: pid and command line."""
+        said = await (await self.link()).ask(do="marked", runtime=self.runtime_directory)
+        return [(int(pid), str(line)) for pid, line in said["marked"]]
+
+    async def end_spawned(self, grace_s: float = 2.0) -> None:
+        """End all that the lab spawned there: SIGTERM, grace, SIGKILL. Raises LimosaError when something stays."""
+        for number, patience_s in ((15, grace_s), (9, 10.0)):
+            async for _ in Deadline.after(patience_s).ticks(0.05):
+                link = await self.link()
+                if not (await link.ask(do="signal", runtime=self.runtime_directory, signal=number))["marked"]:
+                    return
+        left = ", ".join(f"{pid} ({line[:80]})" for pid, line in await self.spawned())
+        raise LimosaError(f"these processes of the lab on {self.name} do not end: {left}")
+
+
+def pieces(descriptor: int) -> Iterator[tuple[int, bytes]]:
+    """The data of a local file, holes left out: where, and what."""
+    place, size = 0, os.fstat(descriptor).st_size
+    while place < size:
+        try:
+            place = os.lseek(descriptor, place, os.SEEK_DATA)
+            end = os.lseek(descriptor, place, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            end = size
+        while place < end:
+            if not (data := os.pread(descriptor, min(frames.CHUNK_BYTES, end - place), place)):
+                return
+            yield place, data
+            place += len(data)
+
+
+async def _bridge(channel: Channel, ours: socket.socket) -> None:
+    """Both directions between a connection at the far end and our end of a socket pair, until both are over."""
+    loop = asyncio.get_running_loop()
+
+    async def outward() -> None:
+        while data := await loop.sock_recv(ours, frames.CHUNK_BYTES):
+            await channel.until(lambda: channel.credit > 0 or 0 in channel.ended)
+            if 0 in channel.ended:
+                return
+            channel.credit -= len(data)
+            channel.send(frames.DATA, 0, data)
+        channel.send(frames.END, 0)
+
+    async def inward() -> None:
+        while (frame := await channel.next()) is not None:
+            await loop.sock_sendall(ours, frame[1])
+        with contextlib.suppress(OSError):
+            ours.shutdown(socket.SHUT_WR)
+
+    with ours, channel:
+        directions = [asyncio.create_task(outward()), asyncio.create_task(inward())]
+        try:
+            # A socket that was closed here, or a lost link, ends both: nobody is left to tell.
+            await asyncio.wait(directions, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in directions:
+                task.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)

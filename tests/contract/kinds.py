@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
+import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -27,12 +31,13 @@ LAB = "name: {name}\nhosts:\n  host1: {{}}\n"
 class Made:
     """A host to try the contract on."""
 
-    host: Callable[[], Host]
-    """The host as it is now: it may have been switched off and on since."""
+    host: Callable[[], AbstractAsyncContextManager[Host]]
+    """The host as it is now, for as long as a test has it: it may have been switched off and on since."""
     attach: str
     """Python source that defines ``attach()``, an asynchronous context manager that gives the same host."""
-    power_off: Callable[[], Awaitable[None]]
-    restore: Callable[[], Awaitable[None]]
+    power_off: Callable[[], Awaitable[None]] | None
+    """None where that is not to be had, or would be this machine."""
+    restore: Callable[[], Awaitable[None]] | None
     """Switch the host on again, so that the next test finds it."""
 
 
@@ -53,7 +58,7 @@ async def _namespaces(rootless: bool) -> AsyncIterator[Made]:
     async with Lab.open(spec.loads(LAB.format(name=name)), ephemeral=True, rootless=rootless) as lab:
         await lab.up()
         yield Made(
-            lambda: lab.host("host1"),
+            lambda: contextlib.nullcontext(lab.host("host1")),
             ATTACH.format(name=name),
             partial(lab.power_off, "host1"),
             partial(lab.restore, "host1"),
@@ -77,9 +82,44 @@ def namespaces_rootless() -> AbstractAsyncContextManager[Made]:
     return _namespaces(rootless=True)
 
 
+ATTACH_LOCAL = """
+from contextlib import asynccontextmanager
+from limosa.hosts.local import LocalHost
+
+@asynccontextmanager
+async def attach():
+    host = LocalHost({name!r}, {runtime!r})
+    try:
+        yield host
+    finally:
+        await host.close()
+"""
+
+
+@asynccontextmanager
+async def _attached(source: str) -> AsyncIterator[Host]:
+    """The host that such source text gives, in this process and in the event loop of the one test that uses it."""
+    names: dict[str, Any] = {}
+    exec(source, names)
+    async with names["attach"]() as host:
+        yield host
+
+
+@asynccontextmanager
+async def local() -> AsyncIterator[Made]:
+    """This machine itself, by a link to a child process."""
+    runtime = tempfile.mkdtemp(prefix="lc")
+    source = ATTACH_LOCAL.format(name=platform.node(), runtime=runtime)
+    try:
+        yield Made(lambda: _attached(source), source, None, None)
+    finally:
+        shutil.rmtree(runtime)
+
+
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Made]]] = {
     "namespaces-root": namespaces_as_root,
     "namespaces-rootless": namespaces_rootless,
+    "local": local,
 }
 
 

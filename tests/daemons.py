@@ -150,13 +150,18 @@ def _started(flavour: Flavour, directory: Path) -> Iterator[Daemon]:
     log = directory / "daemon.log"
     with _cgroup(directory.name) as cgroup, log.open("wb") as said:
         spaces = ["--mount", "--net", "--pid", "--cgroup", "--uts", "--ipc", "--propagation", "private"]
-        daemon_argv = ["bash", "-c", FIRST, "first", *flavour.server]
+        # The cgroup is entered before its namespace is made, so that it is the root there. The daemon dies with the
+        # tests, even when they are killed.
+        argv = ["sh", "-c", 'echo $$ >"$0"/cgroup.procs && exec "$@"', str(cgroup)]
+        argv += ["setpriv", "--pdeathsig", "KILL", "unshare", *spaces, "--fork", "--mount-proc", "--kill-child"]
         outer = subprocess.Popen(
-            # The cgroup is entered before its namespace is made, so that it is the root there.
-            ["sh", "-c", 'echo $$ >"$0"/cgroup.procs && exec "$@"', str(cgroup),
-             "setsid", "unshare", *spaces, "--fork", "--mount-proc", "--kill-child", *daemon_argv],
-            stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, env=dict(os.environ) | variables,
-        )  # fmt: skip
+            [*argv, "bash", "-c", FIRST, "first", *flavour.server],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ) | variables,
+        )
         try:
             daemon = Daemon(flavour, directory / "d", 0, variables)
             waited = subprocess.run(

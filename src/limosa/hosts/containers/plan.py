@@ -13,7 +13,7 @@ import msgspec
 
 from limosa.errors import SpecError, StateError
 from limosa.hosts.containers.daemon import Image, Instance
-from limosa.hosts.containers.reach import LXD, Flavour
+from limosa.hosts.containers.reach import Flavour
 from limosa.spec import resolved
 from limosa.spec.problems import nearest
 
@@ -173,6 +173,12 @@ def stripped(instance: Instance) -> tuple[Devices, dict[str, str]]:
     return devices, config
 
 
+def made_for_storage(instance: Instance) -> list[str]:
+    """The folders that the daemon made to mount limosa's storage on, where they are limosa's own to remove."""
+    added = [device for name, device in instance.devices.items() if name.startswith(PREFIX)]
+    return [device["path"] for device in added if device.get("path", "").startswith("/run/limosa/")]
+
+
 def bears(config: Mapping[str, str], mark: str) -> bool:
     """Whether something is this lab's."""
     return config.get(MARK) == mark
@@ -186,8 +192,3 @@ def owner(config: Mapping[str, str]) -> str:
 def one_daemon(hosts: Iterable[resolved.Host]) -> bool:
     """Whether all of them are containers of one daemon, in one project."""
     return len({(host.kind, host.remote, host.project) for host in hosts}) == 1
-
-
-def is_lxd(flavour: Flavour) -> bool:
-    """Whether it is the older of the two, which begins no instance when it makes it."""
-    return flavour is LXD

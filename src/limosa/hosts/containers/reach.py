@@ -121,10 +121,8 @@ def _socket_path(flavour: Flavour) -> str:
     for path in places:
         # A folder that may not be searched hides whether there is a socket in it; connecting tells the reason.
         with contextlib.suppress(FileNotFoundError):
-            try:
+            with contextlib.suppress(PermissionError):
                 Path(path).lstat()
-            except PermissionError:
-                pass
             return path
     return places[0]
 

@@ -21,8 +21,11 @@ from typing import Any
 import pytest
 
 from limosa import spec
+from limosa.hosts.containers.kind import Containers
 from limosa.hosts.host import Host
 from limosa.lab import Lab
+from limosa.spec import codec, resolved
+from tests import daemons
 from tests.ssh_machine import USER, ssh_machine
 from tests.ssh_machine import required as ssh_machine_required
 
@@ -154,12 +157,56 @@ def ssh_as_user() -> AbstractAsyncContextManager[Made]:
     return _ssh(USER)
 
 
+ATTACH_CONTAINER = """
+from contextlib import asynccontextmanager
+from limosa.hosts.containers.kind import Containers
+from limosa.spec import codec
+
+@asynccontextmanager
+async def attach():
+    kind = Containers({kind!r}, codec.decode({lab!r}), {mark!r}, {{}})
+    try:
+        yield (await kind.find())["host1"]
+    finally:
+        await kind.close()
+"""
+
+
+@asynccontextmanager
+async def containers(kind: resolved.HostKind) -> AsyncIterator[Made]:
+    """A container of a daemon that is started for it."""
+    with daemons.running(kind) as daemon, pytest.MonkeyPatch.context() as patch:
+        for name, value in daemon.variables.items():
+            patch.setenv(name, value)
+        host = resolved.Host("host1", kind=kind, image="tiny")
+        lab = resolved.Lab("contract", networks={}, storage={}, hosts={"host1": host}, guests={})
+        mark = str(daemon.directory / "lab")
+
+        async def do(verb: str, *words: str) -> Any:
+            """One verb of the kind in the event loop that is running now; connections belong to their loop."""
+            hosts = Containers(kind, lab, mark, {})
+            try:
+                return await getattr(hosts, verb)(*words)
+            finally:
+                await hosts.close()
+
+        attach = ATTACH_CONTAINER.format(lab=codec.encode(lab), kind=kind, mark=mark)
+        await do("make", "host1")
+        yield Made(
+            lambda: _attached(attach), attach, partial(do, "power_off", "host1"), partial(do, "power_on", "host1")
+        )
+        await do("remove")
+        assert await do("left") == []
+
+
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Made]]] = {
     "namespaces-root": namespaces_as_root,
     "namespaces-rootless": namespaces_rootless,
     "local": local,
     "ssh-root": ssh_as_root,
     "ssh-user": ssh_as_user,
+    "incus": partial(containers, "incus"),
+    "lxd": partial(containers, "lxd"),
 }
 
 

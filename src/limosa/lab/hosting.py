@@ -49,7 +49,7 @@ class Hosting:
         if name not in self._kinds:
             from limosa.lab import kinds
 
-            self._kinds[name] = kinds.elsewhere(name, self.lab, self.directory.mark, self.events)
+            self._kinds[name] = kinds.elsewhere(name, self.lab, self.directory, self.events)
         return self._kinds[name]
 
     @property

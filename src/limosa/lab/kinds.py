@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 
 from limosa import process
@@ -14,15 +15,16 @@ from limosa.lab.record import LabDirectory
 from limosa.spec import resolved
 
 
-def elsewhere(kind: str, lab: resolved.Lab, mark: str, events: Events) -> Kind:
+def elsewhere(kind: str, lab: resolved.Lab, directory: LabDirectory, events: Events) -> Kind:
     """What is responsible for the lab's hosts of *kind*."""
     if kind == "ssh":
         from limosa.hosts.ssh import SshKind
 
-        return SshKind(lab, mark, events)
-    from limosa.hosts.containers.kind import ContainerKind
+        return SshKind(lab, f"{platform.node()}:{directory.mark}", events)
+    from limosa.hosts.containers.kind import Containers
 
-    return ContainerKind(kind, lab, mark, events)
+    directories = {s.name: directory.storage(s) for s in lab.storage.values() if s.kind == "directory"}
+    return Containers(kind, lab, directory.mark, directories, events)
 
 
 def engage_undertaker(directory: LabDirectory) -> None:

@@ -1,0 +1,305 @@
+"""The kinds of host ``incus`` and ``lxd``: a lab's hosts are containers, launched for it or adopted.
+
+Rule: what does not bear the lab's mark is never touched. An adopted container is never made and never deleted; what
+was added to it is marked, and taken away again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.events import Events
+from limosa.hosts.containers import packages, plan
+from limosa.hosts.containers.daemon import NOT_FOUND, Daemon, DaemonError, Instance
+from limosa.hosts.containers.host import ContainerHost
+from limosa.hosts.containers.reach import FLAVOURS
+from limosa.hosts.host import Host
+from limosa.spec import resolved
+from limosa.spec.problems import nearest
+
+BOOT_S = 90.0
+RUNTIME_DIRECTORY = "/run/limosa"
+
+
+class Containers:
+    """All hosts of kind ``incus``, or all of kind ``lxd``, of one lab; implements Kind.
+
+    *mark* is the lab's state directory. *directories*: where storage of kind ``directory`` is on this machine.
+    """
+
+    def __init__(
+        self, kind: str, lab: resolved.Lab, mark: str, directories: Mapping[str, Path], events: Events | None = None
+    ) -> None:
+        self._flavour, self._lab, self._mark, self._directories = FLAVOURS[kind], lab, mark, directories
+        self._events = events or Events()
+        self._daemons: dict[tuple[str, str], Daemon] = {}
+        self._hosts: dict[str, ContainerHost] = {}
+        self._specs = {name: host for name, host in lab.hosts.items() if host.kind == kind}
+
+    # -- finding ------------------------------------------------------------------------------------------------------
+
+    async def find(self) -> dict[str, Host]:
+        """The hosts that are made and on. Where the daemon does not answer, none is."""
+        found: dict[str, Host] = {}
+        for name in self._specs:
+            with contextlib.suppress(MachineError):
+                instance = await self._daemon(name).instance(self._container(name))
+                if instance is not None and instance.running and self._is_mine(instance, name):
+                    found[name] = self._host(name)
+        return found
+
+    def _is_mine(self, instance: Instance, name: str) -> bool:
+        return plan.bears(instance.config, self._mark) and instance.config.get(plan.HOST) == name
+
+    def _daemon(self, name: str) -> Daemon:
+        spec = self._specs[name]
+        key = (spec.remote, spec.project)
+        if key not in self._daemons:
+            self._daemons[key] = Daemon.open(self._flavour, *key)
+        return self._daemons[key]
+
+    def _container(self, name: str) -> str:
+        return plan.container_name(self._lab.name, self._specs[name])
+
+    def _runtime_directory(self, name: str) -> str:
+        return f"{RUNTIME_DIRECTORY}-{self._lab.name}" if self._specs[name].adopt else RUNTIME_DIRECTORY
+
+    def _host(self, name: str) -> ContainerHost:
+        if name not in self._hosts:
+            runtime = self._runtime_directory(name)
+            self._hosts[name] = ContainerHost(name, self._daemon(name), self._container(name), runtime, self._events)
+        return self._hosts[name]
+
+    # -- making -------------------------------------------------------------------------------------------------------
+
+    async def make(self, name: str) -> Host:
+        """Launch a host's container, or take up the one that is adopted; see the port."""
+        spec, daemon = self._specs[name], self._daemon(name)
+        await self._check_project(daemon)
+        want = plan.wanted(self._lab, spec, self._mark, self._directories)
+        self._check_storage(spec)
+        instance = await daemon.instance(self._container(name))
+        if spec.adopt:
+            await self._adopt(name, instance, want)
+        else:
+            await self._launch(name, instance, want)
+        return self._host(name)
+
+    async def _check_project(self, daemon: Daemon) -> None:
+        if daemon.project != "default" and daemon.project not in (known := await daemon.projects()):
+            raise SpecError(
+                f"{self._flavour.title} has no project {daemon.project!r}{nearest(daemon.project, known)}",
+                hint=f"it has {', '.join(sorted(known))}; {self._flavour.client} project create {daemon.project}",
+            )
+
+    def _check_storage(self, spec: resolved.Host) -> None:
+        for storage in self._lab.storage.values():
+            if storage.kind == "volume" and not plan.one_daemon(self._lab.hosts.values()):
+                raise SpecError(
+                    f"storage {storage.name} is a volume of {self._flavour.title}, which only the containers of one "
+                    "daemon and project can share",
+                    hint="use storage of kind nfs",
+                )
+            if storage.kind == "directory" and spec.remote:
+                raise SpecError(
+                    f"storage {storage.name} is a directory of this machine, and host {spec.name} is not on it",
+                    hint="use storage of kind volume or nfs",
+                )
+
+    async def _launch(self, name: str, instance: Instance | None, want: plan.Wanted) -> None:
+        spec, daemon, container = self._specs[name], self._daemon(name), self._container(name)
+        if instance is not None and not self._is_mine(instance, name):
+            raise StateError(
+                f"a container {container} exists already, and it is {plan.owner(instance.config)}",
+                hint=f"rename the lab, or use that container: adopt: {container}",
+            )
+        async with self._undone(name):
+            if instance is None:
+                source = plan.image_source(self._flavour, spec.image, await daemon.images())
+                await self._ensure_volumes(daemon)
+                with self._events.stage(f"launch container {container}"):
+                    await self._create(daemon, container, spec, source, want)
+            instance = await daemon.instance(container)
+            if instance is None:
+                raise StateError(f"container {container} was removed while it was being made")
+            plan.check_interfaces(instance, self._lab, spec)
+            if not instance.running:
+                await daemon.switch(container, "start")
+            await self._settle(name)
+
+    async def _create(
+        self, daemon: Daemon, container: str, spec: resolved.Host, source: dict[str, str], want: plan.Wanted
+    ) -> None:
+        try:
+            await daemon.create(plan.request(container, source, want))
+        except DaemonError as error:
+            if "server" not in source:
+                raise
+            raise MachineError(
+                f"image {spec.image} could not be had from {source['server']}: {error.message}",
+                hint=f"{self._flavour.client} image list images: shows what there is; without internet, "
+                "import an image and name its alias",
+            ) from error
+
+    @contextlib.asynccontextmanager
+    async def _undone(self, name: str) -> AsyncIterator[None]:
+        """What fails or is cancelled inside leaves no container; volumes stay for ``remove``."""
+        try:
+            yield
+        except BaseException:
+            await asyncio.shield(self._discard(name))
+            raise
+
+    async def _discard(self, name: str) -> None:
+        daemon, container = self._daemon(name), self._container(name)
+        with contextlib.suppress(LimosaError):
+            instance = await daemon.instance(container)
+            if instance is not None and self._is_mine(instance, name):
+                await self._delete(daemon, instance)
+
+    async def _settle(self, name: str) -> None:
+        """Wait until the container's own system has started, then see that it has what a host needs."""
+        daemon, container = self._daemon(name), self._container(name)
+        async for _ in Deadline.after(BOOT_S).ticks(0.2):
+            if await packages.booted(daemon, container):
+                break
+        else:
+            self._events.note(f"container {container} has not started wholly within {BOOT_S:g} s", level="warning")
+        await packages.furnish(daemon, container, name, self._specs[name].qemu, self._events)
+        if not self._specs[name].adopt:
+            await packages.prepare_run(daemon, container, name, self._runtime_directory(name))
+
+    async def _ensure_volumes(self, daemon: Daemon) -> None:
+        for storage in self._lab.storage.values():
+            if storage.kind != "volume":
+                continue
+            names = [volume.name for volume in await daemon.volumes(storage.pool)]
+            if storage.volume not in names:
+                marks = {plan.LAB: self._lab.name, plan.MARK: self._mark}
+                await daemon.create_volume(storage.pool, storage.volume, marks)
+
+    async def _adopt(self, name: str, instance: Instance | None, want: plan.Wanted) -> None:
+        daemon, container = self._daemon(name), self._container(name)
+        if instance is None:
+            names = [one.name for one in await daemon.instances()]
+            raise MachineError(
+                f"{self._flavour.title} has no container {container} in project {daemon.project}"
+                f"{nearest(container, names)}",
+                hint=f"{self._flavour.client} list shows them; without `adopt:` limosa launches one",
+            )
+        if instance.config.get(plan.MARK) and not self._is_mine(instance, name):
+            raise StateError(
+                f"container {container} is in use already, by {plan.owner(instance.config)}",
+                hint="one lab at a time: limosa down takes the other one down",
+            )
+        if instance.type != "container":
+            raise SpecError(f"{container} is a virtual machine, and a host has to be a container")
+        if not instance.running:
+            raise StateError(f"container {container} is off", hint=f"{self._flavour.client} start {container}")
+        lacking = plan.missing(instance, want)
+        await self._ensure_volumes(daemon)
+        try:
+            # Marked first: whoever takes the lab down later knows then what else to look for.
+            await daemon.change(container, config=want.settings(adopted=True))
+            if lacking:
+                await daemon.change(container, devices=lacking)
+            await self._settle(name)
+        except BaseException:
+            await asyncio.shield(self._release(daemon, container))
+            raise
+
+    async def _release(self, daemon: Daemon, container: str) -> None:
+        """Take away what was added to an adopted container."""
+        if (instance := await daemon.instance(container)) is not None:
+            await daemon.replace(instance, *plan.stripped(instance))
+
+    # -- off, on, away ------------------------------------------------------------------------------------------------
+
+    async def power_off(self, name: str) -> None:
+        """As pulling the plug."""
+        await self._daemon(name).switch(self._container(name), "stop", force=True)
+
+    async def power_on(self, name: str) -> Host:
+        """Undo ``power_off``."""
+        daemon, container = self._daemon(name), self._container(name)
+        instance = await daemon.instance(container)
+        if instance is None:
+            return await self.make(name)
+        if not instance.running:
+            await daemon.switch(container, "start")
+        await self._settle(name)
+        return self._host(name)
+
+    async def remove(self) -> None:
+        """Take away all that bears the lab's mark; see the port. Raises LimosaError when something stays."""
+        for daemon in self._all_daemons():
+            for instance in await self._marked(daemon):
+                if instance.config.get(plan.ADOPTED):
+                    await self._leave(daemon, instance)
+                else:
+                    await self._delete(daemon, instance)
+            for pool, volume in await self._marked_volumes(daemon):
+                await daemon.delete_volume(pool, volume)
+
+    async def _leave(self, daemon: Daemon, instance: Instance) -> None:
+        """An adopted container as it was: no process, no device, no file and at last no mark of the lab."""
+        if instance.running:
+            runtime = f"{RUNTIME_DIRECTORY}-{self._lab.name}"
+            host = ContainerHost(instance.config.get(plan.HOST, ""), daemon, instance.name, runtime, self._events)
+            try:
+                await host.end_spawned()
+                # Storage is taken out before anything is removed that it may be mounted in.
+                await daemon.replace(instance, plan.stripped(instance)[0], instance.config)
+                await host.run(["rm", "-rf", "--", runtime])
+                if folders := plan.made_for_storage(instance):
+                    await host.run(["rmdir", "-p", "--", *folders], check=False)
+            finally:
+                await host.close()
+        await self._release(daemon, instance.name)
+
+    async def _delete(self, daemon: Daemon, instance: Instance) -> None:
+        if instance.running:
+            await daemon.switch(instance.name, "stop", force=True)
+        try:
+            await daemon.delete(instance.name)
+        except DaemonError as error:
+            if error.code != NOT_FOUND:
+                raise
+
+    async def left(self) -> list[str]:
+        """What bears the lab's mark still."""
+        lines = []
+        for daemon in self._all_daemons():
+            for instance in await self._marked(daemon):
+                word = "marks on container" if instance.config.get(plan.ADOPTED) else "container"
+                lines.append(f"{self._flavour.kind} {word} {instance.name}")
+            volumes = await self._marked_volumes(daemon)
+            lines += [f"{self._flavour.kind} volume {volume} in pool {pool}" for pool, volume in volumes]
+        return lines
+
+    def _all_daemons(self) -> list[Daemon]:
+        for name in self._specs:
+            self._daemon(name)
+        return list(self._daemons.values())
+
+    async def _marked(self, daemon: Daemon) -> list[Instance]:
+        return [one for one in await daemon.instances() if plan.bears(one.config, self._mark)]
+
+    async def _marked_volumes(self, daemon: Daemon) -> list[tuple[str, str]]:
+        return [
+            (pool, volume.name)
+            for pool in await daemon.pools()
+            for volume in await daemon.volumes(pool)
+            if plan.bears(volume.config, self._mark)
+        ]
+
+    async def close(self) -> None:
+        """Let go of connections; hosts and guests go on."""
+        await asyncio.gather(*(host.close() for host in self._hosts.values()))
+        await asyncio.gather(*(daemon.close() for daemon in self._daemons.values()))
+        self._hosts, self._daemons = {}, {}

@@ -1,0 +1,161 @@
+"""What a container has to have inside: QEMU, iproute2 and Python, by its own package manager where one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from limosa.errors import MachineError
+from limosa.events import Events
+from limosa.hosts.containers.daemon import Daemon
+from limosa.hosts.containers.wire import execute
+
+LOOK_S = 60.0
+INSTALL_S = 1200.0
+"""Some 300 MB over a slow line."""
+
+
+class PackageManager(msgspec.Struct, frozen=True):
+    """How one distribution installs programs."""
+
+    program: str
+    install: tuple[str, ...]
+    """Shell commands; the packages are their words $1 and on."""
+    packages: Mapping[str, str]
+    """By the program that is missing."""
+
+
+MANAGERS = (
+    PackageManager(
+        "apk",
+        ('apk add --no-progress "$@"',),
+        {"qemu-system-x86_64": "qemu-system-x86_64", "ip": "iproute2", "tc": "iproute2", "python3": "python3"},
+    ),
+    PackageManager(
+        "apt-get",
+        (
+            "export DEBIAN_FRONTEND=noninteractive",
+            "apt-get update -q",
+            'apt-get install -y -q --no-install-recommends "$@"',
+        ),
+        {"qemu-system-x86_64": "qemu-system-x86", "ip": "iproute2", "tc": "iproute2", "python3": "python3"},
+    ),
+    PackageManager(
+        "dnf",
+        ('dnf install -y -q --setopt=install_weak_deps=False "$@"',),
+        {
+            "qemu-system-x86_64": "qemu-system-x86-core",
+            "ip": "iproute",
+            "tc": "iproute-tc",
+            "python3": "python3",
+        },
+    ),
+)
+NEEDED = ("ip", "tc", "python3")
+
+# A program counts where the shell finds it; of Alpine's busybox the applet ip does, but it knows neither -json nor tc.
+_LOOK = """for word; do
+    path=$(command -v -- "$word") || { echo "missing $word"; continue; }
+    case $word/$(readlink -f "$path") in ip/*busybox*) echo "missing $word";; esac
+done
+for word in apk apt-get dnf; do command -v $word >/dev/null && echo "manager $word"; done
+true
+"""
+
+
+async def furnish(daemon: Daemon, container: str, host: str, qemu: str, events: Events) -> None:
+    """See that a container has what a host needs. Raises MachineError where it cannot be installed."""
+    lacking, managers = await look(daemon, container, (qemu, *NEEDED))
+    if not lacking:
+        return
+    names = ", ".join(lacking)
+    usable = [manager for manager in MANAGERS if manager.program in managers]
+    if not usable:
+        raise MachineError(
+            f"{names} is not installed in container {container}, which has no package manager that limosa knows",
+            hint="use an image that has QEMU, iproute2 and Python in it",
+        )
+    manager = usable[0]
+    unknown = [name for name in lacking if name not in manager.packages]
+    if unknown:
+        raise MachineError(
+            f"there is no {', '.join(unknown)} in container {container}",
+            hint=f"put it there, or take the line `qemu:` of host {host} out of the lab file",
+        )
+    packages = sorted({manager.packages[name] for name in lacking})
+    line = f"{manager.program}: {' '.join(packages)}"
+    events.note(f"container {container} lacks {names}; its own package manager installs it there: {line}")
+    with events.stage(f"install QEMU in {container}"):
+        await _install(daemon, container, manager, packages)
+    still, _ = await look(daemon, container, (qemu, *NEEDED))
+    if still:
+        raise MachineError(
+            f"{', '.join(still)} is still missing in container {container} after {line}",
+            hint="install it there, or use an image that has it",
+        )
+
+
+async def look(daemon: Daemon, container: str, programs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of *programs* that the container lacks, and the package managers that it has."""
+    _, said = await _shell(daemon, container, _LOOK, programs, LOOK_S)
+    words = [line.split(maxsplit=1) for line in said.splitlines()]
+    found = {kind: [rest for first, rest in (w for w in words if len(w) == 2) if first == kind]
+             for kind in ("missing", "manager")}  # fmt: skip
+    return found["missing"], found["manager"]
+
+
+async def _install(daemon: Daemon, container: str, manager: PackageManager, packages: Sequence[str]) -> None:
+    status, said = await _shell(daemon, container, " &&\n".join(manager.install), packages, INSTALL_S)
+    if status == 0:
+        return
+    lines = [line for line in said.splitlines() if line.strip()]
+    words = f"{manager.program} {' '.join(packages)}"
+    raise MachineError(
+        f"container {container} lacks {' '.join(packages)}, and {manager.program} could not install it: "
+        f"{lines[-1].strip() if lines else 'it said nothing'}",
+        hint=f"has it a network with a way out? {daemon.flavour.client} exec {container} -- sh, then install {words}; "
+        "or use an image that has it",
+    )
+
+
+async def _shell(
+    daemon: Daemon, container: str, script: str, words: Sequence[str], timeout_s: float
+) -> tuple[int, str]:
+    wire = await execute(daemon, container, ["sh", "-c", script, "sh", *words])
+    try:
+        return await wire.finish(timeout_s)
+    finally:
+        await wire.close()
+
+
+# Whichever first process a container has, its own start has to be over before anything is put below /run: systemd and
+# OpenRC both mount a tmpfs there. A third kind of init is taken for ready at once.
+_BOOTED = """case $(readlink -f /proc/1/exe) in
+*/systemd) [ -d /run/systemd/system ] || exit 1
+    case $(systemctl is-system-running 2>/dev/null) in initializing | starting | '') exit 1 ;; esac ;;
+*) if command -v openrc >/dev/null; then [ "$(cat /run/openrc/softlevel 2>/dev/null)" = default ] || exit 1; fi ;;
+esac
+"""
+
+
+async def booted(daemon: Daemon, container: str) -> bool:
+    """Whether the container's own system has started."""
+    status, _ = await _shell(daemon, container, _BOOTED, (), LOOK_S)
+    return status == 0
+
+
+async def prepare_run(daemon: Daemon, container: str, host: str, runtime_directory: str) -> None:
+    """After each start of an own container: its host's name, and a runtime directory without an earlier life's files.
+
+    Only files directly in it go: storage may be mounted below it.
+    """
+    script = """hostname "$2"
+mkdir -p -m 700 -- "$1" || exit
+for file in "$1"/* "$1"/.[!.]*; do if [ -e "$file" ] || [ -L "$file" ]; then
+    if [ ! -d "$file" ] || [ -L "$file" ]; then rm -f -- "$file"; fi
+fi; done
+"""
+    status, said = await _shell(daemon, container, script, (runtime_directory, host), LOOK_S)
+    if status:
+        raise MachineError(f"container {container} does not let {runtime_directory} be made: {said.strip()}")

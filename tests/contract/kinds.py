@@ -187,21 +187,15 @@ async def containers(kind: resolved.HostKind) -> AsyncIterator[Made]:
         lab = resolved.Lab("contract", networks={}, storage={}, hosts={"host1": host}, guests={})
         mark = str(daemon.directory / "lab")
 
-        async def do(verb: str, *words: str) -> Any:
-            """One verb of the kind in the event loop that is running now; connections belong to their loop."""
-            hosts = Containers(kind, lab, mark, {})
-            try:
-                return await getattr(hosts, verb)(*words)
-            finally:
-                await hosts.close()
-
         attach = ATTACH_CONTAINER.format(lab=codec.encode(lab), kind=kind, mark=mark)
-        await do("make", "host1")
-        yield Made(
-            lambda: _attached(attach), attach, partial(do, "power_off", "host1"), partial(do, "power_on", "host1")
-        )
-        await do("remove")
-        assert await do("left") == []
+        hosts = Containers(kind, lab, mark, {})
+        try:
+            host1 = await hosts.make("host1")
+            yield Made(lambda: host1, attach, partial(hosts.power_off, "host1"), partial(hosts.power_on, "host1"))
+            await hosts.remove()
+            assert await hosts.left() == []
+        finally:
+            await hosts.close()
 
 
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Made]]] = {

@@ -224,6 +224,15 @@ class SshKind:
         host.settle(said["runtime"])
         return host
 
+    async def ended(self, name: str) -> bool:
+        """Sure only of a machine that answers and does not bear the lab's mark."""
+        host = self._hosts[name]
+        try:
+            said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
+        except LimosaError:
+            return False
+        return not said["ours"]
+
     async def power_off(self, name: str) -> None:
         """Refused."""
         raise StateError(

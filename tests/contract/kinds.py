@@ -26,6 +26,8 @@ from limosa.hosts.host import Host
 from limosa.lab import Lab
 from limosa.spec import codec, resolved
 from tests import daemons
+from tests.ssh_machine import USER, ssh_machine
+from tests.ssh_machine import required as ssh_machine_required
 
 LAB = "name: {name}\nhosts:\n  host1: {{}}\n"
 
@@ -47,6 +49,8 @@ class Made:
 ATTACH = """
 from contextlib import asynccontextmanager
 from limosa.lab import Lab
+from tests.ssh_machine import USER, ssh_machine
+from tests.ssh_machine import required as ssh_machine_required
 
 @asynccontextmanager
 async def attach():
@@ -119,6 +123,40 @@ async def local() -> AsyncIterator[Made]:
         shutil.rmtree(runtime)
 
 
+ATTACH_SSH = """
+from contextlib import asynccontextmanager
+from limosa.hosts.ssh import SshKind
+from limosa.spec import resolved
+
+@asynccontextmanager
+async def attach():
+    machine = resolved.Host("host1", kind="ssh", machine="machine1")
+    kind = SshKind(resolved.Lab("contract", {}, {}, {"host1": machine}, {}), "the contract's own")
+    try:
+        yield await kind.make("host1")
+    finally:
+        await kind.close()
+"""
+
+
+@asynccontextmanager
+async def _ssh(user: str) -> AsyncIterator[Made]:
+    async with ssh_machine("contracts", user) as machine:
+        yield Made(lambda: _attached(ATTACH_SSH), ATTACH_SSH, machine.power_off, machine.restore)
+
+
+def ssh_as_root() -> AbstractAsyncContextManager[Made]:
+    """A machine over SSH, logged in to as root."""
+    ssh_machine_required()
+    return _ssh("root")
+
+
+def ssh_as_user() -> AbstractAsyncContextManager[Made]:
+    """A machine over SSH, logged in to as an ordinary user."""
+    ssh_machine_required()
+    return _ssh(USER)
+
+
 ATTACH_CONTAINER = """
 from contextlib import asynccontextmanager
 from limosa.hosts.containers.kind import Containers
@@ -165,6 +203,8 @@ KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Made]]] = {
     "namespaces-root": namespaces_as_root,
     "namespaces-rootless": namespaces_rootless,
     "local": local,
+    "ssh-root": ssh_as_root,
+    "ssh-user": ssh_as_user,
     "incus": partial(containers, "incus"),
     "lxd": partial(containers, "lxd"),
 }

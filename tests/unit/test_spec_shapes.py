@@ -8,6 +8,11 @@ from limosa.spec import loads
 HEAD = "name: x\nhosts: {a: , b: }\n"
 """Two lines that begin a valid lab; what is wrong comes in line 3 or later."""
 
+HOST_KEYS = (
+    "a host has 'kind', 'machine', 'image', 'adopt', 'remote', 'project', 'links', 'qemu', 'qemu_firmware', 'memory' "
+    "and 'addresses'"
+)
+
 SHAPES: list[tuple[str, str, str]] = [
     ("name: x\n", "<text>:1: the key 'hosts' is missing", "hosts: the hosts, by name"),
     (
@@ -65,21 +70,22 @@ SHAPES: list[tuple[str, str, str]] = [
     (
         "name: x\nhosts:\n  a: {memroy: 1 GiB}\n",
         "<text>:3: hosts.a.memroy: unknown key, did you mean 'memory'?",
-        "a host has 'kind', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
+        HOST_KEYS,
     ),
     (
         "name: x\nhosts:\n  a: {colour: red}\n",
         "<text>:3: hosts.a.colour: unknown key",
-        "a host has 'kind', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
+        HOST_KEYS,
     ),
     (
         'name: x\nhosts:\n  a: {"\\e[2Jx": red}\n',
         "<text>:3: hosts.a.'\\x1b[2Jx': unknown key",
-        "a host has 'kind', 'qemu', 'qemu_firmware', 'memory' and 'addresses'",
+        HOST_KEYS,
     ),
     (
         "name: x\nhosts:\n  a: {kind: namespace}\n",
-        "<text>:3: hosts.a.kind: expected 'namespaces', 'incus', 'lxd' or 'ssh', found 'namespace', did you mean 'namespaces'?",
+        "<text>:3: hosts.a.kind: expected 'namespaces', 'incus', 'lxd' or 'ssh', found 'namespace', "
+        "did you mean 'namespaces'?",
         "",
     ),
     (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,19 +21,21 @@ def logs(
     from limosa.errors import SpecError
     from limosa.lab import Lab
 
-    async def work() -> list[Path]:
+    async def work() -> dict[str, list[str]]:
         async with Lab.open(lab) as opened:
             known = [*opened.spec.guests, *opened.spec.hosts]
             if name and name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
                 raise SpecError(f"there is no guest or host called {name}", hint=hint)
-            found = sorted(opened.directory.log.glob("*.log"))
-            return [
-                path for path in found if not name or name in path.name.removesuffix(".log").split(".")[0].split("@")
-            ]
+            found = await opened.logs(lines)
+            return {
+                file: last
+                for file, last in found.items()
+                if not name or name in file.removesuffix(".log").split(".")[0].split("@")
+            }
 
-    texts = {path.name: path.read_text(errors="replace").splitlines()[-lines:] for path in run(work)}
+    texts = run(work)
     if as_json:
         show_result(texts)
         return

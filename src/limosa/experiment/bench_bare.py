@@ -85,7 +85,7 @@ async def _accel(lab: Lab, recorder: Recorder, built: bare.BareImage, kind: str)
                 qemu=spec.qemu,
                 subject=acceleration.bare(str(built.kernel), argv.BARE_FIRMWARE),
                 cpu=bare.CPU,
-                runtime_directory="/run/limosa",
+                runtime_directory=host.runtime_directory,
                 firmware=spec.qemu_firmware,
             )
 
@@ -174,17 +174,17 @@ async def _guest_lines(lab: Lab, name: str, built: bare.BareImage) -> AsyncItera
         accel="kvm" if name == "guest-kvm" else "tcg",
         machine=features.common_machine({HOST: known}, ""),
         cpu=bare.CPU,
-        runtime_directory=runtime_directory(name),
-        serial_log=f"/run/limosa/log/{name}.console.log",
+        runtime_directory=runtime_directory(host, name),
+        serial_log=f"{host.runtime_directory}/log/{name}.console.log",
         firmware=spec.qemu_firmware,
         kernel=str(built.kernel),
         append=bare.kernel_arguments("primes", limit=PRIME_LIMIT, report=REPORT),
     )
-    log = f"/run/limosa/log/{name}.qemu.log"
+    log = f"{host.runtime_directory}/log/{name}.qemu.log"
     qemu = await start_qemu(host, name, argv.command_line(launch), log, lab.events)
     try:
         reader, writer = await asyncio.open_unix_connection(
-            sock=await host.connect(f"{runtime_directory(name)}/serial.sock")
+            sock=await host.connect(f"{runtime_directory(host, name)}/serial.sock")
         )
         try:
             yield reader

@@ -171,13 +171,13 @@ async def measure(
         lab.events.add(recorder)
         stack.callback(lab.events.remove, recorder)
         session = await stack.enter_async_context(SshSession.open(lab, guest))
-        network = lab.spec.networks[spec.network]
+        client_address = lab.address(CLIENT, spec.network)
         async with lab.agent(guest) as agent:
             await agent.ticks_stop()  # what an earlier measurement of this guest left
             await agent.echo_stop()
             await agent.cpu_stop()
             await agent.echo_start(ECHO_PORT)
-            await agent.ticks_start(network.client_address, TICK_PORT, interval_us=probing.tick_interval_us)
+            await agent.ticks_start(client_address, TICK_PORT, interval_us=probing.tick_interval_us)
             if probing.cpu_interval_ms:
                 await agent.cpu_start(interval_ms=probing.cpu_interval_ms)
         config = ClientConfig(

@@ -258,7 +258,7 @@ def furnish(binds: list[str]) -> None:
     mount("limosa", "/run", "tmpfs", data="mode=0755,size=64m")
     Path(RUN).mkdir(mode=0o700)
     for number, target in sources:
-        Path(target).mkdir(mode=0o700, parents=True)
+        Path(target).mkdir(mode=0o700, parents=True, exist_ok=True)
         mount(f"/proc/self/fd/{number}", target, flags=MS_BIND)
         os.close(number)
     with contextlib.suppress(OSError):

@@ -49,6 +49,10 @@ class Opener(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Let go of what wires were opened on."""
+        ...
+
     def refused(self, said: str, *, as_root: bool) -> LimosaError:
         """The error for a far end that ended before it began and said this."""
         ...
@@ -77,6 +81,12 @@ class LinkedHost:
     def runtime_directory(self) -> str:
         """See the port."""
         return self._runtime_directory
+
+    def settle(self, runtime_directory: str) -> None:
+        """The runtime directory, where only the host itself can say which; for what the lab spawns from now on."""
+        self._runtime_directory = runtime_directory
+        for link in self._links.values():
+            link.send_request(do="settle", runtime=runtime_directory)
 
     async def link(self, *, as_root: bool = False) -> Link:
         """The link, opened if need be. *as_root*: where the login is not root's, another one, through sudo."""
@@ -110,6 +120,7 @@ class LinkedHost:
         """Hang up. What was not spawned to be kept is killed there."""
         links, self._links = list(self._links.values()), {}
         await asyncio.gather(*(link.close() for link in links))
+        await self._opener.close()
 
     async def run(
         self,
@@ -199,9 +210,7 @@ class LinkedHost:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         theirs.setblocking(False)
-        task = asyncio.create_task(_bridge(channel, ours))
-        link.beside.add(task)
-        task.add_done_callback(link.beside.discard)
+        link.beside_it(_bridge(channel, ours))
         return theirs
 
     async def put(self, local: Path, path: str) -> None:

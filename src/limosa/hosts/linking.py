@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
 from limosa.errors import LimosaError, StateError
@@ -220,6 +220,16 @@ class Link:
             said = await channel.answer()
             channel.finished = True
         return said
+
+    def beside_it(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let *work* go on for as long as the link, at most."""
+        task = asyncio.create_task(work)
+        self.beside.add(task)
+        task.add_done_callback(self.beside.discard)
+
+    def send_request(self, **asked: Any) -> None:
+        """Ask without listening for an answer."""
+        self.send(frames.REQUEST, 0, 0, json.dumps(asked).encode())
 
     async def ping(self) -> None:
         """Return when the far end has answered. Raises StateError when the link is lost; has no time limit."""

@@ -15,18 +15,25 @@ from pathlib import Path
 from typing import Protocol
 
 FAR = Path(__file__).parent / "far"
-_MODULES = ("frames", "system", "channels", "link")
+_MODULES = ("frames", "system", "claims", "channels", "link")
 """In the order in which they import each other."""
-_BOOTSTRAP = (
-    "import os,sys,json,types;b=b''\n"
-    "while len(b)<{size}:\n"
-    " d=os.read(0,{size}-len(b))\n"
-    " if not d:sys.exit()\n"
-    " b+=d\n"
-    "for n,s in json.loads(b.decode()):\n"
-    " m=sys.modules[n]=types.ModuleType(n);exec(compile(s,n,'exec'),m.__dict__)\n"
-    "m.main()"
-)
+_COMMAND = "exec(eval(open(0,'rb',0,closefd=False).readline()))"
+"""The far command line: one line and few signs, so that any login shell hands it on. Unbuffered, to the line's end."""
+_BOOTSTRAP = """
+import json, os, sys, types
+if sys.version_info < (3, 8):
+    sys.exit("python3 is older than 3.8: it is " + sys.version.split()[0])
+text = b""
+while len(text) < SIZE:
+    data = os.read(0, SIZE - len(text))
+    if not data:
+        sys.exit()
+    text += data
+for name, source in json.loads(text.decode()):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name, "exec"), module.__dict__)
+module.main()
+"""
 
 
 class Wire(Protocol):
@@ -51,10 +58,11 @@ class Wire(Protocol):
 
 @functools.cache
 def program() -> bytes:
-    """The far end's modules as they are sent."""
+    """What is sent first: a line that reads and runs the rest, and the rest, the far end's modules."""
     named = [("limosa.hosts.far." + name, (FAR / f"{name}.py").read_text()) for name in _MODULES]
     packages = [(name, "") for name in ("limosa", "limosa.hosts", "limosa.hosts.far")]
-    return json.dumps([*packages, *named]).encode()
+    modules = json.dumps([*packages, *named]).encode()
+    return repr(_BOOTSTRAP.replace("SIZE", str(len(modules)))).encode() + b"\n" + modules
 
 
 def command(python: str = "python3") -> list[str]:
@@ -62,7 +70,7 @@ def command(python: str = "python3") -> list[str]:
 
     Isolated, without site packages, and in UTF-8 whatever the locale, so that words and file names go through as bytes.
     """
-    return [python, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP.format(size=len(program()))]
+    return [python, "-I", "-S", "-X", "utf8", "-c", _COMMAND]
 
 
 class StreamWire:

@@ -10,7 +10,7 @@ import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
-from limosa.hosts.namespaces import NamespaceHost
+from limosa.hosts.host import Host
 from limosa.lab import launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
@@ -63,7 +63,7 @@ async def copies(hosting: Hosting, guest: str) -> list[Copy]:
     return whole
 
 
-async def _copy(host: NamespaceHost, guest: str, hosting: Hosting) -> Copy | None:
+async def _copy(host: Host, guest: str, hosting: Hosting) -> Copy | None:
     try:
         qemu = await process.find(host, guest, hosting.events)
     except StateError:
@@ -128,7 +128,7 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
     with hosting.events.stage(f"start {guest.name} on {guest.host}"):
         known = await launching.offer(hosting, guest.host, record.accel)
         launch = launching.launch(hosting, guest, record, guest.host, known, incoming=False)
-        log = launching.qemu_log(guest.name, guest.host)
+        log = launching.qemu_log(host, guest.name)
         qemu = await process.start(host, guest.name, argv.command_line(launch), log, hosting.events)
         hosting.directory.save_guest(guest.name, record)
         await qemu.close()
@@ -157,8 +157,9 @@ async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecor
         except (LimosaError, TimeoutError, OSError):
             if await process.running_pid(hosting.host(record.host), guest.name) is None:
                 break
-    console = hosting.directory.log / f"{guest.name}@{record.host}.console.log"
-    last = console.read_text(errors="replace").strip().splitlines()[-1:] if console.exists() else []
+    host = hosting.host(record.host)
+    console = launching.serial_log(host, guest.name)
+    last = (await host.run(["tail", "-n", "1", "--", console], check=False)).text.strip().splitlines()[-1:]
     raise LimosaError(
         f"guest {guest.name} did not come up within {BOOT_S:g} s" + (f"; its console ends: {last[0]}" if last else ""),
         hint=f"limosa logs {guest.name}",
@@ -169,7 +170,8 @@ async def connect_agent(hosting: Hosting, guest: str, host: str) -> AgentClient:
     """A connection to the agent inside *guest*, which runs on *host*. Raises StateError."""
     from limosa.guest.agent.client import AgentClient
 
-    connection = await hosting.host(host).connect(f"{runtime_directory(guest)}/agent.sock")
+    place = hosting.host(host)
+    connection = await place.connect(f"{runtime_directory(place, guest)}/agent.sock")
     try:
         agent = await AgentClient.open(connection)
     except BaseException:

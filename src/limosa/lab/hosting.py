@@ -1,74 +1,110 @@
-"""Making the lab's hosts, finding them again, and proving that nothing is left of them."""
+"""The lab's hosts, of whatever kind: made, found again, cut off, taken away, and proved to be gone."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import signal
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
-from limosa.hosts.keeping import Keeper, bears_mark, marked, off
-from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
+from limosa.hosts.host import Host
+from limosa.hosts.keeping import off
+from limosa.hosts.kind import Kind
+from limosa.hosts.namespaces import CLIENT
+from limosa.lab.fabric import NamespaceKind, observed
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import links
 from limosa.spec import resolved
 
-LOG_MOUNT = "/run/limosa/log"
-"""Where every host sees the lab's log directory."""
+if TYPE_CHECKING:
+    from limosa.hosts.local import LocalHost
 
 
-class Hosting(msgspec.Struct):
-    """The hosts of one lab, as they are now."""
+class Hosting:
+    """The hosts of one lab, as they are now: ``client`` is where the probes run, None while the lab is down."""
 
-    lab: resolved.Lab
-    directory: LabDirectory
-    record: Record
-    events: Events
-    client: NamespaceHost | None = None
-    hosts: dict[str, NamespaceHost] = msgspec.field(default_factory=dict)
-    lifeline: tuple[int, int] | None = None
-    """Both ends of the pipe whose closing ends an ephemeral lab."""
-    made_outer: int = 0
-    """The fabric's ``unshare`` when this process made it: a child that this process has to collect."""
+    def __init__(self, lab: resolved.Lab, directory: LabDirectory, record: Record, events: Events) -> None:
+        self.lab, self.directory, self.record, self.events = lab, directory, record, events
+        self.fabric = NamespaceKind(lab, directory, record, events)
+        self.client: Host | None = None
+        self.hosts: dict[str, Host] = {}
+        self.made_here = False
+        self._kinds: dict[str, Kind] = {}
+        self._machine: LocalHost | None = None
+
+    @property
+    def has_fabric(self) -> bool:
+        """Whether the client lives in a fabric; without namespaces it is this machine itself."""
+        return bool(self.fabric.names) or not self.lab.hosts
+
+    def kind(self, host: str) -> Kind:
+        """What is responsible for a host."""
+        return self._kind(self.lab.hosts[host].kind)
+
+    def _kind(self, name: str) -> Kind:
+        if name == "namespaces":
+            return self.fabric
+        if name not in self._kinds:
+            from limosa.lab import kinds
+
+            self._kinds[name] = kinds.elsewhere(name, self.lab, self.directory, self.events)
+        return self._kinds[name]
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """The hosts that have a system of their own, in the file's order."""
+        return [name for name, host in self.lab.hosts.items() if host.kind != "namespaces"]
+
+    def _elsewhere_kinds(self) -> list[Kind]:
+        return [self._kind(name) for name in dict.fromkeys(self.lab.hosts[host].kind for host in self.elsewhere)]
 
     async def find(self) -> None:
         """Attach to what is running, by the record."""
-        self.client = await self._alive(CLIENT, self.record.client_pid)
-        for name in self.lab.hosts:
-            host = await self._alive(name, self.record.hosts.get(name, 0)) if self.client else None
-            if host is not None:
-                self.hosts[name] = host
+        inside = await self.fabric.find()
+        if self.has_fabric:
+            self.client = self.fabric.client
+        elif self.record.up:
+            self.client = self._this_machine()
+        if self.client is None:
+            return
+        found = [inside, *await asyncio.gather(*(kind.find() for kind in self._elsewhere_kinds()))]
+        on = {name: host for some in found for name, host in some.items()}
+        self.hosts = {name: on[name] for name in self.lab.hosts if name in on}
+
+    def _this_machine(self) -> LocalHost:
+        if self._machine is None:
+            from limosa.lab import kinds
+
+            self._machine = kinds.this_machine(self.directory, self.events)
+        return self._machine
 
     async def reload(self) -> None:
         """Look again: another command may have changed the record, or a host may have died, since it was read."""
-        self.record = recorded(self.directory, self.events) or self.record
-        self.client, self.hosts = None, {}
+        fresh = recorded(self.directory, self.events)
+        for field in Record.__struct_fields__ if fresh else ():
+            setattr(self.record, field, getattr(fresh, field))  # in place, as the fabric has the same record
+        self.hosts = {}
         await self.find()
 
-    async def _alive(self, name: str, pid: int) -> NamespaceHost | None:
-        keeper = Keeper(pid, name, self.directory.mark)
-        if pid and await keeper.alive():
-            return NamespaceHost(name, keeper, self.record.rootless, self.events)
-        return None
-
-    def host(self, name: str) -> NamespaceHost:
+    def host(self, name: str) -> Host:
         """A host that is on. Raises StateError."""
         if name not in self.hosts:
             raise off(name)
         return self.hosts[name]
 
-    def the_client(self) -> NamespaceHost:
-        """The fabric. Raises StateError when the lab is down."""
+    def the_client(self) -> Host:
+        """Where the probes run. Raises StateError when the lab is down."""
         if self.client is None:
             raise StateError(f"lab {self.lab.name} is down", hint=f"limosa up {self.lab.file}".strip())
         return self.client
+
+    def address(self, host: str, network: str) -> str:
+        """The address of a host, or of ``client``, in a network."""
+        if found := self.record.addresses.get(host, {}).get(network):
+            return found
+        return self.lab.networks[network].client_address if host == CLIENT else self.lab.hosts[host].addresses[network]
 
     async def converge(self) -> list[str]:
         """Make what is missing; return the names of what was made. What was powered off on purpose stays off."""
@@ -76,52 +112,64 @@ class Hosting(msgspec.Struct):
         if self.client is None:
             await self._make_client()
             made.append(CLIENT)
-        missing = [n for n in self.lab.hosts if n not in self.hosts and n not in self.record.off]
-        for name in missing:
-            await self.make(name)
-            made.append(name)
+        for name in self.lab.hosts:
+            if name not in self.hosts and name not in self.record.off:
+                await self.make(name)
+                made.append(name)
+            elif name in self.hosts and name not in self.record.cut:
+                await self._furnish(name)  # finds everything in its place, or repairs it
+        if self.elsewhere and self.hosts:
+            from limosa.lab import furnishing
+
+            network = self.lab.migration_network.name
+            addresses = {name: self.address(name, network) for name in self.hosts}
+            await furnishing.share(self.hosts, self.lab, addresses)
         return made
 
     async def _make_client(self) -> None:
-        await end_marked(self.directory.mark)  # what a command made that was killed before it could record it
-        self.collect()
-        remove = self.directory.mark if self.lifeline else ""
-        lifeline = self.lifeline[0] if self.lifeline else None
-        log = self.directory.log / "hosts.log"
-        shared = {self.directory.log, *(self.directory.storage(s) for s in self.lab.storage.values())}
-        below_run = tuple(sorted(str(path) for path in shared if path.is_relative_to("/run")))
-        fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, remove, below_run)
-        self.record.outer_pid, self.record.client_pid = 0, 0
-        self.record.hosts, self.record.off, self.record.cut = {}, [], []
-        self.hosts = {}
-        self.client, self.made_outer = await make_fabric(fabric, self.events)
-        self.record.outer_pid, self.record.client_pid = self.made_outer, self.client.keeper.pid
-        self.directory.save(self.record)
-        await links.make_fabric(self.client, self.lab)
+        self.hosts, self.made_here = {}, True
+        if self.elsewhere and self.record.ephemeral:
+            from limosa.lab import kinds
+
+            kinds.engage_undertaker(self.directory)
+        if not self.has_fabric:
+            self.record.up, self.record.off, self.record.cut = True, [], []
+            self.directory.save(self.record)
+            self.client = self._this_machine()
+            return
+        fabric = await self.fabric.make_client()
+        self.client = fabric
+        for name, network in self.lab.networks.items():
+            if network.bridge:
+                await links.join_bridge(self._this_machine(), fabric, fabric.keeper.pid, self.lab, name)
 
     async def make(self, name: str) -> None:
-        """Make one host and join it to the fabric; a half-made one is ended again."""
-        client, mark = self.the_client(), self.directory.mark
-        if await end_marked(mark, name) or name in self.record.hosts:
-            await links.part(client, self.lab, name)
-        binds = {s.mount_point: self.directory.storage(s) for s in self.lab.storage.values()}
-        binds[LOG_MOUNT] = self.directory.log
-        host = await make_host(client, mark, name, binds, self.directory.log / "hosts.log")
-        try:
-            await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
-        except BaseException:
-            await end_marked(mark, name)
-            raise
-        self.hosts[name] = host
-        self.record.hosts[name] = host.keeper.pid
+        """Make one host and join it to the lab's networks."""
+        self.hosts[name] = await self.kind(name).make(name)
+        await self._furnish(name)
+        self._on_again(name)
+
+    def _on_again(self, name: str) -> None:
         self.record.off = [n for n in self.record.off if n != name]
         self.record.cut = [n for n in self.record.cut if n != name]
         self.directory.save(self.record)
 
+    async def _furnish(self, name: str) -> None:
+        """The links of a host that has a system of its own; namespaces get theirs when they are made."""
+        if name not in self.elsewhere:
+            return
+        from limosa.lab import furnishing
+
+        found = await furnishing.furnish(self.host(name), self.lab, self.directory.mark)
+        self.record.addresses[name] = found
+        if not self.has_fabric:
+            self.record.addresses[CLIENT] = await furnishing.client_addresses(self.the_client(), found)
+        self.directory.save(self.record)
+
     async def power_off(self, name: str) -> None:
-        """As pulling the plug: the host's first process is killed, and with it everything on the host."""
+        """As pulling the plug: everything on the host ends at once. Raises StateError where that is not ours to do."""
         self.host(name)
-        await end_marked(self.directory.mark, name)
+        await self.kind(name).power_off(name)
         del self.hosts[name]
         self.record.off = sorted({*self.record.off, name})
         self.directory.save(self.record)
@@ -129,42 +177,66 @@ class Hosting(msgspec.Struct):
     async def cut(self, name: str) -> None:
         """Take the host's links down, on every network."""
         self.host(name)
-        await links.set_link(self.the_client(), self.lab, name, "down")
+        await self._set_links(name, "down")
         self.record.cut = sorted({*self.record.cut, name})
         self.directory.save(self.record)
+
+    async def _set_links(self, name: str, state: str) -> None:
+        if name not in self.elsewhere:
+            await links.set_link(self.the_client(), self.lab, name, state)
+        elif self.lab.hosts[name].kind == "ssh":
+            raise StateError(
+                f"{name} is a machine of its own, which limosa does not cut off: it would lose it",
+                hint="take its link down by hand",
+            )
+        else:
+            await links.set_own_links(self.host(name), self.lab, state)
 
     async def restore(self, name: str) -> None:
         """Undo ``cut`` and ``power_off``."""
         if name not in self.hosts:
-            await self.make(name)
-            return
-        await links.set_link(self.the_client(), self.lab, name, "up")
-        self.record.cut = [n for n in self.record.cut if n != name]
-        self.directory.save(self.record)
+            self.hosts[name] = await self.kind(name).power_on(name)
+            await self._furnish(name)
+        elif name in self.record.cut:
+            await self._set_links(name, "up")
+        self._on_again(name)
 
     async def down(self) -> None:
-        """End all that bears the lab's mark, recorded or not; then prove that nothing is left.
+        """Take away all that bears the lab's mark, recorded or not; then prove that nothing is left.
 
         Raises LimosaError otherwise.
         """
-        await end_marked(self.directory.mark)
-        self.collect()
-        self.close_lifeline()
+        kinds: list[Kind] = [*self._elsewhere_kinds(), self.fabric]
+        for kind in kinds[:-1]:
+            self.hosts.update(await kind.find())
+        for name in self.elsewhere:
+            if name in self.hosts:
+                await self._strip(name)
+        for kind in kinds:
+            await kind.remove()
         self.client, self.hosts = None, {}
-        await prove_gone(self.directory)
+        if left := [line for kind in kinds for line in await kind.left()]:
+            raise LimosaError(f"lab {self.lab.name} is not wholly gone: {', '.join(left)} is left")
 
-    def collect(self) -> None:
-        """Have the kernel forget the ended ``unshare`` that this process started."""
-        with contextlib.suppress(ChildProcessError):
-            if self.made_outer:
-                os.waitid(os.P_PID, self.made_outer, os.WEXITED | os.WNOHANG)
-        self.made_outer = 0
+    async def _strip(self, name: str) -> None:
+        from limosa.lab import furnishing
 
-    def close_lifeline(self) -> None:
-        """Let go of the pipe; the fabric of an ephemeral lab ends."""
-        for end in self.lifeline or ():
-            os.close(end)
-        self.lifeline = None
+        try:
+            await furnishing.strip(self.hosts[name], self.lab, self.directory.mark)
+        except LimosaError as error:
+            self.events.note(f"{name} was not wholly given back: {error.message}", level="warning")
+
+    async def close(self) -> None:
+        """Let go of connections; the lab goes on."""
+        for kind in self._kinds.values():
+            with contextlib.suppress(LimosaError):
+                await kind.close()
+        if self._machine is not None:
+            await self._machine.close()
+
+    def hold(self) -> None:
+        """The lab is to end with this process, even when that is killed."""
+        self.fabric.lifeline = os.pipe2(os.O_CLOEXEC)
 
 
 def recorded(directory: LabDirectory, events: Events) -> Record | None:
@@ -174,91 +246,3 @@ def recorded(directory: LabDirectory, events: Events) -> Record | None:
     except StateError as error:
         events.note(f"{error.message}; made again from what runs", level="warning")
         return observed(directory.mark)
-
-
-def observed(mark: str) -> Record | None:
-    """What the processes themselves tell of a lab. Which hosts were off or cut on purpose is not to be seen."""
-    keepers: dict[str, int] = {}
-    outer, ephemeral = 0, False
-    for pid in marked(mark):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            name = words[words.index("--host") + 1]
-            if Path(words[0]).name != "unshare":
-                keepers[name] = pid
-            elif name == CLIENT:
-                outer, ephemeral = pid, "--lifeline" in words
-    if CLIENT not in keepers:
-        return None
-    client = keepers.pop(CLIENT)
-    rootless = Path(f"/proc/{client}/ns/user").readlink() != Path("/proc/self/ns/user").readlink()
-    return Record(rootless=rootless, ephemeral=ephemeral, outer_pid=outer, client_pid=client, hosts=keepers)
-
-
-def inner_pid(pid: int, namespace_of: int) -> int:
-    """The pid of process *pid* (as seen here) as it is seen in the pid namespace of process *namespace_of*.
-
-    Raises LimosaError when one of them has ended.
-    """
-    try:
-        return _namespace_pids(pid)[len(_namespace_pids(namespace_of)) - 1]
-    except OSError as error:
-        raise LimosaError("a host ended while it was being made", hint="limosa up makes it again") from error
-
-
-def _namespace_pids(pid: int) -> list[int]:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("NSpid:"):
-            return [int(word) for word in line.split()[1:]]
-    raise LimosaError("this kernel does not tell pids across namespaces (no NSpid in /proc)")
-
-
-async def end_marked(mark: str, host: str = "") -> bool:
-    """End every process that bears the lab's mark (*host*: those of one host); whether there was any.
-
-    Nothing else can be hit, whatever a record says: the mark is read after the process is held by a descriptor, so
-    that its pid cannot pass to another one in between. Raises LimosaError.
-    """
-    found = marked(mark, host)
-    for pid in found:
-        await _end(pid, lambda pid=pid: bears_mark(pid, mark, host))  # type: ignore[misc]
-    return bool(found)
-
-
-async def _end(pid: int, proof: Callable[[], bool], patience_s: float = 10.0) -> None:
-    """SIGKILL *pid* if *proof* holds, and wait until it has ended. One that is gone already is no error."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if not proof():
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
-        try:
-            async with asyncio.timeout(patience_s):
-                await ended
-        finally:
-            loop.remove_reader(descriptor)
-    except PermissionError as error:
-        raise LimosaError(
-            f"process {pid} of this lab belongs to another user", hint="ask its owner, or root"
-        ) from error
-    except TimeoutError as error:
-        raise LimosaError(f"process {pid} does not end, not even by SIGKILL") from error
-    finally:
-        with contextlib.suppress(ChildProcessError):  # it is its own parent's business, unless that is this process
-            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
-        os.close(descriptor)
-
-
-async def prove_gone(directory: LabDirectory) -> None:
-    """Raise LimosaError unless every process of the lab is gone, and with them namespaces, mounts and links."""
-    async for _ in Deadline.after(5).ticks(0.01):
-        if not (left := marked(directory.mark)):
-            return
-    raise LimosaError(f"lab {directory.name} is not wholly gone: processes {', '.join(map(str, left))} are left")

@@ -24,9 +24,10 @@ from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
-from limosa.hosts.namespaces import CLIENT, NamespaceHost
+from limosa.hosts.namespaces import CLIENT
 from limosa.lab import guests, launching, moves
-from limosa.lab.hosting import Hosting, end_marked, prove_gone, recorded
+from limosa.lab.fabric import end_marked
+from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
@@ -105,14 +106,15 @@ class Lab:
         hosting = Hosting(lab, directory, record, events)
         try:
             if ephemeral:
-                hosting.lifeline = os.pipe2(os.O_CLOEXEC)
+                hosting.hold()
             await hosting.find()
             yield cls(hosting)
         finally:
-            if ephemeral and (hosting.made_outer or hosting.client is None):
+            if ephemeral and (hosting.made_here or hosting.client is None):
                 await hosting.down()
                 directory.remove()
-            hosting.close_lifeline()
+            hosting.fabric.close_lifeline()
+            await hosting.close()
 
     @property
     def name(self) -> str:
@@ -141,9 +143,6 @@ class Lab:
 
     def host(self, name: str) -> Host:
         """A host that is on, or ``client``. Raises SpecError or StateError."""
-        return self._namespace_host(name)
-
-    def _namespace_host(self, name: str) -> NamespaceHost:
         if name == CLIENT:
             return self._hosting.the_client()
         if name not in self.spec.hosts:
@@ -241,7 +240,8 @@ class Lab:
         state: Literal["on", "off", "cut"] = "off" if name not in hosting.hosts else "on"
         if state == "on" and name in hosting.record.cut:
             state = "cut"
-        return HostStatus(name, state, dict(self.spec.hosts[name].addresses))
+        addresses = {network: hosting.address(name, network) for network in self.spec.networks}
+        return HostStatus(name, state, addresses)
 
     async def _guest_status(self, name: str) -> GuestStatus:
         spec_, record = self.spec.guests[name], self.directory.guest_record(name)
@@ -293,6 +293,18 @@ class Lab:
             move = await moves.plan(self._hosting, spec_, host, settings or Settings())
             with self.events.stage(f"migrate {guest} {move.source.host.name} → {host}"):
                 return await move.run()
+
+    def address(self, host: str, network: str) -> str:
+        """The address of a host, or of ``client``, in a network."""
+        return self._hosting.address(host, network)
+
+    async def logs(self, lines: int) -> dict[str, list[str]]:
+        """The last *lines* of each log by its file's name: guests' consoles, QEMU's words, the hosts' own."""
+        found = {path.name: path.read_text(errors="replace") for path in self.directory.log.glob("*.log")}
+        for name in self._hosting.elsewhere:
+            if name in self._hosting.hosts:
+                found |= await launching.logs(self._hosting.hosts[name], lines)
+        return {file: found[file].splitlines()[-lines:] for file in sorted(found)}
 
     async def features(self, host: str) -> Features:
         """What the QEMU of *host* can do, as it said itself."""
@@ -350,7 +362,8 @@ class Lab:
         while True:
             try:
                 host = await self.where(guest)
-                connection = await self._hosting.host(host).connect(f"{runtime_directory(guest)}/serial.sock")
+                place = self._hosting.host(host)
+                connection = await place.connect(f"{runtime_directory(place, guest)}/serial.sock")
             except StateError:
                 if first:
                     raise
@@ -360,13 +373,13 @@ class Lab:
 
     async def power_off(self, host: str) -> None:
         """Pull a host's plug: everything on it ends at once."""
-        self._namespace_host(host)
+        self.host(host)
         async with self._locked("limosa host power-off"):
             await self._hosting.power_off(host)
 
     async def cut(self, host: str) -> None:
         """Cut a host off from every network; what runs on it goes on."""
-        self._namespace_host(host)
+        self.host(host)
         async with self._locked("limosa host cut"):
             await self._hosting.cut(host)
 
@@ -380,7 +393,7 @@ class Lab:
 
     def interactive(self, host: str, argv: Sequence[str]) -> list[str]:
         """The local command line that runs *argv* on a host (or ``client``) with the caller's terminal."""
-        return self._namespace_host(host).interactive(argv)
+        return self.host(host).interactive(argv)
 
     def ssh(self, guest: str, command: Sequence[str] = ()) -> list[str]:
         """The local command line that logs in to *guest*, by the lab's key and with strict host keys."""
@@ -409,7 +422,8 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True) -> 
             return await opened.down(purge=purge)
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
         await end_marked(directory.mark)
-        await prove_gone(directory)
+        if left := marked(directory.mark):
+            raise LimosaError(f"lab {directory.name} is not wholly gone: processes {left} are left")
         (directory.path / "record.json").unlink(missing_ok=True)
     if purge:
         directory.remove()

@@ -6,7 +6,8 @@ A migration needs this and nothing of ``preparation``, whose imports a fast comm
 from __future__ import annotations
 
 from limosa.errors import LimosaError, MachineError, SpecError
-from limosa.lab.hosting import LOG_MOUNT, Hosting
+from limosa.hosts.host import Host
+from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
 from limosa.network import plan
 from limosa.qemu import argv, features
@@ -22,7 +23,7 @@ async def offers(hosting: Hosting, accel: str = "tcg") -> dict[str, features.Fea
 async def offer(hosting: Hosting, host: str, accel: str = "tcg") -> features.Features:
     """What the QEMU of *host* can do, from the cache when the binary has been asked before."""
     spec = hosting.lab.hosts[host]
-    identity = features.local_identity(spec.qemu)
+    identity = features.local_identity(spec.qemu) if spec.kind == "namespaces" else ""
     return await features.probe(hosting.host(host), spec.qemu, spec.qemu_firmware, identity=identity, accel=accel)
 
 
@@ -31,6 +32,7 @@ def launch(
 ) -> argv.Launch:
     """The guest's QEMU on *host*, as the source or as the target of a migration."""
     disk = _disk(guest.disk, record.disk) if guest.disk and record.disk else None
+    place = hosting.host(host)
     return argv.Launch(
         lab=hosting.lab.name,
         guest=guest,
@@ -39,26 +41,34 @@ def launch(
         accel="kvm" if record.accel == "kvm" else "tcg",
         machine=record.machine,
         cpu=record.cpu,
-        runtime_directory=runtime_directory(guest.name),
-        serial_log=serial_log(guest.name, host),
+        runtime_directory=runtime_directory(place, guest.name),
+        serial_log=serial_log(place, guest.name),
         firmware=hosting.lab.hosts[host].qemu_firmware,
         kernel=record.kernel,
         initrd=record.initrd,
         append=record.append,
         disk=disk,
-        tap=plan.tap(hosting.lab, guest.name) if guest.network else "",
+        tap=plan.tap(hosting.lab, guest.name, host) if guest.network else "",
         incoming=incoming,
     )
 
 
-def serial_log(guest: str, host: str) -> str:
+def serial_log(host: Host, guest: str) -> str:
     """Where *host* sees the log of what *guest* printed on its serial console there."""
-    return f"{LOG_MOUNT}/{guest}@{host}.console.log"
+    return f"{host.runtime_directory}/log/{guest}@{host.name}.console.log"
 
 
-def qemu_log(guest: str, host: str) -> str:
+def qemu_log(host: Host, guest: str) -> str:
     """Where *host* sees what QEMU itself said."""
-    return f"{LOG_MOUNT}/{guest}@{host}.qemu.log"
+    return f"{host.runtime_directory}/log/{guest}@{host.name}.qemu.log"
+
+
+async def logs(host: Host, lines: int) -> dict[str, str]:
+    """The ends of the logs that *host* keeps itself, by their files' names."""
+    show = 'cd "$1" && for f in *.log; do [ -f "$f" ] && echo "$f" && tail -n "$2" -- "$f" && printf "\\0"; done'
+    done = await host.run(["sh", "-c", show, "sh", f"{host.runtime_directory}/log", str(lines)], check=False)
+    parts = [part.partition("\n") for part in done.stdout.decode(errors="replace").split("\0") if part]
+    return {name: text for name, _, text in parts}
 
 
 def check_room(hosting: Hosting, guest: resolved.Guest, host: str, taken_bytes: int, available_bytes: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import PurePath
 
 import msgspec
 
@@ -39,21 +38,20 @@ class Move(msgspec.Struct):
     @property
     def uri_address(self) -> str:
         """The target's address in the network that migration traffic takes."""
-        return self.hosting.lab.hosts[self.target].addresses[self.hosting.lab.migration_network.name]
+        return self.hosting.address(self.target, self.hosting.lab.migration_network.name)
 
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU."""
         launch = launching.launch(self.hosting, self.guest, self.record, self.target, self.known, incoming=True)
-        log = launching.qemu_log(self.guest.name, self.target)
         host = self.hosting.host(self.target)
-        path = self.hosting.directory.log / PurePath(log).name
-        self._log_bytes = path.stat().st_size if path.exists() else 0
+        log = launching.qemu_log(host, self.guest.name)
+        self._log_bytes = await process.log_size(host, log)
         return await process.start(host, self.guest.name, argv.command_line(launch), log, self.hosting.events)
 
     async def target_said(self) -> str:
         """What the target's QEMU wrote to its log since it was launched."""
-        log = launching.qemu_log(self.guest.name, self.target)
-        return await process.said_since(self.hosting.host(self.target), log, self._log_bytes)
+        host = self.hosting.host(self.target)
+        return await process.said_since(host, launching.qemu_log(host, self.guest.name), self._log_bytes)
 
     async def end_target(self) -> None:
         """End whatever QEMU the target host has for this guest."""

@@ -5,16 +5,11 @@ What is decided here is recorded, and a migration gives the target exactly the s
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from limosa import accel as acceleration
-from limosa import paths, process
+from limosa import paths
 from limosa.errors import StateError
 from limosa.events import Events
 from limosa.guest import bare, images
@@ -22,34 +17,34 @@ from limosa.guest.agent.build import build as build_agent
 from limosa.guest.agent.build import source_digest
 from limosa.guest.micro import seed
 from limosa.lab.hosting import Hosting
-from limosa.lab.launching import offers
+from limosa.lab.launching import offer, offers
 from limosa.lab.record import GuestRecord, cannot_write, write
 from limosa.qemu import argv, features
 from limosa.spec import resolved
-
-_SPARE_BYTES = 64 * 1024 * 1024
-"""Room that is left free on the storage beside what is copied there."""
+from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Files of a guest on its storage, as paths of this machine."""
+    """Files of a guest on its storage, by their names there."""
 
-    kernel: Path
-    initrd: Path | None
-    disk: Path | None
+    kernel: str
+    kernel_source: Path
+    """Where the kernel came from on this machine."""
+    initrd: str
+    disk: str
 
 
 async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
     """Decide and place everything. Raises MachineError, StateError or SpecError."""
-    folder = hosting.directory.storage(storage_of(hosting.lab, guest))
+    shelf = shelf_of(hosting, guest)
     if guest.image == "bare":
-        placed, provenance = await _place_bare(folder, guest, hosting)
+        placed, provenance = await _place_bare(shelf, guest, hosting)
         append = bare.kernel_arguments("write", memory_mib=guest.memory_bytes // (2 << 20))
     else:
         image = await images.ensure(guest.image, hosting.events, agent=await agent_program(hosting.events))
         placed, provenance, append = (
-            await _place(folder, guest, hosting, image),
+            await _place(shelf, guest, hosting, image),
             image.provenance,
             _kernel_arguments(image, guest),
         )
@@ -62,11 +57,20 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
         machine=features.common_machine(known, guest.machine),
         cpu=await _cpu(hosting, guest, chosen.kind),
         kernel=_seen(hosting.lab, guest, placed.kernel),
-        initrd=_seen(hosting.lab, guest, placed.initrd) if placed.initrd else "",
+        initrd=_seen(hosting.lab, guest, placed.initrd),
         append=append,
-        disk=_seen(hosting.lab, guest, placed.disk) if placed.disk else "",
+        disk=_seen(hosting.lab, guest, placed.disk),
         image=provenance,
     )
+
+
+def shelf_of(hosting: Hosting, guest: resolved.Guest) -> Shelf:
+    """Where the guest's files go: straight into the directory where all hosts share this machine's kernel, else
+    through the host that it starts on, whose user has to own them."""
+    storage = storage_of(hosting.lab, guest)
+    if not hosting.elsewhere:
+        return LocalShelf(hosting.directory.storage(storage))
+    return HostShelf(hosting.host(guest.host), storage.mount_point)
 
 
 def _kernel_arguments(image: images.Image, guest: resolved.Guest) -> str:
@@ -98,7 +102,7 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
         return acceleration.unproved(host.name, guest.accel, refusal)
     cpu = await _cpu(hosting, guest, "kvm")
     kernel = _seen(hosting.lab, guest, placed.kernel)
-    if placed.initrd is None:
+    if not placed.initrd:
         subject = acceleration.bare(kernel, argv.BARE_FIRMWARE)
     else:
         subject = acceleration.linux(kernel, _seen(hosting.lab, guest, placed.initrd))
@@ -110,11 +114,12 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
                 qemu=spec.qemu,
                 subject=subject,
                 cpu=cpu,
-                runtime_directory="/run/limosa",
+                runtime_directory=host.runtime_directory,
                 firmware=spec.qemu_firmware,
             )
 
-    key = await acceleration.proof_key(host, placed.kernel, features.local_identity(spec.qemu), cpu=cpu)
+    identity = (await offer(hosting, guest.host)).identity
+    key = await acceleration.proof_key(host, placed.kernel_source, identity, cpu=cpu)
     return await acceleration.choose(host, guest.accel, prove, key=key)
 
 
@@ -131,22 +136,23 @@ def storage_of(lab: resolved.Lab, guest: resolved.Guest) -> resolved.Storage:
     return next(iter(lab.storage.values()))
 
 
-def _seen(lab: resolved.Lab, guest: resolved.Guest, path: Path) -> str:
-    return f"{storage_of(lab, guest).mount_point}/{path.name}"
+def _seen(lab: resolved.Lab, guest: resolved.Guest, name: str) -> str:
+    """The path by which every host sees the file *name* of the guest's storage; none for none."""
+    return f"{storage_of(lab, guest).mount_point}/{name}" if name else ""
 
 
-async def _place_bare(folder: Path, guest: resolved.Guest, hosting: Hosting) -> tuple[Placed, dict[str, object]]:
+async def _place_bare(shelf: Shelf, guest: resolved.Guest, hosting: Hosting) -> tuple[Placed, dict[str, object]]:
     built = await bare.build(paths.cache() / "images", hosting.events)
-    kernel = folder / f"{guest.name}.kernel"
-    await asyncio.to_thread(_copy, built.kernel, kernel)
+    kernel = f"{guest.name}.kernel"
+    await shelf.link(built.kernel, kernel)
     provenance = {"name": "bare", "digest": built.digest, "sha256": built.kernel_sha256, "compiler": built.compiler}
-    return Placed(kernel, None, None), dict(provenance)
+    return Placed(kernel, built.kernel, "", ""), dict(provenance)
 
 
-async def _place(folder: Path, guest: resolved.Guest, hosting: Hosting, image: images.Image) -> Placed:
+async def _place(shelf: Shelf, guest: resolved.Guest, hosting: Hosting, image: images.Image) -> Placed:
     """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
-    kernel, initrd = folder / f"{guest.name}.kernel", folder / f"{guest.name}.initrd"
-    await asyncio.to_thread(_copy, image.kernel, kernel)
+    kernel, initrd = f"{guest.name}.kernel", f"{guest.name}.initrd"
+    await shelf.link(image.kernel, kernel)
     keys = await seed.make_keys(hosting.directory.keys, hosting.the_client().run)
     addresses = [g.address for g in hosting.lab.guests.values() if g.address]
     write(hosting.directory.keys / "known_hosts", keys.known_hosts(*addresses).encode())
@@ -158,59 +164,21 @@ async def _place(folder: Path, guest: resolved.Guest, hosting: Hosting, image: i
         authorized_keys=keys.authorized_keys,
         host_key=keys.host_key.read_text(),
     )
-    await asyncio.to_thread(_write, initrd, image.initrd.read_bytes() + belongings)
-    disk = await _disk(folder, guest, image) if guest.disk is not None else None
-    return Placed(kernel, initrd, disk)
+    await shelf.write(initrd, image.initrd.read_bytes() + belongings)
+    disk = await _disk(shelf, guest, image) if guest.disk is not None else ""
+    return Placed(kernel, image.kernel, initrd, disk)
 
 
-async def _disk(folder: Path, guest: resolved.Guest, image: images.Image) -> Path:
+async def _disk(shelf: Shelf, guest: resolved.Guest, image: images.Image) -> str:
     assert guest.disk is not None
-    path = folder / guest.disk.file
-    if path.exists():
-        return path
+    name = guest.disk.file
+    if await shelf.has(name):
+        return name
     source = Path(guest.disk.source) if guest.disk.source else image.disk
     if not source.exists():
         raise StateError(f"the disk {source} of guest {guest.name} does not exist", hint="correct `disk: source`")
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        if guest.disk.format == "raw":
-            await asyncio.to_thread(_room, folder, source.stat().st_blocks * 512)
-            await process.run(["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(new)])
-        else:
-            await process.run(["qemu-img", "convert", "-O", guest.disk.format, "--", str(source), str(new)])
-        new.rename(path)
-    except OSError as error:
-        raise cannot_write(error, folder) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            new.unlink()
-    return path
-
-
-def _room(folder: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + _SPARE_BYTES:
-        raise cannot_write(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A hard link where the file system can, else a copy."""
-    with contextlib.suppress(FileNotFoundError):
-        if target.samefile(source):
-            return
-        target.unlink()
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        try:
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise cannot_write(error, target.parent) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        _room(path.parent, len(data))
-        path.write_bytes(data)
-    except OSError as error:
-        raise cannot_write(error, path.parent) from error
+    if guest.disk.format == "raw":
+        await shelf.copy(source, name)
+    else:
+        await shelf.convert(source, name, guest.disk.format)
+    return name

@@ -63,6 +63,10 @@ class Record(msgspec.Struct, kw_only=True):
     """Hosts whose links were cut on purpose."""
     off: list[str] = []
     """Hosts that were powered off on purpose."""
+    up: bool = False
+    """A lab without namespaces has no process by which it is seen to be up."""
+    addresses: dict[str, dict[str, str]] = {}
+    """Of hosts elsewhere and of a client that is this machine: the address found in each network."""
 
 
 class LabDirectory(msgspec.Struct, frozen=True):
@@ -113,7 +117,8 @@ class LabDirectory(msgspec.Struct, frozen=True):
             for folder in (self.path, self.log, self.keys, *(self.guest(name) for name in lab.guests)):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for storage in lab.storage.values():
-                self.storage(storage).mkdir(mode=0o700, parents=True, exist_ok=True)
+                if storage.kind == "directory" and not storage.path:
+                    self.storage(storage).mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(error, self.path) from error
         write(self.path / "spec.json", spec.encode(lab))

@@ -31,6 +31,20 @@ async def join(client: Host, host: Host, pid: int, lab: resolved.Lab) -> None:
     await _shape(host, plan.host_shaping(lab))
 
 
+async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, network: str) -> None:
+    """Join the fabric, whose first process is *pid* here, with a bridge of this machine. Raises MachineError."""
+    try:
+        lines = "\n".join([*plan.uplink(lab, network, pid), ""])
+        await machine.run(["ip", "-batch", "-"], stdin=lines.encode(), as_root=True)
+    except CommandError as error:
+        bridge = lab.networks[network].bridge
+        raise MachineError(
+            f"the network {network} could not be joined with this machine's bridge {bridge}: {error.stderr.strip()}",
+            hint="it takes root; `ip link show type bridge` shows the bridges",
+        ) from error
+    await apply(client, "ip", plan.uplink_inside(network))
+
+
 async def part(client: Host, lab: resolved.Lab, host: str) -> None:
     """Remove what is left in the fabric of the links of a *host* that has ended.
 
@@ -69,6 +83,12 @@ async def _shape(host: Host, lines: Sequence[str]) -> None:
                 hint="remove `delay` from the network, or: sudo modprobe sch_netem",
             ) from error
         raise
+
+
+async def set_own_links(host: Host, lab: resolved.Lab, state: str) -> None:
+    """The same on a host that has links of its own, from inside."""
+    lines = [f"link set {link} {state}" for link in dict.fromkeys(lab.hosts[host.name].links.values())]
+    await host.run(["ip", "-batch", "-"], stdin="\n".join([*lines, ""]).encode(), as_root=True)
 
 
 async def set_link(client: Host, lab: resolved.Lab, host: str, state: str) -> None:

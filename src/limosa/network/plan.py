@@ -7,6 +7,8 @@ for guests has a bridge (``br0``) over that end, with one TAP per guest; a netwo
 
 from __future__ import annotations
 
+import hashlib
+
 from limosa.spec import addresses, resolved
 
 _LATENCY_MS = 50
@@ -19,15 +21,44 @@ _MIN_BURST_BYTES = 64 * 1024
 """One segmentation-offload packet has to fit into the bucket."""
 
 
-def bridge(lab: resolved.Lab, network: str) -> str:
-    """The bridge (or plain interface) that carries *network* on each host."""
+def bridge(lab: resolved.Lab, network: str, host: str = "") -> str:
+    """The bridge (or plain interface) that carries *network* on each host (of namespaces, or on *host*)."""
     index = list(lab.networks).index(network)
-    return f"br{index}" if lab.networks[network].purpose == "guests" else f"eth{index}"
+    if lab.networks[network].purpose != "guests":
+        return f"eth{index}"
+    return f"{_prefix(lab, host)}br{index}"
 
 
-def tap(lab: resolved.Lab, guest: str) -> str:
-    """The TAP interface of *guest*, the same on each host."""
-    return f"tap{list(lab.guests).index(guest)}"
+def tap(lab: resolved.Lab, guest: str, host: str = "") -> str:
+    """The TAP interface of *guest* on *host*."""
+    return f"{_prefix(lab, host)}tap{list(lab.guests).index(guest)}"
+
+
+def _prefix(lab: resolved.Lab, host: str) -> str:
+    """Nothing on a host that is the lab's alone; elsewhere other labs and other people have interfaces too."""
+    shared = host in lab.hosts and (lab.hosts[host].kind == "ssh" or bool(lab.hosts[host].adopt))
+    return f"l{hashlib.sha256(f'{lab.name}/{lab.file}'.encode()).hexdigest()[:5]}" if shared else ""
+
+
+def uplink_end(lab: resolved.Lab, network: str) -> str:
+    """This machine's end of what joins the fabric with a bridge of it, at most 15 bytes."""
+    digest = hashlib.sha256(f"{lab.name}/{lab.file}".encode()).hexdigest()[:8]
+    return f"lim{digest}.{list(lab.networks).index(network)}"
+
+
+def uplink(lab: resolved.Lab, network: str, pid: int) -> list[str]:
+    """Join the fabric, whose first process is *pid*, with the network's bridge on this machine."""
+    end = uplink_end(lab, network)
+    return [
+        f"link add name {end} type veth peer name {network}.up netns {pid}",
+        f"link set {end} master {lab.networks[network].bridge}",
+        f"link set {end} up",
+    ]
+
+
+def uplink_inside(network: str) -> list[str]:
+    """The fabric's side of ``uplink``."""
+    return [f"link set {network}.up master {network}", f"link set {network}.up up"]
 
 
 def outer_end(lab: resolved.Lab, host: str, network: str) -> str:

@@ -27,9 +27,9 @@ EXIT_S = 3.0
 T = TypeVar("T")
 
 
-def runtime_directory(guest: str) -> str:
+def runtime_directory(host: Host, guest: str) -> str:
     """Where a guest's sockets are on the host that runs it."""
-    return f"/run/limosa/guests/{guest}"
+    return f"{host.runtime_directory}/guests/{guest}"
 
 
 class QemuProcess(msgspec.Struct):
@@ -76,7 +76,7 @@ async def start(
     Raises MachineError or StateError with QEMU's own last words when it does not come up; then it is gone.
     """
     deadline = deadline or Deadline.after(START_S)
-    await host.run(["mkdir", "-p", "-m", "0700", runtime_directory(guest)])
+    await host.run(["mkdir", "-p", "-m", "0700", runtime_directory(host, guest)])
     # Its pid has to be known, whatever happens meanwhile: it would outlive us.
     pid, cancelled = await to_the_end(host.spawn(argv, log=log))
     try:
@@ -84,7 +84,9 @@ async def start(
             raise asyncio.CancelledError
         control = await _first_monitor(host, guest, pid, log, events, deadline)
         try:
-            observe = await Monitor.open(host, f"{runtime_directory(guest)}/observe.qmp", guest, events, "observe")
+            observe = await Monitor.open(
+                host, f"{runtime_directory(host, guest)}/observe.qmp", guest, events, "observe"
+            )
         except BaseException:
             await control.close()
             raise
@@ -119,7 +121,7 @@ async def _first_monitor(host: Host, guest: str, pid: int, log: str, events: Eve
     looks = 0
     async for _ in deadline.ticks(0.004):
         with contextlib.suppress(StateError):
-            return await Monitor.open(host, f"{runtime_directory(guest)}/control.qmp", guest, events, "control")
+            return await Monitor.open(host, f"{runtime_directory(host, guest)}/control.qmp", guest, events, "control")
         looks += 1
         if looks % 10 == 0 and not await _exists(host, pid):
             raise await _last_words(host, guest, log)
@@ -161,6 +163,12 @@ def _last_line(said: str) -> str:
     return lines[-1].split("qemu-system-x86_64: ", 1)[-1] if lines else ""
 
 
+async def log_size(host: Host, log: str) -> int:
+    """The bytes of *log* so far; 0 when it does not exist."""
+    said = (await host.run(["stat", "-c", "%s", "--", log], check=False)).text
+    return int(said) if said else 0
+
+
 async def said_since(host: Host, log: str, offset: int) -> str:
     """QEMU's last message in *log* after its first *offset* bytes; empty when it said nothing."""
     with contextlib.suppress(LimosaError):
@@ -170,7 +178,7 @@ async def said_since(host: Host, log: str, offset: int) -> str:
 
 async def find(host: Host, guest: str, events: Events) -> QemuProcess | None:
     """The running QEMU of *guest* on *host*, or None. Raises StateError when it exists but does not answer."""
-    directory = runtime_directory(guest)
+    directory = runtime_directory(host, guest)
     try:
         control = await Monitor.open(host, f"{directory}/control.qmp", guest, events, "control")
     except StateError:
@@ -191,7 +199,7 @@ async def running_pid(host: Host, guest: str) -> int | None:
     By its command line, not by its pid file: that is not written yet while QEMU starts, and a pid may have passed on
     to another process. A process that is ending has no command line any more.
     """
-    pattern = f"{runtime_directory(guest)}/{PIDFILE}".encode()
+    pattern = f"{runtime_directory(host, guest)}/{PIDFILE}".encode()
     find_it = ["sh", "-c", "exec grep -alsF -f - /proc/[0-9]*/cmdline"]
     found = (await host.run(find_it, stdin=pattern + b"\n", check=False)).text.split("/")
     return int(found[2]) if len(found) > 2 else None

@@ -24,17 +24,20 @@ class Pool:
     subnet: ipaddress.IPv4Network
     owners: dict[ipaddress.IPv4Address, str] = field(default_factory=dict)
     """Whose an address is, in words that complete "is already ..."."""
+    client: str = ""
+    """The client's address where the file gives it."""
 
     def __post_init__(self) -> None:
-        self.owners[self.client_address] = f"the client's (the client has the first of {self.subnet})"
+        why = "by the file" if self.client else f"the client has the first of {self.subnet}"
+        self.owners[self.client_address] = f"the client's ({why})"
 
     @property
     def client_address(self) -> ipaddress.IPv4Address:
-        """The first of the subnet: the client is to hosts and guests what a gateway would be."""
-        return self.subnet.network_address + 1
+        """Without another one the first of the subnet: the client is to hosts and guests what a gateway would be."""
+        return ipaddress.IPv4Address(self.client) if self.client else self.subnet.network_address + 1
 
-    def reserve(self, text: str, location: Location, line: int) -> str:
-        """Keep *text* for the key *location*; return what is wrong with that, else an empty string."""
+    def misfit(self, text: str) -> str:
+        """Why *text* can be nobody's address in this network; empty when it can."""
         address = ipaddress.IPv4Address(text)
         if address not in self.subnet:
             return f"{text} is outside the network {self.name!r} ({self.subnet})"
@@ -42,6 +45,13 @@ class Pool:
             return f"{text} is the address of the network {self.name!r} itself"
         if address == self.subnet.broadcast_address:
             return f"{text} is the broadcast address of the network {self.name!r}"
+        return ""
+
+    def reserve(self, text: str, location: Location, line: int) -> str:
+        """Keep *text* for the key *location*; return what is wrong with that, else an empty string."""
+        address = ipaddress.IPv4Address(text)
+        if fault := self.misfit(text):
+            return fault
         if address in self.owners:
             return f"{text} is already {self.owners[address]}"
         self.owners[address] = f"taken by {key_text(location)} in line {line}"
@@ -60,7 +70,7 @@ class Pool:
 
     def free(self) -> str:
         """An address that could be written instead, for a hint; empty when all are taken."""
-        address = Pool(self.name, self.subnet, dict(self.owners)).take(FIRST_GUEST_OFFSET, "")
+        address = Pool(self.name, self.subnet, dict(self.owners), self.client).take(FIRST_GUEST_OFFSET, "")
         return f"{address} is free" if address else "every address of the network is taken"
 
 

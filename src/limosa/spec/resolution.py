@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from limosa.spec import faults, resolved, written
+from limosa.spec import faults, placement, resolved, written
 from limosa.spec.addresses import FIRST_GUEST_OFFSET, FIRST_HOST_OFFSET, Pool, free_subnet, mac_address
 from limosa.spec.document import Document
 from limosa.spec.problems import Location, Problem, listed, nearest, raise_all
@@ -62,6 +62,8 @@ class _Resolution:
 
     def lab(self) -> resolved.Lab:
         name = self._lab_name()
+        for location, message, hint in placement.faults(self.file):
+            self._problem(location, message, hint)
         networks = self._networks()
         storage = self._storage()
         self._reserve_addresses(networks)
@@ -111,7 +113,7 @@ class _Resolution:
         return {name: self._network(name, network, subnets[name]) for name, network in entries.items()}
 
     def _network(self, name: str, network: written.Network, subnet: IPv4Network) -> resolved.Network:
-        self.pools[name] = Pool(name, subnet)
+        self.pools[name] = Pool(name, subnet, client=self._client(name, network, subnet))
         delay_ms = parse_seconds(network.delay) * 1000 if network.delay else 0.0
         return resolved.Network(
             name=name,
@@ -120,7 +122,15 @@ class _Resolution:
             rate_bits_per_s=parse_bits_per_s(network.rate) if network.rate else None,
             delay_ms=delay_ms or None,
             purpose=network.purpose,
+            bridge=network.bridge,
         )
+
+    def _client(self, name: str, network: written.Network, subnet: IPv4Network) -> str:
+        """The client's address that the file gives, if it can be one."""
+        if network.client and (fault := Pool(name, subnet).misfit(network.client)):
+            self._problem(("networks", name, "client"), fault, "")
+            return ""
+        return network.client
 
     def _subnets(self, entries: dict[str, written.Network]) -> dict[str, IPv4Network]:
         subnets: dict[str, IPv4Network] = {}
@@ -149,13 +159,29 @@ class _Resolution:
         return {name: self._one_storage(name, storage) for name, storage in entries.items()}
 
     def _one_storage(self, name: str, storage: written.Storage) -> resolved.Storage:
-        if not storage.path:
-            return resolved.Storage(name=name, kind=storage.kind)
-        path = self._absolute(storage.path)
-        mode = self._mode(path, ("storage", name, "path"))
+        kinds = {host.kind for host in self.file.hosts.values()}
+        path, mount = storage.path, storage.mount
+        if storage.kind == "directory" and path:
+            path = str(self._absolute(path))
+            if "ssh" in kinds:
+                mount = mount or path
+            else:
+                self._check_directory(Path(path), ("storage", name, "path"))
+        volume = storage.kind == "volume"
+        return resolved.Storage(
+            name=name,
+            kind=storage.kind,
+            path=path,
+            pool=(storage.pool or "default") if volume else "",
+            volume=(storage.volume or name) if volume else "",
+            server=storage.server,
+            mount=mount,
+        )
+
+    def _check_directory(self, path: Path, location: Location) -> None:
+        mode = self._mode(path, location)
         if mode is not None and not stat.S_ISDIR(mode):
-            self._problem(("storage", name, "path"), f"{path} is not a directory", "name a directory")
-        return resolved.Storage(name=name, kind=storage.kind, path=str(path))
+            self._problem(location, f"{path} is not a directory", "name a directory")
 
     def _absolute(self, text: str) -> Path:
         folder = self.path.absolute().parent if self.path else Path.cwd()
@@ -175,7 +201,7 @@ class _Resolution:
                 location: Location = ("hosts", name, "addresses", network)
                 if network not in networks:
                     self._unknown(location, "network", network, networks)
-                else:
+                elif address != written.OWN_ADDRESS:
                     self._reserve(network, address, location)
         for name, guest in self.file.guests.items():
             network = guest.network or next(iter(_for_guests(networks)), "")
@@ -207,17 +233,27 @@ class _Resolution:
             line = self.document.line(("guests", name))
             message = f"the guest in line {line} has the same name, and verbs take either"
             self._problem(("hosts", name), message, "rename one of them")
+        here = host.kind == "namespaces"
         addresses = {
-            network: host.addresses.get(network) or self._take(network, FIRST_HOST_OFFSET, ("hosts", name))
+            network: host.addresses.get(network)
+            or (self._take(network, FIRST_HOST_OFFSET, ("hosts", name)) if here else written.OWN_ADDRESS)
             for network in self.pools
         }
+        launched = host.kind in placement.CONTAINERS and not host.adopt
+        interfaces = {} if here else {network: f"eth{index}" for index, network in enumerate(self.pools)}
         return resolved.Host(
             name=name,
             kind=host.kind,
-            qemu=str(self._absolute(host.qemu)) if "/" in host.qemu else host.qemu,
-            qemu_firmware=tuple(str(self._absolute(folder)) for folder in host.qemu_firmware),
+            qemu=str(self._absolute(host.qemu)) if here and "/" in host.qemu else host.qemu,
+            qemu_firmware=tuple(str(self._absolute(f)) if here else f for f in host.qemu_firmware),
             memory_bytes=parse_bytes(host.memory) if host.memory else None,
             addresses=addresses,
+            links={**interfaces, **host.links},
+            machine=host.machine,
+            image=host.image or (written.DEFAULT_CONTAINER_IMAGE if launched else ""),
+            adopt=host.adopt,
+            remote=host.remote,
+            project=host.project,
         )
 
     def _check_hosts(self, hosts: dict[str, resolved.Host], guests: dict[str, resolved.Guest]) -> None:

@@ -80,7 +80,7 @@ class Host(msgspec.Struct, frozen=True):
     memory_bytes: int | None = None
     """The guest memory this host may hold in all; None: what the machine has available."""
     addresses: dict[str, str] = msgspec.field(default_factory=dict)
-    """Its address in each network, by the network's name. ``dhcp``: what its own system was given."""
+    """Its address in each network, by the network's name. ``own``: what its system has already."""
     links: dict[str, str] = msgspec.field(default_factory=dict)
     """Not for namespaces: the interface that carries each network there, by the network's name. A bridge is used as it
     is; over any other interface a bridge is made, which takes its addresses, and goes with the lab."""

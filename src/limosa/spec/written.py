@@ -21,7 +21,12 @@ from limosa.spec.resolved import Accel, Cache, DiskBus, DiskFormat, HostKind, Im
 MAX_DELAY_S = 60.0
 """More is a slip of the unit: the moon is 1.3 s away."""
 
+OWN_ADDRESS = "own"
+"""Written instead of a host's address: the one that its own system has given it, by DHCP or otherwise."""
+
 MAX_LAB_NAME = 32
+DEFAULT_CONTAINER_IMAGE = "images:alpine/3.20"
+
 MAX_CPUS = 255
 """APIC ids past 255 would take x2APIC with an interrupt-remapping IOMMU, which Limosa gives no guest."""
 
@@ -137,6 +142,11 @@ def _check_path(text: str) -> None:
         raise ValueError(f"{text!r} is not a path")
 
 
+def _check_host_address(text: str) -> None:
+    if text != OWN_ADDRESS:
+        check_address(text)
+
+
 def _check_reference(text: str) -> None:
     if not text:
         raise ValueError("expected a name, found empty text")
@@ -178,6 +188,16 @@ Subnet = Annotated[
     str, _text("a subnet such as 10.77.1.0/24", check_subnet), _string(rf"^{_IPV4}/([89]|1[0-9]|2[0-9])$")
 ]
 Address = Annotated[str, _text("an address such as 10.77.1.100", check_address), _string(rf"^{_IPV4}$")]
+HostAddress = Annotated[
+    str, _text("an address such as 10.77.1.11, or `own`", _check_host_address), _string(rf"^({_IPV4}|{OWN_ADDRESS})$")
+]
+Interface = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", "the name of an interface such as eth0")]
+Machine = Annotated[str, *_matching(r"[^\s@:/-][^\s@:/]*(@[^\s@/-][^\s@/]*)?(:[0-9]+)?", "[USER@]HOST[:PORT]")]
+ImageName = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._:/-]*", "an image such as images:alpine/3.20")]
+ObjectName = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of the container daemon's")]
+Remote = Annotated[str, *_matching(r"https://[^\s/]+", "the address of a daemon such as https://server:8443")]
+MountPoint = Annotated[str, *_matching(r"/[^\0\n:,]*[^\0\n:,/]", "an absolute path such as /mnt/nfs")]
+Server = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9.:-]*", "a host of the lab, or a server's address")]
 FilePath = Annotated[str, _text("a path", _check_path), _NOT_EMPTY]
 Reference = Annotated[str, _text("a name", _check_reference), _NOT_EMPTY]
 MachineType = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a machine type such as pc-q35-7.2")]
@@ -206,6 +226,15 @@ class Network(_Mapping):
         default="",
         description="One-way delay added on each host's link: `2 ms`. Takes netem. Default: none.",
     )
+    bridge: Interface = Field(
+        default="",
+        description="A bridge of this machine that the network is joined with, which is how hosts of several kinds "
+        "meet; containers are plugged into it. Default: none; for containers, what the daemon's profile says.",
+    )
+    client: Address = Field(
+        default="",
+        description="The client's address, where hosts are namespaces. Default: the subnet's first.",
+    )
     purpose: Purpose = Field(
         default="guests",
         description="`guests`: guests and hosts meet here. `migration`: no guest is attached, and migration "
@@ -218,12 +247,27 @@ class Storage(_Mapping):
 
     kind: StorageKind = Field(
         default="directory",
-        description="`directory`: a directory that all hosts share. Default: `directory`.",
+        description="`directory`: a directory that all hosts share. `volume`: a custom volume of the container "
+        "daemon. `nfs`: an NFS export. Default: `directory`.",
     )
     path: FilePath = Field(
         default="",
-        description="An existing directory of yours, relative to the lab file. "
-        "Default: one that belongs to the lab and goes with it.",
+        description="`directory`: an existing one of yours, relative to the lab file; "
+        "default: one that belongs to the lab and goes with it. `nfs`: the exported directory, as its server calls it.",
+    )
+    pool: ObjectName = Field(default="", description="`volume`: the storage pool. Default: `default`.")
+    volume: ObjectName = Field(
+        default="",
+        description="`volume`: the volume's name. One that does not exist is made, and goes with the lab. "
+        "Default: the storage's name.",
+    )
+    server: Server = Field(
+        default="", description="`nfs`: the host of the lab that exports the directory, or the address of a server."
+    )
+    mount: MountPoint = Field(
+        default="",
+        description="Where all hosts see it: `/mnt/nfs`. Default: below `/run/limosa`; with hosts of the kind `ssh`, "
+        "where a `directory` is.",
     )
 
 
@@ -232,7 +276,30 @@ class Host(_Mapping):
 
     kind: HostKind = Field(
         default="namespaces",
-        description="`namespaces`: Linux namespaces of this machine. Default: `namespaces`.",
+        description="`namespaces`: Linux namespaces of this machine. `incus`, `lxd`: a container. "
+        "`ssh`: a machine that you can log in to. Default: `namespaces`.",
+    )
+    machine: Machine = Field(
+        default="", description="`ssh`: `[USER@]HOST[:PORT]`, or a name of your ssh config. Must be given there."
+    )
+    image: ImageName = Field(
+        default="",
+        description="`incus`, `lxd`: what the container is launched from, a local alias or one of a public server. "
+        f"Default: `{DEFAULT_CONTAINER_IMAGE}`.",
+    )
+    adopt: ObjectName = Field(
+        default="",
+        description="`incus`, `lxd`: a container of yours that is used as it is, and kept, instead of a new one.",
+    )
+    remote: Remote = Field(
+        default="", description="`incus`, `lxd`: a daemon elsewhere: `https://server:8443`. Default: this machine's."
+    )
+    project: ObjectName = Field(default="default", description="`incus`, `lxd`: the project. Default: `default`.")
+    links: dict[str, Interface] = Field(
+        default={},
+        description="Not for namespaces: the interface that carries each network there, by the network's name. "
+        "A bridge is used as it is; over any other interface a bridge is made that takes its addresses. "
+        "Default: `eth0`, `eth1`, ... in containers; must be given for `ssh`.",
     )
     qemu: FilePath = Field(
         default="qemu-system-x86_64",
@@ -248,9 +315,10 @@ class Host(_Mapping):
         default="",
         description="Guest memory that it may hold in all: `4 GiB`. Default: what the machine has.",
     )
-    addresses: dict[str, Address] = Field(
+    addresses: dict[str, HostAddress] = Field(
         default={},
-        description="Its address in each network, by the network's name. Default: `.11`, `.12`, ...",
+        description="Its address in each network, by the network's name; `own`: what its own system has, by DHCP or "
+        "otherwise. Default: `.11`, `.12`, ...; for containers and machines `own`.",
     )
 
 

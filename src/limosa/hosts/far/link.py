@@ -20,6 +20,7 @@ import signal
 import time
 from typing import Any
 
+from limosa.hosts.far import claims
 from limosa.hosts.far.channels import Connection, FileIn, FileOut, Process, Source
 from limosa.hosts.far.frames import ANSWER, CHUNK_BYTES, CLOSE, HEADER, MAGIC, PING, REQUEST
 from limosa.hosts.far.system import MARK, environment, found, kept_words, machine_facts, marked, start, user_name
@@ -167,6 +168,10 @@ class Link:
             "facts": lambda _: machine_facts(),
             "marked": lambda a: {"marked": marked(a["runtime"])},
             "signal": self.signal_marked,
+            "settle": self.settle,
+            "look": lambda a: claims.look(a["lab"], a["owner"]),
+            "claim": lambda a: claims.claim(a["lab"], a["owner"], a["host"]),
+            "release": lambda a: claims.release(a["lab"], a["owner"]),
         }
         self.answer(channel, plain[asked["do"]](asked))
 
@@ -177,9 +182,13 @@ class Link:
             "uid": os.geteuid(),
             "user": user_name(),
             "pid": os.getpid(),
-            "runtime": os.environ.get("XDG_RUNTIME_DIR", ""),
             "python": platform.python_version(),
         }
+
+    def settle(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The runtime directory, once it is known."""
+        self.runtime = asked["runtime"]
+        return {}
 
     def spawn(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Start what outlives this link."""

@@ -1,0 +1,78 @@
+"""A lab's runtime directory on a machine that many may use: who it belongs to is written in a mark inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import stat
+from typing import Any
+
+MARK_FILE = "limosa.json"
+
+
+def directory(lab: str) -> str:
+    """Where the lab's sockets and logs are: short, because a socket's path may have 107 bytes."""
+    if os.geteuid() == 0:
+        return f"/run/limosa-{lab}"
+    own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    with contextlib.suppress(OSError):
+        if os.stat(own).st_uid == os.geteuid():  # noqa: PTH116
+            return f"{own}/limosa-{lab}"
+    return f"/tmp/limosa-{os.geteuid()}-{lab}"
+
+
+def look(lab: str, owner: str) -> dict[str, Any]:
+    """Whether the directory is there and whose it is. Raises OSError when it is none that could be trusted."""
+    runtime = directory(lab)
+    try:
+        found = os.lstat(runtime)
+    except FileNotFoundError:
+        return {"runtime": runtime, "ours": False, "whose": ""}
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise PermissionError(1, f"{runtime} is there and belongs to somebody else")
+    try:
+        with open(f"{runtime}/{MARK_FILE}", encoding="utf-8") as file:  # noqa: PTH123
+            mark = json.load(file)
+        whose = f"lab {mark['lab']} of {mark['owner']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"runtime": runtime, "ours": False, "whose": "nobody that limosa knows"}
+    return {"runtime": runtime, "ours": mark["owner"] == owner, "whose": whose, "host": mark.get("host")}
+
+
+def claim(lab: str, owner: str, host: str) -> dict[str, Any]:
+    """Make the directory, with the mark, unless it is there: then say whose it is."""
+    found = look(lab, owner)
+    if found["whose"]:
+        if found["ours"] and found["host"] != host:  # two names of one machine in one lab
+            return {**found, "ours": False, "whose": f"host {found['host']} of the same lab"}
+        return found
+    runtime = found["runtime"]
+    os.mkdir(runtime, 0o700)  # noqa: PTH102
+    # Whole or not at all, so that no half mark makes it nobody's.
+    with open(f"{runtime}/.mark", "w", encoding="utf-8") as file:  # noqa: PTH123
+        json.dump({"lab": lab, "owner": owner, "host": host}, file)
+    os.rename(f"{runtime}/.mark", f"{runtime}/{MARK_FILE}")  # noqa: PTH104
+    return look(lab, owner)
+
+
+def release(lab: str, owner: str) -> dict[str, Any]:
+    """Remove the directory if it is ours. Raises OSError while something is mounted in it: that is not the lab's to
+    delete, a disk least of all."""
+    found = look(lab, owner)
+    if found["ours"]:
+        inside = [place for place in mounts() if place.startswith(found["runtime"] + "/")]
+        if inside:
+            raise OSError(errno.EBUSY, f"{inside[0]} is still mounted")
+        shutil.rmtree(found["runtime"])
+    return found
+
+
+def mounts() -> list[str]:
+    """Every mount point, as paths."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:  # noqa: PTH123
+        # Spaces and their like are written as three octal digits (proc(5)).
+        return [re.sub(r"\\([0-7]{3})", lambda m: chr(int(m.group(1), 8)), line.split()[4]) for line in lines]

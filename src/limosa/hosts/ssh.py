@@ -1,0 +1,269 @@
+"""Machines over SSH as hosts: the user's own machines, which limosa uses and never switches off.
+
+One connection a host, kept for the command's life. Over it runs the link; sockets go by forwarding. What a lab leaves
+on a machine is one runtime directory with a mark in it, and the processes that it spawned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from limosa.errors import LimosaError, MachineError, StateError
+from limosa.events import Events
+from limosa.hosts import ssh_login
+from limosa.hosts.far import frames
+from limosa.hosts.host import Host
+from limosa.hosts.keeping import unreachable
+from limosa.hosts.linked import LinkedHost
+from limosa.hosts.linking import Refused
+from limosa.hosts.ssh_login import Machine
+from limosa.hosts.wire import Wire, command
+from limosa.spec import resolved
+
+if TYPE_CHECKING:
+    import asyncssh
+
+
+class _ProcessWire:
+    """A wire that is a command on an SSH connection."""
+
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self._process = process
+
+    async def read(self) -> bytes:
+        """See the protocol."""
+        import asyncssh
+
+        with contextlib.suppress(OSError, asyncssh.Error):
+            return await self._process.stdout.read(1 << 18)
+        return b""
+
+    def write(self, data: bytes) -> None:
+        """See the protocol."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(data)
+
+    async def close(self) -> None:
+        """See the protocol."""
+        self._process.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._process.wait_closed()
+
+    async def last_words(self) -> str:
+        """See the protocol."""
+        with contextlib.suppress(Exception):  # they are only the better words of an error that is raised anyway
+            async with asyncio.timeout(1):
+                return (await self._process.stderr.read()).decode(errors="replace").strip()
+        return ""
+
+
+class SshOpener:
+    """Opens wires, and connections to sockets, on one machine; logs in when that is first needed."""
+
+    def __init__(self, name: str, machine: Machine) -> None:
+        self._name, self._machine = name, machine
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._logging_in = asyncio.Lock()
+        self.forwards = True
+        """Whether the machine's sshd forwards unix sockets; not all are allowed to."""
+
+    async def connection(self) -> asyncssh.SSHClientConnection:
+        """The connection, made anew when it was lost. Raises StateError or MachineError."""
+        async with self._logging_in:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await ssh_login.log_in(self._name, self._machine)
+            return self._connection
+
+    async def open(self, *, as_root: bool) -> Wire:
+        """See the protocol."""
+        import asyncssh
+
+        line = shlex.join([*(["sudo", "-n", "--"] if as_root else []), *command()])
+        try:
+            return _ProcessWire(await (await self.connection()).create_process(f"exec {line}", encoding=None))
+        except (asyncssh.Error, OSError) as error:
+            said = getattr(error, "reason", "") or str(error)
+            await self.close()
+            raise ssh_login.unreachable(self._name, said) from error
+
+    async def close(self) -> None:
+        """See the protocol."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await ssh_login.hang_up(connection)
+
+    def refused(self, said: str, *, as_root: bool) -> LimosaError:
+        """See the protocol."""
+        last = said.splitlines()[-1] if said else "it said nothing"
+        if as_root and "sudo" in said:
+            return MachineError(
+                f"sudo on {self._name} does not let limosa work as root without asking: {last}",
+                hint='log in as root, or allow it there: echo "$USER ALL=(ALL) NOPASSWD: ALL" '
+                "| sudo tee /etc/sudoers.d/limosa",
+            )
+        if "not found" in said or "No such file" in said:
+            return MachineError(
+                f"there is no python3 on {self._name}, which limosa works through",
+                hint="install it there: apt-get install python3, apk add python3 or dnf install python3",
+            )
+        return MachineError(
+            f"python3 on {self._name} could not begin: {last}",
+            hint=f"this has to work: {shlex.join(self.interactive(['python3', '--version']))}",
+        )
+
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """See the port."""
+        return ssh_login.ssh_line(self._machine, argv)
+
+
+class SshHost(LinkedHost):
+    """A machine over SSH. Its runtime directory is known once it was logged in to."""
+
+    def __init__(self, name: str, machine: Machine, events: Events | None = None) -> None:
+        self._ssh = SshOpener(name, machine)
+        super().__init__(name, "", self._ssh, events)
+
+    async def connect(self, path: str) -> socket.socket:
+        """A connected socket to the unix socket *path* there: forwarded by sshd, or over the link where it may not."""
+        import asyncssh
+
+        if not self._ssh.forwards:
+            return await super().connect(path)
+        await self.link()  # a host that is off or was lost is noticed, and reached again, in one place
+        try:
+            reader, writer = await (await self._ssh.connection()).open_unix_connection(path, encoding=None)
+        except asyncssh.ChannelOpenError as error:
+            if error.code == asyncssh.OPEN_CONNECT_FAILED:
+                raise unreachable(self.name, path) from error
+            self._ssh.forwards = False
+            return await super().connect(path)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        (await self.link()).beside_it(_bridge(reader, writer, ours))
+        return theirs
+
+
+async def _bridge(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes], ours: socket.socket) -> None:
+    """Both directions between a forwarded socket and our end of a socket pair."""
+    import asyncssh
+
+    loop = asyncio.get_running_loop()
+
+    async def outward() -> None:
+        while data := await loop.sock_recv(ours, frames.CHUNK_BYTES):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+    async def inward() -> None:
+        while data := await reader.read(frames.CHUNK_BYTES):
+            await loop.sock_sendall(ours, data)
+        with contextlib.suppress(OSError):
+            ours.shutdown(socket.SHUT_WR)
+
+    with ours:
+        directions = [asyncio.create_task(outward()), asyncio.create_task(inward())]
+        try:
+            await asyncio.wait(directions, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in directions:
+                task.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
+            with contextlib.suppress(OSError, asyncssh.Error):
+                writer.close()
+
+
+class SshKind:
+    """The machines over SSH of one lab. *owner* tells it from a lab of the same name that is commanded elsewhere."""
+
+    def __init__(self, lab: resolved.Lab, owner: str, events: Events | None = None) -> None:
+        self._lab, self._owner = lab.name, owner
+        self._hosts = {
+            host.name: SshHost(host.name, Machine.parse(host.machine), events)
+            for host in lab.hosts.values()
+            if host.kind == "ssh"
+        }
+
+    async def find(self) -> dict[str, Host]:
+        """The machines that answer and bear the lab's mark."""
+        marks = await asyncio.gather(*(self._mark(host) for host in self._hosts.values()))
+        return {name: host for (name, host), mark in zip(self._hosts.items(), marks, strict=True) if mark}
+
+    async def _mark(self, host: SshHost) -> bool:
+        """Whether the machine answers and bears this lab's mark."""
+        try:
+            said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
+        except StateError:
+            return False
+        if said["ours"]:
+            host.settle(said["runtime"])
+        return bool(said["ours"])
+
+    async def make(self, name: str) -> Host:
+        """Log in and make the runtime directory. Raises StateError where another lab has it."""
+        host = self._hosts[name]
+        try:
+            said = await (await host.link()).ask(do="claim", lab=self._lab, owner=self._owner, host=name)
+        except Refused as error:
+            raise MachineError(f"the runtime directory on {name} cannot be made: {error.strerror}") from error
+        if not said["ours"]:
+            raise StateError(
+                f"{said['runtime']} on {name} belongs to {said['whose']}",
+                hint="take that lab down, or give this one another name",
+            )
+        host.settle(said["runtime"])
+        return host
+
+    async def power_off(self, name: str) -> None:
+        """Refused."""
+        raise StateError(
+            f"host {name} is a machine of its own, which limosa does not switch off",
+            hint="limosa stop ends a guest; limosa down ends all that the lab started there",
+        )
+
+    async def power_on(self, name: str) -> Host:
+        """Refused."""
+        raise StateError(f"host {name} is a machine of its own, which limosa does not switch on", hint="limosa up")
+
+    async def remove(self) -> None:
+        """End what the lab spawned, and delete its runtime directory, on every machine that bears its mark.
+
+        Raises the first error when all machines were tried: one that is off keeps what it has.
+        """
+        done = await asyncio.gather(*(self._remove(host) for host in self._hosts.values()), return_exceptions=True)
+        for error in done:
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _remove(self, host: SshHost) -> None:
+        said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
+        if said["ours"]:
+            host.settle(said["runtime"])
+            await host.end_spawned()
+            try:
+                await (await host.link()).ask(do="release", lab=self._lab, owner=self._owner)
+            except Refused as error:
+                raise StateError(
+                    f"{said['runtime']} on {host.name} cannot be removed: {error.strerror}",
+                    hint="unmount it there, then: limosa down",
+                ) from error
+
+    async def left(self) -> list[str]:
+        """What bears the lab's mark on the machines that answer."""
+        lines = []
+        for host in self._hosts.values():
+            if await self._mark(host):
+                lines.append(f"{host.runtime_directory} on {host.name}")
+                lines += [f"process {pid} on {host.name}: {line}" for pid, line in await host.spawned()]
+        return lines
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await asyncio.gather(*(host.close() for host in self._hosts.values()))

@@ -1,0 +1,219 @@
+"""Hosts made of namespaces, as a lab uses them: made, found again by the record, and proved to be gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError
+from limosa.events import Events
+from limosa.hosts.host import Host
+from limosa.hosts.keeping import Keeper, bears_mark, marked
+from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
+from limosa.lab.record import LabDirectory, Record
+from limosa.network import links
+from limosa.spec import resolved
+
+
+class NamespaceKind(msgspec.Struct):
+    """The fabric of one lab and the hosts in it. Keeps to ``hosts.kind.Kind``."""
+
+    lab: resolved.Lab
+    directory: LabDirectory
+    record: Record
+    events: Events
+    client: NamespaceHost | None = None
+    lifeline: tuple[int, int] | None = None
+    """Both ends of the pipe whose closing ends an ephemeral lab."""
+    made_outer: int = 0
+    """The fabric's ``unshare`` when this process made it: a child that this process has to collect."""
+
+    @property
+    def names(self) -> list[str]:
+        """The lab's hosts of this kind."""
+        return [name for name, host in self.lab.hosts.items() if host.kind == "namespaces"]
+
+    async def find(self) -> dict[str, Host]:
+        """Attach to the fabric and to the hosts that are on, by the record."""
+        self.client = await self._alive(CLIENT, self.record.client_pid)
+        if self.client is None:
+            return {}
+        found = {name: await self._alive(name, self.record.hosts.get(name, 0)) for name in self.names}
+        return {name: host for name, host in found.items() if host is not None}
+
+    async def _alive(self, name: str, pid: int) -> NamespaceHost | None:
+        keeper = Keeper(pid, name, self.directory.mark)
+        if pid and await keeper.alive():
+            return NamespaceHost(name, keeper, self.record.rootless, self.events)
+        return None
+
+    async def make_client(self) -> NamespaceHost:
+        """The fabric, with its bridges; whatever an earlier one left is ended before."""
+        await end_marked(self.directory.mark)  # what a command made that was killed before it could record it
+        self.collect()
+        alone = len(self.names) == len(self.lab.hosts)  # else the directory is needed to take the others away
+        remove = self.directory.mark if self.lifeline and alone else ""
+        lifeline = self.lifeline[0] if self.lifeline else None
+        log = self.directory.log / "hosts.log"
+        shared = {self.directory.log, *(Path(source) for source in self._binds().values())}
+        below_run = tuple(sorted(str(path) for path in shared if path.is_relative_to("/run")))
+        fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, remove, below_run)
+        self.record.outer_pid, self.record.client_pid = 0, 0
+        self.record.hosts, self.record.off, self.record.cut = {}, [], []
+        self.client, self.made_outer = await make_fabric(fabric, self.events)
+        self.record.outer_pid, self.record.client_pid = self.made_outer, self.client.keeper.pid
+        self.directory.save(self.record)
+        await links.make_fabric(self.client, self.lab)
+        return self.client
+
+    def _binds(self) -> dict[str, Path]:
+        """Where each host sees which directory of this machine."""
+        stores = [storage for storage in self.lab.storage.values() if storage.kind == "directory"]
+        binds = {s.mount_point: self.directory.storage(s) for s in stores if _needs_bind(s)}
+        return {**binds, "/run/limosa/log": self.directory.log}
+
+    async def make(self, name: str) -> Host:
+        """Make one host and join it to the fabric; a half-made one is ended again."""
+        client, mark = self.client, self.directory.mark
+        assert client is not None, "the fabric is made before the hosts in it"
+        if await end_marked(mark, name) or name in self.record.hosts:
+            await links.part(client, self.lab, name)
+        host = await make_host(client, mark, name, self._binds(), self.directory.log / "hosts.log")
+        try:
+            await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
+        except BaseException:
+            await end_marked(mark, name)
+            raise
+        self.record.hosts[name] = host.keeper.pid
+        return host
+
+    async def power_off(self, name: str) -> None:
+        """As pulling the plug: the host's first process is killed, and with it everything on the host."""
+        await end_marked(self.directory.mark, name)
+
+    async def power_on(self, name: str) -> Host:
+        """Make it again."""
+        return await self.make(name)
+
+    async def remove(self) -> None:
+        """End all that bears the lab's mark, recorded or not."""
+        await end_marked(self.directory.mark)
+        self.collect()
+        self.close_lifeline()
+        self.client = None
+
+    async def left(self) -> list[str]:
+        """The processes that are there still, after the kernel had its time."""
+        left = list[int]()
+        async for _ in Deadline.after(5).ticks(0.01):
+            if not (left := marked(self.directory.mark)):
+                return []
+        return [f"process {pid}" for pid in left]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def collect(self) -> None:
+        """Have the kernel forget the ended ``unshare`` that this process started."""
+        with contextlib.suppress(ChildProcessError):
+            if self.made_outer:
+                os.waitid(os.P_PID, self.made_outer, os.WEXITED | os.WNOHANG)
+        self.made_outer = 0
+
+    def close_lifeline(self) -> None:
+        """Let go of the pipe; the fabric of an ephemeral lab ends."""
+        for end in self.lifeline or ():
+            os.close(end)
+        self.lifeline = None
+
+
+def _needs_bind(storage: resolved.Storage) -> bool:
+    """Whether the hosts would not see it otherwise: they share this machine's files, except for /run."""
+    return storage.mount_point != storage.path or storage.path.startswith("/run/")
+
+
+def observed(mark: str) -> Record | None:
+    """What the processes themselves tell of a lab. Which hosts were off or cut on purpose is not to be seen."""
+    keepers: dict[str, int] = {}
+    outer, ephemeral = 0, False
+    for pid in marked(mark):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            name = words[words.index("--host") + 1]
+            if Path(words[0]).name != "unshare":
+                keepers[name] = pid
+            elif name == CLIENT:
+                outer, ephemeral = pid, "--lifeline" in words
+    if CLIENT not in keepers:
+        return None
+    client = keepers.pop(CLIENT)
+    rootless = Path(f"/proc/{client}/ns/user").readlink() != Path("/proc/self/ns/user").readlink()
+    return Record(rootless=rootless, ephemeral=ephemeral, outer_pid=outer, client_pid=client, hosts=keepers)
+
+
+def inner_pid(pid: int, namespace_of: int) -> int:
+    """The pid of process *pid* (as seen here) as it is seen in the pid namespace of process *namespace_of*.
+
+    Raises LimosaError when one of them has ended.
+    """
+    try:
+        return _namespace_pids(pid)[len(_namespace_pids(namespace_of)) - 1]
+    except OSError as error:
+        raise LimosaError("a host ended while it was being made", hint="limosa up makes it again") from error
+
+
+def _namespace_pids(pid: int) -> list[int]:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return [int(word) for word in line.split()[1:]]
+    raise LimosaError("this kernel does not tell pids across namespaces (no NSpid in /proc)")
+
+
+async def end_marked(mark: str, host: str = "") -> bool:
+    """End every process that bears the lab's mark (*host*: those of one host); whether there was any.
+
+    Nothing else can be hit, whatever a record says: the mark is read after the process is held by a descriptor, so
+    that its pid cannot pass to another one in between. Raises LimosaError.
+    """
+    found = marked(mark, host)
+    for pid in found:
+        await _end(pid, lambda pid=pid: bears_mark(pid, mark, host))  # type: ignore[misc]
+    return bool(found)
+
+
+async def _end(pid: int, proof: Callable[[], bool], patience_s: float = 10.0) -> None:
+    """SIGKILL *pid* if *proof* holds, and wait until it has ended. One that is gone already is no error."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not proof():
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
+        try:
+            async with asyncio.timeout(patience_s):
+                await ended
+        finally:
+            loop.remove_reader(descriptor)
+    except PermissionError as error:
+        raise LimosaError(
+            f"process {pid} of this lab belongs to another user", hint="ask its owner, or root"
+        ) from error
+    except TimeoutError as error:
+        raise LimosaError(f"process {pid} does not end, not even by SIGKILL") from error
+    finally:
+        with contextlib.suppress(ChildProcessError):  # it is its own parent's business, unless that is this process
+            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
+        os.close(descriptor)

@@ -1,0 +1,220 @@
+"""Bridges and TAPs on a host that has a system of its own, over the links that it has; and their removal.
+
+Plans are pure functions of what ``ip -json`` tells. What is made bears the lab's mark as its alias, so that only
+that is removed, and a name that somebody else has is seen.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from limosa.deadline import Deadline
+from limosa.errors import CommandError, MachineError, StateError
+from limosa.hosts.host import Host
+from limosa.network import plan
+from limosa.network.links import tun_hint
+from limosa.spec import resolved
+
+ADDRESS_S = 15.0
+"""How long a new container may take until its DHCP client has an address."""
+
+OWN = "own"
+"""A host's address that is not limosa's to choose."""
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """An interface of a host as ``ip -json -details address`` tells it."""
+
+    name: str
+    kind: str = ""
+    """``bridge``, ``tun``, ``veth``, ...; empty for hardware."""
+    alias: str = ""
+    mac: str = ""
+    master: str = ""
+    addresses: tuple[str, ...] = ()
+    """IPv4 with prefix length, ``10.0.0.2/24``."""
+    gateway: str = ""
+    """The default route's, if that goes over this interface."""
+
+
+async def interfaces(host: Host) -> dict[str, Interface]:
+    """What *host* has. Raises LimosaError's children."""
+    seen = msgspec.json.decode((await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
+    routes = msgspec.json.decode((await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout or b"[]")
+    gateways = {route.get("dev", ""): route.get("gateway", "") for route in routes}
+    return {entry["ifname"]: _interface(entry, gateways) for entry in seen if "ifname" in entry}
+
+
+def _interface(entry: Mapping[str, object], gateways: Mapping[str, str]) -> Interface:
+    told: Mapping[str, object] = entry.get("linkinfo") or {}  # type: ignore[assignment]
+    listed: Sequence[Mapping[str, object]] = entry.get("addr_info") or []  # type: ignore[assignment]
+    name = str(entry["ifname"])
+    return Interface(
+        name=name,
+        kind=str(told.get("info_kind", "")),
+        alias=str(entry.get("ifalias", "")),
+        mac=str(entry.get("address", "")),
+        master=str(entry.get("master", "")),
+        addresses=tuple(f"{a['local']}/{a['prefixlen']}" for a in listed if a.get("family") == "inet"),
+        gateway=gateways.get(name, ""),
+    )
+
+
+def carrier(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface]) -> str:
+    """What carries *network* on *host*: the bridge that is there or will be, or for migration the plain interface.
+
+    Raises MachineError when the host has no such interface.
+    """
+    link = lab.hosts[host].links[network]
+    if link not in has:
+        others = ", ".join(name for name in has if name != "lo")
+        raise MachineError(f"{host} has no interface {link}", hint=f"correct `links`: it has {others or 'none'}")
+    if has[link].kind == "bridge" or lab.networks[network].purpose == "migration":
+        return link
+    return plan.bridge(lab, network, host)
+
+
+def attached(lab: resolved.Lab, host: str, mark: str, has: Mapping[str, Interface], owner_uid: int) -> list[str]:
+    """Lines for ``ip -batch`` that make what is missing on *host*: bridges over its links, and the guests' TAPs.
+
+    Raises StateError when a name is taken by something that does not bear *mark*.
+    """
+    lines = ["link set lo up"]
+    for network in lab.networks:
+        over = carrier(lab, host, network, has)
+        link = lab.hosts[host].links[network]
+        if over != link:
+            lines += _bridged(has[link], over, mark, has)
+        lines += _own_address(lab, host, network, has, over, link)
+    for guest in lab.guests.values():
+        if guest.network:
+            name = plan.tap(lab, guest.name, host)
+            if not _taken(host, name, mark, has):
+                owner = f" user {owner_uid}" if owner_uid else ""
+                lines += [f"tuntap add dev {name} mode tap{owner}", f'link set {name} alias "{mark}"']
+            lines += [f"link set {name} master {carrier(lab, host, guest.network, has)}", f"link set {name} up"]
+    return lines
+
+
+def _taken(host: str, name: str, mark: str, has: Mapping[str, Interface]) -> bool:
+    """Whether *name* is there and this lab's. Raises StateError when it is somebody else's."""
+    if name in has and has[name].alias != mark:
+        raise StateError(
+            f"{host} has an interface {name} that is not this lab's", hint=f"remove or rename {name} there"
+        )
+    return name in has
+
+
+def _bridged(link: Interface, bridge: str, mark: str, has: Mapping[str, Interface]) -> list[str]:
+    """A bridge over *link* that takes its addresses and its default route."""
+    if _taken(link.name, bridge, mark, has) and link.master == bridge:
+        return []
+    lines = []
+    if bridge not in has:
+        settings = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+        lines += [f"link add name {bridge} address {link.mac} {settings}", f'link set {bridge} alias "{mark}"']
+    lines += [f"link set {link.name} master {bridge}", f"link set {link.name} up", f"link set {bridge} up"]
+    return lines + _moved(link, bridge)
+
+
+def _moved(source: Interface, target: str) -> list[str]:
+    """Move the addresses, and the default route, of one interface to another."""
+    lines = [f"addr del {address} dev {source.name}" for address in source.addresses]
+    lines += [f"addr add {address} dev {target}" for address in source.addresses]
+    return lines + ([f"route replace default via {source.gateway} dev {target}"] if source.gateway else [])
+
+
+def _own_address(
+    lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface], over: str, link: str
+) -> list[str]:
+    """The address that the file gives, unless the host has it already."""
+    wanted = lab.hosts[host].addresses[network]
+    held = {address.split("/")[0] for name in (over, link) if name in has for address in has[name].addresses}
+    if wanted == OWN or wanted in held:
+        return []
+    return [f"addr add {wanted}/{lab.networks[network].prefix_length} dev {over}"]
+
+
+def detached(lab: resolved.Lab, host: str, mark: str, has: Mapping[str, Interface]) -> list[str]:
+    """Lines that undo ``attached``: only what bears *mark* goes, and addresses go back to where they were."""
+    lines = []
+    for name, interface in has.items():
+        if interface.alias == mark and interface.kind == "tun":
+            lines.append(f"link del {name}")
+    for name, interface in has.items():
+        if interface.alias == mark and interface.kind == "bridge":
+            members = [member.name for member in has.values() if member.master == name and member.kind != "tun"]
+            lines += [f"link set {member} nomaster" for member in members]
+            if members:
+                given = {f"{a}/{lab.networks[n].prefix_length}" for n, a in lab.hosts[host].addresses.items()}
+                kept = tuple(address for address in interface.addresses if address not in given)
+                lines += _moved(msgspec.structs.replace(interface, addresses=kept), members[0])
+            lines.append(f"link del {name}")
+    return lines
+
+
+async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
+    """Join *host* to the lab's networks; return its address in each. What is in its place already is kept.
+
+    Raises MachineError, StateError.
+    """
+    has = await _with_addresses(host, lab)
+    uid = int((await host.run(["id", "-u"])).text)
+    lines = attached(lab, host.name, mark, has, uid)
+    try:
+        await host.run(["ip", "-batch", "-"], stdin="\n".join([*lines, ""]).encode(), as_root=True)
+    except CommandError as error:
+        if not (await host.facts()).tun and any(guest.network for guest in lab.guests.values()):
+            message = f"/dev/net/tun cannot be opened on {host.name}, so guests can have no network"
+            raise MachineError(message, hint=tun_hint()) from error
+        raise
+    has = await interfaces(host)
+    return {network: _address(lab, host.name, network, has) for network in lab.networks}
+
+
+async def _with_addresses(host: Host, lab: resolved.Lab) -> dict[str, Interface]:
+    """The host's interfaces, once those whose address is its own have one."""
+    own = [network for network, address in lab.hosts[host.name].addresses.items() if address == OWN]
+    has = await interfaces(host)
+    async for _ in Deadline.after(ADDRESS_S).ticks(0.25):
+        for network in lab.networks:
+            carrier(lab, host.name, network, has)
+        if all(_found(lab, host.name, network, has) for network in own):
+            return has
+        has = await interfaces(host)
+    lacking = next(network for network in own if not _found(lab, host.name, network, has))
+    raise MachineError(
+        f"{host.name} has no address in {lab.networks[lacking].subnet} on {lab.hosts[host.name].links[lacking]}",
+        hint="give it one, by DHCP or otherwise, or write one under the host's `addresses`",
+    )
+
+
+def _found(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface]) -> str:
+    """The host's address in *network*, if it has one."""
+    subnet = ipaddress.ip_network(lab.networks[network].subnet)
+    places = (carrier(lab, host, network, has), lab.hosts[host].links[network])
+    held = [a.split("/")[0] for name in places if name in has for a in has[name].addresses]
+    return next((address for address in held if ipaddress.ip_address(address) in subnet), "")
+
+
+def _address(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface]) -> str:
+    wanted = lab.hosts[host].addresses[network]
+    return wanted if wanted != OWN else _found(lab, host, network, has)
+
+
+async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:
+    """Undo ``attach``. Raises LimosaError's children."""
+    if lines := detached(lab, host.name, mark, await interfaces(host)):
+        await host.run(["ip", "-batch", "-"], stdin="\n".join([*lines, ""]).encode(), as_root=True)
+
+
+async def towards(client: Host, address: str) -> str:
+    """The address by which *client* is seen from *address*. Raises MachineError when there is no way there."""
+    try:
+        done = await client.run(["ip", "-json", "route", "get", address])
+    except CommandError as error:
+        raise MachineError(f"this machine has no route to {address}", hint="is the lab's `subnet` right?") from error
+    return str(msgspec.json.decode(done.stdout)[0]["prefsrc"])

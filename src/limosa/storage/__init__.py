@@ -1,0 +1,1 @@
+"""Where disks are: what puts files there, and what makes a place the same on all hosts."""

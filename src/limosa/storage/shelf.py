@@ -1,0 +1,176 @@
+"""Putting files on a storage: directly where it is a directory of this machine, else through a host that sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from limosa import process
+from limosa.errors import MachineError
+from limosa.hosts.host import Host
+
+SPARE_BYTES = 64 * 1024 * 1024
+"""Room that is left free on the storage beside what is copied there."""
+
+
+class Shelf(Protocol):
+    """One storage. Names are file names in it. Methods raise LimosaError's children; a full disk is MachineError."""
+
+    async def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    async def link(self, source: Path, name: str) -> None:
+        """Have the content of the local file *source*, which nobody changes, under *name*; by a link where it can."""
+        ...
+
+    async def copy(self, source: Path, name: str) -> None:
+        """A copy of the local file *source*, whole or not at all; its holes stay holes."""
+        ...
+
+    async def write(self, name: str, data: bytes) -> None:
+        """Replace the file by *data*."""
+        ...
+
+    async def convert(self, source: Path, name: str, format: str) -> None:
+        """A copy of the local disk *source* in another format of QEMU's."""
+        ...
+
+
+class LocalShelf:
+    """A directory of this machine, which all hosts see because they share its kernel."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self._folder / name).exists()
+
+    async def link(self, source: Path, name: str) -> None:
+        """A hard link where the file system can, else a copy."""
+        target = self._folder / name
+        with contextlib.suppress(FileNotFoundError):
+            if target.samefile(source):
+                return
+            target.unlink()
+        try:
+            target.hardlink_to(source)
+        except OSError:
+            with _written(self._folder):
+                await asyncio.to_thread(shutil.copyfile, source, target)
+
+    async def copy(self, source: Path, name: str) -> None:
+        """By ``cp``, which knows holes and reflinks."""
+        new = self._folder / f".{name}.{os.getpid()}.new"
+        with _written(self._folder):
+            try:
+                _room(self._folder, source.stat().st_blocks * 512)
+                await process.run(["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(new)])
+                new.rename(self._folder / name)
+            finally:
+                new.unlink(missing_ok=True)
+
+    async def write(self, name: str, data: bytes) -> None:
+        """Replace the file by *data*."""
+        with _written(self._folder):
+            _room(self._folder, len(data))
+            await asyncio.to_thread((self._folder / name).write_bytes, data)
+
+    async def convert(self, source: Path, name: str, format: str) -> None:
+        """By qemu-img."""
+        new = self._folder / f".{name}.{os.getpid()}.new"
+        with _written(self._folder):
+            try:
+                await process.run(["qemu-img", "convert", "-O", format, "--", str(source), str(new)])
+                new.rename(self._folder / name)
+            finally:
+                new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _refused(error, folder) from error
+
+
+def _refused(error: OSError, folder: Path | str) -> MachineError:
+    """As ``lab.record.cannot_write`` says it of the lab's own directory, where a storage is by default."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MachineError(f"no space left in {folder}", hint="make room, or set XDG_STATE_HOME to another disk")
+    return MachineError(
+        f"{folder} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME to a directory that can be"
+    )
+
+
+def _room(folder: Path, needed_bytes: int) -> None:
+    if shutil.disk_usage(folder).free < needed_bytes + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class HostShelf:
+    """A directory that hosts see and this machine need not: files go through *host*, and belong to its user."""
+
+    def __init__(self, host: Host, folder: str) -> None:
+        self._host, self._folder = host, folder
+
+    async def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (await self._host.run(["test", "-e", f"{self._folder}/{name}"], check=False)).returncode == 0
+
+    async def link(self, source: Path, name: str) -> None:
+        """Sent unless the same content is there already."""
+        done = await self._host.run(["sha256sum", "--", f"{self._folder}/{name}"], check=False)
+        if done.returncode == 0 and done.text.split()[0] == await asyncio.to_thread(_sha256, source):
+            return
+        await self.copy(source, name)
+
+    async def copy(self, source: Path, name: str) -> None:
+        """Sent under another name, then renamed."""
+        new, final = f"{self._folder}/.{name}.{os.getpid()}.new", f"{self._folder}/{name}"
+        await self._need(source.stat().st_blocks * 512)
+        try:
+            await self._host.put(source, new)
+            await self._host.run(["mv", "-f", "--", new, final])
+        except BaseException:
+            await self._host.run(["rm", "-f", "--", new], check=False)
+            raise
+
+    async def _need(self, needed_bytes: int) -> None:
+        done = await self._host.run(["df", "-Pk", "--", self._folder], check=False)
+        words = done.text.splitlines()[-1].split() if done.returncode == 0 else []
+        if not words:
+            raise MachineError(
+                f"the storage {self._folder} is not there on {self._host.name}", hint="see `storage` in docs/hosts.md"
+            )
+        if int(words[-3]) * 1024 < needed_bytes + SPARE_BYTES:
+            raise _refused(OSError(errno.ENOSPC, ""), f"{self._folder} of {self._host.name}")
+
+    async def write(self, name: str, data: bytes) -> None:
+        """Replace the file by *data*."""
+        with tempfile.NamedTemporaryFile(prefix="limosa-") as file:
+            file.write(data)
+            file.flush()
+            await self.copy(Path(file.name), name)
+
+    async def convert(self, source: Path, name: str, format: str) -> None:
+        """Converted here, then sent."""
+        with tempfile.TemporaryDirectory(prefix="limosa-") as folder:
+            made = Path(folder) / name
+            await process.run(["qemu-img", "convert", "-O", format, "--", str(source), str(made)])
+            await self.copy(made, name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

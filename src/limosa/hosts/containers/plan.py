@@ -130,7 +130,9 @@ def missing(instance: Instance, want: Wanted) -> Devices:
         present = there.get(device["path"])
         if present is None:
             lacking[name] = device
-        elif any(present.get(key, "") != device.get(key, "") for key in ("type", "pool", "source")):
+        elif device["type"] == "disk" and any(
+            present.get(key) != device.get(key) for key in ("type", "pool", "source")
+        ):
             raise StateError(
                 f"container {instance.name} has something else at {device['path']}: {_words(present)}",
                 hint=f"give the storage another mount in the lab file, or make that device {_words(device)}",

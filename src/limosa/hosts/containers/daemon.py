@@ -24,6 +24,13 @@ REQUEST_S = 60.0
 NOT_FOUND = 404
 
 
+_HINTS = {
+    "idmapping abilities": "here no directory of this machine can be shown in a container; use storage of kind volume",
+    "no such host": "the daemon has no network to the image server; name the alias of a local image",
+}
+"""What to do about some of the daemon's own words."""
+
+
 class DaemonError(LimosaError):
     """The daemon refused a request, or an operation of its failed; ``code`` is as in HTTP."""
 
@@ -210,7 +217,8 @@ class Daemon(msgspec.Struct):
             raise
         ended = msgspec.convert(waited.metadata, Operation)
         if ended.status_code >= 400:
-            raise DaemonError(f"{self.flavour.title}: {_one_line(ended.err)}", code=ended.status_code)
+            hint = next((hint for words, hint in _HINTS.items() if words in ended.err), "")
+            raise DaemonError(f"{self.flavour.title}: {_one_line(ended.err)}", hint=hint, code=ended.status_code)
 
     async def _request(
         self,

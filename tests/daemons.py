@@ -269,6 +269,32 @@ def tiny_image(directory: Path) -> tuple[Path, Path]:
     return metadata, rootfs
 
 
+PROFILE_WITHOUT_USR = """
+config: {{}}
+devices:
+  eth0: {{type: nic, network: {bridge}, name: eth0}}
+  root: {{type: disk, path: /, pool: default}}
+"""
+APPLETS = "sh cat chmod echo env find hostname ls mkdir mount ps pwd readlink rm sleep stat test touch true uname"
+
+
+def busybox_image(directory: Path, busybox: Path) -> tuple[Path, Path]:
+    """A system of nothing but a static busybox."""
+    metadata, rootfs = directory / "metadata.tar.gz", directory / "rootfs.tar"
+    with tarfile.open(metadata, "w:gz") as archive:
+        _file(archive, "metadata.yaml", METADATA.partition("templates:")[0])
+    with tarfile.open(rootfs, "w") as archive:
+        for name in ("bin", "sbin", *EMPTY):
+            _add(archive, name, tarfile.DIRTYPE, 0o1777 if name.endswith("tmp") else 0o755)
+        archive.add(busybox.resolve(), "bin/busybox")
+        for name in APPLETS.split():
+            _add(archive, f"bin/{name}", tarfile.SYMTYPE, 0o777, "busybox")
+        for name in ("passwd", "group", "hosts"):
+            _file(archive, f"etc/{name}", ETC[name])
+        _file(archive, "sbin/init", INIT, 0o755)
+    return metadata, rootfs
+
+
 def _add(archive: tarfile.TarFile, name: str, kind: bytes, mode: int, target: str = "") -> None:
     entry = tarfile.TarInfo(name)
     entry.type, entry.mode, entry.linkname = kind, mode, target

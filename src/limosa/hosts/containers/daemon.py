@@ -24,6 +24,13 @@ REQUEST_S = 60.0
 NOT_FOUND = 404
 
 
+_HINTS = {
+    "idmapping abilities": "here no directory of this machine can be shown in a container; use storage of kind volume",
+    "no such host": "the daemon has no network to the image server; name the alias of a local image",
+}
+"""What to do about some of the daemon's own words."""
+
+
 class DaemonError(LimosaError):
     """The daemon refused a request, or an operation of its failed; ``code`` is as in HTTP."""
 
@@ -210,7 +217,8 @@ class Daemon(msgspec.Struct):
             raise
         ended = msgspec.convert(waited.metadata, Operation)
         if ended.status_code >= 400:
-            raise DaemonError(f"{self.flavour.title}: {_one_line(ended.err)}", code=ended.status_code)
+            hint = next((hint for words, hint in _HINTS.items() if words in ended.err), "")
+            raise DaemonError(f"{self.flavour.title}: {_one_line(ended.err)}", hint=hint, code=ended.status_code)
 
     async def _request(
         self,
@@ -254,9 +262,9 @@ class Daemon(msgspec.Struct):
         if self._http is None:
             import httpx
 
-            verify = self.reach.tls or True
-            path = self.reach.socket or None
-            transport = httpx.AsyncHTTPTransport(uds=path) if path else httpx.AsyncHTTPTransport(verify=verify)
+            # Without TLS, reading the authorities' certificates would be a tenth of a second for nothing.
+            verify = self.reach.tls or False
+            transport = httpx.AsyncHTTPTransport(uds=self.reach.socket or None, verify=verify)
             # No proxies, no .netrc: the daemon is where the lab file says.
             self._http = httpx.AsyncClient(transport=transport, base_url=self.reach.base, trust_env=False)
         return self._http

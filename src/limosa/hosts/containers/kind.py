@@ -171,8 +171,9 @@ class Containers:
         else:
             self._events.note(f"container {container} has not started wholly within {BOOT_S:g} s", level="warning")
         await packages.furnish(daemon, container, name, self._specs[name].qemu, self._events)
-        if not self._specs[name].adopt:
-            await packages.prepare_run(daemon, container, name, self._runtime_directory(name))
+        # A container of the user's own keeps its name.
+        hostname = "" if self._specs[name].adopt else name
+        await packages.prepare_run(daemon, container, hostname, self._runtime_directory(name))
 
     async def _ensure_volumes(self, daemon: Daemon) -> None:
         for storage in self._lab.storage.values():
@@ -245,7 +246,7 @@ class Containers:
 
     async def remove(self) -> None:
         """Take away all that bears the lab's mark; see the port. Raises LimosaError when something stays."""
-        for daemon in self._all_daemons():
+        for daemon in await self._all_daemons():
             for instance in await self._marked(daemon):
                 if instance.config.get(plan.ADOPTED):
                     await self._leave(daemon, instance)
@@ -282,7 +283,7 @@ class Containers:
     async def left(self) -> list[str]:
         """What bears the lab's mark still."""
         lines = []
-        for daemon in self._all_daemons():
+        for daemon in await self._all_daemons():
             for instance in await self._marked(daemon):
                 word = "marks on container" if instance.config.get(plan.ADOPTED) else "container"
                 lines.append(f"{self._flavour.kind} {word} {instance.name}")
@@ -290,10 +291,10 @@ class Containers:
             lines += [f"{self._flavour.kind} volume {volume} in pool {pool}" for pool, volume in volumes]
         return lines
 
-    def _all_daemons(self) -> list[Daemon]:
-        for name in self._specs:
-            self._daemon(name)
-        return list(self._daemons.values())
+    async def _all_daemons(self) -> list[Daemon]:
+        """Those that may have something of the lab's: in a project that does not exist there is nothing."""
+        daemons = list({id(daemon): daemon for daemon in map(self._daemon, self._specs)}.values())
+        return [one for one in daemons if one.project == "default" or one.project in await one.projects()]
 
     async def _marked(self, daemon: Daemon) -> list[Instance]:
         return [one for one in await daemon.instances() if plan.bears(one.config, self._mark)]

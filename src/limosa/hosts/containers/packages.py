@@ -54,10 +54,12 @@ MANAGERS = (
 )
 NEEDED = ("ip", "tc", "python3")
 
-# A program counts where the shell finds it; of Alpine's busybox the applet ip does, but it knows neither -json nor tc.
+# A program counts where it is a file on the PATH. Alpine's busybox has an applet ip, which knows no -json; and the
+# shell of a static busybox names all its applets as if they were there.
 _LOOK = """for word; do
-    path=$(command -v -- "$word") || { echo "missing $word"; continue; }
-    case $word/$(readlink -f "$path") in ip/*busybox*) echo "missing $word";; esac
+    path=$(command -v -- "$word")
+    case $path in /*) ;; *) path= ;; esac
+    case $word:$(readlink -f "$path") in *: | ip:*busybox*) echo "missing $word" ;; esac
 done
 for word in apk apt-get dnf; do command -v $word >/dev/null && echo "manager $word"; done
 true
@@ -145,17 +147,17 @@ async def booted(daemon: Daemon, container: str) -> bool:
     return status == 0
 
 
-async def prepare_run(daemon: Daemon, container: str, host: str, runtime_directory: str) -> None:
-    """After each start of an own container: its host's name, and a runtime directory without an earlier life's files.
+async def prepare_run(daemon: Daemon, container: str, hostname: str, runtime_directory: str) -> None:
+    """After each start: the container's *hostname*, and a runtime directory without files of an earlier life.
 
     Only files directly in it go: storage may be mounted below it.
     """
-    script = """hostname "$2"
+    script = """[ -z "$2" ] || hostname "$2"
 mkdir -p -m 700 -- "$1" || exit
 for file in "$1"/* "$1"/.[!.]*; do if [ -e "$file" ] || [ -L "$file" ]; then
     if [ ! -d "$file" ] || [ -L "$file" ]; then rm -f -- "$file"; fi
 fi; done
 """
-    status, said = await _shell(daemon, container, script, (runtime_directory, host), LOOK_S)
+    status, said = await _shell(daemon, container, script, (runtime_directory, hostname), LOOK_S)
     if status:
         raise MachineError(f"container {container} does not let {runtime_directory} be made: {said.strip()}")

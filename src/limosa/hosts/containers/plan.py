@@ -108,14 +108,11 @@ def image_source(flavour: Flavour, image: str, local: Sequence[Image]) -> dict[s
     for one in local:
         if len(name) >= _FINGERPRINT_LETTERS and one.fingerprint.startswith(name):
             return {"type": "image", "fingerprint": one.fingerprint}
-    raise SpecError(f"{flavour.title} has no local image {name!r}", hint=_other_images(flavour, name, aliases))
-
-
-def _other_images(flavour: Flavour, name: str, aliases: Sequence[str]) -> str:
-    if near := nearest(name, aliases):
-        return f"did you mean {near}?"
     has = f"it has {', '.join(sorted(aliases))}; " if aliases else ""
-    return f"{has}images:{name} would be fetched from {_IMAGES[flavour.kind]['images']}"
+    raise SpecError(
+        f"{flavour.title} has no local image {name!r}{nearest(name, aliases)}",
+        hint=f"{has}images:{name} would be fetched from {known['images']}",
+    )
 
 
 def missing(instance: Instance, want: Wanted) -> Devices:
@@ -133,7 +130,9 @@ def missing(instance: Instance, want: Wanted) -> Devices:
         present = there.get(device["path"])
         if present is None:
             lacking[name] = device
-        elif any(present.get(key, "") != device.get(key, "") for key in ("type", "pool", "source")):
+        elif device["type"] == "disk" and any(
+            present.get(key) != device.get(key) for key in ("type", "pool", "source")
+        ):
             raise StateError(
                 f"container {instance.name} has something else at {device['path']}: {_words(present)}",
                 hint=f"give the storage another mount in the lab file, or make that device {_words(device)}",

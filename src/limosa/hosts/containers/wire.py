@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -191,16 +190,15 @@ class ContainerOpener:
             hint=f"{flavour.client} exec {self._container} -- python3 --version",
         )
 
+    async def close(self) -> None:
+        """See the protocol. The daemon's own connection belongs to the kind."""
+
     def interactive(self, argv: Sequence[str]) -> list[str]:
         """See the protocol."""
         reach = self._daemon.reach
         project = ["--project", self._daemon.project] if self._daemon.project != "default" else []
         container = f"{reach.remote}:{self._container}" if reach.remote else self._container
         return [*client_words(self._daemon), "exec", container, *project, "--", *argv]
-
-    def replay(self, argv: Sequence[str]) -> str:
-        """The same as one line for a terminal."""
-        return shlex.join(self.interactive(argv))
 
 
 def client_words(daemon: Daemon) -> list[str]:

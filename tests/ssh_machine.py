@@ -50,6 +50,7 @@ PasswordAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
 PidFile none
+StrictModes no
 {extra}
 """
 

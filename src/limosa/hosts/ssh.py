@@ -212,7 +212,10 @@ class SshKind:
         try:
             said = await (await host.link()).ask(do="claim", lab=self._lab, owner=self._owner, host=name)
         except Refused as error:
-            raise MachineError(f"the runtime directory on {name} cannot be made: {error.strerror}") from error
+            raise MachineError(
+                f"the runtime directory on {name} cannot be made: {error.strerror}",
+                hint="remove what is in the way there, or give the lab another name",
+            ) from error
         if not said["ours"]:
             raise StateError(
                 f"{said['runtime']} on {name} belongs to {said['whose']}",

@@ -26,7 +26,7 @@ CONNECT_S = 8.0
 """How long a machine may take to let us in."""
 KEEPALIVE_S = 5
 KEEPALIVES = 3
-_MACHINE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9a-fA-F:.%]+\]|[^@:\s\[\]]+)(?::(?P<port>\d{1,5}))?")
+_MACHINE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[\w:.%]+\]|[^@:\s\[\]]+)(?::(?P<port>\d{1,5}))?")
 _SYSTEM_CONFIG = "/etc/ssh/ssh_config"
 _SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from limosa.deadline import Deadline
-from limosa.errors import DecisionError, LimosaError, QmpError, StateError
+from limosa.errors import DecisionError, LimosaError, QmpError, StateError, UnreachableError
 from limosa.migration.rescue import GONE, UNREACHABLE, Situation, Verdict, decide
 from limosa.qemu.monitor import FINAL
 from limosa.qemu.process import QemuProcess
@@ -129,6 +129,8 @@ async def _status(side: QemuProcess | None) -> str:
         return GONE
     try:
         return await side.status()
+    except UnreachableError:  # a machine of its own may go on with the guest
+        return UNREACHABLE
     except StateError:
         await side.control.wait_ended(Deadline.after(1))
         return GONE

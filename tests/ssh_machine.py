@@ -51,6 +51,7 @@ PermitRootLogin prohibit-password
 MaxStartups 100
 PidFile none
 StrictModes no
+Subsystem sftp internal-sftp
 {extra}
 """
 

@@ -126,7 +126,7 @@ class Channel:
             await waiter
 
     async def next(self) -> tuple[int, bytes] | None:
-        """The next frame of stream 1; None when it has ended or an answer came instead. Raises UnreachableError when lost."""
+        """The next frame of stream 1; None when it has ended or an answer came instead. Raises UnreachableError."""
         await self.until(lambda: bool(self.incoming or self.answers or 1 in self.ended))
         if not self.incoming:
             return None
@@ -195,7 +195,7 @@ class Link:
         self._tasks = [asyncio.create_task(self._receive(rest)), asyncio.create_task(self._keep_alive())]
 
     def channel(self, *, collect: bool = False) -> Channel:
-        """A new piece of work. *collect*: what comes is kept, however much. Raises UnreachableError when the link is lost."""
+        """A new piece of work. *collect*: what comes is kept, however much. Raises UnreachableError."""
         if self.lost is not None:
             raise self.lost
         number, self._next = self._next, self._next + 1

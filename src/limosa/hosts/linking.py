@@ -42,7 +42,6 @@ class Channel:
         """What came on stream 1 and waits to be taken by ``next``, of one that does not: DATA and SEEK."""
         self.answers: list[dict[str, Any]] = []
         self.ended: set[int] = set()
-        self.received_bytes = 0
         self._consumed = {1: 0, 2: 0}
         self._pending = memoryview(b"")
         self._waiters: list[asyncio.Future[None]] = []
@@ -89,7 +88,6 @@ class Channel:
     def arrived(self, kind: int, stream: int, payload: bytes) -> None:
         """A frame for this channel."""
         if kind == frames.DATA:
-            self.received_bytes += len(payload)
             if self._collect:
                 self.parts[stream].append(payload)
                 self.taken(stream, len(payload))

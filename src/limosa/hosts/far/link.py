@@ -43,6 +43,9 @@ class Link:
         self.selector = selectors.DefaultSelector()
         self.channels: dict[int, Any] = {}
         self.processes: dict[int, Process] = {}
+        self.lingering: set[Process] = set()
+        """What has ended with its output still open."""
+        self.suspected: set[Process] = set()
         self.busy: dict[int, FileOut] = {}
         self.sources: set[Source] = set()
         self.input = bytearray()
@@ -255,8 +258,10 @@ class Link:
             if self.since_s and not gathers and not self.writing:
                 self.flush()
             idle = all(file.waits() for file in self.busy.values())
-            for key, _ in self.selector.select((GATHER_S if gathers else 1.0) if idle else 0):
+            patience_s = GATHER_S if gathers else 0.1 if self.lingering else 1.0
+            for key, _ in self.selector.select(patience_s if idle else 0):
                 key.data()
+            self.tell_held()
             for file in list(self.busy.values()):
                 try:
                     file.step()
@@ -266,6 +271,15 @@ class Link:
                     self.channels.pop(file.number, None)
             if self.silence_s and time.monotonic() - self.heard_s > self.silence_s:
                 self.end()
+
+    def tell_held(self) -> None:
+        """Say of which ended processes the output is held open. Only what stays so after all that was ready was read:
+        this loop itself may have been held up."""
+        held = {process for process in self.lingering if process.held()}
+        for process in held & self.suspected:
+            self.answer(process.number, {"held": True})
+            self.lingering.discard(process)
+        self.suspected = held
 
     def end(self) -> None:
         """Whoever commands this is gone: end all that was not spawned to be kept."""

@@ -93,7 +93,7 @@ class SshOpener:
             raise ssh_login.unreachable(self._name, said) from error
 
     async def close(self) -> None:
-        """See the protocol."""
+        """Let go of the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await ssh_login.hang_up(connection)
@@ -128,6 +128,11 @@ class SshHost(LinkedHost):
     def __init__(self, name: str, machine: Machine, events: Events | None = None) -> None:
         self._ssh = SshOpener(name, machine)
         super().__init__(name, "", self._ssh, events)
+
+    async def close(self) -> None:
+        """Hang up, the login too."""
+        await super().close()
+        await self._ssh.close()
 
     async def connect(self, path: str) -> socket.socket:
         """A connected socket to the unix socket *path* there: forwarded by sshd, or over the link where it may not."""

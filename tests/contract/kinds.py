@@ -48,8 +48,6 @@ class Made:
 ATTACH = """
 from contextlib import asynccontextmanager
 from limosa.lab import Lab
-from tests.ssh_machine import USER, ssh_machine
-from tests.ssh_machine import required as ssh_machine_required
 
 @asynccontextmanager
 async def attach():
@@ -187,11 +185,15 @@ async def containers(kind: resolved.HostKind) -> AsyncIterator[Made]:
         lab = resolved.Lab("contract", networks={}, storage={}, hosts={"host1": host}, guests={})
         mark = str(daemon.directory / "lab")
 
-        attach = ATTACH_CONTAINER.format(lab=codec.encode(lab), kind=kind, mark=mark)
         hosts = Containers(kind, lab, mark, {})
+        now = {"host1": await hosts.make("host1")}
+
+        async def restore() -> None:
+            now["host1"] = await hosts.power_on("host1")
+
+        attach = ATTACH_CONTAINER.format(lab=codec.encode(lab), kind=kind, mark=mark)
         try:
-            host1 = await hosts.make("host1")
-            yield Made(lambda: host1, attach, partial(hosts.power_off, "host1"), partial(hosts.power_on, "host1"))
+            yield Made(lambda: now["host1"], attach, partial(hosts.power_off, "host1"), restore)
             await hosts.remove()
             assert await hosts.left() == []
         finally:

@@ -45,10 +45,6 @@ class Opener(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Let go of what wires were opened on."""
-        ...
-
     def refused(self, said: str, *, as_root: bool) -> LimosaError:
         """The error for a far end that ended before it began and said this."""
         ...
@@ -116,7 +112,6 @@ class LinkedHost:
         """Hang up. What was not spawned to be kept is killed there."""
         links, self._links = list(self._links.values()), {}
         await asyncio.gather(*(link.close() for link in links))
-        await self._opener.close()
 
     async def run(
         self,

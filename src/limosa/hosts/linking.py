@@ -15,10 +15,10 @@ from limosa.hosts.wire import Wire, program
 
 BEGIN_S = 10.0
 """How long the far end may take to begin."""
-PING_S = 5.0
-PINGS_MISSED = 3
+PING_S = 3.0
+PINGS_MISSED = 4
 """With so many pings in a row unanswered, the connection counts as lost."""
-SILENCE_S = 60.0
+SILENCE_S = 15.0
 """After so long without a word from here, the far end takes us for gone."""
 
 

@@ -15,9 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from limosa import spec
 from limosa.errors import LimosaError, SpecError, StateError
@@ -29,6 +27,7 @@ from limosa.lab import guests, launching, moves
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
+from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
 from limosa.qemu.features import Features
@@ -37,39 +36,6 @@ from limosa.spec import resolved
 
 if TYPE_CHECKING:
     from limosa.guest.agent.client import AgentClient
-
-
-class GuestStatus(msgspec.Struct, frozen=True):
-    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, or ``busy``."""
-
-    name: str
-    state: str
-    host: str = ""
-    address: str = ""
-    accel: str = ""
-    machine: str = ""
-    cpu: str = ""
-    unfinished: str = ""
-    """What an interrupted migration left open, as a sentence; any of start, up and migrate settles it."""
-
-
-class HostStatus(msgspec.Struct, frozen=True):
-    """One host as it is now."""
-
-    name: str
-    state: Literal["on", "off", "cut"]
-    addresses: dict[str, str]
-
-
-class LabStatus(msgspec.Struct, frozen=True):
-    """A lab as it is now."""
-
-    name: str
-    up: bool
-    file: str
-    directory: str
-    hosts: list[HostStatus]
-    guests: list[GuestStatus]
 
 
 class Lab:
@@ -172,8 +138,9 @@ class Lab:
             made = [f"host {n}" if n != CLIENT else "fabric" for n in await self._converge()]
             for guest in self.spec.guests.values():
                 with self.directory.locked("limosa up", guest.name):
-                    if told := await moves.finish(self._hosting, guest.name):
-                        self.events.note(told, level="warning")
+                    for settle in (moves.finish, moves.end_strays):
+                        if told := await settle(self._hosting, guest.name):
+                            self.events.note(told, level="warning")
                     on = guest.host in self._hosting.hosts
                     if start and on and await guests.start(self._hosting, guest, wait=wait):
                         made.append(f"guest {guest.name}")
@@ -224,40 +191,7 @@ class Lab:
 
     async def status(self) -> LabStatus:
         """What is on, what runs where. Finishes nothing and changes nothing."""
-        hosting = self._hosting
-        states = [await self._guest_status(name) for name in self.spec.guests]
-        return LabStatus(
-            name=self.name,
-            up=hosting.client is not None,
-            file=self.spec.file,
-            directory=str(self.directory.path),
-            hosts=[self._host_status(name) for name in self.spec.hosts],
-            guests=states,
-        )
-
-    def _host_status(self, name: str) -> HostStatus:
-        hosting = self._hosting
-        state: Literal["on", "off", "cut"] = "off" if name not in hosting.hosts else "on"
-        if state == "on" and name in hosting.record.cut:
-            state = "cut"
-        addresses = {network: hosting.address(name, network) for network in self.spec.networks}
-        return HostStatus(name, state, addresses)
-
-    async def _guest_status(self, name: str) -> GuestStatus:
-        spec_, record = self.spec.guests[name], self.directory.guest_record(name)
-        if record is not None and self.directory.busy(name):
-            # Whoever is at work on it holds its monitors, which serve one client at a time.
-            host, state = moves.under_way(self.directory, name) or (record.host, "busy")
-            return GuestStatus(name, state, host, spec_.address, record.accel, record.machine, record.cpu)
-        found = await guests.copies(self._hosting, name) if self._hosting.client else []
-        for copy in found:
-            await copy.qemu.close()
-        open_ = moves.interrupted(self.directory, name)
-        if not found or record is None:
-            return GuestStatus(name, "stopped", "", spec_.address, unfinished=open_)
-        chosen = next((copy for copy in found if copy.status in guests.RUNNING), found[0])
-        state = "moving" if len(found) > 1 else chosen.status
-        return GuestStatus(name, state, chosen.host, spec_.address, record.accel, record.machine, record.cpu, open_)
+        return await look(self._hosting)
 
     async def start(self, guest: str, *, wait: bool = True) -> bool:
         """Start a guest; return whether it was stopped before."""

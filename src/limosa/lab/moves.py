@@ -194,6 +194,23 @@ async def finish(hosting: Hosting, guest: str) -> str:
     return _settled(hosting, entry, verdict)
 
 
+async def end_strays(hosting: Hosting, guest: str) -> str:
+    """End copies of *guest* that wait for a migration which is over: its target could not be reached when it failed.
+
+    Returns a sentence on what was done, empty for nothing.
+    """
+    if journal.unfinished(hosting.directory.journal(guest)) is not None:
+        return ""
+    found = await guests.copies(hosting, guest)
+    waiting = [copy for copy in found if copy.status == "inmigrate"]
+    if not any(copy.status in guests.RUNNING for copy in found):
+        waiting = []
+    for copy in found:
+        await (copy.qemu.end() if copy in waiting else copy.qemu.close())
+    where = ", ".join(copy.host for copy in waiting)
+    return f"what a failed migration of {guest} had left on {where} was ended" if waiting else ""
+
+
 def _settled(hosting: Hosting, entry: journal.Entry, verdict: Verdict) -> str:
     """Close the journal and record where the guest is."""
     guest, record = entry.guest, hosting.directory.guest_record(entry.guest)

@@ -23,7 +23,17 @@ from typing import Any
 from limosa.hosts.far import claims
 from limosa.hosts.far.channels import Connection, FileIn, FileOut, Process, Source
 from limosa.hosts.far.frames import ANSWER, CHUNK_BYTES, CLOSE, HEADER, MAGIC, PING, REQUEST
-from limosa.hosts.far.system import MARK, environment, found, kept_words, machine_facts, marked, start, user_name
+from limosa.hosts.far.system import (
+    MARK,
+    environment,
+    found,
+    hang_up_sshd,
+    kept_words,
+    machine_facts,
+    marked,
+    start,
+    user_name,
+)
 
 CONGESTED_BYTES = 2 << 20
 """With so much waiting to be sent, nothing more is read from processes, sockets and files."""
@@ -270,6 +280,7 @@ class Link:
                     file.close()
                     self.channels.pop(file.number, None)
             if self.silence_s and time.monotonic() - self.heard_s > self.silence_s:
+                hang_up_sshd(os.getppid())
                 self.end()
 
     def tell_held(self) -> None:

@@ -111,6 +111,24 @@ def _opens(device: str) -> bool:
     return True
 
 
+def hang_up_sshd(pid: int) -> None:
+    """End the sshd that serves this connection, if *pid* or one of its parents is one.
+
+    A connection whose cable was pulled looks alive to it for hours, and what it forwards stays taken meanwhile: a
+    monitor of QEMU serves one at a time.
+    """
+    while pid > 1:
+        try:
+            with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+                name, _, rest = file.read().partition("(")[2].rpartition(")")
+            if name.startswith("sshd"):
+                os.kill(pid, signal.SIGTERM)
+                return
+        except OSError:
+            return
+        pid = int(rest.split()[1])
+
+
 def marked(runtime: str) -> list[list[Any]]:
     """The processes that the lab with that runtime directory spawned here: pid and command line."""
     lines: list[list[Any]] = []

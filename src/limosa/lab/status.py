@@ -1,0 +1,82 @@
+"""What a lab is doing now: looked at, never changed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from limosa.lab import guests, moves
+from limosa.lab.hosting import Hosting
+
+
+class GuestStatus(msgspec.Struct, frozen=True):
+    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, or ``busy``."""
+
+    name: str
+    state: str
+    host: str = ""
+    address: str = ""
+    accel: str = ""
+    machine: str = ""
+    cpu: str = ""
+    unfinished: str = ""
+    """What an interrupted migration left open, as a sentence; any of start, up and migrate settles it."""
+
+
+class HostStatus(msgspec.Struct, frozen=True):
+    """One host as it is now."""
+
+    name: str
+    state: Literal["on", "off", "cut"]
+    addresses: dict[str, str]
+
+
+class LabStatus(msgspec.Struct, frozen=True):
+    """A lab as it is now."""
+
+    name: str
+    up: bool
+    file: str
+    directory: str
+    hosts: list[HostStatus]
+    guests: list[GuestStatus]
+
+
+async def look(hosting: Hosting) -> LabStatus:
+    """The lab as it is now."""
+    return LabStatus(
+        name=hosting.lab.name,
+        up=hosting.client is not None,
+        file=hosting.lab.file,
+        directory=str(hosting.directory.path),
+        hosts=[_host(hosting, name) for name in hosting.lab.hosts],
+        guests=[await _guest(hosting, name) for name in hosting.lab.guests],
+    )
+
+
+def _host(hosting: Hosting, name: str) -> HostStatus:
+    state: Literal["on", "off", "cut"] = "off" if name not in hosting.hosts else "on"
+    if state == "on" and name in hosting.record.cut:
+        state = "cut"
+    return HostStatus(name, state, {network: hosting.address(name, network) for network in hosting.lab.networks})
+
+
+async def _guest(hosting: Hosting, name: str) -> GuestStatus:
+    spec, record = hosting.lab.guests[name], hosting.directory.guest_record(name)
+    if record is not None and hosting.directory.busy(name):
+        # Whoever is at work on it holds its monitors, which serve one client at a time.
+        host, state = moves.under_way(hosting.directory, name) or (record.host, "busy")
+        return GuestStatus(name, state, host, spec.address, record.accel, record.machine, record.cpu)
+    found = await guests.copies(hosting, name) if hosting.client else []
+    for copy in found:
+        await copy.qemu.close()
+    unfinished = moves.interrupted(hosting.directory, name)
+    if not found or record is None:
+        return GuestStatus(name, "stopped", "", spec.address, unfinished=unfinished)
+    chosen = next((copy for copy in found if copy.status in guests.RUNNING), found[0])
+    state = "moving" if len(found) > 1 and unfinished else chosen.status
+    if len(found) > 1 and not unfinished:
+        other = next(copy.host for copy in found if copy is not chosen)
+        unfinished = f"a copy that a failed migration left on {other} is there still: limosa up ends it"
+    return GuestStatus(name, state, chosen.host, spec.address, record.accel, record.machine, record.cpu, unfinished)

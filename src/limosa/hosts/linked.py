@@ -25,7 +25,7 @@ from limosa.events import CommandRan, Events
 from limosa.hosts.far import frames
 from limosa.hosts.host import HostFacts
 from limosa.hosts.keeping import unreachable
-from limosa.hosts.linking import BeginError, Channel, Link, Refused
+from limosa.hosts.linking import BeginError, Channel, Link, Refused, lost
 from limosa.hosts.wire import Wire
 from limosa.process import Completed
 
@@ -102,7 +102,10 @@ class LinkedHost:
                 wire = await self._opener.open(as_root=as_root)
                 return await Link.open(wire, self.name, self.runtime_directory)
             except BeginError as error:
-                raise self._opener.refused(str(error), as_root=as_root) from error
+                if str(error):
+                    raise self._opener.refused(str(error), as_root=as_root) from error
+                if patience.passed:  # it ended without a word: the connection did
+                    raise lost(self.name) from error
             except StateError:
                 if patience.passed:
                     raise

@@ -85,10 +85,13 @@ class SshOpener:
         import asyncssh
 
         line = shlex.join([*(["sudo", "-n", "--"] if as_root else []), *command()])
+        connection = await self.connection()
         try:
-            return _ProcessWire(await (await self.connection()).create_process(f"exec {line}", encoding=None))
+            # A network that is silent leaves the connection open for a while, and whatever is asked of it waiting.
+            async with asyncio.timeout(ssh_login.CONNECT_S):
+                return _ProcessWire(await connection.create_process(f"exec {line}", encoding=None))
         except (asyncssh.Error, OSError) as error:
-            said = getattr(error, "reason", "") or str(error)
+            said = getattr(error, "reason", "") or str(error) or "no answer"
             await self.close()
             raise ssh_login.unreachable(self._name, said) from error
 
@@ -140,10 +143,11 @@ class SshHost(LinkedHost):
 
         if not self._ssh.forwards:
             return await super().connect(path)
-        await self.link()  # a host that is off or was lost is noticed, and reached again, in one place
+        link = await self.link()  # a host that is off or was lost is noticed, and reached again, in one place
         connection = await self._ssh.connection()
         try:
-            reader, writer = await connection.open_unix_connection(path, encoding=None)
+            async with asyncio.timeout(ssh_login.CONNECT_S):
+                reader, writer = await connection.open_unix_connection(path, encoding=None)
         except (asyncssh.Error, OSError) as error:
             # A connection that breaks now fails alike: it must not be taken for a QEMU that is gone.
             if connection.is_closed() or not isinstance(error, asyncssh.ChannelOpenError):
@@ -155,7 +159,7 @@ class SshHost(LinkedHost):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         theirs.setblocking(False)
-        (await self.link()).beside_it(_bridge(reader, writer, ours))
+        link.beside_it(_bridge(reader, writer, ours))
         return theirs
 
 

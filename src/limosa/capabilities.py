@@ -98,7 +98,7 @@ async def _user_namespaces() -> Finding:
     if done.returncode == 0:
         return Finding(name, True, "made one", required=not root)
     said = done.stderr.decode(errors="replace").strip()
-    return Finding(name, False, said, namespaces_fix(_sysctl), required=not root)
+    return Finding(name, False, said, namespaces_fix(), required=not root)
 
 
 def _sysctl(name: str) -> str:
@@ -108,7 +108,7 @@ def _sysctl(name: str) -> str:
         return ""
 
 
-def namespaces_fix(sysctl: Callable[[str], str]) -> str:
+def namespaces_fix(sysctl: Callable[[str], str] = _sysctl) -> str:
     """What permits user namespaces on a machine with these kernel settings (a function from name to value)."""
     for name, forbids, permits in (
         ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu since 23.10

@@ -168,9 +168,10 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
     except CommandError as error:
         if not (await host.facts()).tun and any(guest.network for guest in lab.guests.values()):
             message = f"/dev/net/tun cannot be opened on {host.name}, so guests can have no network"
-            from limosa.capabilities import tun_fix
+            from limosa.capabilities import tun_hint
 
-            raise MachineError(message, hint=tun_fix()) from error
+            there = (await host.run(["test", "-e", "/dev/net/tun"], check=False)).returncode == 0
+            raise MachineError(message, hint=tun_hint(there)) from error
         raise
     has = await interfaces(host)
     return {network: _address(lab, host.name, network, has) for network in lab.networks}

@@ -13,19 +13,24 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from tests import turns
+from tests import slow, turns
 
 ORDER = ("gate", "unit", "golden", "contract", "system")
 MOST_WORKERS = 4
 """A worker's test may run several QEMUs: beyond this memory is the limit, not the number of CPUs."""
 
-SLOW = "LIMOSA_SLOW"
 LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``./limosa test --slow``."""
-    parser.addoption("--slow", action="store_true", help=f"run the slow tests too (or set {SLOW}=1)")
+    parser.addoption("--slow", action="store_true", help=f"run the slow tests too (or set {slow.VARIABLE}=1)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test is read, as some decide by it how often they repeat; workers and children inherit it."""
+    if config.option.slow:
+        os.environ[slow.VARIABLE] = "1"
 
 
 # -- which tests, in which order, how many at once --------------------------------------------------------------------
@@ -45,7 +50,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Quick failures first: by folder, else in the order that pytest found; slow ones only where they are wanted."""
     items.sort(key=lambda item: ORDER.index(folder) if (folder := _folder(item.nodeid)) in ORDER else len(ORDER))
-    wanted = config.option.slow or os.environ.get(SLOW, "0") not in ("", "0") or "slow" in config.option.markexpr
+    wanted = slow.wanted() or "slow" in config.option.markexpr
     named = {argument.partition("[")[0] for argument in config.args if "::" in argument}
     left_out = [
         item for item in items

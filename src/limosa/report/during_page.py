@@ -53,7 +53,7 @@ def verdict(found: Migrations, error: str) -> Verdict:
                if moved.part.status != "measured"]  # fmt: skip
     if not found.during.complete:
         details.append("The bench was stopped before its end: what follows is what it had measured until then.")
-        if error and not any(error in detail for detail in details):
+        if error and not any(error.lower() in detail.lower() for detail in details):
             details.append(_sentence(error))
     facts = [(figures.milliseconds(moved.outage_ms), f"longest outage, {_short(moved)}") for moved in measured
              if moved.outage_ms is not None][:5]  # fmt: skip
@@ -94,8 +94,7 @@ def _unsteady(found: list[Moved]) -> list[str]:
     if not names:
         return []
     return [
-        f"Varied by more than 5 % even before a migration: {', '.join(names)}. Levels and recovery say little there;"
-        " outages do not depend on them."
+        f"Varied by more than 5 % even before a migration: {', '.join(names)}. Levels and recovery say little there."
     ]
 
 
@@ -128,8 +127,11 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Html:
 
 def _figures(found: Migrations) -> Html:
     shown = table(found.found)
+    kept = [i for i, name in enumerate(shown.columns) if name not in ("outage", "move took")]  # told below, by move
+    columns = tuple(shown.columns[i] for i in kept)
+    rows = [tuple(row[i] for i in kept) for row in shown.rows]
     note = "Levels are medians of samples, with 95 % bootstrap intervals of the ratios within this one move."
-    return sections.part("Figures", _table(shown.columns, list(shown.rows)), identity="figures", note=note)
+    return sections.part("Figures", _table(columns, rows), identity="figures", note=note)
 
 
 def _plot(found: Migrations) -> Html:
@@ -181,6 +183,6 @@ def _settings(found: Migrations) -> Html:
         ("Random data in the guest's memory", figures.mebibytes(during_.memory_bytes)),
         ("Upper limit of the migration", f"{limit / 2**20:g} MiB/s" if limit else "none"),
     ]
-    rows += [(f"Run directory of {_name(moved)}", moved.part.directory or "none") for moved in found.found]
+    rows += [(f"Run directory of {_short(moved)}", moved.part.directory or "none") for moved in found.found]
     listed = tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in rows], class_="pairs")
     return sections.part("Settings", listed, identity="settings")

@@ -223,7 +223,7 @@ def _about_speed(row: MigrationSummary) -> str:
     return (
         f"The guest's CPU loop ran faster during migration {row.index} than before it. A move speeds nothing up: "
         "before it, each turn of the loop began on a processor that had just slept, which a move keeps awake, or the "
-        "machine was busier. That figure says nothing of the move; limosa bench during-migration keeps the processor busy."
+        "machine was busier. That figure says nothing of the move; bench during-migration keeps the processor busy."
     )
 
 

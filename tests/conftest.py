@@ -1,19 +1,65 @@
-"""Order and last words of the suite: the gate first, the slow real parts last, and what was skipped, with why."""
+"""Order, turns and last words of the suite.
+
+The gate comes first and the slow real parts last. Tests run side by side, those that measure time alone (``turns``).
+At the end stands what was skipped, with why, and how many slow tests were left out.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from tests import slow, turns
+
 ORDER = ("gate", "unit", "golden", "contract", "system")
+MOST_WORKERS = 4
+"""A worker's test may run several QEMUs: beyond this memory is the limit, not the number of CPUs."""
+
+LEFT_OUT = pytest.StashKey[int]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick failures first: by folder, else in the order that pytest found."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``./limosa test --slow``."""
+    parser.addoption("--slow", action="store_true", help=f"run the slow tests too (or set {slow.VARIABLE}=1)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test is read, as some decide by it how often they repeat; workers and children inherit it."""
+    if config.option.slow:
+        os.environ[slow.VARIABLE] = "1"
+
+
+# -- which tests, in which order, how many at once --------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A worker for each CPU; none where only some tests are wanted, or where they talk to the terminal."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    some = any(argument.partition("::")[0].endswith(".py") for argument in config.args)
+    if some or config.option.keyword or config.option.collectonly or config.option.capture == "no":
+        return 0
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Quick failures first: by folder, else in the order that pytest found; slow ones only where they are wanted."""
     items.sort(key=lambda item: ORDER.index(folder) if (folder := _folder(item.nodeid)) in ORDER else len(ORDER))
+    wanted = slow.wanted() or "slow" in config.option.markexpr
+    named = {argument.partition("[")[0] for argument in config.args if "::" in argument}
+    left_out = [
+        item for item in items
+        if not wanted and item.get_closest_marker("slow") and item.nodeid.partition("[")[0] not in named
+    ]  # fmt: skip
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    config.stash[LEFT_OUT] = len(left_out)
 
 
 def _folder(nodeid: str) -> str:
@@ -21,9 +67,34 @@ def _folder(nodeid: str) -> str:
     return parts[1] if len(parts) > 2 else ""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Setup, call and teardown of a test in its turn."""
+    with turns.turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+# -- last words -------------------------------------------------------------------------------------------------------
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells the one who prints what it left out; each worker sees all tests."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Hear that."""
+    told = getattr(node, "workeroutput", {}).get("left_out", 0)
+    config: pytest.Config = node.config  # type: ignore[attr-defined]
+    config.stash[LEFT_OUT] = max(told, config.stash.get(LEFT_OUT, 0))
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """List what was skipped, and shout where nothing of a whole file was tested."""
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """List what was skipped and left out, and shout where nothing of a whole file was tested."""
     skipped = {r.nodeid: _reason(r) for r in terminalreporter.stats.get("skipped", [])}
     ran = [
         report.nodeid
@@ -31,13 +102,14 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
         if outcome in ("passed", "failed", "error", "xfailed", "xpassed")
         for report in reports
     ]
-    if not skipped:
-        return
-    terminalreporter.section("skipped, and why")
-    for line in grouped(skipped):
-        terminalreporter.write_line(line)
-    for line in untested(skipped, ran):
-        terminalreporter.write_line(line, red=True, bold=True)
+    if skipped:
+        terminalreporter.section("skipped, and why")
+        for line in grouped(skipped):
+            terminalreporter.write_line(line)
+        for line in untested(skipped, ran):
+            terminalreporter.write_line(line, red=True, bold=True)
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"left out because slow: {left_out}; ./limosa test --slow runs them too")
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -22,7 +22,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,7 @@ NAME = "limosa"
 """What also counts, wherever it is, on a machine where nobody else uses limosa."""
 
 ENDED = " (has ended, but nobody collected it)"
+_KINDS = ("net", "mnt", "pid", "uts", "ipc", "user")
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUP_DEPTH = 6
 
@@ -158,6 +159,27 @@ def namespaces(counted: Sequence[Process]) -> dict[str, str]:
                             found.setdefault(name, f"{name} of process {process.pid}: {process.text[:80]}")
     own = {str(entry.readlink()) for entry in Path("/proc/self/ns").iterdir()}
     return {name: text for name, text in found.items() if name not in own}
+
+
+def members(spaces: Set[str]) -> dict[tuple[int, int], str]:
+    """Who is in one of these namespaces: (pid, start) → command line, as numbers of namespaces are used again."""
+    return {
+        (pid, started): text
+        for pid, (_, started, text) in _table()
+        if any(_namespace(pid, kind) in spaces for kind in _KINDS)
+    }
+
+
+def alive() -> set[tuple[int, int]]:
+    """(pid, start) of every process that has not ended."""
+    return {(pid, started) for pid, (_, started, text) in _table() if not text.endswith(ENDED)}
+
+
+def _namespace(pid: int, kind: str) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
+    except OSError:
+        return ""
 
 
 def _inode(line: str) -> str:

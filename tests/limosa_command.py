@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import limosa
+from tests import leftovers
 
 SOURCE = Path(limosa.__file__).parents[1]
 
@@ -132,87 +133,29 @@ def fresh(folder: Path) -> Command:
     return Command(folder)
 
 
-def _processes() -> Iterator[Path]:
-    return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and entry.name != str(os.getpid()))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _marked(entry: Path, home: Path) -> bool:
-    """Whether a process's command line or mounts name *home*; each host sees a directory of its lab."""
-    mark = os.fsencode(home)
-    return mark in _read(entry / "cmdline") or mark in _read(entry / "mountinfo")
-
-
-def _members(home: Path) -> set[tuple[int, int]]:
-    """Who is in a namespace of *home*'s labs now: pid and start time, as numbers of namespaces are used again."""
-    spaces = set[tuple[str, str]]()
-    for entry in _processes():
-        if _marked(entry, home):
-            spaces |= _namespaces(entry)
-    spaces -= _namespaces(Path("/proc/self"))
-    inside = (entry for entry in _processes() if spaces & _namespaces(entry))
-    return {(int(entry.name), _started(entry)) for entry in inside}
-
-
-def _started(entry: Path) -> int:
-    """Field 22 of /proc/PID/stat, counted from behind the name, which may hold anything; 0 for one that ended."""
-    words = _read(entry / "stat").rpartition(b")")[2].split()
-    return int(words[19]) if words else 0
-
-
-def _ended(entry: Path) -> bool:
-    """Whether a process holds nothing any more and only waits for a lazy init to collect it."""
-    return _read(entry / "stat").rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"], [])
-
-
-def _namespaces(entry: Path) -> set[tuple[str, str]]:
-    found = set()
-    for kind in ("net", "mnt", "pid", "uts", "ipc", "user"):
-        try:
-            found.add((kind, str((entry / "ns" / kind).readlink())))
-        except OSError:
-            continue
-    return found
-
-
 @dataclass
 class Traces:
     """What *home*'s labs leave on this machine: looked for before, during and after."""
 
     home: Path
-    links: frozenset[str] = field(default_factory=lambda: frozenset(_links()))
-    cgroups: frozenset[str] = field(default_factory=lambda: frozenset(_cgroups()))
-    members: set[tuple[int, int]] = field(default_factory=set)
+    before: leftovers.Snapshot = field(init=False)
+    members: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.before = leftovers.snapshot([self.home])
 
     def look(self) -> None:
         """Remember who is in the labs' namespaces now: later each of them is a trace, whatever its name."""
-        self.members |= _members(self.home)
+        seen = leftovers.snapshot([self.home])
+        self.members |= leftovers.members(set(seen.found["namespace"]) - set(self.before.found["namespace"]))
 
     def left(self) -> list[str]:
-        """One line for each process, namespace, mount, link, socket, cgroup and directory that is left."""
-        found = []
-        for entry in _processes():
-            if _marked(entry, self.home) or (int(entry.name), _started(entry)) in self.members:
-                line = _read(entry / "cmdline").replace(bytes(1), b" ").decode(errors="replace")
-                if not _ended(entry):
-                    found.append(f"process {entry.name}: {line[:160]}")
-        found += [
-            f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in line
+        """One line for each thing that is there now and was not before."""
+        found = leftovers.difference(self.before, leftovers.snapshot([self.home]))
+        alive = leftovers.alive()
+        return found + [
+            f"process {pid}: {text}" for (pid, since), text in self.members.items() if (pid, since) in alive
         ]
-        found += [f"link {name}" for name in _links() - self.links if name.startswith(("tap", "br", "veth", "lim"))]
-        found += [
-            f"socket {line}" for line in Path("/proc/net/unix").read_text().splitlines() if str(self.home) in line
-        ]
-        found += [f"cgroup {path}" for path in _cgroups() - self.cgroups]
-        labs = self.home / "limosa" / "labs"
-        found += [f"directory {path}" for path in (labs.iterdir() if labs.exists() else ())]
-        return found
 
     def assert_gone(self, within_s: float, *, folders: bool = True) -> None:
         """Nothing is left, at the latest after *within_s*: the kernel takes a moment to end namespaces.
@@ -220,17 +163,6 @@ class Traces:
         Without *folders* a lab's files may be: those of a demo killed before its fabric stood go with the next demo.
         """
         end = time.monotonic() + within_s
-        while (
-            left := [x for x in self.left() if folders or not x.startswith("directory ")]
-        ) and time.monotonic() < end:
+        while (left := [x for x in self.left() if folders or not x.startswith("folder ")]) and time.monotonic() < end:
             time.sleep(0.05)
         assert not left, "\n" + "\n".join(left)
-
-
-def _links() -> set[str]:
-    return {path.name for path in Path("/sys/class/net").iterdir()}
-
-
-def _cgroups() -> set[str]:
-    """The cgroups with our name in theirs."""
-    return {str(path) for path in Path("/sys/fs/cgroup").glob("**/*limosa*")}

@@ -98,7 +98,7 @@ async def _user_namespaces() -> Finding:
     if done.returncode == 0:
         return Finding(name, True, "made one", required=not root)
     said = done.stderr.decode(errors="replace").strip()
-    return Finding(name, False, said, namespaces_fix(_sysctl), required=not root)
+    return Finding(name, False, said, namespaces_fix(), required=not root)
 
 
 def _sysctl(name: str) -> str:
@@ -108,7 +108,7 @@ def _sysctl(name: str) -> str:
         return ""
 
 
-def namespaces_fix(sysctl: Callable[[str], str]) -> str:
+def namespaces_fix(sysctl: Callable[[str], str] = _sysctl) -> str:
     """What permits user namespaces on a machine with these kernel settings (a function from name to value)."""
     for name, forbids, permits in (
         ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu since 23.10
@@ -134,12 +134,17 @@ async def _tap() -> Finding:
 
 
 def tun_fix(path: Path = Path("/dev/net/tun")) -> str:
-    """What makes the TUN device usable: by whether it is there and may be opened."""
-    if not path.exists():
+    """What makes this machine's TUN device usable: by whether it is there and may be opened."""
+    if os.access(path, os.R_OK | os.W_OK):
+        return "allow network namespaces first (see user namespaces)"
+    return tun_hint(path.exists(), path)
+
+
+def tun_hint(there: bool, path: Path = Path("/dev/net/tun")) -> str:
+    """What makes a TUN device usable that cannot be opened, here or on another host."""
+    if not there:
         return f"sudo modprobe tun; in a container, pass {path} in"
-    if not os.access(path, os.R_OK | os.W_OK):
-        return f"sudo chmod 0666 {path}   (what udev sets on ordinary systems)"
-    return "allow network namespaces first (see user namespaces)"
+    return f"sudo chmod 0666 {path}   (what udev sets on ordinary systems)"
 
 
 async def _shaping() -> Finding:

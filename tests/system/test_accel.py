@@ -89,7 +89,6 @@ async def proof(linux: TinyLinux, qemu: str, folder: Path, *, how: str, limit_s:
     )
 
 
-@pytest.mark.slow
 async def test_kernel_that_reaches_init_is_a_proof(linux: TinyLinux, qemu: str, tmp_path: Path) -> None:
     """The method itself, tried under TCG, where the kernel is known to run."""
     shown = await proof(linux, qemu, tmp_path, how="tcg", limit_s=60)

@@ -172,14 +172,13 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-async def used_ticks(client: AgentClient, started: Machine) -> int:
+def used_ticks(started: Machine) -> int:
     """CPU time of the QEMU in clock ticks: what a busy loop in the guest would burn."""
     fields = Path(f"/proc/{started.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return int(fields[11]) + int(fields[12])
 
 
-@pytest.mark.slow
-async def test_clients_come_and_go_on_the_port(image: Image, folder: Path) -> None:
+async def test_clients_come_and_go_on_the_port_and_waiting_is_no_busy_loop(image: Image, folder: Path) -> None:
     async with machine(image, folder, "one") as started:
         first = await started.client()
         hello = await first.wait_ready(Deadline.after(BOOT_LIMIT_S))
@@ -201,21 +200,17 @@ async def test_clients_come_and_go_on_the_port(image: Image, folder: Path) -> No
         assert (await last.memory_stop()).phase == "stopped"
         assert (await last.memory_verify()).sound
         await last.close()
+        await _wait_without_client(started)
 
 
-@pytest.mark.slow
-async def test_waiting_for_a_client_is_not_a_busy_loop(image: Image, folder: Path) -> None:
-    async with machine(image, folder, "one") as started:
-        client = await started.client()
-        await client.wait_ready(Deadline.after(BOOT_LIMIT_S))
-        await client.close()
-        await asyncio.sleep(1)  # what the boot left over is done
-        before = await used_ticks(client, started)
-        await asyncio.sleep(2)
-        assert await used_ticks(client, started) - before < 100  # of 200
-        again = await started.client()
-        await again.hello()
-        await again.close()
+async def _wait_without_client(started: Machine) -> None:
+    await asyncio.sleep(1)  # what came before is done
+    before = used_ticks(started)
+    await asyncio.sleep(2)
+    assert used_ticks(started) - before < 100  # of 200
+    again = await started.client()
+    await again.hello()
+    await again.close()
 
 
 async def _move(source: Machine, target: Machine, folder: Path) -> None:
@@ -231,8 +226,10 @@ async def _move(source: Machine, target: Machine, folder: Path) -> None:
     raise AssertionError("the migration does not complete")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("early", [True, False], ids=["connected-before", "connected-after"])
+@pytest.mark.parametrize(
+    "early",
+    [pytest.param(True, id="connected-before"), pytest.param(False, id="connected-after", marks=pytest.mark.slow)],
+)
 async def test_it_goes_on_after_a_live_migration(image: Image, folder: Path, early: bool) -> None:
     """The target's port has a new client, connected before the guest arrives or only then."""
     async with (

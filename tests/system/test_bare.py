@@ -43,6 +43,7 @@ from limosa.guest.bare import (
     kernel_arguments,
     migratable_memory_bytes,
 )
+from tests.slow import times
 
 QEMU = "qemu-system-x86_64"
 pytestmark = [
@@ -51,7 +52,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
 ]
 
-MOVES = 20
+MOVES = times(10, 20)
 EVEN_MEMORY_BYTES = 128 << 20
 MEMORY_BYTES = migratable_memory_bytes(EVEN_MEMORY_BYTES)
 WORKING_SET_MIB = 32
@@ -247,6 +248,7 @@ async def follow(source: Machine, rounds: int) -> dict[str, Any]:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.alone
 async def test_moves_while_writing(bench: Bench, accel: str) -> None:
     arguments = kernel_arguments("write", memory_mib=WORKING_SET_MIB)
     guest = await boot(bench, accel, arguments)
@@ -337,6 +339,7 @@ async def test_lost_write_is_reported(bench: Bench, accel: str) -> None:
     assert (await guest.ask(COMMAND_VERIFY, Verified)).lost == 0
 
 
+@pytest.mark.alone
 async def test_speed_of_one_object_on_host_and_guest(bench: Bench, accel: str) -> None:
     host = await process.run([str(bench.image.host_primes), "1"])
     reader = SerialReader()

@@ -14,7 +14,7 @@ import pytest
 
 from limosa import requirements
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = pytest.mark.system
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.py"
 
 

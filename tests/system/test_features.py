@@ -198,7 +198,6 @@ async def test_second_writer_is_refused_by_the_image_lock(
                 pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["micro", "micro-diskless"])
 async def test_guest_moves_between_versions_and_back(
     shape: str, both: list[QemuBinary], linux: TinyLinux, in_network: list[str], tmp_path: Path

@@ -15,7 +15,6 @@ from limosa.results.store import RunDirectory
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.slow
 async def test_the_recipe_runs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     short = ("--load", "latency", "--before", "2 s", "--after", "2 s", "--memory", "32 MiB")

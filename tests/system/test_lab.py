@@ -205,11 +205,24 @@ async def test_up_repairs_a_host_that_was_killed(state: Path, rootless: bool) ->
         for _ in range(5):
             client, hosts = pids(lab.directory)
             os.kill(hosts["host1"], signal.SIGKILL)
+            await wait_ended(hosts["host1"])
             assert await lab.up() == ["host host1"]
             after, again = pids(lab.directory)
             assert (after, again["host2"]) == (client, hosts["host2"])
         assert await reaches(lab, "host2", next(iter(lab.spec.hosts["host1"].addresses.values())))
         await lab.down()
+
+
+async def wait_ended(pid: int) -> None:
+    """A process is killed some moments after it was told to be."""
+    async for _ in Deadline.after(5).ticks(0.01):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state in "ZX":
+            return
+    raise AssertionError(f"{pid} does not end")
 
 
 @pytest.mark.parametrize("which", ["client", "outer"])

@@ -69,6 +69,7 @@ async def mbit_per_s(lab: Lab, source: str, target: str) -> float:
     return float((await receiving).text)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("rootless", [False, True])
 async def test_a_rate_is_kept_both_ways(state: str, rootless: bool, capsys: pytest.CaptureFixture[str]) -> None:
     if os.geteuid() and not rootless:

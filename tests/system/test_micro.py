@@ -28,7 +28,7 @@ from limosa.guest import images
 from limosa.guest.agent import PORT_NAME, AgentClient
 from limosa.guest.micro import seed as seeds
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = pytest.mark.system
 QEMU = "qemu-system-x86_64"
 BOOT_LIMIT_S = 90.0
 MAC = "52:54:00:12:34:56"
@@ -142,7 +142,7 @@ async def booted(image: images.Image) -> AsyncIterator[Guest]:
             yield Guest(directory, child, made, port, time.monotonic() - started)
 
 
-async def test_a_guest_is_entered_by_key_alone_and_has_its_tools(image: images.Image) -> None:
+async def test_a_guest_is_entered_by_key_alone_has_its_tools_and_powers_off(image: images.Image) -> None:
     async with booted(image) as guest:
         print(f"ready after {guest.ready_s:.1f} s")
         assert guest.console.index(REACHED_INIT) < guest.console.index(READY)
@@ -169,14 +169,15 @@ async def test_a_guest_is_entered_by_key_alone_and_has_its_tools(image: images.I
         assert password.returncode == 255
         assert b"Permission denied (publickey)." in password.stderr
 
-        (guest.directory / "known_hosts").write_text(
-            guest.keys.known_hosts("127.0.0.1", port=guest.port).replace("AAAAI", "AAAAJ", 1)
-        )
+        known = guest.keys.known_hosts("127.0.0.1", port=guest.port)
+        (guest.directory / "known_hosts").write_text(known.replace("AAAAI", "AAAAJ", 1))
         unknown = await guest.ssh("true", check=False)
         assert unknown.returncode == 255, "the host key is checked strictly"
+        (guest.directory / "known_hosts").write_text(known)
+        await check_power_off(guest, "poweroff")
 
 
-async def test_tools_work_and_the_agent_answers(image: images.Image) -> None:
+async def test_tools_work_the_agent_answers_and_the_power_button_is_heard(image: images.Image) -> None:
     async with booted(image) as guest:
         prime = await guest.ssh(
             "sysbench cpu --time=1 run; stress-ng --vm 1 --vm-bytes 16M --vm-ops 50 -t 10 --metrics-brief"
@@ -206,23 +207,23 @@ async def test_tools_work_and_the_agent_answers(image: images.Image) -> None:
                 await reader.readuntil(b"sum-42 /dev/ttyS0")
         finally:
             writer.close()
+        await check_power_off(guest, "system_powerdown")
 
 
-@pytest.mark.parametrize("how", ["system_powerdown", "poweroff"])
-async def test_the_guest_powers_off_and_its_disk_is_clean(image: images.Image, how: str) -> None:
-    async with booted(image) as guest:
-        await guest.ssh("echo kept >/mnt/file")
-        if how == "poweroff":
-            await guest.ssh("poweroff", check=False)
-        else:
-            await guest.qmp(how)
-        async with asyncio.timeout(20):
-            assert await guest.child.wait() == 0
-        disk = str(guest.directory / "disk.raw")
-        assert "clean" in (await process.run(["dumpe2fs", "-h", disk])).text.split("Filesystem state:")[1][:20]
-        assert "needs_recovery" not in (await process.run(["dumpe2fs", "-h", disk])).text
-        kept = await process.run(["debugfs", "-R", "cat /mnt/file", disk])
-        assert kept.text == "kept"
+async def check_power_off(guest: Guest, how: str) -> None:
+    """It ends by itself, and its disk is clean."""
+    await guest.ssh("echo kept >/mnt/file")
+    if how == "poweroff":
+        await guest.ssh("poweroff", check=False)
+    else:
+        await guest.qmp(how)
+    async with asyncio.timeout(20):
+        assert await guest.child.wait() == 0
+    disk = str(guest.directory / "disk.raw")
+    assert "clean" in (await process.run(["dumpe2fs", "-h", disk])).text.split("Filesystem state:")[1][:20]
+    assert "needs_recovery" not in (await process.run(["dumpe2fs", "-h", disk])).text
+    kept = await process.run(["debugfs", "-R", "cat /mnt/file", disk])
+    assert kept.text == "kept"
 
 
 async def test_without_a_disk_init_says_so_and_stops(image: images.Image, tmp_path: Path) -> None:
@@ -272,6 +273,7 @@ BUILD = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; a user's build is the fixture's")
 def test_an_ordinary_user_builds_the_same() -> None:
     with tempfile.TemporaryDirectory(prefix="micro-test-", dir="/var/tmp") as folder:

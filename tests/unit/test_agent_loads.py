@@ -121,6 +121,7 @@ async def test_a_bit_flipped_behind_the_agents_back_is_seen(agent: RunningAgent)
     assert (await client.memory_verify()).first_bad_page == number
 
 
+@pytest.mark.alone
 async def test_the_rate_is_kept(client: AgentClient) -> None:
     await client.memory_start(1 << 20, rate_bytes_per_s=40 << 20)
     await client.wait_memory_filled(Deadline.after(5))
@@ -132,6 +133,7 @@ async def test_the_rate_is_kept(client: AgentClient) -> None:
     assert status.rate_bytes_per_s == pytest.approx(40 << 20, rel=0.25)
 
 
+@pytest.mark.alone
 async def test_a_rate_below_one_page_a_batch_is_kept_too(client: AgentClient) -> None:
     await client.memory_start(1 << 20, rate_bytes_per_s=100 * PAGE_BYTES)
     await client.wait_memory_filled(Deadline.after(5))
@@ -335,6 +337,7 @@ async def test_a_failing_disk_is_not_acknowledged(agent: RunningAgent) -> None:
     assert status.last_error == "No space left on device"
 
 
+@pytest.mark.alone
 async def test_slow_loads_stop_at_once(agent: RunningAgent) -> None:
     """The next write is an hour away, and the stop does not wait for it."""
     client = await agent.client()

@@ -94,7 +94,6 @@ def complete(home: Path, *words: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.slow
 def test_the_shell_completes_verbs_guests_hosts_and_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     (tmp_path / "shop.yaml").write_text(

@@ -89,6 +89,7 @@ async def test_another_agent_is_another_image(recipe: Recipe, tmp_path: Path) ->
     assert with_agent.directory != without.directory
 
 
+@pytest.mark.alone
 async def test_a_cached_image_is_found_within_milliseconds(recipe: Recipe) -> None:
     await images.ensure("tiny", Events())
     durations = []

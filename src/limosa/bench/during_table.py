@@ -6,6 +6,31 @@ from limosa.bench.during import Measure, Moved
 from limosa.results.statistics import Estimate
 from limosa.results.tables import NO_READING, Table, milliseconds
 
+MEANINGS: dict[str, tuple[str, str]] = {
+    "sysbench": (
+        "sysbench",
+        "Events in each second of the guest's clock, as sysbench prints them, placed where the line arrived over SSH."
+        " A line that waits behind the blackout is placed late.",
+    ),
+    "cpu-loop": (
+        "Loop of the agent",
+        "Events over the CPU time that the guest's kernel booked for them, put together to 0.2 s. What the host takes"
+        " from the whole guest is booked as the loop's own time, what sysbench beside it takes is not. With TCG code is"
+        " translated anew on the target.",
+    ),
+    "throughput": (
+        "Throughput",
+        "What iperf3's sender or receiver on this machine counts in 0.1 s, put together to 0.5 s for the levels. iperf3"
+        " writes 128 KiB at once, so single intervals are steps.",
+    ),
+    "round-trip": (
+        "Round trip",
+        "One UDP echo, 50 a second, stamped by the client's kernel on the way back. A CPU that sleeps between two"
+        " echoes answers later than one that a migration keeps awake.",
+    ),
+}
+"""Measure → its name, and how its figure is made and what distorts it."""
+
 
 def table(found: list[Moved]) -> Table:
     """A row a measure; parts that could not be measured keep theirs."""

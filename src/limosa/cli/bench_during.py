@@ -66,13 +66,15 @@ def _bytes(parse, text: str) -> int:  # type: ignore[no-untyped-def]  # noqa: AN
 
 
 def show(run: RunDirectory, as_json: bool) -> None:
-    """The table, what follows from it, and where the run is."""
+    """The table, what follows from it, and where the report is; exits with 1 when a part is not whole."""
     from limosa.bench.during import read
     from limosa.bench.during_table import table
     from limosa.bench.narration import narrate
     from limosa.cli.table import print_table
     from limosa.cli.terminal import show_result
+    from limosa.experiment.result import reported
 
+    page = reported(run).report
     during, found = read(run)
     shown = table(found)
     said = narrate(run)
@@ -87,10 +89,13 @@ def show(run: RunDirectory, as_json: bool) -> None:
             }
             for moved in found
         ]
-        show_result({"run": str(run.path), "complete": during.complete, "parts": measured, "explanations": said})
-        return
-    print(f"\n{shown.title}")
-    print_table(shown.columns, shown.rows)
-    for sentence in said:
-        print(f"- {sentence}")
-    print(f"\nrun: {run.path}")
+        result = {"run": str(run.path), "report": str(page), "complete": during.complete}
+        show_result({**result, "parts": measured, "explanations": said})
+    else:
+        print(f"\n{shown.title}")
+        print_table(shown.columns, shown.rows)
+        for sentence in said:
+            print(f"- {sentence}")
+        print(f"\nreport: {page}")
+    if any(part.status != "measured" for part in during.parts):
+        raise typer.Exit(1)

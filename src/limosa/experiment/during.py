@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from limosa.bench.during import iperf_line, sysbench_line
 from limosa.bench.during_format import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, During, Part
 from limosa.bench.programs import program
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError, SpecError
+from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
 from limosa.experiment import benching
 from limosa.experiment.demo import EXAMPLE
@@ -33,6 +34,9 @@ METHODS: dict[str, tuple[str, ...]] = {"precopy": ()}
 
 SETTLE_S = 2.0
 """After a load's first figure: caches are warm and TCP has found its rate."""
+
+WATCH_S = 5.0
+"""How often the guest is looked for while it is measured: each look costs some 20 ms of CPU time."""
 
 REGION = "during"
 IPERF_PORT = 5201
@@ -104,8 +108,16 @@ async def during_migration(
     async with Lab.open(described, events=events, ephemeral=True) as lab:
         await lab.up()
         async with recorded_run(lab, guest.name, KIND, base=base) as run:
-            await _parts(lab, guest.name, run, options)
-        await lab.stop(guest.name, force=True)
+            try:
+                await _parts(lab, guest.name, run, options)
+            except asyncio.CancelledError:
+                events.note(f"interrupted; what was measured is kept: limosa report {run.id}", level="warning")
+                raise
+        broken = [f"{part.load}: {part.reason}" for part in run.read(DURING).parts if part.status != "measured"]
+        if broken:
+            run.finish("failed", "; ".join(broken))
+        with contextlib.suppress(StateError):  # a guest that died is stopped already
+            await lab.stop(guest.name, force=True)
     return run
 
 
@@ -172,7 +184,7 @@ class _Recording:
         self.part = replace(self.part, begin_ns=time.time_ns())
         try:
             with events.stage(f"before: {self.options.before_s:g} s"):
-                await asyncio.sleep(self.options.before_s)
+                await self._wait(self.options.before_s)
             here = await self.lab.where(self.guest)
             target = next(name for name in self.lab.spec.hosts if name != here)
             settings = Settings(
@@ -181,7 +193,7 @@ class _Recording:
             )
             outcome = await measurement.migrate(target, settings)
             with events.stage(f"after: {self.options.after_s:g} s"):
-                await asyncio.sleep(self.options.after_s)
+                await self._wait(self.options.after_s)
         except asyncio.CancelledError:
             self.fail("interrupted")
             raise
@@ -190,6 +202,16 @@ class _Recording:
             self.fail(f"the migration failed: {outcome.failure.message}")
         elif load is not None and not load.alive:
             self.fail("the load ended before the measurement did")
+
+    async def _wait(self, length_s: float) -> None:
+        """For *length_s*, or until the guest is gone: raises LimosaError then."""
+        deadline = Deadline.after(length_s)
+        while not deadline.passed:
+            await asyncio.sleep(min(WATCH_S, deadline.left_s))
+            try:
+                await self.lab.where(self.guest)
+            except StateError as error:
+                raise LimosaError("the guest died while it was measured") from error
 
 
 @asynccontextmanager
@@ -244,7 +266,11 @@ async def _serve(lab: Lab, guest: str) -> None:
 
 
 async def _end_in_guest(lab: Lab, guest: str, program: str) -> None:
-    """What a broken connection left running. A guest that is gone runs nothing."""
+    """What a broken connection left running."""
+    try:
+        await lab.where(guest)
+    except LimosaError:
+        return  # a guest that is gone runs nothing, and a login would wait for it in vain
     try:
         await process.run(lab.ssh(guest, ["killall", program]), check=False, timeout_s=LOGIN_S)
     except LimosaError as error:

@@ -155,7 +155,8 @@ def _migration(run: RunDirectory, data: report_data.RunData, part: PartResult) -
     )
     if not data.migrations:
         return [intro]
-    return [intro, sections.migrations(data), sections.clocks_part(data), sections.timeline_part(data)]
+    told = [sections.migrations(data), sections.remarks(data)]  # what a figure does not mean stands right below it
+    return [intro, *told, sections.clocks_part(data), sections.timeline_part(data)]
 
 
 def _exchanges(run: RunDirectory) -> Html:

@@ -218,9 +218,11 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
 
 def _refused(said: str, rootless: bool) -> MachineError:
     if rootless:
+        from limosa.capabilities import namespaces_fix
+
         return MachineError(
             f"this machine does not let an ordinary user make namespaces: {said.splitlines()[-1]}",
-            hint=machine.user_namespace_hint(),
+            hint=namespaces_fix(),
         )
     return MachineError(
         f"namespaces could not be made: {said.splitlines()[-1]}",

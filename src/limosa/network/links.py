@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from limosa.errors import CommandError, MachineError
 from limosa.hosts.host import Host
@@ -63,14 +62,9 @@ async def _make_taps(host: Host, lab: resolved.Lab) -> None:
     except CommandError as error:
         if (await host.facts()).tun:
             raise
-        raise MachineError("/dev/net/tun cannot be opened, so guests can have no network", hint=tun_hint()) from error
+        from limosa.capabilities import tun_fix
 
-
-def tun_hint() -> str:
-    """What makes /dev/net/tun usable."""
-    if Path("/dev/net/tun").exists():
-        return "sudo chmod 0666 /dev/net/tun (the usual permission), or run as root"
-    return "sudo modprobe tun"
+        raise MachineError("/dev/net/tun cannot be opened, so guests can have no network", hint=tun_fix()) from error
 
 
 async def _shape(host: Host, lines: Sequence[str]) -> None:

@@ -15,7 +15,6 @@ from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError, StateError
 from limosa.hosts.host import Host
 from limosa.network import plan
-from limosa.network.links import tun_hint
 from limosa.spec import resolved
 
 ADDRESS_S = 15.0
@@ -169,7 +168,10 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
     except CommandError as error:
         if not (await host.facts()).tun and any(guest.network for guest in lab.guests.values()):
             message = f"/dev/net/tun cannot be opened on {host.name}, so guests can have no network"
-            raise MachineError(message, hint=tun_hint()) from error
+            from limosa.capabilities import tun_hint
+
+            there = (await host.run(["test", "-e", "/dev/net/tun"], check=False)).returncode == 0
+            raise MachineError(message, hint=tun_hint(there)) from error
         raise
     has = await interfaces(host)
     return {network: _address(lab, host.name, network, has) for network in lab.networks}

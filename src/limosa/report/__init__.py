@@ -23,18 +23,19 @@ def build(run: Path) -> Path:
 
 
 def png(run: Path, directory: Path) -> list[Path]:
-    """Draw ``timeline.png``, ``clocks.png`` and (of a bench) ``bench.png`` into *directory*, without a browser.
+    """Draw ``timeline.png``, ``clocks.png`` and (of a bench) ``bench.png`` or ``during.png`` into *directory*.
 
-    2000 px wide. A plot that the run has no data for is not written; return the paths of those that were.
+    Without a browser; 2000 px wide. A plot that the run has no data for is not written; return the paths of the others.
     Raises StateError when *run* is not a run directory.
     """
-    from limosa.report import bench, clocks, data, theme, timeline, vega
+    from limosa.report import bench, clocks, data, during_page, theme, timeline, vega
 
-    found, measured = data.load(run), bench.load(run)
+    found, measured, moved = data.load(run), bench.load(run), during_page.load(run)
     drawn = {
         "timeline.png": timeline.spec(found, theme.PRINT, interactive=False)[0],
         "clocks.png": clocks.calibration_spec(found, theme.PRINT) or clocks.spec(found, theme.PRINT),
         "bench.png": bench.spec(measured, theme.PRINT) if measured else None,
+        "during.png": during_page.spec(moved, theme.PRINT) if moved else None,
     }
     directory.mkdir(parents=True, exist_ok=True)
     return [_replace(directory / name, vega.png(spec, scale=2.0)) for name, spec in drawn.items() if spec is not None]

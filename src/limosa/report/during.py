@@ -53,7 +53,7 @@ def _pane(moved: Moved, measure: Measure, moments: Moments, theme: Theme) -> Spe
     unit = "Mbit/s" if measure.unit == "bit/s" else measure.unit
     log = measure.unit == "ms"
     scale = {"type": "log"} if log else {"zero": True}
-    y_axis = {"title": unit, "tickCount": 4, "minExtent": 44, "maxExtent": 44}
+    y_axis = {"title": unit, "tickCount": 4, "minExtent": 56, "maxExtent": 56}
     y = {"field": "value", "type": "quantitative", "scale": scale, "axis": y_axis}
     colour = theme[_COLOURS.get(measure.name, "blue")]
     layers = [_span(at(moments.start_ns), at(moments.end_ns), theme["span"], 0.8, x)]
@@ -76,7 +76,8 @@ def _pane(moved: Moved, measure: Measure, moments: Moments, theme: Theme) -> Spe
         layers.append({"data": {"values": [{"value": back}]}, "mark": rule, "encoding": {"y": y}})
     for height, (time, word) in enumerate(marks):
         layers.append(_word(time, word, height, theme, x))
-    title = f"{measure.label} ({moved.part.method}, {moved.part.repetition})"
+    again = f", repetition {moved.part.repetition}" if moved.part.repetition > 1 else ""
+    title = f"{measure.label} ({moved.part.method}{again})"
     return {"title": title, "width": 900, "height": 120, "layer": layers}
 
 

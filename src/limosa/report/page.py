@@ -6,17 +6,15 @@ import base64
 import hashlib
 from importlib import resources
 
-from limosa.report import bench, commands, figures, sections, theme, vega, verdict
+from limosa.report import bench, commands, during_page, figures, sections, theme, vega, verdict
 from limosa.report.data import RunData
 from limosa.report.markup import Html, raw, tag
 
 
 def page(data: RunData) -> str:
     """The report of *data* as HTML."""
-    measured = bench.load(data.path)
-    found = verdict.of(data) if measured is None else bench.verdict(measured)
+    found, parts = _shown(data)
     title = f"{data.run.lab} · {data.run.guest} · {figures.moment(data.run.started_ns)} · Limosa"
-    parts = _parts(data) if measured is None else bench.parts(data, measured)
     scripts = [vega.scripts(), _resource("page.js")]
     head = tag(
         "head",
@@ -30,6 +28,16 @@ def page(data: RunData) -> str:
     main = tag("main", sections.header(data, found), parts, _footer(data))
     body = tag("body", main, [tag("script", raw(script)) for script in scripts])
     return f"<!doctype html>\n{tag('html', head, body, lang='en', data_status='drawing')}\n"
+
+
+def _shown(data: RunData) -> tuple[verdict.Verdict, list[Html | None]]:
+    """Verdict and sections, by what the run holds."""
+    compared, moved = bench.load(data.path), during_page.load(data.path)
+    if compared is not None:
+        return bench.verdict(compared), bench.parts(data, compared)
+    if moved is not None:
+        return during_page.verdict(moved, data.run.error), during_page.parts(data, moved)
+    return verdict.of(data), _parts(data)
 
 
 def _policy(scripts: list[str]) -> str:

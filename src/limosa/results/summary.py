@@ -222,7 +222,8 @@ def _about_speed(row: MigrationSummary) -> str:
         return ""
     return (
         f"The guest's CPU loop ran faster during migration {row.index} than before it. A move speeds nothing up: "
-        "the guest's other work stood still meanwhile, or the machine was busier before. That figure says nothing."
+        "before it, each turn of the loop began on a processor that had just slept, which a move keeps awake, or the "
+        "machine was busier. That figure says nothing of the move; bench during-migration keeps the processor busy."
     )
 
 

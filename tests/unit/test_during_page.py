@@ -1,0 +1,74 @@
+"""What the page of a bench of migrations says first: no more than was measured."""
+
+from __future__ import annotations
+
+import pytest
+from test_during import MOMENTS, known, speed
+
+from limosa.bench.during import Measure, Moved
+from limosa.bench.during_format import During, Part
+from limosa.bench.recovery import course
+from limosa.report.during_page import Migrations, spec, verdict
+from limosa.report.theme import PRINT
+from limosa.results.format import Clocks, Migration
+
+
+def bench(*found: Moved, complete: bool = True) -> Migrations:
+    parts = [moved.part for moved in found]
+    during = During(
+        guest="web", before_s=20, after_s=30, memory_bytes=0, max_bandwidth_bytes_per_s=None, parts=parts,
+        complete=complete,
+    )  # fmt: skip
+    return Migrations(during, list(found))
+
+
+def moved(part: Part, level=known, outcome: str = "completed") -> Moved:  # noqa: ANN001
+    samples = speed(level)
+    measure = Measure(
+        name="sysbench", label="sysbench", unit="events/s", samples=samples, window_ns=10**9,
+        course=course(samples, MOMENTS, 10**9),
+    )  # fmt: skip
+    migration = Migration(
+        index=1, guest="web", source="host1", target="host2", outcome=outcome, error="",  # type: ignore[arg-type]
+        started_ns=MOMENTS.start_ns, ended_ns=MOMENTS.end_ns, stop_ns=MOMENTS.stop_ns, resume_ns=MOMENTS.resume_ns,
+        parameters={}, qemu={}, phases=[],
+    )  # fmt: skip
+    clocks = Clocks(guest_lost_ms=101.0)
+    return Moved(part=part, moments=MOMENTS, migration=migration, clocks=clocks, measures=[measure])
+
+
+CPU = Part(method="precopy", load="cpu", begin_ns=1, finish_ns=2)
+
+
+def test_whole_and_steady() -> None:
+    said = verdict(bench(moved(CPU)), "")
+    assert (said.tone, said.mark, said.details) == ("good", "Measured", [])
+    assert said.sentence == "web was measured through 1 migration; the longest outage was 101 ms."
+    assert said.facts == [("101 ms", "longest outage, precopy, cpu")]
+
+
+def test_unsteady_is_said() -> None:
+    said = verdict(bench(moved(CPU, lambda second: 100 if int(second) % 4 < 2 else 80)), "")
+    assert (said.tone, said.mark) == ("warn", "Measured, but unsteady")
+    assert "even before a migration: sysbench" in said.details[0]
+
+
+def test_cut_short_after_the_move_keeps_its_figures() -> None:
+    part = Part(method="precopy", load="cpu", status="partial", reason="interrupted", begin_ns=1)
+    said = verdict(bench(moved(part), complete=False), "interrupted")
+    assert (said.tone, said.mark) == ("warn", "Measured in part")
+    assert any("stopped before its end" in detail for detail in said.details)
+    assert said.facts
+    assert sum("nterrupted" in detail for detail in said.details) == 1
+
+
+@pytest.mark.parametrize("outcome", ["failed", "none"])
+def test_nothing_moved(outcome: str) -> None:
+    part = Part(method="precopy", load="cpu", status="failed", reason="guest web does not run")
+    empty = Moved(part=part, moments=None, migration=None, clocks=Clocks(), measures=[])
+    found = bench(moved(part, outcome="failed") if outcome == "failed" else empty)
+    said = verdict(found, "")
+    assert (said.tone, said.mark, said.facts) == ("bad", "Not measured", [])
+    assert said.details[0].endswith("failed. Guest web does not run.")
+    if outcome == "none":
+        assert spec(found, PRINT) is None

@@ -7,6 +7,7 @@ Each picture costs QEMU's main loop some milliseconds, in which the guest's devi
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Self
@@ -116,12 +117,11 @@ class Camera:
 
 
 def portable_pixmap(data: bytes) -> Pixels:
-    """The dots of a binary PPM (netpbm's P6) as QEMU writes it: three words, 255, one white space, the dots."""
-    words = data.split(None, 4)
-    if len(words) < 4 or words[0] != b"P6" or words[3] != b"255":
+    """The dots of a binary PPM (netpbm's P6) as QEMU writes it: a header of three lines, then the dots."""
+    header = re.match(rb"P6\n(\d+) (\d+)\n255\n", data)
+    if header is None:
         raise LimosaError("QEMU's picture of the screen is no portable pixmap")
-    width, height = int(words[1]), int(words[2])
-    dots = data[len(data) - width * height * 3 :]
-    if len(dots) != width * height * 3 or len(data) <= len(dots):
+    width, height = int(header[1]), int(header[2])
+    if len(data) - header.end() != width * height * 3:
         raise LimosaError("QEMU's picture of the screen is cut off")
-    return np.frombuffer(dots, np.uint8).reshape(height, width, 3)
+    return np.frombuffer(data, np.uint8, offset=header.end()).reshape(height, width, 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -36,7 +35,7 @@ class Painter:
 
     def show(self, pixels: glyphs.Pixels, font: glyphs.Font | None, host: str) -> None:
         """Draw a picture: as text where it is text."""
-        width, height = shutil.get_terminal_size()
+        width, height = _terminal_size()
         text = glyphs.recognise(pixels, font) if font is not None else None
         if text is not None:
             lines = drawing.text_lines(text, width, height)
@@ -62,7 +61,13 @@ class Painter:
     @property
     def outdated(self) -> bool:
         """Whether the terminal has another size now than what was drawn for."""
-        return tuple(shutil.get_terminal_size()) != self._size
+        return _terminal_size() != self._size
+
+
+def _terminal_size() -> tuple[int, int]:
+    """Columns and lines as they are now; a terminal that does not know gets a text mode's."""
+    columns, lines = os.get_terminal_size(sys.stdout.fileno())
+    return columns or 80, lines or 25
 
 
 def put(text: str) -> None:

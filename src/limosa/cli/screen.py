@@ -43,4 +43,6 @@ def screen(
     if as_json:
         show_result(shot)
     elif text:
-        print(shot.text)
+        print(shot.readable)
+    else:
+        print(f"{png}: {shot.width} x {shot.height}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 AGAIN_S = 0.05
 """Between two looks for a guest whose QEMU has just ended; a connection may also be refused while it ends."""
 
-TRIES = 20
+TRIES = 4
 
 
 async def serial_sockets(hosting: Hosting, guest: str) -> AsyncIterator[socket.socket]:

@@ -84,9 +84,7 @@ class Monitor(msgspec.Struct):
     _quiet: frozenset[str] = msgspec.field(default=frozenset({"query-migrate"}))
 
     @classmethod
-    async def open(
-        cls, host: Host, path: str, guest: str, events: Events, role: Role
-    ) -> Monitor:
+    async def open(cls, host: Host, path: str, guest: str, events: Events, role: Role) -> Monitor:
         """Connect to the socket *path* of *host*. Raises StateError when QEMU is not there."""
         connection = await host.connect(path)
         client = QMPClient(f"{guest}@{host.name}")

@@ -49,8 +49,8 @@ ARGUMENTS = {
     "console-socket": "The serial console as a socket; all that the guest prints is appended to the log, "
     "whether somebody is connected or not.",
     "console": "The serial port that the guest sees as ttyS0: it needs no driver, so it speaks from the first moment.",
-    "video": "A VGA card, for a guest that shows something before its own drivers run, or on a screen only. Its 16 MiB of "
-    "memory move with the guest. Fixed place, and a fixed size for its BIOS, which differs between packages.",
+    "video": "A VGA card, for a guest that shows something before its own drivers run, or on a screen only. Its 16 MiB "
+    "of memory move with the guest. Fixed place, and a fixed size for its BIOS, which differs between packages.",
     "screen-socket": "The socket of the third monitor, which serves limosa screen.",
     "screen-monitor": "The third monitor: pictures of the screen and keys; whoever looks there is in nobody's way.",
     "agent-bus": "A virtio controller for channels between host and guest that need no network.",

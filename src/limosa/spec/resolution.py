@@ -300,7 +300,7 @@ class _Resolution:
                 mac=mac,
                 address=self._guest_address(name, guest, network),
                 disk=None if bare else self._disk(name, guest.disk, storage),
-                display=guest.display or default_display(guest),
+                display=guest.display if "display" in guest.model_fields_set else default_display(guest),
             )
         return guests
 

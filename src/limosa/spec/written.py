@@ -381,8 +381,8 @@ class Guest(_Mapping):
         description="Its IPv4 address, the same on every host: `10.77.1.100`. Default: from `.101`.",
     )
     disk: Disk = Field(default=Disk.model_construct(), description="Its root disk, on a storage that all hosts share.")
-    display: Display | None = Field(
-        default=None,
+    display: Display = Field(
+        default="none",
         description="`vga`: a VGA card and a keyboard, for `limosa screen`. `none`: the serial console alone. "
         "Default: `none`.",
     )

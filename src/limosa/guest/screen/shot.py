@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa.errors import LimosaError
+from limosa.errors import LimosaError, StateError
 from limosa.guest.screen import glyphs
 from limosa.guest.screen.camera import Camera
 
@@ -25,6 +25,16 @@ class Shot(msgspec.Struct, frozen=True):
     """Row and column from 0; None too when it is off, as every half second while it blinks."""
     png: str = ""
     """The file that was written."""
+
+    @property
+    def readable(self) -> str:
+        """The text. Raises StateError where there is none."""
+        if self.text is None:
+            raise StateError(
+                f"the screen of {self.guest} shows no text that can be read",
+                hint=f"limosa screen {self.guest} --png FILE takes a picture",
+            )
+        return self.text
 
 
 async def take(cameras: AsyncIterator[Camera], guest: str, png: str = "") -> Shot:

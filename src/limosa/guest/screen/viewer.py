@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
+from limosa.deadline import Deadline
 from limosa.errors import QmpError, StateError
 from limosa.guest.screen import drawing, glyphs
 from limosa.guest.screen.camera import Camera
@@ -19,6 +20,9 @@ FAST_S, SLOW_S = 0.1, 0.5
 
 CALM_S = 2.0
 """Without a change for so long, looks become slow: each costs the guest."""
+
+STANDS_S = 30.0
+"""How long a key waits for a guest that stands still. A hand-over takes far less; a paused guest misses the key."""
 
 _BEGIN = "\x1b[?1049h\x1b[?25l\x1b[2J"
 """The terminal's other screen, without a cursor: what was there before comes back in the end (xterm's ctlseqs)."""
@@ -164,7 +168,8 @@ async def _show(camera: Camera, painter: Painter, keys: _Keys) -> None:
 
 async def _press(camera: Camera, keys: _Keys) -> None:
     while (chord := await keys.next()) is not None:
-        while camera.stands:  # QEMU would drop it; after a hand-over it is for the other side
-            await asyncio.sleep(FAST_S / 2)
+        async for _ in Deadline.after(STANDS_S).ticks(FAST_S / 2):
+            if not camera.stands:  # QEMU would drop it; after a hand-over it is for the other side
+                break
         await camera.press(chord)
         keys.done()

@@ -46,7 +46,7 @@ def grub_disk(folder: Path) -> Path:
     if shutil.which("grub-mkimage") is None or not (GRUB / "boot.img").exists():
         pytest.skip("GRUB's images for BIOS are missing (grub-common, grub-pc-bin)")
     core, disk = folder / "core.img", folder / "grub.raw"
-    modules = ("biosdisk", "part_msdos", "minicmd", "echo", "normal")
+    modules = ("biosdisk", "part_msdos", "minicmd", "echo", "normal", "vbe", "videotest")
     subprocess.run(["grub-mkimage", "-O", "i386-pc", "-p", "/", "-o", core, *modules], check=True, capture_output=True)
     sector = (GRUB / "boot.img").read_bytes()[:446].ljust(SECTOR - 2, b"\0") + b"\x55\xaa"
     disk.write_bytes((sector + core.read_bytes()).ljust(2 << 20, b"\0"))
@@ -126,11 +126,24 @@ class Looker:
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self.screen.display)
 
-    def read_until(self, wanted: str, within_s: float = 20) -> None:
+    def read_until(self, wanted: str, within_s: float = 30) -> None:
         end = time.monotonic() + within_s
         while wanted not in self.text:
             assert time.monotonic() < end, self.text
             self.read()
+
+    def leave(self) -> int:
+        """Press Ctrl-] and read on, as a terminal does, until the command has ended; return its exit status."""
+        self.type(b"\x1d")
+        return self.end()
+
+    def end(self, within_s: float = 20) -> int:
+        end = time.monotonic() + within_s
+        while self.child.poll() is None:
+            assert time.monotonic() < end, self.text
+            self.read()
+        self.read()
+        return self.child.returncode
 
     def read(self) -> None:
         if select.select([self.ours], [], [], 0.2)[0]:
@@ -180,13 +193,28 @@ def test_typing_survives_a_migration_and_leaving_restores_the_terminal(lab: Comm
         looker.read_until("\nFOUR #6")
         refused = lab.run("screen", "web", "--text")
         refused.refused(5, "another command shows the screen of web", hint="Ctrl-]")
-        looker.type(b"\x1d")
-        assert looker.child.wait(10) == 0
-        looker.read()
+        assert looker.leave() == 0
         assert b"left the screen; web goes on" in looker.raw
         assert looker.raw.index(b"\x1b[?1049h") < looker.raw.rindex(b"\x1b[?1049l"), "the other screen is given back"
         assert termios.tcgetattr(looker.theirs) == looker.before
     lab.ok("migrate", "web", "host1")
+
+
+def test_graphics_are_drawn_in_half_blocks(lab: Command) -> None:
+    with Looker(lab) as looker:
+        looker.read_until("grub>")
+        looker.type(b"videotest 640x480x32\r")
+        looker.read_until("▀" * 60)
+        assert "grub>" not in looker.text
+        assert looker.leave() == 0
+    said = lab.ok("screen", "web", "--json").json
+    assert (said["width"], said["height"], said["text"]) == (640, 480, None)
+    lab.run("screen", "web", "--text").refused(4, "shows no text that can be read", hint="--png")
+    with Looker(lab) as looker:
+        looker.read_until("▀" * 60)
+        looker.type(b" ")  # the picture ends with any key
+        looker.read_until("grub>")
+        assert looker.leave() == 0
 
 
 def test_a_small_terminal_shows_the_end_of_the_screen(lab: Command) -> None:
@@ -194,7 +222,7 @@ def test_a_small_terminal_shows_the_end_of_the_screen(lab: Command) -> None:
         looker.read_until("grub>")
         assert "GNU GRUB" not in looker.text
         looker.child.send_signal(signal.SIGTERM)
-        assert looker.child.wait(10) == 143
+        assert looker.end() == 143
         assert termios.tcgetattr(looker.theirs) == looker.before
 
 
@@ -209,7 +237,6 @@ def test_the_screen_ends_with_its_guest(lab: Command) -> None:
     with Looker(lab) as looker:
         looker.read_until("grub>")
         lab.ok("stop", "web", "--force")
-        assert looker.child.wait(20) == 0
-        looker.read()
+        assert looker.end() == 0
         assert b"web has ended" in looker.raw
     lab.run("screen", "web", "--text").refused(4, "web does not run", hint="limosa start web")

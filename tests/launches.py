@@ -65,6 +65,7 @@ LAUNCHES: dict[str, Launch] = {
         disk=DiskFile("/run/limosa/storage/shared/web.raw", bus="virtio-scsi"),
     ),
     "micro-rtl8139": replace(MICRO, guest=replace(GUEST, image="micro-generic", nic="rtl8139")),
+    "micro-vga": replace(MICRO, guest=replace(GUEST, display="vga")),
     "bare": BARE,
     "bare-target": replace(BARE, incoming=True),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import pty
 import secrets
@@ -140,6 +141,20 @@ def test_console_types_shows_survives_a_migration_and_leaves(lab: Command) -> No
         assert termios.tcgetattr(terminal.theirs) == terminal.before
     assert state_of(lab, "web") == ("running", "host2")
     lab.ok("migrate", "web", "host1")
+
+
+def test_console_takes_a_long_paste_whole(lab: Command) -> None:
+    paste = secrets.token_hex(5120).encode()
+    with Terminal(lab, "web") as terminal:
+        terminal.read_until(b"Ctrl-] leaves")
+        terminal.type(b"\r")
+        terminal.read_until(b"# ")
+        terminal.type(b"stty -icanon -echo; echo $((6*7))-paste; head -c %d | sha256sum; stty sane\r" % len(paste))
+        terminal.read_until(b"42-paste")
+        terminal.type(paste)
+        terminal.read_until(hashlib.sha256(paste).hexdigest().encode(), within_s=60)
+        terminal.type(b"\x1d")
+        assert terminal.child.wait(10) == 0
 
 
 def test_console_ends_with_its_guest_and_on_signals(lab: Command) -> None:

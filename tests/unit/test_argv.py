@@ -49,10 +49,20 @@ def test_the_accelerator_and_the_place_change_no_device() -> None:
 
 
 def test_no_two_devices_share_an_address_or_an_id() -> None:
-    found = [json.loads(d) for d in devices(MICRO)]
+    found = [json.loads(d) for d in devices(LAUNCHES["micro-vga"])]
     addresses = [d["addr"] for d in found if "addr" in d]
     assert sorted(addresses) == sorted(PCI_ADDRESS.values())
     assert len({d["id"] for d in found}) == len(found)
+
+
+def test_a_screen_adds_its_card_and_a_monitor_and_changes_no_other_device() -> None:
+    with_screen = LAUNCHES["micro-vga"]
+    assert set(devices(with_screen)) - set(devices(MICRO)) == {
+        '{"driver":"VGA","id":"video0","bus":"pcie.0","addr":"0x1","romsize":65536}'
+    }
+    assert not set(devices(MICRO)) - set(devices(with_screen))
+    monitors = [a.value for a in arguments(with_screen) if a.option == "-mon"]
+    assert monitors == [f"chardev={name},mode=control" for name in ("control", "observe", "screen")]
 
 
 def test_bare_guest_has_no_devices_but_the_console() -> None:

@@ -122,6 +122,11 @@ MEANINGS: list[tuple[str, str, str]] = [
         "<text>:3: guests.g.disk: a guest with the image 'bare' has no disk",
         "remove the key, or take the image 'micro'",
     ),
+    (
+        HEAD + "guests: {g: {host: a, image: bare, display: vga}}\n",
+        "<text>:3: guests.g.display: a guest with the image 'bare' has no screen",
+        "remove the key, or take the image 'micro'",
+    ),
 ]
 
 ADDRESSES: list[tuple[str, str, str]] = [

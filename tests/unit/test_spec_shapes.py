@@ -122,7 +122,7 @@ SHAPES: list[tuple[str, str, str]] = [
         HEAD + "guests: {g: {hots: a}}\n",
         "<text>:3: guests.g: the key 'host' is missing (host: the host that it starts on, by name)\n"
         "<text>:3: guests.g.hots: unknown key, did you mean 'host'? (a guest has 'host', 'image', 'memory', "
-        "'cpus', 'accel', 'machine', 'cpu', 'network', 'nic', 'address' and 'disk')",
+        "'cpus', 'accel', 'machine', 'cpu', 'network', 'nic', 'address', 'disk' and 'display')",
         "docs/lab-file.md describes every key; `limosa schema` prints them for an editor",
     ),
     (

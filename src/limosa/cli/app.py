@@ -16,6 +16,7 @@ VERBS = {
     "stop": ("stop", "stop"),
     "migrate": ("migrate", "migrate"),
     "console": ("console", "console"),
+    "screen": ("screen", "screen"),
     "ssh": ("inside", "ssh"),
     "exec": ("inside", "execute"),
     "logs": ("logs", "logs"),

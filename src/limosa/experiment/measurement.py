@@ -27,6 +27,10 @@ from limosa.results.store import EventFile, RunDirectory
 TICK_PORT = 7008
 ECHO_PORT = 7007
 
+CALM_S = 0.25
+"""Between taking a guest's monitors and pausing it, and again before hanging up: both keep QEMU's main loop busy,
+which runs the guest's timers and its network card, so that the clocks would show the tool instead of the pause."""
+
 
 @dataclass(frozen=True, slots=True)
 class Probing:
@@ -81,6 +85,7 @@ class Measurement:
         try:
             monitor = copy.qemu.control
             monitor.pending_events()
+            await asyncio.sleep(CALM_S)
             begun = time.monotonic()
             await monitor.pause()
             await asyncio.sleep(max(0.0, begun + duration_ms / 1000 - time.monotonic()))
@@ -90,6 +95,7 @@ class Measurement:
                 event = await monitor.next_event()
                 stop = event.time_ns if event.name == "STOP" else stop
                 resume = event.time_ns if event.name == "RESUME" else resume
+            await asyncio.sleep(CALM_S)
         finally:
             await copy.qemu.close()
         paused = Pause(requested_ms=duration_ms, stop_ns=stop, resume_ns=resume)

@@ -7,26 +7,10 @@ import contextlib
 import os
 import socket
 import sys
-import termios
-import tty
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 from limosa.errors import StateError
-
-ESCAPE = b"\x1d"
-"""Ctrl-], as in telnet."""
-
-
-@contextmanager
-def _raw(descriptor: int) -> Iterator[None]:
-    """The terminal passes every key on, Ctrl-C included; restored whatever happens. What was typed ahead is kept."""
-    before = termios.tcgetattr(descriptor)
-    try:
-        tty.setraw(descriptor, termios.TCSADRAIN)
-        yield
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+from limosa.guest.terminal import ESCAPE, keyboard, raw
 
 
 async def attach(sockets: AsyncIterator[socket.socket], guest: str) -> str:
@@ -36,46 +20,76 @@ async def attach(sockets: AsyncIterator[socket.socket], guest: str) -> str:
     """
     if not sys.stdin.isatty():
         raise StateError("the console needs a terminal", hint=f"limosa logs {guest}, or limosa ssh {guest} -- COMMAND")
-    keys: asyncio.Queue[bytes] = asyncio.Queue()
-    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
-    with _raw(descriptor):
+    typed = Typed()
+    with raw(sys.stdin.fileno()):
         # Said only now, as whoever reads it may type at once.
         print(f"console of {guest}; Ctrl-] leaves", end="\r\n", file=sys.stderr, flush=True)
-        loop.add_reader(descriptor, lambda: keys.put_nowait(os.read(descriptor, 4096)))
-        try:
+        with keyboard(sys.stdin.fileno(), typed.put):
             async for connection in sockets:
                 with connection:
-                    if await _join(connection, keys):
+                    if await join(connection, typed):
                         return f"left the console; {guest} goes on"
-        finally:
-            loop.remove_reader(descriptor)
     return f"{guest} has ended"
 
 
-async def _join(connection: socket.socket, keys: asyncio.Queue[bytes]) -> bool:
-    """Carry bytes both ways; True: the person left, False: the other end hung up."""
-    shown, typed = asyncio.ensure_future(_show(connection)), asyncio.ensure_future(_type(connection, keys))
+class Typed:
+    """What was typed and has not been sent yet; it outlives a connection, so that a migration loses nothing."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._left = False
+        self._come = asyncio.Event()
+
+    def put(self, data: bytes) -> None:
+        """Take what a terminal sent; Ctrl-] or nothing (the terminal is gone) means that the person leaves."""
+        if not self._left:
+            head, escape, _ = data.partition(ESCAPE)
+            self._pending += head
+            self._left = bool(escape) or not data
+        self._come.set()
+
+    async def send(self, connection: socket.socket) -> None:
+        """Send everything, and what comes later, until the person leaves."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while self._pending:
+                self._come.clear()
+                try:
+                    sent = connection.send(self._pending)
+                    self._pending = self._pending[sent:]
+                except BlockingIOError:
+                    await _writable(loop, connection)
+            if self._left:
+                return
+            await self._come.wait()
+            self._come.clear()
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    ready = asyncio.Event()
+    loop.add_writer(connection, ready.set)
     try:
-        done, _ = await asyncio.wait({shown, typed}, return_when=asyncio.FIRST_COMPLETED)
-        return typed in done and typed.exception() is None
+        await ready.wait()
     finally:
-        for task in (shown, typed):
+        loop.remove_writer(connection)
+
+
+async def join(connection: socket.socket, typed: Typed) -> bool:
+    """Carry bytes both ways; True: the person left, False: the other end hung up."""
+    shown, sent = asyncio.ensure_future(_show(connection)), asyncio.ensure_future(typed.send(connection))
+    try:
+        done, _ = await asyncio.wait({shown, sent}, return_when=asyncio.FIRST_COMPLETED)
+        return sent in done and sent.exception() is None
+    finally:
+        for task in (shown, sent):
             task.cancel()
-        await asyncio.gather(shown, typed, return_exceptions=True)
+        await asyncio.gather(shown, sent, return_exceptions=True)
 
 
 async def _show(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionResetError):
         while data := await loop.sock_recv(connection, 65536):
-            os.write(sys.stdout.fileno(), data)
-
-
-async def _type(connection: socket.socket, keys: asyncio.Queue[bytes]) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        data = await keys.get()
-        head, escape, _ = data.partition(ESCAPE)
-        await loop.sock_sendall(connection, head)
-        if escape or not data:
-            return
+            view = memoryview(data)
+            while view:  # a terminal may take less at once
+                view = view[os.write(sys.stdout.fileno(), view) :]

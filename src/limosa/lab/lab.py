@@ -23,7 +23,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import guests, launching, moves
+from limosa.lab import guests, launching, moves, watching
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -31,11 +31,11 @@ from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
 from limosa.qemu.features import Features
-from limosa.qemu.process import runtime_directory
 from limosa.spec import resolved
 
 if TYPE_CHECKING:
     from limosa.guest.agent.client import AgentClient
+    from limosa.guest.screen.camera import Camera
 
 
 class Lab:
@@ -289,21 +289,15 @@ class Lab:
         finally:
             await client.close()
 
-    async def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
+    def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
         """Connections to the guest's serial console: one where it runs, and another each time that it has moved."""
         self.guest(guest)
-        first = True
-        while True:
-            try:
-                host = await self.where(guest)
-                place = self._hosting.host(host)
-                connection = await place.connect(f"{runtime_directory(place, guest)}/serial.sock")
-            except StateError:
-                if first:
-                    raise
-                return
-            first = False
-            yield connection
+        return watching.serial_sockets(self._hosting, guest)
+
+    def screens(self, guest: str) -> AsyncIterator[Camera]:
+        """Connections to the guest's screen: one where it runs, and another each time that it has moved."""
+        self.guest(guest)
+        return watching.cameras(self._hosting, guest)
 
     async def power_off(self, host: str) -> None:
         """Pull a host's plug: everything on it ends at once."""

@@ -24,14 +24,18 @@ UUID_ROOT = uuid.UUID("6f1d2b7e-3c1f-5a0e-9a55-1a11a90417ca")
 AGENT_PORT = "org.limosa.agent.0"
 """The name of the virtio-serial port that the agent in the guest opens."""
 
-PCI_ADDRESS = {"net": "0x2", "disk": "0x3", "serial": "0x4", "rng": "0x5"}
-"""Slots on the root bus; 0x1 stays free for a display, 0x1f holds the chipset."""
+PCI_ADDRESS = {"video": "0x1", "net": "0x2", "disk": "0x3", "serial": "0x4", "rng": "0x5"}
+"""Slots on the root bus; 0x1f holds the chipset."""
 
 BARE_FIRMWARE = "qboot.rom"
 """QEMU's own minimal firmware: where KVM only emulates supervisor code, SeaBIOS takes 6 to 55 s and this far less.
 Linux guests keep SeaBIOS, which lays out the PCI bus for them."""
 
-SOCKETS = ("control.qmp", "observe.qmp", "serial.sock", "agent.sock")
+VIDEO_ROM_BYTES = 64 * 1024
+"""The room for the card's BIOS is moved with the guest and has to be as large on both sides, whatever the package."""
+
+SCREEN_SOCKET = "screen.qmp"
+SOCKETS = ("control.qmp", "observe.qmp", SCREEN_SOCKET, "serial.sock", "agent.sock")
 PIDFILE = "qemu.pid"
 SOCKET_PATH_LIMIT = 107
 """The bytes of ``sun_path`` less the final zero (unix(7))."""
@@ -101,6 +105,7 @@ def arguments(launch: Launch) -> tuple[Argument, ...]:
         *_machine(launch),
         *_monitors(launch),
         *_console(launch),
+        *(_video(launch) if launch.guest.display == "vga" else ()),
         *(() if bare else _agent(launch) + _random()),
         *(_network(launch) if launch.tap and not bare else ()),
         *(_disk(launch.disk) if launch.disk and not bare else ()),
@@ -166,6 +171,16 @@ def _console(launch: Launch) -> tuple[Argument, ...]:
     return (
         Argument("-chardev", listener, "console-socket"),
         Argument("-device", _json(device), "console"),
+    )
+
+
+def _video(launch: Launch) -> tuple[Argument, ...]:
+    path = f"{launch.runtime_directory}/{SCREEN_SOCKET}"
+    card = _emulated("VGA", "video0", "video") | {"romsize": VIDEO_ROM_BYTES}
+    return (
+        Argument("-device", _json(card), "video"),
+        Argument("-chardev", _listener("screen", path), "screen-socket"),
+        Argument("-mon", "chardev=screen,mode=control", "screen-monitor"),
     )
 
 

@@ -1,7 +1,7 @@
 """Typed QMP: the few commands that Limosa gives, over the QEMU project's own asyncio library.
 
 Each guest has two monitors: ``control`` is used by whoever commands, ``observe`` by whoever watches, so that a slow
-command never blocks a look.
+command never blocks a look. A guest with a screen has a third one, ``screen``, for whoever looks at that.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ MigrationStatus = Literal[
     "none", "setup", "cancelling", "cancelled", "active", "postcopy-active", "postcopy-paused",
     "postcopy-recover", "completed", "failed", "colo", "pre-switchover", "device", "wait-unplug",
 ]  # fmt: skip
+Role = Literal["control", "observe", "screen"]
 FINAL = ("completed", "failed", "cancelled")
 
 GREETING_S = 10.0
@@ -76,16 +77,14 @@ class Monitor(msgspec.Struct):
 
     guest: str
     host: str
-    role: Literal["control", "observe"]
+    role: Role
     _client: QMPClient
     _events: Events
     _listener: EventListener
     _quiet: frozenset[str] = msgspec.field(default=frozenset({"query-migrate"}))
 
     @classmethod
-    async def open(
-        cls, host: Host, path: str, guest: str, events: Events, role: Literal["control", "observe"]
-    ) -> Monitor:
+    async def open(cls, host: Host, path: str, guest: str, events: Events, role: Role) -> Monitor:
         """Connect to the socket *path* of *host*. Raises StateError when QEMU is not there."""
         connection = await host.connect(path)
         client = QMPClient(f"{guest}@{host.name}")

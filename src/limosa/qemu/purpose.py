@@ -16,7 +16,8 @@ ARGUMENTS = {
     "nodefaults": "Leaves out every device that QEMU would add by itself: what is not written here does not exist, "
     "so source and target cannot differ by a default.",
     "no-user-config": "Ignores configuration files on the host, which could make one host's guest unlike another's.",
-    "display": "The guest has no screen; its console is the serial line.",
+    "display": "QEMU opens no window: the console is the serial line, and a screen, where there is one, is looked at "
+    "through a monitor.",
     "sandbox": "Lets the kernel refuse system calls that a running QEMU never needs: becoming another user, starting "
     "programs, changing priorities. A guest that breaks out of QEMU finds little there.",
     "msg": "Puts the time in front of each of QEMU's messages, so that its log can be laid beside the events.",
@@ -48,6 +49,10 @@ ARGUMENTS = {
     "console-socket": "The serial console as a socket; all that the guest prints is appended to the log, "
     "whether somebody is connected or not.",
     "console": "The serial port that the guest sees as ttyS0: it needs no driver, so it speaks from the first moment.",
+    "video": "A VGA card, for a guest that shows something before its own drivers run, or on a screen only. Its 16 MiB "
+    "of memory move with the guest. Fixed place, and a fixed size for its BIOS, which differs between packages.",
+    "screen-socket": "The socket of the third monitor, which serves limosa screen.",
+    "screen-monitor": "The third monitor: pictures of the screen and keys; whoever looks there is in nobody's way.",
     "agent-bus": "A virtio controller for channels between host and guest that need no network.",
     "agent-socket": "The host's end of the channel to the agent in the guest.",
     "agent": "The channel to the agent, found in the guest by its name.",
@@ -109,6 +114,9 @@ QMP = {
     "query-cpu-definitions": "Asks which CPU models this QEMU knows, and what each would lack here.",
     "query-migrate-capabilities": "Asks which ways of migrating this QEMU knows.",
     "query-migrate-parameters": "Asks for the limits as they are set.",
+    "screendump": "Writes what the screen shows into a file.",
+    "pmemsave": "Writes a part of the guest's memory into a file: the font in its VGA BIOS.",
+    "send-key": "Presses keys on the guest's keyboard.",
     "query-block": "Asks which disks are open, and whether this QEMU may write them.",
 }
 

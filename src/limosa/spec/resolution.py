@@ -300,13 +300,15 @@ class _Resolution:
                 mac=mac,
                 address=self._guest_address(name, guest, network),
                 disk=None if bare else self._disk(name, guest.disk, storage),
+                display=guest.display if "display" in guest.model_fields_set else default_display(guest),
             )
         return guests
 
     def _refuse_for_bare(self, name: str, guest: written.Guest) -> None:
-        for key in ("network", "nic", "address", "disk"):
+        refused = ["network", "nic", "address", "disk", *(["display"] if guest.display == "vga" else [])]
+        for key in refused:
             if key in guest.model_fields_set:
-                what = "disk" if key == "disk" else "network"
+                what = {"disk": "disk", "display": "screen"}.get(key, "network")
                 message = f"a guest with the image 'bare' has no {what}"
                 self._problem(("guests", name, key), message, "remove the key, or take the image 'micro'")
 
@@ -390,6 +392,14 @@ class _Resolution:
             reason = error.strerror if isinstance(error, OSError) else error
             self._problem(location, f"{path} cannot be used: {reason}", hint)
         return None
+
+
+def default_display(guest: written.Guest) -> resolved.Display:
+    """What a guest is given to show itself on when the lab file does not say.
+
+    A kernel that is started directly, as those of all images are, has its console on the serial line.
+    """
+    return "none"
 
 
 def _for_guests(networks: dict[str, resolved.Network]) -> dict[str, resolved.Network]:

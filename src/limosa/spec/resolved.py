@@ -17,6 +17,7 @@ DiskFormat = Literal["raw", "qcow2"]
 Image = Literal["micro", "micro-generic", "bare"]
 Nic = Literal["virtio-net", "vhost-net", "e1000", "rtl8139"]
 DiskBus = Literal["virtio-blk", "virtio-scsi", "sata"]
+Display = Literal["none", "vga"]
 Cache = Literal["writeback", "none"]
 Accel = Literal["auto", "kvm", "tcg"]
 
@@ -135,6 +136,8 @@ class Guest(msgspec.Struct, frozen=True):
     address: str = ""
     """Its IPv4 address, the same wherever it runs."""
     disk: Disk | None = None
+    display: Display = "none"
+    """``vga``: a VGA card, whose memory moves with the guest."""
 
 
 class Lab(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from limosa import units
-from limosa.spec.resolved import Accel, Cache, DiskBus, DiskFormat, HostKind, Image, Nic, Purpose, StorageKind
+from limosa.spec.resolved import Accel, Cache, DiskBus, DiskFormat, Display, HostKind, Image, Nic, Purpose, StorageKind
 
 MAX_DELAY_S = 60.0
 """More is a slip of the unit: the moon is 1.3 s away."""
@@ -381,6 +381,11 @@ class Guest(_Mapping):
         description="Its IPv4 address, the same on every host: `10.77.1.100`. Default: from `.101`.",
     )
     disk: Disk = Field(default=Disk.model_construct(), description="Its root disk, on a storage that all hosts share.")
+    display: Display = Field(
+        default="none",
+        description="`vga`: a VGA card and a keyboard, for `limosa screen`. `none`: the serial console alone. "
+        "Default: `none`.",
+    )
 
 
 class LabFile(_Mapping):

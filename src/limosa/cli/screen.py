@@ -1,0 +1,48 @@
+"""``limosa screen``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limosa.cli.options import GuestArgument, JsonOption, LabOption
+
+if TYPE_CHECKING:
+    from limosa.guest.screen.shot import Shot
+
+
+def screen(
+    guest: GuestArgument,
+    lab: LabOption = "",
+    png: Annotated[str, typer.Option("--png", metavar="FILE", help="Write a picture of the screen and end.")] = "",
+    text: Annotated[bool, typer.Option("--text", help="Print the text on the screen and end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a guest's screen in the terminal and type on its keyboard, also across migrations. Ctrl-] leaves."""
+    from limosa.cli.terminal import run, show_result
+    from limosa.lab import Lab
+
+    async def attach() -> str:
+        from limosa.guest.screen.viewer import attach as join
+
+        async with Lab.open(lab) as opened:
+            return await join(opened.screens(guest), guest)
+
+    async def shoot() -> Shot:
+        from limosa.guest.screen.shot import take
+
+        async with Lab.open(lab) as opened:
+            return await take(opened.screens(guest), guest, png)
+
+    if not (png or text or as_json):
+        print(run(attach), file=sys.stderr)
+        return
+    shot = run(shoot)
+    if as_json:
+        show_result(shot)
+    elif text:
+        print(shot.readable)
+    else:
+        print(f"{png}: {shot.width} x {shot.height}")

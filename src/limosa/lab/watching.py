@@ -1,0 +1,84 @@
+"""A person's way to a guest wherever it runs: its serial console and its screen, found again after each move.
+
+Nothing here takes a monitor that a migration needs: where the guest is, is told by which hosts have a QEMU of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from limosa.errors import StateError
+from limosa.hosts.host import Host
+from limosa.lab import guests
+from limosa.lab.hosting import Hosting
+from limosa.qemu.process import running_pid, runtime_directory
+
+if TYPE_CHECKING:
+    from limosa.guest.screen.camera import Camera
+
+AGAIN_S = 0.05
+"""Between two looks for a guest whose QEMU has just ended; a connection may also be refused while it ends."""
+
+TRIES = 4
+
+
+async def serial_sockets(hosting: Hosting, guest: str) -> AsyncIterator[socket.socket]:
+    """Connections to the guest's serial console: one where it runs, and another each time that it has moved.
+
+    Raises StateError when it does not run at first; later its end ends the connections.
+    """
+    hosting.the_client()
+    first = True
+    while (host := await _place(hosting, guest, first)) is not None:
+        try:
+            connection = await host.connect(f"{runtime_directory(host, guest)}/serial.sock")
+        except StateError:
+            continue  # it ended between the two
+        first = False
+        yield connection
+
+
+async def cameras(hosting: Hosting, guest: str) -> AsyncIterator[Camera]:
+    """Connections to the guest's screen, likewise. Raises StateError for a guest without one, BusyError when
+    somebody else looks at it."""
+    from limosa.guest.screen.camera import Camera
+
+    hosting.the_client()
+    if hosting.lab.guests[guest].display == "none":
+        raise StateError(
+            f"guest {guest} has no screen",
+            hint=f"limosa console {guest} shows its console; `display: vga` in the lab file gives it a screen",
+        )
+    first = True
+    while (host := await _place(hosting, guest, first)) is not None:
+        try:
+            camera = await Camera.open(host, guest)
+        except StateError:
+            continue
+        first = False
+        yield camera
+
+
+async def _place(hosting: Hosting, guest: str, first: bool) -> Host | None:
+    """The host where *guest* is; None when it has ended. While it moves, that is the source."""
+    for _ in range(1 if first else TRIES):
+        names = [name for name, host in hosting.hosts.items() if await _runs(host, guest)]
+        if len(names) == 1:
+            return hosting.host(names[0])
+        if names:
+            record = hosting.directory.guest_record(guest)
+            return hosting.host(record.host if record is not None and record.host in names else names[0])
+        await asyncio.sleep(AGAIN_S)
+    if first:
+        raise guests.stopped(hosting, guest)
+    return None
+
+
+async def _runs(host: Host, guest: str) -> bool:
+    try:
+        return await running_pid(host, guest) is not None
+    except StateError:
+        return False  # the host is off

@@ -69,7 +69,9 @@ async def test_what_a_killed_command_left_is_swept_by_the_next(cache: Path) -> N
         "        await asyncio.sleep(60)\n"
         "asyncio.run(work())\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=dict(os.environ))
+    child = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env=dict(os.environ)
+    )
     assert child.stdout is not None
     with child, child.stdout:
         assert child.stdout.readline() == b"made\n"

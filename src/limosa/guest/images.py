@@ -1,4 +1,4 @@
-"""The cache of images that a lab builds itself: each is built once, whole or not at all, and found again in a few milliseconds.
+"""The images that a lab builds itself: each is built once, whole or not at all, and found again in milliseconds.
 
 ::
 

@@ -62,16 +62,11 @@ async def inspect(path: Path, claimed: Format) -> DiskFacts:
     return DiskFacts(claimed, info.virtual_size, path.stat().st_blocks * 512)
 
 
-async def overlay(base: Path, base_format: Format, target: Path) -> None:
-    """Make the qcow2 file *target*, in the folder of *base*, that holds what differs from *base*."""
-    # The base by its bare name: the folder has another path on the hosts.
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", base_format, "-b", base.name, "--", str(target)]
-    await process.run(argv)
-
-
-async def convert(source: Path, source_format: Format, target: Path, target_format: Format) -> None:
-    """Copy a disk whole into another format; its holes stay holes."""
-    await process.run(["qemu-img", "convert", "-f", source_format, "-O", target_format, "--", str(source), str(target)])
+async def overlay(base_name: str, base: DiskFacts, target: Path) -> None:
+    """Make the qcow2 file *target* that holds what will differ from *base*, called *base_name* in the same folder."""
+    # By its bare name, and unseen: the folder has another path on the hosts, and may not be on this machine at all.
+    argv = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", base.format, "-b", base_name, "--", str(target)]
+    await process.run([*argv, str(base.virtual_bytes)])
 
 
 def _last(error: CommandError) -> str:

@@ -19,12 +19,12 @@ _UNWANTED = {"requires-smm", "secure-boot", "enrolled-keys"}
 """Our machines have no system management mode; and with foreign keys not every image starts."""
 
 
-class _File(msgspec.Struct):
+class _File(msgspec.Struct, frozen=True):
     filename: str = ""
     format: str = ""
 
 
-class _Mapping(msgspec.Struct, rename="kebab"):
+class _Mapping(msgspec.Struct, frozen=True, rename="kebab"):
     executable: _File = _File()
     nvram_template: _File = _File()
 

@@ -109,6 +109,11 @@ def find(directory: Path) -> Image | None:
     return Image(record["name"], directory, kernel, initrd, disk, arguments, record["provenance"])
 
 
+def current(agent: Path | None) -> set[str]:
+    """The directories of the images as they would be built now; what else a recipe has made is of no use any more."""
+    return {f"{name}-{_recipe(name).digest(agent)}" for name in _RECIPES}
+
+
 def _recipe(name: str) -> Recipe:
     if name not in _RECIPES:
         raise SpecError(f"there is no image named {name}", hint=f"one of: {', '.join(_RECIPES)}")

@@ -88,9 +88,14 @@ def _kernel_arguments(image: images.Image, guest: resolved.Guest) -> str:
     )
 
 
+def agent_path() -> Path:
+    """Where the guest agent of the present sources is, compiled or not."""
+    return paths.cache() / "agent" / f"limosa-agent-{source_digest()[:16]}"
+
+
 async def agent_program(events: Events) -> Path:
     """The guest agent, compiled once for each state of its sources."""
-    path = paths.cache() / "agent" / f"limosa-agent-{source_digest()[:16]}"
+    path = agent_path()
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

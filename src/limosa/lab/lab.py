@@ -166,6 +166,10 @@ class Lab:
     async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
         """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do."""
         async with self._locked("limosa up"):
+            if start and any(guest.boots_disk for guest in self.spec.guests.values()):
+                from limosa.lab import own_disk
+
+                own_disk.check_names(self.spec)
             if self.record.ephemeral and self._hosting.client is None:
                 self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
             self.directory.create(self.spec)

@@ -46,6 +46,13 @@ class Files:
     firmware_vars: str = ""
 
 
+def check_names(lab: resolved.Lab) -> None:
+    """Raise SpecError when a guest names an image that there is not: before anything is made for it."""
+    for guest in lab.guests.values():
+        if guest.boots_disk and guest.disk_image is None and library.find(guest.image) is None:
+            raise library.unknown(guest.image)
+
+
 async def find(guest: resolved.Guest, events: Events) -> Entry:
     """The image of *guest*, fetched when it has to be. Raises SpecError for a name that no image has, LimosaError."""
     if guest.disk_image is None:

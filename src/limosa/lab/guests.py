@@ -208,7 +208,7 @@ class _Arrival:
         if own is None or not self._guest.address or self._carried:
             return False
         if not own.user:
-            if await reach.answers_ping(self._hosting, self._guest):
+            if await reach.answers(self._hosting, self._guest):
                 events.note(f"{self._guest.name} answers; it runs no SSH server, so nothing is put into it")
                 return True
             return False

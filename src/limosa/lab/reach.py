@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import shlex
+import sys
 from pathlib import Path
 
 from limosa import process
-from limosa.errors import LimosaError, MachineError
+from limosa.errors import LimosaError
 from limosa.lab import own_disk
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
@@ -44,6 +45,18 @@ sleep 1
 rm -f "$program"
 """
 """Run by root's shell in the guest, with the agent on its standard input. Nothing is left on its disk."""
+
+
+_KNOCK = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 22), 2).close()
+except ConnectionRefusedError:
+    pass
+except OSError:
+    sys.exit(1)
+"""
+"""Run on the client, with the guest's address."""
 
 
 def ssh_words(
@@ -91,14 +104,10 @@ async def carry_agent(hosting: Hosting, guest: resolved.Guest, record: GuestReco
 
 def _quoted(script: str) -> str:
     """For the shell at the other end, which ssh hands its words to as one line."""
-    import shlex
-
     return shlex.quote(script)
 
 
-async def answers_ping(hosting: Hosting, guest: resolved.Guest) -> bool:
-    """Whether *guest* answers an ICMP echo."""
-    with contextlib.suppress(MachineError):  # no ping on this machine
-        done = await hosting.the_client().run(["ping", "-n", "-c", "1", "-W", "1", guest.address], check=False)
-        return done.returncode == 0
-    return False
+async def answers(hosting: Hosting, guest: resolved.Guest) -> bool:
+    """Whether a network stack answers at the address of *guest*, be it by refusing a connection."""
+    argv = [sys.executable, "-I", "-S", "-c", _KNOCK, guest.address]
+    return (await hosting.the_client().run(argv, check=False)).returncode == 0

@@ -398,7 +398,7 @@ class _Resolution:
         location = ("guests", guest, "image")
         files = {key: str(self._absolute(text)) for key in _IMAGE_FILES if (text := getattr(image, key))}
         for key, file in files.items():
-            self._check_source(Path(file), (*location, key))
+            self._check_source(Path(file), (*location, key), "a disk" if key == "path" else "a")
         for message, hint in _image_faults(image):
             self._problem(location, message, hint)
         keyless = bool(image.key) or not image.ssh
@@ -413,12 +413,12 @@ class _Resolution:
             **files,
         )
 
-    def _check_source(self, source: Path, location: Location) -> None:
+    def _check_source(self, source: Path, location: Location, what: str = "a disk") -> None:
         mode = self._mode(source, location)
         if mode is None:
             return
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            self._problem(location, f"{source} is not a disk file", "name a raw or qcow2 file")
+            self._problem(location, f"{source} is not {what} file", _HINTS.get(what, "name a file"))
         elif not os.access(source, os.R_OK):
             self._problem(location, f"{source} may not be read by this user", "let this user read it, or name a copy")
 
@@ -435,6 +435,7 @@ class _Resolution:
         return None
 
 
+_HINTS = {"a disk": "name a raw or qcow2 file"}
 _IMAGE_FILES = ("path", "key", "kernel", "initrd")
 
 

@@ -14,9 +14,9 @@ from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.library import Access, Entry
 from limosa.lab import own_disk
-from limosa.lab.placing import Shelf
 from limosa.qemu import firmware
 from limosa.spec.resolved import Disk, DiskImage, Guest
+from limosa.storage.shelf import LocalShelf
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
 
@@ -45,7 +45,7 @@ def guest(name: str, image: DiskImage | str, overlay: bool | None = None) -> Gue
 
 
 async def placed(folder: Path, who: Guest) -> own_disk.Files:
-    return await own_disk.place(Shelf(folder / "storage"), who, await own_disk.find(who, Events()))
+    return await own_disk.place(LocalShelf(folder / "storage"), who, await own_disk.find(who, Events()))
 
 
 async def test_two_guests_share_the_base_of_a_library_image_which_is_not_even_copied(tmp_path: Path) -> None:

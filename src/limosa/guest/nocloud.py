@@ -52,7 +52,6 @@ def _user_data(given: Belongings) -> dict[str, Any]:
         "ssh_pwauth": False,
         # The lab's key and no other: making keys takes an emulated guest many seconds, and nobody would know them.
         "ssh_deletekeys": True,
-        "ssh_genkeytypes": [],
         "ssh_keys": {"ed25519_private": given.host_key, "ed25519_public": given.host_key_public},
         # There is no network beyond the lab's.
         "package_update": False,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from limosa.hosts.host import Host
+from limosa.hosts.namespaces import NamespaceHost
 from limosa.network import dhcp
 from limosa.spec import resolved
 
@@ -32,7 +33,10 @@ def leases(lab: resolved.Lab, network: str) -> dict[str, dict[str, str]]:
 async def serve(client: Host, lab: resolved.Lab, network: str) -> None:
     """Have the DHCP server of *network* run on *client*, with which it ends.
 
+    Where the client is this machine itself there is no wire of the lab's own to answer on, and others answer there.
     A second one finds its port taken and ends by itself: nobody has to remember whether there is one.
     """
+    if not isinstance(client, NamespaceHost):
+        return
     answers = json.dumps(leases(lab, network))
     await client.spawn([sys.executable, "-I", "-S", str(_PROGRAM), network, answers], log=_LOG)

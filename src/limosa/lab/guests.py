@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BOOT_S = 180.0
 """How long a guest may take until its agent answers: about 15 s under TCG on a quiet machine."""
 
-OWN_SYSTEM_S = 600.0
+OWN_SYSTEM_S = 900.0
 """How long a system of its own may take until it lets us in: a distribution's takes minutes under TCG."""
 
 AGENT_S = 20.0

@@ -99,7 +99,6 @@ class LocalShelf:
             finally:
                 new.unlink(missing_ok=True)
 
-
     async def total_bytes(self) -> int:
         """How much the file system holds in all."""
         return shutil.disk_usage(self._folder).total

@@ -45,6 +45,11 @@ MICRO = Launch(
 
 BARE = replace(MICRO, guest=replace(GUEST, image="bare", cpus=1), initrd="", append="write", disk=None, tap="")
 
+DISK = replace(
+    MICRO, guest=replace(GUEST, image="alpine"), kernel="", initrd="", append="", disk=DiskFile("/mnt/web.raw")
+)
+"""A guest whose disk boots by itself."""
+
 LAUNCHES: dict[str, Launch] = {
     "micro": MICRO,
     "micro-target": replace(MICRO, incoming=True),
@@ -66,6 +71,15 @@ LAUNCHES: dict[str, Launch] = {
     ),
     "micro-rtl8139": replace(MICRO, guest=replace(GUEST, image="micro-generic", nic="rtl8139")),
     "micro-vga": replace(MICRO, guest=replace(GUEST, display="vga")),
+    "disk-bios-overlay": replace(
+        DISK,
+        disk=DiskFile("/mnt/web.qcow2", "qcow2", base="/mnt/debian.qcow2", base_format="qcow2"),
+        seed="/mnt/web.seed",
+    ),
+    "disk-raw-overlay": replace(
+        DISK, disk=DiskFile("/mnt/web.qcow2", "qcow2", direct=True, base="/mnt/alpine.raw", base_format="raw")
+    ),
+    "disk-uefi": replace(DISK, firmware_code="/mnt/code.fd", firmware_vars="/mnt/web.vars.fd", incoming=True),
     "bare": BARE,
     "bare-target": replace(BARE, incoming=True),
 }

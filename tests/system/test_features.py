@@ -21,6 +21,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest.bare import FIRMWARE, build
+from limosa.qemu import firmware
 from limosa.qemu.argv import Launch, command_line
 from limosa.qemu.features import Features, common_cpu, common_machine, host_identity, local_identity, probe
 from tests.launches import LAUNCHES, MICRO
@@ -109,10 +110,29 @@ async def fitted(launch: Launch, qemu: QemuBinary, linux: TinyLinux, disk: Path 
     """*launch* with real files in place of the golden text's."""
     features = await probe(LocalHost(), qemu.path, qemu.firmware)
     fitting = replace(launch, qemu=qemu.path, firmware=qemu.firmware, features=features)
-    fitting = replace(fitting, kernel=str(linux.kernel), initrd=str(linux.initrd) if launch.initrd else "")
+    kernel = str(linux.kernel) if launch.kernel else ""
+    fitting = replace(fitting, kernel=kernel, initrd=str(linux.initrd) if launch.initrd else "")
     if fitting.disk and disk:
         fitting = replace(fitting, disk=replace(fitting.disk, path=str(disk)))
-    return fitting
+    return _with_files(fitting, disk.parent) if disk else fitting
+
+
+def _with_files(launch: Launch, folder: Path) -> Launch:
+    """What a disk that boots by itself takes, made in *folder*."""
+    if launch.disk and launch.disk.base:
+        (folder / "base").mkdir()
+        base = image(folder / "base", launch.disk.base_format)
+        over = ["-b", str(base), "-F", launch.disk.base_format, launch.disk.path]
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *over], check=True)
+        launch = replace(launch, disk=replace(launch.disk, base=str(base)))
+    if launch.seed:
+        launch = replace(launch, seed=str(image(folder, "raw")))
+    if launch.firmware_code:
+        found = firmware.uefi()
+        copy = folder / "vars.fd"
+        copy.write_bytes(found.variables.read_bytes())
+        launch = replace(launch, firmware_code=str(found.code), firmware_vars=str(copy))
+    return launch
 
 
 def image(folder: Path, kind: str) -> Path:

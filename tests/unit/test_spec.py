@@ -279,3 +279,23 @@ def test_decoding_imports_neither_pydantic_nor_yaml() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_an_image_that_boots_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "debian.qcow2").write_bytes(b"")
+    text = """
+name: clouds
+hosts: {a: }
+guests:
+  named: {host: a, image: alpine-3.20}
+  cloud: {host: a, image: {path: debian.qcow2, user: debian}}
+  own: {host: a, image: {path: debian.qcow2, format: raw, ssh: false}, disk: {format: raw}}
+"""
+    guests = loads(text, str(tmp_path / "clouds.yaml")).guests
+    named, cloud, own = guests["named"], guests["cloud"], guests["own"]
+    assert (named.image, named.disk_image, named.boots_disk, named.memory_bytes) == ("alpine-3.20", None, True, 1 << 30)
+    assert cloud.boots_disk and cloud.disk_image is not None and cloud.disk is not None
+    assert (cloud.disk_image.path, cloud.disk_image.seed) == (str(tmp_path / "debian.qcow2"), "nocloud")
+    assert (cloud.disk_image.user, cloud.disk.overlay) == ("debian", None)
+    assert own.disk_image is not None and own.disk is not None
+    assert (own.disk_image.user, own.disk_image.seed, own.disk.overlay) == ("", "none", False)

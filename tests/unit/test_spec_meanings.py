@@ -127,6 +127,56 @@ MEANINGS: list[tuple[str, str, str]] = [
         "<text>:3: guests.g.display: a guest with the image 'bare' has no screen",
         "remove the key, or take the image 'micro'",
     ),
+    (
+        HEAD + "guests: {g: {host: a, image: {sha256: '" + "0" * 64 + "'}}}\n",
+        "<text>:3: guests.g.image: the image has neither 'path' nor 'url'",
+        "give one of them",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {url: https://example.org/disk.qcow2}}}\n",
+        "<text>:3: guests.g.image: the key 'sha256' is missing: what is fetched has to be checked",
+        "its publisher names it beside the file",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {path: /nowhere.qcow2}}}\n",
+        "<text>:3: guests.g.image.path: /nowhere.qcow2 does not exist",
+        "a relative path begins in the lab file's folder",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {path: /etc/passwd, seed: none}}}\n",
+        "<text>:3: guests.g.image: nobody could log in without 'seed: nocloud' and without a key",
+        "give 'key', or 'ssh: false'",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {path: /etc/passwd, ssh: false, seed: nocloud}}}\n",
+        "<text>:3: guests.g.image: 'key' and 'seed: nocloud' are for a system that one logs in to by SSH",
+        "remove 'ssh: false'",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {path: /etc/passwd, append: quiet}}}\n",
+        "<text>:3: guests.g.image: 'initrd' and 'append' are for a kernel that QEMU starts",
+        "add 'kernel', or remove them",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {path: /etc/passwd, kernel: /etc/passwd, firmware: uefi}}}\n",
+        "<text>:3: guests.g.image: a kernel that QEMU starts directly needs no 'firmware: uefi'",
+        "remove one of them",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, disk: {overlay: true}}}\n",
+        "<text>:3: guests.g.disk.overlay: the image 'micro' is copied: it is no base for an overlay",
+        "remove the key, or take an image that boots by itself",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: alpine, disk: {overlay: true, format: raw}}}\n",
+        "<text>:3: guests.g.disk.format: an overlay is a qcow2 file",
+        "remove one of `format` and `overlay`",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: alpine, disk: {source: /etc/passwd}}}\n",
+        "<text>:3: guests.g.disk.source: the image is the disk already",
+        "write `image: {path: ...}` to start from a disk of yours",
+    ),
 ]
 
 ADDRESSES: list[tuple[str, str, str]] = [

@@ -22,6 +22,7 @@ SECTIONS = (
     ("A host", "Host"),
     ("A guest", "Guest"),
     ("A disk", "Disk"),
+    ("An image that boots by itself", "DiskImage"),
 )
 BEYOND_A_SCHEMA = (
     "the key 'name' is missing",
@@ -133,12 +134,16 @@ def test_every_key_has_a_description() -> None:
             assert rule["description"].endswith("."), key
 
 
+def _as_written(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def test_the_schema_names_the_default_it_describes() -> None:
     made = schema()
     for owner in (made, *made["$defs"].values()):
         for rule in owner["properties"].values():
             if "default" in rule:
-                assert re.search(rf"Default: `?{re.escape(str(rule['default']))}`?\.", rule["description"])
+                assert re.search(rf"Default: `?{re.escape(_as_written(rule['default']))}`?\.", rule["description"])
 
 
 def test_golden_schema() -> None:

@@ -138,8 +138,34 @@ SHAPES: list[tuple[str, str, str]] = [
     (HEAD + "guests: {g: {host: }}\n", "<text>:3: guests.g.host: expected a name, found nothing", ""),
     (HEAD + "guests: {g: {host: ''}}\n", "<text>:3: guests.g.host: expected a name, found empty text", ""),
     (
-        HEAD + "guests: {g: {host: a, image: mirco}}\n",
-        "<text>:3: guests.g.image: expected 'micro', 'micro-generic' or 'bare', found 'mirco', did you mean 'micro'?",
+        HEAD + "guests: {g: {host: a, image: Micro}}\n",
+        "<text>:3: guests.g.image: 'Micro' is not the name of an image: small letters, digits, '.', '_' and '-'",
+        "",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {path: x, frmat: raw}}}\n",
+        "<text>:3: guests.g.image.frmat: unknown key, did you mean 'format'?",
+        "an image has 'path', 'url', 'sha256', 'format', 'firmware', 'user', 'key', 'ssh', 'seed', 'kernel', 'initrd' "
+        "and 'append'",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {path: x, format: vmdk}}}\n",
+        "<text>:3: guests.g.image.format: expected 'raw' or 'qcow2', found 'vmdk'",
+        "",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {path: x, seed: cloud}}}\n",
+        "<text>:3: guests.g.image.seed: expected 'none' or 'nocloud', found 'cloud', did you mean 'nocloud'?",
+        "",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {url: ftp://a/b}}}\n",
+        "<text>:3: guests.g.image.url: 'ftp://a/b' is not a URL of a file: https://...",
+        "",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, image: {url: https://a/b, sha256: 12}}}\n",
+        "<text>:3: guests.g.image.sha256: expected a SHA-256: 64 hexadecimal digits, found the number 12",
         "",
     ),
     (
@@ -206,7 +232,7 @@ SHAPES: list[tuple[str, str, str]] = [
     (
         HEAD + "guests:\n  g:\n    host: a\n    disk:\n      fromat: raw\n",
         "<text>:7: guests.g.disk.fromat: unknown key, did you mean 'format'?",
-        "a disk has 'storage', 'format', 'source', 'bus' and 'cache'",
+        "a disk has 'storage', 'format', 'source', 'bus', 'cache' and 'overlay'",
     ),
     (
         HEAD + "guests: {g: {host: a, disk: {format: vmdk}}}\n",

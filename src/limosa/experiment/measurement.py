@@ -63,7 +63,8 @@ class Measurement:
     probing: Probing
     client: ClientProbe
     recorder: ProgressRecorder
-    session: SshSession
+    session: SshSession | None
+    """None for a guest that runs no SSH server."""
     migrations: list[Migration] = field(default_factory=list)
     pauses: list[Pause] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
@@ -106,7 +107,8 @@ class Measurement:
     async def check_alive(self) -> None:
         """Whether guest and clients came through; recorded as checks."""
         report = await self.client.status()
-        self.checks.append(await self.session.check())
+        if self.session is not None:
+            self.checks.append(await self.session.check())
         service = report.service
         if service is not None:
             passed = service.connected and service.connections == 1 and service.broken == 0
@@ -176,7 +178,7 @@ async def measure(
         stack.callback(recorder.close)
         lab.events.add(recorder)
         stack.callback(lab.events.remove, recorder)
-        session = await stack.enter_async_context(SshSession.open(lab, guest))
+        session = await stack.enter_async_context(SshSession.open(lab, guest)) if _logs_in(lab, guest) else None
         client_address = lab.address(CLIENT, spec.network)
         async with lab.agent(guest) as agent:
             await agent.ticks_stop()  # what an earlier measurement of this guest left
@@ -207,6 +209,15 @@ async def measure(
             after = environment.read_cpu_times()
             load, stolen = environment.read_load_average(), environment.steal_share(before, after)
             run.write(store.ENVIRONMENT, replace(noted, load_average_after=load, steal_share=stolen))
+
+
+def _logs_in(lab: Lab, guest: str) -> bool:
+    """Whether one can log in to the guest; what cannot be watched without is said."""
+    record = lab.directory.guest_record(guest)
+    if record is None or record.own_disk is None or record.own_disk.user:
+        return True
+    lab.events.note(f"{guest} runs no SSH server: no login session is watched", level="warning")
+    return False
 
 
 async def _environment(lab: Lab, guest: str, probing: Probing, workload: dict[str, object]) -> Environment:

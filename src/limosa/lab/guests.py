@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BOOT_S = 180.0
 """How long a guest may take until its agent answers: about 15 s under TCG on a quiet machine."""
 
+OWN_SYSTEM_S = 900.0
+"""How long a system of its own may take until it lets us in: a distribution's takes minutes under TCG."""
+
 AGENT_S = 20.0
 """How long the agent of a guest that has booted may take to answer a new client."""
 
@@ -163,8 +166,13 @@ def taken(hosting: Hosting, host: str) -> int:
 
 
 async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
-    """Until the agent inside answers. Raises LimosaError with the guest's last console lines when it does not."""
-    deadline = Deadline.after(BOOT_S)
+    """Until the agent inside answers. Raises LimosaError with the guest's last console lines when it does not.
+
+    A system of its own is ready when it lets us in, and gets the agent then.
+    """
+    limit_s = OWN_SYSTEM_S if guest.boots_disk else BOOT_S
+    deadline = Deadline.after(limit_s)
+    arrival = _Arrival(hosting, guest, record) if guest.boots_disk else None
     async for _ in deadline.ticks(0.2):
         try:
             async with asyncio.timeout(5):
@@ -174,13 +182,46 @@ async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecor
         except (LimosaError, TimeoutError, OSError):
             if await process.running_pid(hosting.host(record.host), guest.name) is None:
                 break
+        if arrival is not None and await arrival.settled():
+            return
     host = hosting.host(record.host)
     console = launching.serial_log(host, guest.name)
     last = (await host.run(["tail", "-n", "1", "--", console], check=False)).text.strip().splitlines()[-1:]
     raise LimosaError(
-        f"guest {guest.name} did not come up within {BOOT_S:g} s" + (f"; its console ends: {last[0]}" if last else ""),
+        f"guest {guest.name} did not come up within {limit_s:g} s" + (f"; its console ends: {last[0]}" if last else ""),
         hint=f"limosa logs {guest.name}",
     )
+
+
+class _Arrival:
+    """A system of its own on its way up: let in by it, we start the agent in it."""
+
+    def __init__(self, hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
+        self._hosting, self._guest, self._record = hosting, guest, record
+        self._carried = False
+
+    async def settled(self) -> bool:
+        """Whether there is nothing more to wait for, although no agent answers."""
+        from limosa.lab import preparation, reach
+
+        own, events = self._record.own_disk, self._hosting.events
+        if own is None or not self._guest.address or self._carried:
+            return False
+        if not own.user:
+            if await reach.answers(self._hosting, self._guest):
+                events.note(f"{self._guest.name} answers; it runs no SSH server, so nothing is put into it")
+                return True
+            return False
+        try:
+            program = await preparation.agent_program(events)
+            refusal = await reach.carry_agent(self._hosting, self._guest, self._record, program)
+        except LimosaError:
+            return False  # not yet
+        if refusal:
+            events.note(f"{self._guest.name} is up, but the agent does not run in it: {refusal}", level="warning")
+            return True
+        self._carried = True
+        return False
 
 
 async def connect_agent(hosting: Hosting, guest: str, host: str) -> AgentClient:

@@ -23,7 +23,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import guests, launching, moves, watching
+from limosa.lab import guests, launching, moves, reach, watching
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -132,6 +132,10 @@ class Lab:
     async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
         """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do."""
         async with self._locked("limosa up"):
+            if start and any(guest.boots_disk for guest in self.spec.guests.values()):
+                from limosa.lab import own_disk
+
+                own_disk.check_names(self.spec)
             if self.record.ephemeral and self._hosting.client is None:
                 self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
             self.directory.create(self.spec)
@@ -328,18 +332,12 @@ class Lab:
         spec_ = self.guest(guest)
         if not spec_.address:
             raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
-        keys = self.directory.keys
-        options = {
-            "IdentityFile": str(keys / "user_key"),
-            "UserKnownHostsFile": str(keys / "known_hosts"),
-            "StrictHostKeyChecking": "yes",
-            "IdentitiesOnly": "yes",
-            "PasswordAuthentication": "no",
-            "ConnectTimeout": "30",
-            "LogLevel": "ERROR",
-        }
-        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        return self.interactive(CLIENT, ["ssh", "-F", "none", *words, f"root@{spec_.address}", *command])
+        record = self.directory.guest_record(guest)
+        if record is None and spec_.boots_disk:
+            raise guests.stopped(self._hosting, guest)
+        if record and record.own_disk and not record.own_disk.user:
+            raise StateError(f"guest {guest} runs no SSH server", hint=f"limosa console {guest}")
+        return self.interactive(CLIENT, [*reach.ssh_words(self.directory.keys, spec_, record), *command])
 
 
 async def take_down(what: str | Path, *, events: Events, purge: bool = True) -> bool:

@@ -5,10 +5,12 @@ A migration needs this and nothing of ``preparation``, whose imports a fast comm
 
 from __future__ import annotations
 
+import msgspec
+
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.hosts.host import Host
 from limosa.lab.hosting import Hosting
-from limosa.lab.record import GuestRecord
+from limosa.lab.record import GuestRecord, OwnDisk
 from limosa.network import plan
 from limosa.qemu import argv, features
 from limosa.qemu.process import runtime_directory
@@ -31,8 +33,9 @@ def launch(
     hosting: Hosting, guest: resolved.Guest, record: GuestRecord, host: str, known: features.Features, *, incoming: bool
 ) -> argv.Launch:
     """The guest's QEMU on *host*, as the source or as the target of a migration."""
-    disk = _disk(guest.disk, record.disk) if guest.disk and record.disk else None
+    disk = _disk(guest.disk, record) if guest.disk and record.disk else None
     place = hosting.host(host)
+    own = record.own_disk or OwnDisk(format="")
     return argv.Launch(
         lab=hosting.lab.name,
         guest=guest,
@@ -48,6 +51,9 @@ def launch(
         initrd=record.initrd,
         append=record.append,
         disk=disk,
+        seed=own.seed,
+        firmware_code=own.firmware_code,
+        firmware_vars=own.firmware_vars,
         tap=plan.tap(hosting.lab, guest.name, host) if guest.network else "",
         incoming=incoming,
     )
@@ -103,5 +109,8 @@ def _unknown(kind: str, name: str, known: list[str]) -> LimosaError:
     return SpecError(f"there is no {kind} called {name}", hint=hint)
 
 
-def _disk(disk: resolved.Disk, path: str) -> argv.DiskFile:
-    return argv.DiskFile(path, disk.format, direct=disk.cache == "none", bus=disk.bus)
+def _disk(disk: resolved.Disk, record: GuestRecord) -> argv.DiskFile:
+    made = argv.DiskFile(record.disk, disk.format, direct=disk.cache == "none", bus=disk.bus)
+    if (own := record.own_disk) is None:
+        return made
+    return msgspec.structs.replace(made, format=own.format, base=own.base, base_format=own.base_format)

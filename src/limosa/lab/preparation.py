@@ -15,10 +15,12 @@ from limosa.events import Events
 from limosa.guest import bare, images
 from limosa.guest.agent.build import build as build_agent
 from limosa.guest.agent.build import source_digest
+from limosa.guest.library import Entry
 from limosa.guest.micro import seed
+from limosa.lab import leases, own_disk
 from limosa.lab.hosting import Hosting
 from limosa.lab.launching import offer, offers
-from limosa.lab.record import GuestRecord, cannot_write, write
+from limosa.lab.record import GuestRecord, OwnDisk, cannot_write, write
 from limosa.qemu import argv, features
 from limosa.spec import resolved
 from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
@@ -38,7 +40,12 @@ class Placed:
 async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
     """Decide and place everything. Raises MachineError, StateError or SpecError."""
     shelf = shelf_of(hosting, guest)
-    if guest.image == "bare":
+    own: OwnDisk | None = None
+    if guest.boots_disk:
+        entry = await own_disk.find(guest, hosting.events)
+        placed, own = await _place_own(shelf, guest, hosting, entry)
+        provenance, append = entry.provenance, entry.append
+    elif guest.image == "bare":
         placed, provenance = await _place_bare(shelf, guest, hosting)
         append = bare.kernel_arguments("write", memory_mib=guest.memory_bytes // (2 << 20))
     else:
@@ -61,6 +68,7 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
         append=append,
         disk=_seen(hosting.lab, guest, placed.disk),
         image=provenance,
+        own_disk=own,
     )
 
 
@@ -80,9 +88,14 @@ def _kernel_arguments(image: images.Image, guest: resolved.Guest) -> str:
     )
 
 
+def agent_path() -> Path:
+    """Where the guest agent of the present sources is, compiled or not."""
+    return paths.cache() / "agent" / f"limosa-agent-{source_digest()[:16]}"
+
+
 async def agent_program(events: Events) -> Path:
     """The guest agent, compiled once for each state of its sources."""
-    path = paths.cache() / "agent" / f"limosa-agent-{source_digest()[:16]}"
+    path = agent_path()
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +114,8 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
     if refusal := await acceleration.device_refusal(host):
         return acceleration.unproved(host.name, guest.accel, refusal)
     cpu = await _cpu(hosting, guest, "kvm")
+    if guest.boots_disk:
+        placed = await _provable(hosting, guest)
     kernel = _seen(hosting.lab, guest, placed.kernel)
     if not placed.initrd:
         subject = acceleration.bare(kernel, argv.BARE_FIRMWARE)
@@ -153,9 +168,7 @@ async def _place(shelf: Shelf, guest: resolved.Guest, hosting: Hosting, image: i
     """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
     kernel, initrd = f"{guest.name}.kernel", f"{guest.name}.initrd"
     await shelf.link(image.kernel, kernel)
-    keys = await seed.make_keys(hosting.directory.keys, hosting.the_client().run)
-    addresses = [g.address for g in hosting.lab.guests.values() if g.address]
-    write(hosting.directory.keys / "known_hosts", keys.known_hosts(*addresses).encode())
+    keys = await _keys(hosting)
     belongings = seed.seed(
         hostname=guest.name,
         address_cidr=f"{guest.address}/{hosting.lab.networks[guest.network].prefix_length}",
@@ -167,6 +180,46 @@ async def _place(shelf: Shelf, guest: resolved.Guest, hosting: Hosting, image: i
     await shelf.write(initrd, image.initrd.read_bytes() + belongings)
     disk = await _disk(shelf, guest, image) if guest.disk is not None else ""
     return Placed(kernel, image.kernel, initrd, disk)
+
+
+async def _keys(hosting: Hosting) -> seed.LabKeys:
+    """The lab's keys, and the file by which its guests are known."""
+    keys = await seed.make_keys(hosting.directory.keys, hosting.the_client().run)
+    addresses = [g.address for g in hosting.lab.guests.values() if g.address]
+    write(hosting.directory.keys / "known_hosts", keys.known_hosts(*addresses).encode())
+    return keys
+
+
+async def _place_own(shelf: Shelf, guest: resolved.Guest, hosting: Hosting, entry: Entry) -> tuple[Placed, OwnDisk]:
+    """A disk that holds a system of its own, with what comes with it; see ``own_disk``."""
+    keys = await _keys(hosting)
+    files = await own_disk.place(shelf, guest, entry)
+    user, seeded = entry.access.user, entry.seed == "nocloud"
+    iso = await own_disk.place_seed(shelf, hosting.lab, guest, keys, user) if seeded else ""
+    own_disk.place_login(hosting.directory.keys, guest, entry)
+    if guest.network:
+        await leases.serve(hosting.the_client(), hosting.lab, guest.network)
+    own = OwnDisk(
+        format=files.format,
+        base=_seen(hosting.lab, guest, files.base),
+        base_format=files.base_format,
+        seed=_seen(hosting.lab, guest, iso),
+        firmware_code=_seen(hosting.lab, guest, files.firmware_code),
+        firmware_vars=_seen(hosting.lab, guest, files.firmware_vars),
+        user=user,
+        own_keys=not seeded,
+    )
+    return Placed(files.kernel, Path(), files.initrd, files.disk), own
+
+
+async def _provable(hosting: Hosting, guest: resolved.Guest) -> Placed:
+    """The small image's kernel in the place of a system of which nobody can tell how far it has come."""
+    image = await images.ensure("micro", hosting.events, agent=await agent_program(hosting.events))
+    shelf = shelf_of(hosting, guest)
+    placed = Placed("proof.kernel", image.kernel, "proof.initrd", "")
+    await shelf.link(image.kernel, placed.kernel)
+    await shelf.link(image.initrd, placed.initrd)
+    return placed
 
 
 async def _disk(shelf: Shelf, guest: resolved.Guest, image: images.Image) -> str:

@@ -32,6 +32,23 @@ _GONE = ".gone"
 """How the name of a directory ends that is being deleted."""
 
 
+class OwnDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guest whose disk boots by itself was started with besides. Paths are as the hosts see them."""
+
+    format: str
+    """The disk's: raw or qcow2."""
+    base: str = ""
+    """What the disk is an overlay over."""
+    base_format: str = "raw"
+    seed: str = ""
+    firmware_code: str = ""
+    firmware_vars: str = ""
+    user: str = ""
+    """Who logs in by SSH; empty: nobody."""
+    own_keys: bool = False
+    """Whether its SSH keys are its own, in files with its name, and not the lab's."""
+
+
 class GuestRecord(msgspec.Struct, kw_only=True):
     """What a guest was started with; a migration gives the target the same."""
 
@@ -47,6 +64,7 @@ class GuestRecord(msgspec.Struct, kw_only=True):
     disk: str = ""
     image: dict[str, object] = {}
     """The image's provenance."""
+    own_disk: OwnDisk | None = None
 
 
 class Record(msgspec.Struct, kw_only=True):

@@ -24,7 +24,7 @@ UUID_ROOT = uuid.UUID("6f1d2b7e-3c1f-5a0e-9a55-1a11a90417ca")
 AGENT_PORT = "org.limosa.agent.0"
 """The name of the virtio-serial port that the agent in the guest opens."""
 
-PCI_ADDRESS = {"video": "0x1", "net": "0x2", "disk": "0x3", "serial": "0x4", "rng": "0x5"}
+PCI_ADDRESS = {"video": "0x1", "net": "0x2", "disk": "0x3", "serial": "0x4", "rng": "0x5", "seed": "0x6"}
 """Slots on the root bus; 0x1f holds the chipset."""
 
 BARE_FIRMWARE = "qboot.rom"
@@ -48,6 +48,9 @@ class DiskFile(msgspec.Struct, frozen=True):
     format: Literal["raw", "qcow2"] = "raw"
     direct: bool = False
     bus: DiskBus = "virtio-blk"
+    base: str = ""
+    """What a qcow2 overlay is laid over; it is only read, and guests share it."""
+    base_format: Literal["raw", "qcow2"] = "raw"
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +73,12 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     initrd: str = ""
     append: str = ""
     disk: DiskFile | None = None
+    seed: str = ""
+    """The disk from which cloud-init learns address and keys."""
+    firmware_code: str = ""
+    """UEFI's program, which is only read; empty: the machine's BIOS."""
+    firmware_vars: str = ""
+    """UEFI's settings, the guest's own."""
     tap: str = ""
     incoming: bool = False
     """Whether this QEMU waits for a migration instead of starting the guest."""
@@ -102,6 +111,7 @@ def arguments(launch: Launch) -> tuple[Argument, ...]:
     bare = launch.guest.image == "bare"
     return (
         *_process(launch),
+        *(_flash(launch) if launch.firmware_code else ()),
         *_machine(launch),
         *_monitors(launch),
         *_console(launch),
@@ -109,6 +119,7 @@ def arguments(launch: Launch) -> tuple[Argument, ...]:
         *(() if bare else _agent(launch) + _random()),
         *(_network(launch) if launch.tap and not bare else ()),
         *(_disk(launch.disk) if launch.disk and not bare else ()),
+        *(_seed(launch.seed) if launch.seed else ()),
         *_boot(launch),
     )
 
@@ -138,7 +149,8 @@ def _machine(launch: Launch) -> tuple[Argument, ...]:
     ram = known.ram_id if known and known.ram_id else "pc.ram"
     on_ahci = launch.disk is not None and launch.disk.bus == "sata"
     off = ("hpet", "smm", *(() if on_ahci else ("sata",)), "smbus", "vmport")
-    machine = f"{launch.machine},memory-backend={ram}," + ",".join(f"{what}=off" for what in off)
+    flash = ",pflash0=firmware-code,pflash1=firmware-vars" if launch.firmware_code else ""
+    machine = f"{launch.machine},memory-backend={ram}{flash}," + ",".join(f"{what}=off" for what in off)
     size = launch.guest.memory_bytes
     if launch.accel == "tcg":
         size = migratable_memory_bytes(size)
@@ -213,13 +225,48 @@ def _network(launch: Launch) -> tuple[Argument, ...]:
     )
 
 
+def _flash(launch: Launch) -> tuple[Argument, ...]:
+    """UEFI: the program and its settings, as the two flash chips that a real board has."""
+    found = []
+    for name, path, fixed in (("code", launch.firmware_code, True), ("vars", launch.firmware_vars, False)):
+        file = {"driver": "file", "filename": path, "locking": "on"}
+        node = {"driver": "raw", "node-name": f"firmware-{name}", "read-only": fixed, "file": file}
+        found.append(Argument("-blockdev", _json(node), f"firmware-{name}"))
+    return tuple(found)
+
+
+def _seed(path: str) -> tuple[Argument, ...]:
+    file = {"driver": "file", "filename": path, "locking": "on"}
+    node = {"driver": "raw", "node-name": "seed", "read-only": True, "file": file}
+    device = _pci("virtio-blk-pci", "seed0", "seed") | {"drive": "seed"}
+    return (
+        Argument("-blockdev", _json(node), "seed-file"),
+        Argument("-device", _json(device), "seed"),
+    )
+
+
+def _base(disk: DiskFile) -> tuple[Argument, ...]:
+    """What the overlay is laid over, named here: what the overlay's own header says is not followed."""
+    if not disk.base:
+        return ()
+    cache = {"direct": disk.direct, "no-flush": False}
+    file = {"driver": "file", "filename": disk.base, "locking": "on", "aio": "threads", "cache": cache}
+    # A raw base is as long as it is; only qcow2 can have a base of its own, which is forbidden.
+    alone: dict[str, object] = {"backing": None} if disk.base_format == "qcow2" else {}
+    node = {"driver": disk.base_format, "node-name": "base", "read-only": True, "cache": cache, **alone, "file": file}
+    return (Argument("-blockdev", _json(node), "disk-base"),)
+
+
 def _disk(disk: DiskFile) -> tuple[Argument, ...]:
     common = {"discard": "unmap", "cache": {"direct": disk.direct, "no-flush": False}}
     file = {"driver": "file", "node-name": "root-file", "filename": disk.path, "locking": "on", "aio": "threads"}
     image = {"driver": disk.format, "node-name": "root", "file": "root-file"}
+    if disk.base:
+        image["backing"] = "base"
     return (
+        *_base(disk),
         Argument("-blockdev", _json({**file, **common}), "disk-file-direct" if disk.direct else "disk-file"),
-        Argument("-blockdev", _json({**image, **common}), f"disk-{disk.format}"),
+        Argument("-blockdev", _json({**image, **common}), "disk-overlay" if disk.base else f"disk-{disk.format}"),
         *_disk_devices(disk.bus),
     )
 

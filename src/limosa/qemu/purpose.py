@@ -78,6 +78,14 @@ ARGUMENTS = {
     "QEMU that wants to write is refused. Flushes reach the disk; freed blocks are given back.",
     "disk-raw": "The image is raw: block n of the disk is block n of the file.",
     "disk-qcow2": "The image is in QEMU's qcow2 format: it grows as it is filled.",
+    "disk-base": "What the disk is laid over: the image as it was installed or published, which is only read, so that "
+    "many guests share it. It is named here, so that QEMU need not believe what is written in a file.",
+    "disk-overlay": "The guest's own part of the disk, in QEMU's qcow2 format: all that it has written since it was "
+    "first started. What it never wrote is read from the base.",
+    "seed-file": "A small read-only disk that was made for this guest.",
+    "seed": "From it cloud-init learns the guest's name, address and keys at the first boot (its data source NoCloud).",
+    "firmware-code": "UEFI's program (OVMF), as the flash chip of a mainboard; it is only read.",
+    "firmware-vars": "UEFI's settings, boot entries above all: the guest's own copy, which moves with it.",
     "disk": "The disk that the guest sees as /dev/vda, at a fixed place. It is served by QEMU's main loop: a thread "
     "of its own would compete with the virtual CPUs on small hosts, and has to be stopped at each hand-over.",
     "bios": "QEMU's own minimal firmware: it does nothing but start the kernel, so the guest is there at once.",

@@ -34,9 +34,9 @@ def loads(text: str, file: str = "") -> Lab:
 
 def schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a lab file."""
-    from limosa.spec import written
+    from limosa.spec.json_schema import json_schema
 
-    return written.json_schema()
+    return json_schema()
 
 
 def encode(lab: Lab) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
@@ -28,6 +29,9 @@ def explain(error: ValidationError, document: Document) -> list[Problem]:
 
 def _problem(details: ErrorDetails, document: Document) -> Problem:
     location: Location = details["loc"]
+    if len(location) > 3 and location[0] == "guests" and location[2] == "image":
+        # Pydantic names the shape that it took the value for, which no file contains.
+        location = (*location[:3], *location[4:])
     if location and location[-1] == "[key]":
         # A mapping's key, not its value, is at fault.
         location = location[:-1]
@@ -69,6 +73,8 @@ def _around(location: Location) -> tuple[str, type[BaseModel]]:
     match location:
         case ("guests", _, "disk", _):
             return "a disk", written.Disk
+        case ("guests", _, "image", _):
+            return "an image", written.DiskImage
         case (str(section), _, _, *_) if section in written.KINDS:
             return written.KINDS[section]
     return "a lab file", written.LabFile
@@ -82,4 +88,7 @@ def _description(model: type[BaseModel], location: Location) -> str:
 
 
 def _choices(model: type[BaseModel], location: Location) -> list[str]:
-    return [str(choice) for choice in get_args(model.model_fields[str(location[-1])].annotation)]
+    annotation = model.model_fields[str(location[-1])].annotation
+    choices = [choice for choice in get_args(annotation) if choice is not NoneType]
+    # An optional choice is a union of the choices with None.
+    return [str(choice) for choice in (get_args(choices[0]) or choices)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -21,16 +21,20 @@ from limosa.spec.document import Document
 from limosa.spec.problems import Location, Problem, listed, nearest, raise_all
 from limosa.units import BYTES, format_bytes, parse_bits_per_s, parse_bytes, parse_seconds
 
-DEFAULT_MEMORY_BYTES: dict[resolved.Image, int] = {
+DEFAULT_MEMORY_BYTES: dict[str, int] = {
     "micro": 512 * BYTES["MiB"],
     "micro-generic": 512 * BYTES["MiB"],
     "bare": 128 * BYTES["MiB"],
 }
-MIN_MEMORY_BYTES: dict[resolved.Image, int] = {
+DISK_MEMORY_BYTES = 1024 * BYTES["MiB"]
+"""For a system that limosa did not build: what distributions' installed systems and cloud images boot in."""
+
+MIN_MEMORY_BYTES: dict[str, int] = {
     "micro": 128 * BYTES["MiB"],
     "micro-generic": 256 * BYTES["MiB"],
     "bare": 16 * BYTES["MiB"],
 }
+MIN_DISK_MEMORY_BYTES = 64 * BYTES["MiB"]
 """A floor that catches the wrong unit; it is no promise that a guest of this size is of use."""
 
 RESERVED_NETWORK_NAMES = frozenset({"lo", "all", "default"})
@@ -289,7 +293,7 @@ class _Resolution:
             guests[name] = resolved.Guest(
                 name=name,
                 host=guest.host,
-                image=guest.image,
+                image=guest.image if isinstance(guest.image, str) else "disk",
                 memory_bytes=self._memory_bytes(name, guest),
                 cpus=guest.cpus,
                 accel=guest.accel,
@@ -299,7 +303,8 @@ class _Resolution:
                 nic=guest.nic,
                 mac=mac,
                 address=self._guest_address(name, guest, network),
-                disk=None if bare else self._disk(name, guest.disk, storage),
+                disk=None if bare else self._disk(name, guest, storage),
+                disk_image=None if isinstance(guest.image, str) else self._disk_image(name, guest.image),
                 display=guest.display if "display" in guest.model_fields_set else default_display(guest),
             )
         return guests
@@ -324,11 +329,12 @@ class _Resolution:
             self._problem(("guests", name, *keys), message, "take the image 'micro-generic'")
 
     def _memory_bytes(self, name: str, guest: written.Guest) -> int:
+        image = guest.image if isinstance(guest.image, str) else "disk"
         if not guest.memory:
-            return DEFAULT_MEMORY_BYTES[guest.image]
-        memory_bytes, floor_bytes = parse_bytes(guest.memory), MIN_MEMORY_BYTES[guest.image]
+            return DEFAULT_MEMORY_BYTES.get(image, DISK_MEMORY_BYTES)
+        memory_bytes, floor_bytes = parse_bytes(guest.memory), MIN_MEMORY_BYTES.get(image, MIN_DISK_MEMORY_BYTES)
         if memory_bytes < floor_bytes:
-            message = f"{guest.memory} is too little for the image {guest.image!r}"
+            message = f"{guest.memory} is too little for the image {image!r}"
             hint = f"it needs at least {format_bytes(floor_bytes)}"
             self._problem(("guests", name, "memory"), message, hint)
         return memory_bytes
@@ -356,28 +362,65 @@ class _Resolution:
             return ""
         return guest.address or self._take(network, FIRST_GUEST_OFFSET, ("guests", name))
 
-    def _disk(self, guest: str, disk: written.Disk, storage: dict[str, resolved.Storage]) -> resolved.Disk:
+    def _disk(self, name: str, guest: written.Guest, storage: dict[str, resolved.Storage]) -> resolved.Disk:
+        disk = guest.disk
         place = disk.storage or next(iter(storage))
         if place not in storage:
-            self._unknown(("guests", guest, "disk", "storage"), "storage", place, storage)
+            self._unknown(("guests", name, "disk", "storage"), "storage", place, storage)
         source = str(self._absolute(disk.source)) if disk.source else ""
+        given = disk.model_fields_set
         if source:
-            self._check_source(Path(source), ("guests", guest, "disk", "source"))
+            self._check_source(Path(source), ("guests", name, "disk", "source"))
+        self._check_overlay(name, guest)
         return resolved.Disk(
             storage=place,
-            file=f"{guest}.{disk.format}",
+            file=f"{name}.{disk.format}",
             format=disk.format,
             source=source,
             bus=disk.bus,
             cache=disk.cache,
+            # A format that somebody wrote is meant: it takes a copy.
+            overlay=False if disk.overlay is None and disk.format == "raw" and "format" in given else disk.overlay,
         )
 
-    def _check_source(self, source: Path, location: Location) -> None:
+    def _check_overlay(self, name: str, guest: written.Guest) -> None:
+        disk, location = guest.disk, ("guests", name, "disk")
+        if guest.image in resolved.BUILT_IMAGES:
+            if disk.overlay:
+                message = f"the image {guest.image!r} is copied: it is no base for an overlay"
+                self._problem((*location, "overlay"), message, "remove the key, or take an image that boots by itself")
+            return
+        if disk.source:
+            hint = "write `image: {path: ...}` to start from a disk of yours"
+            self._problem((*location, "source"), "the image is the disk already", hint)
+        if disk.overlay and disk.format == "raw" and "format" in disk.model_fields_set:
+            self._problem((*location, "format"), "an overlay is a qcow2 file", "remove one of `format` and `overlay`")
+
+    def _disk_image(self, guest: str, image: written.DiskImage) -> resolved.DiskImage:
+        location = ("guests", guest, "image")
+        files = {key: str(self._absolute(text)) for key in _IMAGE_FILES if (text := getattr(image, key))}
+        for key, file in files.items():
+            self._check_source(Path(file), (*location, key), "a disk" if key == "path" else "a")
+        for message, hint in _image_faults(image):
+            self._problem(location, message, hint)
+        keyless = bool(image.key) or not image.ssh
+        return resolved.DiskImage(
+            url=image.url,
+            sha256=image.sha256.lower(),
+            format=image.format,
+            firmware=image.firmware,
+            seed=image.seed or ("none" if keyless else "nocloud"),
+            user=image.user if image.ssh else "",
+            append=image.append,
+            **files,
+        )
+
+    def _check_source(self, source: Path, location: Location, what: str = "a disk") -> None:
         mode = self._mode(source, location)
         if mode is None:
             return
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            self._problem(location, f"{source} is not a disk file", "name a raw or qcow2 file")
+            self._problem(location, f"{source} is not {what} file", _HINTS.get(what, "name a file"))
         elif not os.access(source, os.R_OK):
             self._problem(location, f"{source} may not be read by this user", "let this user read it, or name a copy")
 
@@ -397,9 +440,33 @@ class _Resolution:
 def default_display(guest: written.Guest) -> resolved.Display:
     """What a guest is given to show itself on when the lab file does not say.
 
-    A kernel that is started directly, as those of all images are, has its console on the serial line.
+    A disk that boots by itself shows on a screen what it does; a kernel that is started directly, as those of all
+    images that limosa builds are, has its console on the serial line.
     """
-    return "none"
+    built = isinstance(guest.image, str) and guest.image in resolved.BUILT_IMAGES
+    direct = not isinstance(guest.image, str) and bool(guest.image.kernel)
+    return "none" if built or direct else "vga"
+
+
+_HINTS = {"a disk": "name a raw or qcow2 file"}
+_IMAGE_FILES = ("path", "key", "kernel", "initrd")
+
+
+def _image_faults(image: written.DiskImage) -> Iterator[tuple[str, str]]:
+    """What does not fit together, each with its way out."""
+    if bool(image.path) == bool(image.url):
+        which = "both of 'path' and 'url'" if image.path else "neither 'path' nor 'url'"
+        yield f"the image has {which}", "give one of them"
+    if image.url and not image.sha256:
+        yield "the key 'sha256' is missing: what is fetched has to be checked", "its publisher names it beside the file"
+    if (image.initrd or image.append) and not image.kernel:
+        yield "'initrd' and 'append' are for a kernel that QEMU starts", "add 'kernel', or remove them"
+    if image.kernel and image.firmware == "uefi":
+        yield "a kernel that QEMU starts directly needs no 'firmware: uefi'", "remove one of them"
+    if not image.ssh and (image.key or image.seed == "nocloud"):
+        yield "'key' and 'seed: nocloud' are for a system that one logs in to by SSH", "remove 'ssh: false'"
+    if image.ssh and image.seed == "none" and not image.key:
+        yield "nobody could log in without 'seed: nocloud' and without a key", "give 'key', or 'ssh: false'"
 
 
 def _for_guests(networks: dict[str, resolved.Network]) -> dict[str, resolved.Network]:

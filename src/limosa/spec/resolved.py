@@ -14,7 +14,11 @@ Purpose = Literal["guests", "migration"]
 StorageKind = Literal["directory", "volume", "nfs"]
 HostKind = Literal["namespaces", "incus", "lxd", "ssh"]
 DiskFormat = Literal["raw", "qcow2"]
-Image = Literal["micro", "micro-generic", "bare"]
+BuiltImage = Literal["micro", "micro-generic", "bare"]
+BUILT_IMAGES: tuple[BuiltImage, ...] = ("micro", "micro-generic", "bare")
+"""What a lab builds itself; other names are entries of the image library."""
+Firmware = Literal["bios", "uefi"]
+Seed = Literal["none", "nocloud"]
 Nic = Literal["virtio-net", "vhost-net", "e1000", "rtl8139"]
 DiskBus = Literal["virtio-blk", "virtio-scsi", "sata"]
 Display = Literal["none", "vga"]
@@ -109,11 +113,37 @@ class Disk(msgspec.Struct, frozen=True):
     bus: DiskBus = "virtio-blk"
     cache: Cache = "writeback"
     """Whether the host's page cache stands between the guest and the file."""
+    overlay: bool | None = None
+    """Whether the guest writes to a qcow2 file of its own over a base that guests share; None: when the image that
+    boots by itself is qcow2. ``format`` is then that of the file only where this is False."""
 
     @property
     def device(self) -> str:
         """What the guest's kernel calls it."""
         return "/dev/vda" if self.bus == "virtio-blk" else "/dev/sda"
+
+
+class DiskImage(msgspec.Struct, frozen=True):
+    """A disk with a system of its own, as a lab file describes it in place of a name."""
+
+    path: str = ""
+    """A file of the user's; it is copied or shared, never changed."""
+    url: str = ""
+    """Or where it is fetched from, once."""
+    sha256: str = ""
+    """What the file's content has to be; empty: anything."""
+    format: DiskFormat = "qcow2"
+    firmware: Firmware = "bios"
+    seed: Seed = "nocloud"
+    """How the system learns its address and its keys: cloud-init's NoCloud disk, or not at all (it asks by DHCP)."""
+    user: str = "root"
+    """Who may log in by SSH; empty: it runs no SSH server."""
+    key: str = ""
+    """The private key that lets *user* in; empty: the lab's own, which the seed brings."""
+    kernel: str = ""
+    """A kernel that QEMU starts directly, instead of what the disk would boot."""
+    initrd: str = ""
+    append: str = ""
 
 
 class Guest(msgspec.Struct, frozen=True):
@@ -122,7 +152,8 @@ class Guest(msgspec.Struct, frozen=True):
     name: str
     host: str
     """Where ``up`` starts it."""
-    image: Image = "micro"
+    image: str = "micro"
+    """One of BUILT_IMAGES, or a name of the image library; ``disk`` where ``disk_image`` says what it is."""
     memory_bytes: int = 512 * 1024 * 1024
     cpus: int = 1
     accel: Accel = "auto"
@@ -138,6 +169,12 @@ class Guest(msgspec.Struct, frozen=True):
     disk: Disk | None = None
     display: Display = "none"
     """``vga``: a VGA card, whose memory moves with the guest."""
+    disk_image: DiskImage | None = None
+
+    @property
+    def boots_disk(self) -> bool:
+        """Whether its disk holds a whole system of its own, which limosa did not build."""
+        return self.disk_image is not None or self.image not in BUILT_IMAGES
 
 
 class Lab(msgspec.Struct, frozen=True):

@@ -10,13 +10,24 @@ import ipaddress
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from limosa import units
-from limosa.spec.resolved import Accel, Cache, DiskBus, DiskFormat, Display, HostKind, Image, Nic, Purpose, StorageKind
+from limosa.spec.resolved import (
+    Accel,
+    Cache,
+    DiskBus,
+    DiskFormat,
+    Display,
+    Firmware,
+    HostKind,
+    Nic,
+    Purpose,
+    Seed,
+    StorageKind,
+)
 
 MAX_DELAY_S = 60.0
 """More is a slip of the unit: the moon is 1.3 s away."""
@@ -147,6 +158,11 @@ def _check_host_address(text: str) -> None:
         check_address(text)
 
 
+def _check_line(text: str) -> None:
+    if not text or not text.isprintable():
+        raise ValueError(f"{text!r} is not one line of text")
+
+
 def _check_reference(text: str) -> None:
     if not text:
         raise ValueError("expected a name, found empty text")
@@ -202,6 +218,13 @@ FilePath = Annotated[str, _text("a path", _check_path), _NOT_EMPTY]
 Reference = Annotated[str, _text("a name", _check_reference), _NOT_EMPTY]
 MachineType = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a machine type such as pc-q35-7.2")]
 CpuModel = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._+,=-]*", "a CPU model such as Haswell-v4")]
+GuestImage = Annotated[
+    str, *_matching(r"[a-z0-9][a-z0-9._-]{0,62}", "the name of an image: small letters, digits, '.', '_' and '-'")
+]
+Url = Annotated[str, *_matching(r"https?://[^\s/]+/\S+", "a URL of a file: https://...")]
+Sha256 = Annotated[str, *_matching(r"[0-9a-fA-F]{64}", "a SHA-256: 64 hexadecimal digits")]
+UserName = Annotated[str, *_matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a user")]
+KernelArguments = Annotated[str, _text("a kernel command line", _check_line), _NOT_EMPTY]
 CpuCount = Annotated[
     int, BeforeValidator(_check_cpus), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_CPUS})
 ]
@@ -342,20 +365,77 @@ class Disk(_Mapping):
         description="`writeback`: the host's page cache is used. `none`: it is passed by (O_DIRECT), which tmpfs may "
         "not allow. Default: `writeback`.",
     )
+    overlay: bool | None = Field(
+        default=None,
+        description="For an image that boots by itself: `true`: the guest writes to a qcow2 file of its own over a "
+        "base that all guests share. `false`: it gets a whole copy, in `format`. "
+        "Default: `true` where the image is qcow2.",
+    )
+
+
+class DiskImage(_Mapping):
+    """A disk with a system of its own, which boots by itself: a cloud image, or one that you installed.
+
+    One of `path` and `url` says where it is; `url` takes `sha256`.
+    """
+
+    path: FilePath = Field(
+        default="", description="The disk file, relative to the lab file. It is copied or shared, never changed."
+    )
+    url: Url = Field(default="", description="Where the disk is fetched from, once; it is kept in the image library.")
+    sha256: Sha256 = Field(
+        default="",
+        description="The SHA-256 that the file must have. `url` takes one; for `path` it is checked if given.",
+    )
+    format: DiskFormat = Field(default="qcow2", description="`raw` or `qcow2`. Default: `qcow2`.")
+    firmware: Firmware = Field(
+        default="bios", description="`bios`: SeaBIOS. `uefi`: OVMF, of the package `ovmf`. Default: `bios`."
+    )
+    user: UserName = Field(default="root", description="Who logs in by SSH. Default: `root`.")
+    key: FilePath = Field(
+        default="",
+        description="Your private key that lets that user in, relative to the lab file. "
+        "Default: the lab's own, which the seed brings.",
+    )
+    ssh: bool = Field(
+        default=True, description="`false`: it runs no SSH server; there is the serial console. Default: `true`."
+    )
+    seed: Seed | None = Field(
+        default=None,
+        description="`nocloud`: cloud-init is in it, and gets user, key and address by a NoCloud disk. `none`: nothing "
+        "is added; it asks for its address by DHCP. Default: `nocloud`, `none` with `key` or with `ssh: false`.",
+    )
+    kernel: FilePath = Field(
+        default="", description="A kernel that QEMU starts directly. Default: what the disk boots by itself."
+    )
+    initrd: FilePath = Field(default="", description="The initial file system for `kernel`. Default: none.")
+    append: KernelArguments = Field(default="", description="The command line for `kernel`. Default: empty.")
+
+
+def _image_shape(value: object) -> str:
+    return "mapping" if isinstance(value, dict | DiskImage) else "name"
 
 
 class Guest(_Mapping):
     """A virtual machine: one QEMU process on one host at a time."""
 
     host: Reference = Field(description="The host that it starts on, by name. The one key that a guest must have.")
-    image: Image = Field(
+    image: Annotated[
+        Annotated[GuestImage, Tag("name")] | Annotated[DiskImage, Tag("mapping")], Discriminator(_image_shape)
+    ] = Field(
         default="micro",
         description="`micro`: a small Linux with SSH and measuring tools, made from distribution packages. "
         "`micro-generic`: the same with the distribution's general kernel, which has drivers for emulated hardware, "
         "and with fio; larger and slower to start. "
-        "`bare`: a few KiB without an operating system, without disk and network. Default: `micro`.",
+        "`bare`: a few KiB without an operating system, without disk and network. Any other name: an image that was "
+        "installed or built before, see `limosa image list`. A mapping: a disk of yours, or a cloud image. "
+        "Default: `micro`.",
     )
-    memory: Size = Field(default="", description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`.")
+    memory: Size = Field(
+        default="",
+        description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`, for a disk that boots by itself "
+        "`1 GiB`.",
+    )
     cpus: CpuCount = Field(default=1, description="The number of its virtual CPUs. Default: 1.")
     accel: Accel = Field(
         default="auto",
@@ -413,34 +493,3 @@ KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "guests": ("a guest", Guest),
 }
 """The sections of a lab file: what an entry is called, and its model."""
-
-
-class _Schema(GenerateJsonSchema):
-    """Pydantic's schema without what only a program would read: generated titles, and empty defaults."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        """Titles repeat the key."""
-        return False
-
-    def default_schema(self, schema: Any) -> JsonSchemaValue:
-        """Leave out defaults that mean "worked out later"; the descriptions tell them."""
-        made = super().default_schema(schema)
-        if made.get("default") in ("", {}, []) or isinstance(made.get("default"), dict):
-            del made["default"]
-        return made
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of a lab file, draft 2020-12, with a description on each key."""
-    made = LabFile.model_json_schema(schema_generator=_Schema)
-    for name in KINDS:
-        section = made["properties"][name]
-        if name != "hosts":
-            section["type"] = ["object", "null"]
-        entry = section.pop("additionalProperties", None)
-        for pattern, value in section.pop("patternProperties", {}).items():
-            entry, section["propertyNames"] = value, {"pattern": pattern}
-        section["additionalProperties"] = entry if name == "guests" else {"anyOf": [entry, {"type": "null"}]}
-    made["properties"]["hosts"]["minProperties"] = 1
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Limosa lab file"}
-    return {**head, **{key: value for key, value in made.items() if key != "title"}}

@@ -44,6 +44,10 @@ class Shelf(Protocol):
         """A copy of the local disk *source* in another format of QEMU's."""
         ...
 
+    async def total_bytes(self) -> int:
+        """How much it could hold in all."""
+        ...
+
 
 class LocalShelf:
     """A directory of this machine, which all hosts see because they share its kernel."""
@@ -94,6 +98,10 @@ class LocalShelf:
                 new.rename(self._folder / name)
             finally:
                 new.unlink(missing_ok=True)
+
+    async def total_bytes(self) -> int:
+        """How much the file system holds in all."""
+        return shutil.disk_usage(self._folder).total
 
 
 @contextlib.contextmanager
@@ -146,13 +154,22 @@ class HostShelf:
             await self._host.run(["rm", "-f", "--", new], check=False)
             raise
 
-    async def _need(self, needed_bytes: int) -> None:
+    async def _space(self) -> list[str]:
+        """What ``df`` says of it: device, KiB in all, used, available, ..."""
         done = await self._host.run(["df", "-Pk", "--", self._folder], check=False)
         words = done.text.splitlines()[-1].split() if done.returncode == 0 else []
         if not words:
             raise MachineError(
                 f"the storage {self._folder} is not there on {self._host.name}", hint="see `storage` in docs/hosts.md"
             )
+        return words
+
+    async def total_bytes(self) -> int:
+        """How much the file system holds in all."""
+        return int((await self._space())[-5]) * 1024
+
+    async def _need(self, needed_bytes: int) -> None:
+        words = await self._space()
         if int(words[-3]) * 1024 < needed_bytes + SPARE_BYTES:
             raise _refused(OSError(errno.ENOSPC, ""), f"{self._folder} of {self._host.name}")
 

@@ -1,0 +1,149 @@
+"""The images kept on this machine, with the labs that use them: what may be removed, and what may not."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from limosa.errors import LimosaError, MachineError, StateError
+from limosa.guest import images, library
+from limosa.guest.bare.build import source_digest as bare_digest
+from limosa.guest.making import try_lock
+from limosa.lab.preparation import agent_path
+from limosa.lab.record import existing
+from limosa.spec import resolved
+
+_DIGESTED = re.compile(rf"({'|'.join(resolved.BUILT_IMAGES)})-[0-9a-f]{{16}}")
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """One image on this machine."""
+
+    name: str
+    kind: str
+    """``library``: by name, installed, built or fetched; ``built``: made by limosa when a lab needs it; ``damaged``."""
+    directory: str
+    size_bytes: int
+    made_at: str
+    used_by: tuple[str, ...]
+    """The labs with a guest of it."""
+    format: str = ""
+    firmware: str = ""
+    entry: library.Entry | None = None
+    provenance: dict[str, Any] = {}
+
+    @property
+    def age_s(self) -> float:
+        """How long ago it was made."""
+        with contextlib.suppress(ValueError):
+            return time.time() - datetime.datetime.fromisoformat(self.made_at).timestamp()
+        return 0.0
+
+    def described(self) -> dict[str, Any]:
+        """As JSON shows it: without what the machine alone needs."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        entry = found.pop("entry") or {}
+        kept = ("disk", "seed", "access", "console", "kernel", "initrd", "append")
+        return found | {key: entry[key] for key in kept if entry.get(key)}
+
+
+def kept() -> list[Kept]:
+    """Every image, by name. Raises MachineError when the cache cannot be read."""
+    try:
+        folders = sorted(library.directory().iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise MachineError(f"{library.directory()} cannot be read: {error.strerror}", hint="is it yours?") from error
+    users = _users()
+    return [_kept(folder, users) for folder in folders if _is_image(folder)]
+
+
+def find(name: str) -> Kept:
+    """One of them. Raises SpecError when there is none, with the nearest."""
+    for image in kept():
+        if image.name == name:
+            return image
+    raise library.unknown(name)
+
+
+def _is_image(folder: Path) -> bool:
+    return folder.is_dir() and not folder.name.startswith(".") and not folder.name.endswith(".partial")
+
+
+def _kept(folder: Path, users: dict[str, tuple[str, ...]]) -> Kept:
+    built = _DIGESTED.fullmatch(folder.name)
+    made_at = datetime.datetime.fromtimestamp(folder.stat().st_mtime, datetime.UTC).isoformat(timespec="seconds")
+    size_bytes = library.size_bytes(folder)
+    used_by = users.get(folder.name, ())
+    if built:
+        with contextlib.suppress(LimosaError):
+            image = images.find(folder)
+            provenance = image.provenance if image else {}
+            return Kept(folder.name, "built", str(folder), size_bytes, made_at, used_by, "raw", "", None, provenance)
+    else:
+        with contextlib.suppress(LimosaError):
+            if (entry := library.find(folder.name)) is not None:
+                made_at = str(entry.provenance.get("made_at", made_at))
+                return Kept(
+                    folder.name, "library", str(folder), size_bytes, made_at, used_by, entry.format, entry.firmware,
+                    entry, entry.provenance,
+                )  # fmt: skip
+    return Kept(folder.name, "damaged", str(folder), size_bytes, made_at, used_by)
+
+
+def _users() -> dict[str, tuple[str, ...]]:
+    """The labs that use each image: those with a guest of that name, and with a guest started from that directory."""
+    found: dict[str, set[str]] = {}
+    for lab in existing():
+        with contextlib.suppress(LimosaError):  # a damaged lab says so elsewhere
+            for guest in lab.spec().guests.values():
+                names = {guest.image}
+                with contextlib.suppress(LimosaError):
+                    if (record := lab.guest_record(guest.name)) is not None:
+                        names.add(f"{record.image.get('name', '')}-{str(record.image.get('digest', ''))[:16]}")
+                        names.add(str(record.image.get("entry", "")))
+                for name in names:
+                    found.setdefault(name, set()).add(lab.name)
+    return {name: tuple(sorted(labs)) for name, labs in found.items()}
+
+
+def remove(name: str) -> int:
+    """Delete an image; return how many bytes it took. Raises StateError while a lab uses it, SpecError for none."""
+    if used_by := find(name).used_by:
+        labs = "labs" if len(used_by) > 1 else "lab"
+        raise StateError(
+            f"the image {name} is used by the {labs} {', '.join(used_by)}",
+            hint=f"limosa down --lab {used_by[0]} first",
+        )
+    return library.remove(name)
+
+
+def remove_unused() -> dict[str, int]:
+    """Delete what limosa built itself and would build otherwise now, and what broken commands left; the sizes."""
+    agent = agent_path()
+    current = images.current(agent if agent.exists() else None) | {f"bare-{bare_digest()[:16]}"}
+    gone: dict[str, int] = {}
+    for image in kept():
+        if _DIGESTED.fullmatch(image.name) and image.name not in current and not image.used_by:
+            with contextlib.suppress(StateError):  # somebody is at work on it
+                gone[image.name] = library.remove(image.name)
+    return gone | _remove_left()
+
+
+def _remove_left() -> dict[str, int]:
+    """What a killed command left half made, and downloads that nobody went on with."""
+    gone: dict[str, int] = {}
+    for left in [*library.directory().glob(".*.building"), *library.directory().glob(".*.download.part")]:
+        with left.with_suffix(".lock").open("wb") as lock:
+            if try_lock(lock.fileno()):
+                gone[left.name] = library.size_bytes(left) if left.is_dir() else left.stat().st_blocks * 512
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return gone

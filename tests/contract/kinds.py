@@ -5,24 +5,23 @@ Each yields a Made: the host, source text by which another process gets the same
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pytest
 
 from limosa import spec
 from limosa.hosts.containers.kind import Containers
 from limosa.hosts.host import Host
+from limosa.hosts.local import LocalHost
+from limosa.hosts.ssh import SshKind
 from limosa.lab import Lab
 from limosa.spec import codec, resolved
 from tests import daemons
@@ -36,8 +35,8 @@ LAB = "name: {name}\nhosts:\n  host1: {{}}\n"
 class Made:
     """A host to try the contract on."""
 
-    host: Callable[[], AbstractAsyncContextManager[Host]]
-    """The host as it is now, for as long as a test has it: it may have been switched off and on since."""
+    host: Callable[[], Host]
+    """The host as it is now: it may have been switched off and on since."""
     attach: str
     """Python source that defines ``attach()``, an asynchronous context manager that gives the same host."""
     power_off: Callable[[], Awaitable[None]] | None
@@ -49,8 +48,6 @@ class Made:
 ATTACH = """
 from contextlib import asynccontextmanager
 from limosa.lab import Lab
-from tests.ssh_machine import USER, ssh_machine
-from tests.ssh_machine import required as ssh_machine_required
 
 @asynccontextmanager
 async def attach():
@@ -65,7 +62,7 @@ async def _namespaces(rootless: bool) -> AsyncIterator[Made]:
     async with Lab.open(spec.loads(LAB.format(name=name)), ephemeral=True, rootless=rootless) as lab:
         await lab.up()
         yield Made(
-            lambda: contextlib.nullcontext(lab.host("host1")),
+            lambda: lab.host("host1"),
             ATTACH.format(name=name),
             partial(lab.power_off, "host1"),
             partial(lab.restore, "host1"),
@@ -104,26 +101,20 @@ async def attach():
 
 
 @asynccontextmanager
-async def _attached(source: str) -> AsyncIterator[Host]:
-    """The host that such source text gives, in this process and in the event loop of the one test that uses it."""
-    names: dict[str, Any] = {}
-    exec(source, names)
-    async with names["attach"]() as host:
-        yield host
-
-
-@asynccontextmanager
 async def local() -> AsyncIterator[Made]:
     """This machine itself, by a link to a child process."""
     runtime = tempfile.mkdtemp(prefix="lc")
-    source = ATTACH_LOCAL.format(name=platform.node(), runtime=runtime)
+    host = LocalHost(platform.node(), runtime)
     try:
-        yield Made(lambda: _attached(source), source, None, None)
+        yield Made(lambda: host, ATTACH_LOCAL.format(name=platform.node(), runtime=runtime), None, None)
     finally:
+        await host.close()
         shutil.rmtree(runtime)
 
 
-ATTACH_SSH = """
+SSH_HOST = resolved.Host("host1", kind="ssh", machine="machine1")
+SSH_OWNER = "the contract's own"
+ATTACH_SSH = f"""
 from contextlib import asynccontextmanager
 from limosa.hosts.ssh import SshKind
 from limosa.spec import resolved
@@ -131,7 +122,7 @@ from limosa.spec import resolved
 @asynccontextmanager
 async def attach():
     machine = resolved.Host("host1", kind="ssh", machine="machine1")
-    kind = SshKind(resolved.Lab("contract", {}, {}, {"host1": machine}, {}), "the contract's own")
+    kind = SshKind(resolved.Lab("contract", {{}}, {{}}, {{"host1": machine}}, {{}}), {SSH_OWNER!r})
     try:
         yield await kind.make("host1")
     finally:
@@ -142,7 +133,19 @@ async def attach():
 @asynccontextmanager
 async def _ssh(user: str) -> AsyncIterator[Made]:
     async with ssh_machine("contracts", user) as machine:
-        yield Made(lambda: _attached(ATTACH_SSH), ATTACH_SSH, machine.power_off, machine.restore)
+        kind = SshKind(resolved.Lab("contract", {}, {}, {"host1": SSH_HOST}, {}), SSH_OWNER)
+        host = await kind.make("host1")
+
+        async def restore() -> None:
+            await machine.restore()
+            await kind.make("host1")
+
+        try:
+            yield Made(lambda: host, ATTACH_SSH, machine.power_off, restore)
+            await kind.remove()
+            assert await kind.left() == []
+        finally:
+            await kind.close()
 
 
 def ssh_as_root() -> AbstractAsyncContextManager[Made]:
@@ -182,21 +185,19 @@ async def containers(kind: resolved.HostKind) -> AsyncIterator[Made]:
         lab = resolved.Lab("contract", networks={}, storage={}, hosts={"host1": host}, guests={})
         mark = str(daemon.directory / "lab")
 
-        async def do(verb: str, *words: str) -> Any:
-            """One verb of the kind in the event loop that is running now; connections belong to their loop."""
-            hosts = Containers(kind, lab, mark, {})
-            try:
-                return await getattr(hosts, verb)(*words)
-            finally:
-                await hosts.close()
+        hosts = Containers(kind, lab, mark, {})
+        now = {"host1": await hosts.make("host1")}
+
+        async def restore() -> None:
+            now["host1"] = await hosts.power_on("host1")
 
         attach = ATTACH_CONTAINER.format(lab=codec.encode(lab), kind=kind, mark=mark)
-        await do("make", "host1")
-        yield Made(
-            lambda: _attached(attach), attach, partial(do, "power_off", "host1"), partial(do, "power_on", "host1")
-        )
-        await do("remove")
-        assert await do("left") == []
+        try:
+            yield Made(lambda: now["host1"], attach, partial(hosts.power_off, "host1"), restore)
+            await hosts.remove()
+            assert await hosts.left() == []
+        finally:
+            await hosts.close()
 
 
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Made]]] = {
@@ -208,15 +209,3 @@ KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Made]]] = {
     "incus": partial(containers, "incus"),
     "lxd": partial(containers, "lxd"),
 }
-
-
-@contextlib.contextmanager
-def opened(kind: str) -> Iterator[Made]:
-    """The host of *kind* for as long as a test module runs; every test has an event loop of its own beside it."""
-    made = KINDS[kind]()
-    with asyncio.Runner() as runner:
-        host = runner.run(made.__aenter__())
-        try:
-            yield host
-        finally:
-            runner.run(made.__aexit__(None, None, None))

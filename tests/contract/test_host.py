@@ -11,32 +11,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import kinds
 import pytest
+import pytest_asyncio
 
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, LimosaError, MachineError, StateError
 from limosa.hosts.host import Host
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.system
+# One event loop for all: a host may keep a connection, as it does for a command's whole life.
+pytestmark = [pytest.mark.system, pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture(scope="module", params=list(kinds.KINDS))
-def made(request: pytest.FixtureRequest) -> Iterator[kinds.Made]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(kinds.KINDS))
+async def made(request: pytest.FixtureRequest) -> AsyncIterator[kinds.Made]:
     with tempfile.TemporaryDirectory(prefix="lc") as state, pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", state)
-        with kinds.opened(request.param) as made:
+        async with kinds.KINDS[request.param]() as made:
             yield made
 
 
 @pytest.fixture
-async def host(made: kinds.Made) -> AsyncIterator[Host]:
-    async with made.host() as host:
-        yield host
+def host(made: kinds.Made) -> Host:
+    return made.host()
 
 
 @pytest.fixture
@@ -390,9 +391,10 @@ async def test_many_at_once_do_not_mix(host: Host, count: int) -> None:
     assert [result.text for result in done] == words
 
 
-async def test_power_off_ends_everything_and_is_said(made: kinds.Made, host: Host, seconds: str) -> None:
+async def test_power_off_ends_everything_and_is_said(made: kinds.Made, seconds: str) -> None:
     if made.power_off is None or made.restore is None:
         pytest.skip("nobody switches off the machine that the test runs on")
+    host = made.host()
     pid = await host.spawn(["sleep", seconds], log="/dev/null")
     assert pid > 1
     running = asyncio.create_task(host.run(["sleep", seconds]))
@@ -409,5 +411,4 @@ async def test_power_off_ends_everything_and_is_said(made: kinds.Made, host: Hos
             await host.connect("/run/a.sock")
     finally:
         await made.restore()
-    async with made.host() as again:
-        assert not await sleeps(again, seconds)
+    assert not await sleeps(made.host(), seconds)

@@ -24,6 +24,10 @@ class Kind(Protocol):
         """
         ...
 
+    async def ended(self, name: str) -> bool:
+        """Whether it is sure that a host is off and nothing runs there; one that only does not answer is not."""
+        ...
+
     async def power_off(self, name: str) -> None:
         """As pulling the plug. Raises StateError where that is not limosa's to do."""
         ...

@@ -33,10 +33,6 @@ PATIENCE_S = 3.0
 """How long a host that has just been lost is tried again before it counts as off."""
 _AGAIN_S = 0.2
 ALIVE_S = 5.0
-AFTER_EXIT_S = 1.0
-"""How long output is still awaited, each time that some came, after a process ended whose child keeps it open."""
-HELD_S = 10.0
-"""How long in all."""
 
 
 class Opener(Protocol):
@@ -47,10 +43,6 @@ class Opener(Protocol):
 
         Raises StateError when the host is off or cannot be reached, MachineError when it lets nobody in.
         """
-        ...
-
-    async def close(self) -> None:
-        """Let go of what wires were opened on."""
         ...
 
     def refused(self, said: str, *, as_root: bool) -> LimosaError:
@@ -120,7 +112,6 @@ class LinkedHost:
         """Hang up. What was not spawned to be kept is killed there."""
         links, self._links = list(self._links.values()), {}
         await asyncio.gather(*(link.close() for link in links))
-        await self._opener.close()
 
     async def run(
         self,
@@ -156,23 +147,14 @@ class LinkedHost:
             channel.request(do="run", argv=list(argv), env=dict(env or {}))
             channel.feed(stdin)
             returncode = int((await channel.answer())["exit"])
-            await self._output(channel, argv[0])
-            channel.finished = True
-            return returncode, b"".join(channel.parts[1]), b"".join(channel.parts[2])
-
-    async def _output(self, channel: Channel, program: str) -> None:
-        """The rest of the output of a process that has ended."""
-        held = Deadline.after(HELD_S)
-        while not {1, 2} <= channel.ended:
-            before = channel.received_bytes
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(AFTER_EXIT_S):
-                    await channel.until(lambda: {1, 2} <= channel.ended)
-            if not {1, 2} <= channel.ended and (held.passed or channel.received_bytes == before):
+            await channel.until(lambda: {1, 2} <= channel.ended or bool(channel.answers))
+            if channel.answers:  # only the far end can tell slow output from output that never ends
                 raise LimosaError(
-                    f"{program} on {self.name} ended, but a process that it left keeps its output open",
+                    f"{argv[0]} on {self.name} ended, but a process that it left keeps its output open",
                     hint="start long-lived processes with their output elsewhere",
                 )
+            channel.finished = True
+            return returncode, b"".join(channel.parts[1]), b"".join(channel.parts[2])
 
     def _not_started(self, argv: Sequence[str], error: OSError) -> MachineError:
         if error.errno == errno.ENOENT:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
-from limosa.errors import LimosaError, StateError
+from limosa.errors import LimosaError, UnreachableError
 from limosa.hosts.far import frames
 from limosa.hosts.wire import Wire, program
 
@@ -42,7 +42,6 @@ class Channel:
         """What came on stream 1 and waits to be taken by ``next``, of one that does not: DATA and SEEK."""
         self.answers: list[dict[str, Any]] = []
         self.ended: set[int] = set()
-        self.received_bytes = 0
         self._consumed = {1: 0, 2: 0}
         self._pending = memoryview(b"")
         self._waiters: list[asyncio.Future[None]] = []
@@ -89,7 +88,6 @@ class Channel:
     def arrived(self, kind: int, stream: int, payload: bytes) -> None:
         """A frame for this channel."""
         if kind == frames.DATA:
-            self.received_bytes += len(payload)
             if self._collect:
                 self.parts[stream].append(payload)
                 self.taken(stream, len(payload))
@@ -117,7 +115,7 @@ class Channel:
                 waiter.set_result(None)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for it. Raises StateError when the link is lost first."""
+        """Wait for it. Raises UnreachableError when the link is lost first."""
         while not condition():
             if self._link.lost is not None:
                 raise self._link.lost
@@ -126,7 +124,7 @@ class Channel:
             await waiter
 
     async def next(self) -> tuple[int, bytes] | None:
-        """The next frame of stream 1; None when it has ended or an answer came instead. Raises StateError when lost."""
+        """The next frame of stream 1; None when it has ended or an answer came instead. Raises UnreachableError."""
         await self.until(lambda: bool(self.incoming or self.answers or 1 in self.ended))
         if not self.incoming:
             return None
@@ -136,7 +134,7 @@ class Channel:
         return kind, payload
 
     async def answer(self) -> dict[str, Any]:
-        """The next answer. Raises Refused when it is an error, StateError when the link is lost."""
+        """The next answer. Raises Refused when it is an error, UnreachableError when the link is lost."""
         await self.until(lambda: bool(self.answers))
         said = self.answers.pop(0)
         if "error" in said:
@@ -161,7 +159,7 @@ class Link:
     async def open(cls, wire: Wire, host: str, runtime: str = "", silence_s: float = SILENCE_S) -> Link:
         """Start the program and hear from it; the wire belongs to the link from now on.
 
-        Raises BeginError when the far end ended instead, StateError when it said nothing.
+        Raises BeginError when the far end ended instead, UnreachableError when it said nothing.
         """
         link = cls(wire, host)
         try:
@@ -174,7 +172,7 @@ class Link:
                         link._start(rest)
                         link.about = await channel.answer()
                 except TimeoutError as error:
-                    raise StateError(f"python3 on {host} did not begin within {BEGIN_S:g} s") from error
+                    raise UnreachableError(f"python3 on {host} did not begin within {BEGIN_S:g} s") from error
                 channel.finished = True
         except BaseException:
             await link.close()
@@ -195,7 +193,7 @@ class Link:
         self._tasks = [asyncio.create_task(self._receive(rest)), asyncio.create_task(self._keep_alive())]
 
     def channel(self, *, collect: bool = False) -> Channel:
-        """A new piece of work. *collect*: what comes is kept, however much. Raises StateError when the link is lost."""
+        """A new piece of work. *collect*: what comes is kept, however much. Raises UnreachableError."""
         if self.lost is not None:
             raise self.lost
         number, self._next = self._next, self._next + 1
@@ -214,7 +212,7 @@ class Link:
             self._wire.write(frames.HEADER.pack(kind, stream, channel, len(payload)) + payload)
 
     async def ask(self, **asked: Any) -> dict[str, Any]:
-        """One question, one answer. Raises Refused or StateError."""
+        """One question, one answer. Raises Refused or UnreachableError."""
         with self.channel() as channel:
             channel.request(**asked)
             said = await channel.answer()
@@ -232,7 +230,7 @@ class Link:
         self.send(frames.REQUEST, 0, 0, json.dumps(asked).encode())
 
     async def ping(self) -> None:
-        """Return when the far end has answered. Raises StateError when the link is lost; has no time limit."""
+        """Return when the far end has answered. Raises UnreachableError when the link is lost; has no time limit."""
         self._heard.clear()
         self.send(frames.PING, 0, 0)
         if self.lost is None:
@@ -289,9 +287,9 @@ class Link:
             await self._wire.close()
 
 
-def lost(host: str) -> StateError:
+def lost(host: str) -> UnreachableError:
     """The error of what was under way when the connection broke."""
-    return StateError(
+    return UnreachableError(
         f"the connection to {host} was lost: the host, or the network on the way, went away",
         hint="guests there go on if the host does; limosa status shows where things stand",
     )

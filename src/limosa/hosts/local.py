@@ -29,9 +29,6 @@ class LocalOpener:
 
         return StreamWire(child.stdout, child.stdin, hang_up, child.stderr)
 
-    async def close(self) -> None:
-        """Each wire ends its own child."""
-
     def refused(self, said: str, *, as_root: bool) -> LimosaError:
         """See the protocol."""
         last = said.splitlines()[-1] if said else "it said nothing"

@@ -20,7 +20,7 @@ from limosa.hosts.far import frames
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import unreachable
 from limosa.hosts.linked import LinkedHost
-from limosa.hosts.linking import Refused
+from limosa.hosts.linking import Refused, lost
 from limosa.hosts.ssh_login import Machine
 from limosa.hosts.wire import Wire, command
 from limosa.spec import resolved
@@ -93,7 +93,7 @@ class SshOpener:
             raise ssh_login.unreachable(self._name, said) from error
 
     async def close(self) -> None:
-        """See the protocol."""
+        """Let go of the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await ssh_login.hang_up(connection)
@@ -129,6 +129,11 @@ class SshHost(LinkedHost):
         self._ssh = SshOpener(name, machine)
         super().__init__(name, "", self._ssh, events)
 
+    async def close(self) -> None:
+        """Hang up, the login too."""
+        await super().close()
+        await self._ssh.close()
+
     async def connect(self, path: str) -> socket.socket:
         """A connected socket to the unix socket *path* there: forwarded by sshd, or over the link where it may not."""
         import asyncssh
@@ -136,9 +141,13 @@ class SshHost(LinkedHost):
         if not self._ssh.forwards:
             return await super().connect(path)
         await self.link()  # a host that is off or was lost is noticed, and reached again, in one place
+        connection = await self._ssh.connection()
         try:
-            reader, writer = await (await self._ssh.connection()).open_unix_connection(path, encoding=None)
-        except asyncssh.ChannelOpenError as error:
+            reader, writer = await connection.open_unix_connection(path, encoding=None)
+        except (asyncssh.Error, OSError) as error:
+            # A connection that breaks now fails alike: it must not be taken for a QEMU that is gone.
+            if connection.is_closed() or not isinstance(error, asyncssh.ChannelOpenError):
+                raise lost(self.name) from error
             if error.code == asyncssh.OPEN_CONNECT_FAILED:
                 raise unreachable(self.name, path) from error
             self._ssh.forwards = False
@@ -212,7 +221,10 @@ class SshKind:
         try:
             said = await (await host.link()).ask(do="claim", lab=self._lab, owner=self._owner, host=name)
         except Refused as error:
-            raise MachineError(f"the runtime directory on {name} cannot be made: {error.strerror}") from error
+            raise MachineError(
+                f"the runtime directory on {name} cannot be made: {error.strerror}",
+                hint="remove what is in the way there, or give the lab another name",
+            ) from error
         if not said["ours"]:
             raise StateError(
                 f"{said['runtime']} on {name} belongs to {said['whose']}",
@@ -220,6 +232,15 @@ class SshKind:
             )
         host.settle(said["runtime"])
         return host
+
+    async def ended(self, name: str) -> bool:
+        """Sure only of a machine that answers and does not bear the lab's mark."""
+        host = self._hosts[name]
+        try:
+            said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
+        except LimosaError:
+            return False
+        return not said["ours"]
 
     async def power_off(self, name: str) -> None:
         """Refused."""

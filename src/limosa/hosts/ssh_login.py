@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.errors import LimosaError, MachineError, SpecError, UnreachableError
 
 if TYPE_CHECKING:
     import asyncssh
@@ -26,7 +26,7 @@ CONNECT_S = 8.0
 """How long a machine may take to let us in."""
 KEEPALIVE_S = 5
 KEEPALIVES = 3
-_MACHINE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9a-fA-F:.%]+\]|[^@:\s\[\]]+)(?::(?P<port>\d{1,5}))?")
+_MACHINE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[\w:.%]+\]|[^@:\s\[\]]+)(?::(?P<port>\d{1,5}))?")
 _SYSTEM_CONFIG = "/etc/ssh/ssh_config"
 _SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 
@@ -95,7 +95,7 @@ class _HostKeys:
 
 
 async def log_in(name: str, machine: Machine) -> asyncssh.SSHClientConnection:
-    """Connect. Raises StateError when the machine cannot be reached, MachineError when it lets us not in."""
+    """Connect. Raises UnreachableError when the machine does not answer, MachineError when it lets us not in."""
     import asyncssh
 
     keys = _HostKeys()
@@ -128,9 +128,9 @@ def _known_hosts_files(options: asyncssh.SSHClientConnectionOptions) -> list[str
     return [*([str(Path(file).expanduser()) for file in configured] or own), _SYSTEM_KNOWN_HOSTS]
 
 
-def unreachable(name: str, why: str) -> StateError:
+def unreachable(name: str, why: str) -> UnreachableError:
     """The error for a machine that does not answer."""
-    return StateError(
+    return UnreachableError(
         f"host {name} is off or cannot be reached: {why}",
         hint="try it by hand: limosa exec goes the same way as ssh does",
     )

@@ -94,6 +94,10 @@ class NamespaceKind(msgspec.Struct):
         self.record.hosts[name] = host.keeper.pid
         return host
 
+    async def ended(self, name: str) -> bool:
+        """The kernel ends all of a host with its first process."""
+        return not marked(self.directory.mark, name)
+
     async def power_off(self, name: str) -> None:
         """As pulling the plug: the host's first process is killed, and with it everything on the host."""
         await end_marked(self.directory.mark, name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError, QmpError, StateError
+from limosa.errors import DecisionError, LimosaError, QmpError, StateError
 from limosa.hosts.host import Host
 from limosa.lab import launching
 from limosa.lab.hosting import Hosting
@@ -46,8 +46,11 @@ class Copy(msgspec.Struct, frozen=True):
         return self.qemu.host.name
 
 
-async def copies(hosting: Hosting, guest: str) -> list[Copy]:
-    """Every QEMU of *guest* on any host that is on, the recorded host's first. The caller closes them."""
+async def copies(hosting: Hosting, guest: str, silent: set[str] | None = None) -> list[Copy]:
+    """Every QEMU of *guest* on any host that is on, the recorded host's first. The caller closes them.
+
+    A host whose QEMU of the guest does not answer goes into *silent*; without that its error is raised.
+    """
     record = None
     with contextlib.suppress(StateError):  # a damaged record must not hide what runs, nor keep it from being stopped
         record = hosting.directory.guest_record(guest)
@@ -55,8 +58,10 @@ async def copies(hosting: Hosting, guest: str) -> list[Copy]:
     hosts = [hosting.hosts[name] for name in names]
     found = await asyncio.gather(*(_copy(host, guest, hosting) for host in hosts), return_exceptions=True)
     whole = [copy for copy in found if isinstance(copy, Copy)]
-    for failure in found:
-        if isinstance(failure, BaseException):
+    for host, failure in zip(hosts, found, strict=True):
+        if isinstance(failure, StateError) and silent is not None:
+            silent.add(host.name)
+        elif isinstance(failure, BaseException):
             for copy in whole:
                 await copy.qemu.close()
             raise failure
@@ -110,6 +115,8 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
     found = await copies(hosting, guest.name)
     for copy in found:
         await copy.qemu.close()
+    if not found:
+        await _refuse_to_double(hosting, guest.name)
     if found:
         if found[0].status not in RUNNING:
             raise StateError(
@@ -136,6 +143,16 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
         with hosting.events.stage(f"boot {guest.name}"):
             await wait_ready(hosting, guest, record)
     return True
+
+
+async def _refuse_to_double(hosting: Hosting, guest: str) -> None:
+    """Raise DecisionError when *guest* was last on a host of which nobody knows now what runs there."""
+    record = hosting.directory.guest_record(guest)
+    if record is not None and await hosting.doubtful(record.host):
+        raise DecisionError(
+            f"guest {guest} was last on {record.host}, which does not answer: it may run there still",
+            hint=f"bring {record.host} back; or, sure that it is off: limosa stop {guest} --force, then start",
+        )
 
 
 def taken(hosting: Hosting, host: str) -> int:
@@ -191,9 +208,12 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
 
     *host* names which copy, for the rare case that there are two. Raises StateError when it does not shut down.
     """
-    found, others = list[Copy](), list[Copy]()
-    for copy in await copies(hosting, guest):
+    found, others, silent = list[Copy](), list[Copy](), set[str]()
+    for copy in await copies(hosting, guest, silent if force else None):
         (found if not host or copy.host == host else others).append(copy)
+    for name in silent:
+        if not host or name == host:
+            await process.end_leftover(hosting.host(name), guest, Deadline.after(0))
     for copy in others:
         await copy.qemu.close()
     for copy in found:
@@ -201,9 +221,9 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
             await copy.qemu.end()
         else:
             await _shut_down(copy, guest)
-    if found and not others:
+    if (found or force) and not others:
         hosting.directory.forget_guest(guest)
-    return bool(found)
+    return bool(found or silent)
 
 
 async def _shut_down(copy: Copy, guest: str) -> None:

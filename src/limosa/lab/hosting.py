@@ -94,6 +94,10 @@ class Hosting:
             raise off(name)
         return self.hosts[name]
 
+    async def doubtful(self, name: str) -> bool:
+        """Whether *name* is not to be had, and yet may run guests."""
+        return name not in self.hosts and not await self.kind(name).ended(name)
+
     def the_client(self) -> Host:
         """Where the probes run. Raises StateError when the lab is down."""
         if self.client is None:

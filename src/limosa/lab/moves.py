@@ -173,7 +173,8 @@ async def finish(hosting: Hosting, guest: str) -> str:
     entry = journal.unfinished(hosting.directory.journal(guest))
     if entry is None:
         return ""
-    found = {copy.host: copy.qemu for copy in await guests.copies(hosting, guest)}
+    unknown = {name for name in (entry.source, entry.target) if await hosting.doubtful(name)}
+    found = {copy.host: copy.qemu for copy in await guests.copies(hosting, guest, unknown)}
     settlement = Settlement(
         guest=guest,
         source_host=entry.source,
@@ -183,6 +184,7 @@ async def finish(hosting: Hosting, guest: str) -> str:
         end_target=lambda: _end_on(hosting, entry.target, guest),
         sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
         watched=False,
+        unknown=frozenset(unknown),
     )
     try:
         verdict = await settlement.settle()

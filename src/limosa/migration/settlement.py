@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from limosa.deadline import Deadline
-from limosa.errors import DecisionError, LimosaError, QmpError, StateError
+from limosa.errors import DecisionError, LimosaError, QmpError, StateError, UnreachableError
 from limosa.migration.rescue import GONE, UNREACHABLE, Situation, Verdict, decide
 from limosa.qemu.monitor import FINAL
 from limosa.qemu.process import QemuProcess
@@ -37,6 +37,8 @@ class Settlement(msgspec.Struct):
     """Whether the source may have been told to migrate."""
     watched: bool
     """Whether the connection to the target is older than that, so that its RESUME cannot have been missed."""
+    unknown: frozenset[str] = frozenset()
+    """Hosts of which nothing can be learnt: a QEMU that was not found there may run all the same."""
     hand_over_s: float = 60.0
 
     async def settle(self) -> Verdict:
@@ -58,7 +60,8 @@ class Settlement(msgspec.Struct):
 
     async def situation(self) -> Situation:
         """What is known now."""
-        source, target = await _status(self.source), await _status(self.target)
+        source = await self._status(self.source, self.source_host)
+        target = await self._status(self.target, self.target_host)
         if target == "inmigrate":
             self.watched = True
         resumed = self.target is None or self.target.control.moment("RESUME") is not None
@@ -68,6 +71,12 @@ class Settlement(msgspec.Struct):
                 receives = (await self.target.observe.migrate_info()).status not in _NEVER_CONNECTED
         may_have_run = self.sent and (resumed or not self.watched)
         return Situation(source, target, target_may_have_run=may_have_run, target_receives=receives)
+
+    async def _status(self, side: QemuProcess | None, host: str) -> str:
+        """A side's run state, GONE or UNREACHABLE."""
+        if side is None:
+            return UNREACHABLE if host in self.unknown else GONE
+        return await _asked(side)
 
     async def _cancel(self) -> None:
         """Give up on the source's side where it still sends, and see it say so."""
@@ -123,12 +132,12 @@ class Settlement(msgspec.Struct):
         )
 
 
-async def _status(side: QemuProcess | None) -> str:
-    """A side's run state, GONE or UNREACHABLE. A namespace host that is off has ended all that ran on it."""
-    if side is None:
-        return GONE
+async def _asked(side: QemuProcess) -> str:
+    """A QEMU's run state, GONE or UNREACHABLE. A namespace host that is off has ended all that ran on it."""
     try:
         return await side.status()
+    except UnreachableError:  # a machine of its own may go on with the guest
+        return UNREACHABLE
     except StateError:
         await side.control.wait_ended(Deadline.after(1))
         return GONE

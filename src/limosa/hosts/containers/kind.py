@@ -224,6 +224,14 @@ class Containers:
 
     # -- off, on, away ------------------------------------------------------------------------------------------------
 
+    async def ended(self, name: str) -> bool:
+        """The daemon knows; when it does not answer, nobody does."""
+        try:
+            instance = await self._daemon(name).instance(self._container(name))
+        except LimosaError:
+            return False
+        return instance is None or not instance.running
+
     async def power_off(self, name: str) -> None:
         """As pulling the plug."""
         await self._daemon(name).switch(self._container(name), "stop", force=True)

@@ -26,7 +26,7 @@ class Installer(msgspec.Struct, frozen=True):
     """By the program that is missing."""
 
 
-INSTALLERS = (
+MANAGERS = (
     Installer(
         "apk",
         ('apk add --no-progress "$@"',),
@@ -72,7 +72,7 @@ async def furnish(daemon: Daemon, container: str, host: str, qemu: str, events: 
     if not lacking:
         return
     names = ", ".join(lacking)
-    usable = [manager for manager in INSTALLERS if manager.program in managers]
+    usable = [manager for manager in MANAGERS if manager.program in managers]
     if not usable:
         raise MachineError(
             f"{names} is not installed in container {container}, which has no package manager that limosa knows",

@@ -82,7 +82,10 @@ class ExecWire:
 
     async def finish(self, timeout_s: float) -> tuple[int, str]:
         """For a command that is no far end: its exit status, and all that it said. Raises LimosaError."""
-        await self._in.send("")  # the end of its input
+        from websockets.exceptions import ConnectionClosed
+
+        with contextlib.suppress(ConnectionClosed):  # a command that reads nothing may have ended already
+            await self._in.send("")  # the end of its input
         out, err = await asyncio.gather(self._all(self._out, timeout_s), self._all(self._err, timeout_s))
         ended = await self._daemon.ask("GET", f"/1.0/operations/{self._operation.id}/wait", None, timeout="10")
         status = (ended.get("metadata") or {}).get("return", -1)

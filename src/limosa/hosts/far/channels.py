@@ -10,6 +10,7 @@ import selectors
 import signal
 import socket
 import stat
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -25,7 +26,12 @@ from limosa.hosts.far.frames import (
 )
 from limosa.hosts.far.system import environment, start
 
-_CONNECT_S = 5.0
+_CONNECT_S = 0.5
+"""A listener that is behind is waited for so long, and all other channels with it."""
+AFTER_EXIT_S = 1.0
+"""How long output is awaited when a process has ended, each time that some came."""
+HELD_S = 10.0
+"""How long in all."""
 
 
 class Loop(Protocol):
@@ -34,6 +40,7 @@ class Loop(Protocol):
     selector: selectors.BaseSelector
     channels: dict[int, Any]
     processes: dict[int, Process]
+    lingering: set[Process]
     busy: dict[int, FileOut]
     sources: set[Source]
     congested: bool
@@ -50,7 +57,7 @@ class Source:
 
     def __init__(self, link: Loop, channel: int, stream: int, descriptor: int, ended: Callable[[], None]) -> None:
         self.link, self.channel, self.stream, self.descriptor, self.ended = link, channel, stream, descriptor, ended
-        self.credit, self.watched = WINDOW_BYTES, False
+        self.credit, self.watched, self.read_s = WINDOW_BYTES, False, 0.0
         os.set_blocking(descriptor, False)
         link.sources.add(self)
         self.watch()
@@ -73,6 +80,7 @@ class Source:
         except OSError:
             data = b""
         if data:
+            self.read_s = time.monotonic()
             self.credit -= len(data)
             self.link.send(DATA, self.stream, self.channel, data)
             self.watch()
@@ -177,7 +185,7 @@ class Process:
         finally:
             for one in (child_in, child_out, child_err):
                 os.close(one)
-        self.running = True
+        self.running, self.exited_s = True, 0.0
         self.sink = Sink(link, number, our_in)
         self.sources = [
             Source(link, number, place + 1, one, self.check) for place, one in enumerate((our_out, our_err))
@@ -197,18 +205,29 @@ class Process:
 
     def exited(self, status: int) -> None:
         """The process itself has ended; what it wrote may still be on its way."""
-        self.running = False
+        self.running, self.exited_s = False, time.monotonic()
         self.sink.close()
         self.link.answer(self.number, {"exit": status})
+        self.link.lingering.add(self)
         self.check()
+
+    def held(self) -> bool:
+        """Whether a child that was left behind holds the output open: nothing came for a while, or it never ends."""
+        open_still = [source for source in self.sources if source.descriptor >= 0]
+        now = time.monotonic()
+        # What cannot be sent is not read, so its silence says nothing.
+        silent = all(source.watched and now - max(self.exited_s, source.read_s) > AFTER_EXIT_S for source in open_still)
+        return bool(open_still) and (silent or now - self.exited_s > HELD_S)
 
     def check(self) -> None:
         """Forget the channel when all is over."""
         if not self.running and all(source.descriptor < 0 for source in self.sources):
+            self.link.lingering.discard(self)
             self.link.channels.pop(self.number, None)
 
     def close(self) -> None:
         """Whoever wanted it does not any more."""
+        self.link.lingering.discard(self)
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -27,6 +27,13 @@ from limosa.hosts.far.system import MARK, environment, found, kept_words, machin
 
 CONGESTED_BYTES = 2 << 20
 """With so much waiting to be sent, nothing more is read from processes, sockets and files."""
+GATHER_S = 0.001
+"""How long small frames wait for further ones while a process runs: its last output and its end then travel together.
+
+An sshd without a terminal leaves Nagle's algorithm on: a second small packet waits until the first was acknowledged,
+which the receiver puts off by 40 ms.
+"""
+GATHER_BYTES = 1 << 14
 
 
 class Link:
@@ -36,6 +43,9 @@ class Link:
         self.selector = selectors.DefaultSelector()
         self.channels: dict[int, Any] = {}
         self.processes: dict[int, Process] = {}
+        self.lingering: set[Process] = set()
+        """What has ended with its output still open."""
+        self.suspected: set[Process] = set()
         self.busy: dict[int, FileOut] = {}
         self.sources: set[Source] = set()
         self.input = bytearray()
@@ -54,8 +64,8 @@ class Link:
         os.set_blocking(1, False)
         self.selector.register(self.wake_read, selectors.EVENT_READ, self.reap)
         self.selector.register(0, selectors.EVENT_READ, self.receive)
-        self.selector.register(1, selectors.EVENT_WRITE, self.flush)
-        self.writing = True
+        self.since_s = 0.0
+        """Since when something waits to be sent; 0: nothing does."""
         self._push(MAGIC)
 
     # -- out --
@@ -71,9 +81,8 @@ class Link:
     def _push(self, data: bytes) -> None:
         self.output.append(data)
         self.waiting_bytes += len(data)
-        if not self.writing:
-            self.writing = True
-            self.selector.register(1, selectors.EVENT_WRITE, self.flush)
+        if not self.since_s:
+            self.since_s = time.monotonic()
         if self.waiting_bytes > CONGESTED_BYTES and not self.congested:
             self._congest(True)
 
@@ -108,9 +117,19 @@ class Link:
             self.end()
         if self.congested and self.waiting_bytes < CONGESTED_BYTES // 2:
             self._congest(False)
-        if not self.output and self.writing:
-            self.writing = False
-            self.selector.unregister(1)
+        if not self.output:
+            self.since_s = 0.0
+        if bool(self.output) != self.writing:
+            self.writing = not self.writing
+            if self.writing:
+                self.selector.register(1, selectors.EVENT_WRITE, self.flush)
+            else:
+                self.selector.unregister(1)
+
+    def gathers(self) -> bool:
+        """Whether what waits may wait for more."""
+        late = time.monotonic() - self.since_s > GATHER_S or self.waiting_bytes > GATHER_BYTES
+        return bool(self.since_s) and not late and any(process.running for process in self.processes.values())
 
     # -- in --
 
@@ -235,9 +254,14 @@ class Link:
     def serve(self) -> None:
         """Until the input ends, or says nothing for too long."""
         while True:
+            gathers = self.gathers()
+            if self.since_s and not gathers and not self.writing:
+                self.flush()
             idle = all(file.waits() for file in self.busy.values())
-            for key, _ in self.selector.select(1.0 if idle else 0):
+            patience_s = GATHER_S if gathers else 0.1 if self.lingering else 1.0
+            for key, _ in self.selector.select(patience_s if idle else 0):
                 key.data()
+            self.tell_held()
             for file in list(self.busy.values()):
                 try:
                     file.step()
@@ -247,6 +271,15 @@ class Link:
                     self.channels.pop(file.number, None)
             if self.silence_s and time.monotonic() - self.heard_s > self.silence_s:
                 self.end()
+
+    def tell_held(self) -> None:
+        """Say of which ended processes the output is held open. Only what stays so after all that was ready was read:
+        this loop itself may have been held up."""
+        held = {process for process in self.lingering if process.held()}
+        for process in held & self.suspected:
+            self.answer(process.number, {"held": True})
+            self.lingering.discard(process)
+        self.suspected = held
 
     def end(self) -> None:
         """Whoever commands this is gone: end all that was not spawned to be kept."""

@@ -67,6 +67,9 @@ FLAVOURS = {
     ),
 }
 
+PARAMETERS = ("incus", pytest.param("lxd", marks=pytest.mark.slow))
+"""For tests of what is one driver for both: the second daemon is left to those who have the time."""
+
 PRESEED = """
 networks:
 - name: {bridge}

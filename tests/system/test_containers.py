@@ -25,7 +25,7 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", params=list(daemons.FLAVOURS))
+@pytest.fixture(scope="module", params=daemons.PARAMETERS)
 def daemon(request: pytest.FixtureRequest) -> Iterator[daemons.Daemon]:
     with daemons.running(request.param) as daemon, pytest.MonkeyPatch.context() as patch:
         for name, value in daemon.variables.items():

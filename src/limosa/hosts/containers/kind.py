@@ -118,7 +118,8 @@ class Containers:
                 f"a container {container} exists already, and it is {plan.owner(instance.config)}",
                 hint=f"rename the lab, or use that container: adopt: {container}",
             )
-        async with self._undone(name):
+        # One that was there before, and does not start again, is kept: what was installed in it may be worth having.
+        async with self._undone(name) if instance is None else contextlib.nullcontext():
             if instance is None:
                 source = plan.image_source(self._flavour, spec.image, await daemon.images())
                 await self._ensure_volumes(daemon)
@@ -202,6 +203,7 @@ class Containers:
             raise SpecError(f"{container} is a virtual machine, and a host has to be a container")
         if not instance.running:
             raise StateError(f"container {container} is off", hint=f"{self._flavour.client} start {container}")
+        again = self._is_mine(instance, name)
         lacking = plan.missing(instance, want)
         await self._ensure_volumes(daemon)
         try:
@@ -211,7 +213,8 @@ class Containers:
                 await daemon.change(container, devices=lacking)
             await self._settle(name)
         except BaseException:
-            await asyncio.shield(self._release(daemon, container))
+            if not again:
+                await asyncio.shield(self._release(daemon, container))
             raise
 
     async def _release(self, daemon: Daemon, container: str) -> None:

@@ -1,4 +1,4 @@
-"""The cache of guest images: each is built once, whole or not at all, and found again in a few milliseconds.
+"""The cache of images that a lab builds itself: each is built once, whole or not at all, and found again in a few milliseconds.
 
 ::
 
@@ -10,16 +10,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
-import errno
-import fcntl
-import hashlib
 import importlib
-import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -29,11 +23,11 @@ import msgspec
 from limosa import paths
 from limosa.errors import MachineError, SpecError
 from limosa.events import Events
+from limosa.guest.making import locked, sha256, space_errors, sweep, sync
 
 _RECIPES = {"micro": "limosa.guest.micro", "micro-generic": "limosa.guest.micro.generic"}
 """The module that builds each image; imported when it is asked for."""
 
-_LOCK_POLL_S = 0.1
 _OLD_FORMAT_HINT = "remove it; it will be built again"
 
 
@@ -89,12 +83,12 @@ async def ensure(name: str, events: Events, *, agent: Path | None = None) -> Ima
     image = find(images / key)
     if image is not None:
         return image
-    with _space_errors(images):
+    with space_errors(images):
         images.mkdir(parents=True, exist_ok=True)
-        async with _locked(images, key, events):
+        async with locked(images, key, events):
             image = find(images / key)
             if image is None:
-                _sweep(images, key)
+                sweep(images, key)
                 image = await _build(recipe, name, images, key, events, agent)
     return image
 
@@ -130,7 +124,7 @@ async def _build(recipe: Recipe, name: str, images: Path, key: str, events: Even
             built = await recipe.build(building, events, agent)
             await asyncio.to_thread(_complete, building, name, key, built, time.monotonic() - started)
             building.rename(images / key)
-            _sync(images)
+            sync(images)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
@@ -147,7 +141,7 @@ def _complete(building: Path, name: str, key: str, built: Built, build_s: float)
         "digest": key.rpartition("-")[2],
         "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "build_s": round(build_s, 2),
-        "sha256": {part: _sha256(building / file) for part, file in files.items()},
+        "sha256": {part: sha256(building / file) for part, file in files.items()},
         **built.provenance,
     }
     record = {
@@ -158,64 +152,5 @@ def _complete(building: Path, name: str, key: str, built: Built, build_s: float)
     }
     (building / "image.json").write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
     for file in [*files.values(), "image.json"]:
-        _sync(building / file)
-    _sync(building)
-
-
-@contextlib.asynccontextmanager
-async def _locked(images: Path, key: str, events: Events) -> AsyncIterator[None]:
-    """Hold the lock of one image; whoever comes second waits, and then finds what the first has built."""
-    with (images / f".{key}.lock").open("wb") as file:
-        told = False
-        while not _try_lock(file.fileno()):
-            if not told:
-                events.note("another command is building this image: waiting for it")
-                told = True
-            await asyncio.sleep(_LOCK_POLL_S)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _sweep(images: Path, own_key: str) -> None:
-    """Remove what killed builds have left: our own, whose lock we hold, and those whose lock nobody holds."""
-    for building in images.glob(".*.building"):
-        with building.with_suffix(".lock").open("wb") as file:
-            if building.stem == f".{own_key}" or _try_lock(file.fileno()):
-                shutil.rmtree(building, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _space_errors(images: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a sentence for the person."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(
-                f"no space left for the guest image in {images}",
-                hint="free some disk space, or set XDG_CACHE_HOME to a larger disk",
-            ) from error
-        raise MachineError(
-            f"the guest image cannot be kept in {images}: {error.strerror or error}",
-            hint="make the directory writable, or set XDG_CACHE_HOME to one that is",
-        ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(building / file)
+    sync(building)

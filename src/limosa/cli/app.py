@@ -28,7 +28,7 @@ VERBS = {
 }
 """Each verb: its module in ``limosa.cli`` and the function there, in the order in which help lists them."""
 
-GROUPS = {"host": "host", "bench": "bench"}
+GROUPS = {"host": "host", "bench": "bench", "image": "image"}
 """Verbs that have verbs of their own: the module whose ``app`` it is."""
 
 _ABOUT = "Builds a live-migration laboratory, moves running virtual machines, says exactly what the move cost."

@@ -114,6 +114,11 @@ class Console:
         return self._text[self._mark :]
 
     @property
+    def text(self) -> str:
+        """All of the plain text that is kept."""
+        return self._text
+
+    @property
     def quiet_s(self) -> float:
         """For how long nothing has come."""
         return time.monotonic() - self._heard_s

@@ -77,8 +77,8 @@ def command_line(hardware: Hardware, console: int, qemu: str = QEMU) -> list[str
     argv += ["-device", f"virtio-blk-pci,drive=disk,bootindex={1 if h.iso else 0}"]
     argv += ["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"]
     if h.iso:
-        file = {"driver": "file", "filename": str(h.iso), "node-name": "iso-file", "read-only": True}
-        argv += ["-blockdev", json.dumps(file)]
+        readonly = {"driver": "file", "filename": str(h.iso), "node-name": "iso-file", "read-only": True}
+        argv += ["-blockdev", json.dumps(readonly)]
         argv += ["-blockdev", '{"driver":"raw","node-name":"iso","file":"iso-file","read-only":true}']
         argv += ["-device", "ide-cd,drive=iso,bootindex=0"]
     if h.kernel:

@@ -17,7 +17,8 @@ import termios
 import time
 
 HOSTNAME, PASSWORD_LENGTH = "lab-alpine", 24
-PROGRESS = "".join(f"\x1b7{n:3}% {'\u2588' * (n // 10)}   \x1b8\x1b[0K" for n in (0, 55, 100))
+BLOCK = "\u2588"
+PROGRESS = "".join(f"\x1b7{n:3}% {BLOCK * (n // 10)}   \x1b8\x1b[0K" for n in (0, 55, 100))
 SECRET = "(secret)"
 
 NETWORK = (

@@ -53,6 +53,11 @@ def install(
 
     if system not in ("alpine", "debian"):
         raise SpecError(f"limosa cannot install {system!r}", hint="alpine or debian")
+    if system == "debian" and (version or iso or sha256 or offline or as_a_person or password_ask):
+        raise SpecError(
+            "Debian is installed from its mirror, by its own release's installer and without a password",
+            hint="--mirror, --name, --size, --ssh-key, --attach and --step-limit are for both",
+        )
     if attach:
         takeover.check_terminal()
     taking_over = takeover.take_over if attach else None
@@ -61,7 +66,20 @@ def install(
     password = _ask_password() if password_ask else ""
     size_bytes = _size(size)
 
-    async def work(events: Events) -> Entry:
+    async def debian(events: Events) -> Entry:
+        from limosa.guest.installer.debian import MIRROR, install_debian
+
+        return await install_debian(
+            name=name or "debian",
+            size_bytes=size_bytes or 4 << 30,
+            mirror=mirror.rstrip("/") or MIRROR,
+            public_keys=keys,
+            step_limit_s=limit_s,
+            events=events,
+            take_over=taking_over,
+        )
+
+    async def alpine(events: Events) -> Entry:
         from limosa.guest.installer.alpine_image import Request, install_alpine
 
         more = {"mirror": mirror} if mirror else {}
@@ -80,7 +98,7 @@ def install(
         )
         return await install_alpine(request, events, taking_over)
 
-    entry = run(lambda: _shown(work, attach, as_json))
+    entry = run(lambda: _shown(alpine if system == "alpine" else debian, attach, as_json))
     if as_json:
         show_result({"name": entry.name, "directory": entry.directory, "disk": entry.disk_path, "image": entry})
     else:

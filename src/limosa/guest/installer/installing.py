@@ -50,7 +50,7 @@ class Plan:
     size_bytes: int
     installer: machine.Hardware
     script: Callable[[str], Script]
-    """The script that installs; it is given the public key that has to be let in."""
+    """The script that installs; it is given the public key that has to be let in, before the machine starts."""
     installed: machine.Hardware
     boot: Script
     """The installed disk by itself, up to a login on its console."""
@@ -70,12 +70,13 @@ async def install(plan: Plan, events: Events, take_over: TakeOver | None = None)
         disk, key = building.directory / DISK, building.directory / KEY
         with space_errors(disk):
             await machine.new_disk(disk, plan.size_bytes)
-            public = login.make_key(key, f"limosa-{plan.name}")
+            # The script first: it may write what the machine is started with.
+            script = plan.script(login.make_key(key, f"limosa-{plan.name}"))
             transcript = Transcript(folder, plan.title)
         try:
             started = time.monotonic()
             async with _console(replace(plan.installer, disk=disk), transcript, take_over) as (console, running):
-                await play(plan.script(public), console, events, take_over)
+                await play(script, console, events, take_over)
                 said = HOST_KEY.search(console.text)
                 if not await running.wait_ended(POWER_OFF_S):
                     raise LimosaError("the installer did not power the machine off", hint=f"see {transcript.plain}")

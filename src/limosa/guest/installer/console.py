@@ -84,6 +84,8 @@ class Console:
         self.ended = False
         self.taps: list[Callable[[bytes], None]] = []
         """Whoever else wants the bytes as they come: a person's terminal."""
+        self.last_words: Callable[[], str] = str
+        """Asked why the machine ended, when it did."""
         self._connection = connection
         self._plain = PlainText()
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

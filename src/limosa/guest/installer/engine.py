@@ -71,7 +71,8 @@ async def _step(step: Step, console: Console) -> None:
         if console.ended:
             if step.ends_with_machine:
                 return
-            raise Surprise("the machine ended", step, console)
+            said = console.last_words()
+            raise Surprise(f"the machine ended ({said})" if said else "the machine ended", step, console)
         if deadline.passed:
             if step.optional:
                 return

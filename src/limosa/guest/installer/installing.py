@@ -111,6 +111,7 @@ async def _console(
         machine.running(hardware) as running,
         Console.over(running.console, transcript) as console,
     ):
+        console.last_words = lambda: running.last_words
         yield console, running
 
 

@@ -56,6 +56,12 @@ class Running:
     child: asyncio.subprocess.Process
     said: str = ""
 
+    @property
+    def last_words(self) -> str:
+        """QEMU's last message; empty when it said nothing."""
+        lines = self.said.strip().splitlines()
+        return lines[-1].removeprefix(f"{QEMU}: ") if lines else ""
+
     async def wait_ended(self, within_s: float) -> bool:
         """Whether QEMU ends by itself in time."""
         with contextlib.suppress(TimeoutError):
@@ -74,7 +80,7 @@ def command_line(hardware: Hardware, console: int, qemu: str = QEMU) -> list[str
     argv += ["-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console"]
     file = {"driver": "file", "filename": str(h.disk), "node-name": "disk-file", "discard": "unmap"}
     argv += ["-blockdev", json.dumps(file), "-blockdev", '{"driver":"raw","node-name":"disk","file":"disk-file"}']
-    argv += ["-device", f"virtio-blk-pci,drive=disk,bootindex={1 if h.iso else 0}"]
+    argv += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
     argv += ["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"]
     if h.iso:
         readonly = {"driver": "file", "filename": str(h.iso), "node-name": "iso-file", "read-only": True}
@@ -127,8 +133,7 @@ async def _started(machine: Running, hardware: Hardware) -> None:
     if not await machine.wait_ended(0.3):
         return
     await asyncio.sleep(0.05)
-    said = machine.said.strip().splitlines()
-    last = said[-1].removeprefix(f"{QEMU}: ") if said else "it said nothing"
+    last = machine.last_words or "it said nothing"
     if "hostfwd" in last or "host forwarding" in last:
         raise PortTaken(f"port {hardware.ssh_port} of 127.0.0.1 was taken meanwhile", hint="try again")
     raise MachineError(f"QEMU could not start the installation: {last}", hint="limosa doctor tries what it needs")

@@ -13,34 +13,48 @@ from limosa.errors import SpecError, StateError
 
 if TYPE_CHECKING:
     from limosa.events import Events
+    from limosa.guest.installer.engine import TakeOver
+    from limosa.guest.installer.installing import Request
     from limosa.guest.library import Entry
 
 
+System = Annotated[str, typer.Argument(help="What to install: alpine or debian.", metavar="SYSTEM")]
+Version = Annotated[
+    str, typer.Option(help="Alpine's release, as 3.15.4; without it the newest, or the ISO's.", show_default=False)
+]
+Iso = Annotated[Path | None, typer.Option(help="Alpine's ISO, if it is here already.", show_default=False)]
+Sha256 = Annotated[str, typer.Option(help="What the ISO's checksum has to be.", show_default=False)]
+Mirror = Annotated[str, typer.Option(help="The mirror; without it the system's own.", show_default=False)]
+Offline = Annotated[bool, typer.Option("--offline", help="Install from the ISO alone.")]
+AsAPerson = Annotated[bool, typer.Option("--as-a-person", help="Answer every question, instead of by an answer file.")]
+Name = Annotated[str, typer.Option(help="The image's name; without it as alpine-3.15.4.", show_default=False)]
+Size = Annotated[str, typer.Option(help="The disk's size; else 2 GiB, Debian's 4 GiB.", show_default=False)]
+SshKey = Annotated[
+    Path | None, typer.Option(help="A public key that may log in too, as ~/.ssh/id_ed25519.pub.", show_default=False)
+]
+PasswordAsk = Annotated[
+    bool, typer.Option("--password-ask", help="Ask for a password for root's console; else root has none.")
+]
+Attach = Annotated[bool, typer.Option("--attach", help="On a surprise, hand the console over to you.")]
+StepLimit = Annotated[
+    str, typer.Option(help="The longest that one step may take; else 5 to 15 min, Debian's 1 h.", show_default=False)
+]
+
+
 def install(
-    system: Annotated[str, typer.Argument(help="What to install: alpine or debian.", metavar="SYSTEM")],
-    version: Annotated[
-        str, typer.Option(help="Alpine's release, as 3.15.4; without it the newest, or the ISO's.", show_default=False)
-    ] = "",
-    iso: Annotated[Path | None, typer.Option(help="Alpine's ISO, if it is here already.", show_default=False)] = None,
-    sha256: Annotated[str, typer.Option(help="What the ISO's checksum has to be.", show_default=False)] = "",
-    mirror: Annotated[str, typer.Option(help="The mirror; without it the system's own.", show_default=False)] = "",
-    offline: Annotated[bool, typer.Option("--offline", help="Install from the ISO alone.")] = False,
-    as_a_person: Annotated[
-        bool, typer.Option("--as-a-person", help="Answer every question, instead of by an answer file.")
-    ] = False,
-    name: Annotated[str, typer.Option(help="The image's name; without it as alpine-3.15.4.", show_default=False)] = "",
-    size: Annotated[str, typer.Option(help="The disk's size.", show_default=False)] = "",
-    ssh_key: Annotated[
-        Path | None,
-        typer.Option(help="A public key that may log in too, as ~/.ssh/id_ed25519.pub.", show_default=False),
-    ] = None,
-    password_ask: Annotated[
-        bool, typer.Option("--password-ask", help="Ask for a password for root's console; else root has none.")
-    ] = False,
-    attach: Annotated[bool, typer.Option("--attach", help="On a surprise, hand the console over to you.")] = False,
-    step_limit: Annotated[
-        str, typer.Option(help="The longest that one step may take; else 5 to 15 min.", show_default=False)
-    ] = "",
+    system: System,
+    version: Version = "",
+    iso: Iso = None,
+    sha256: Sha256 = "",
+    mirror: Mirror = "",
+    offline: Offline = False,
+    as_a_person: AsAPerson = False,
+    name: Name = "",
+    size: Size = "",
+    ssh_key: SshKey = None,
+    password_ask: PasswordAsk = False,
+    attach: Attach = False,
+    step_limit: StepLimit = "",
     as_json: JsonOption = False,
 ) -> None:
     """Install a system from its own installer on a text console, unattended; the image boots by itself.
@@ -48,8 +62,8 @@ def install(
     Root logs in by a new key that is kept with the image. The console's transcript is kept too.
     """
     from limosa.cli.options import seconds
-    from limosa.cli.terminal import run, show_result
     from limosa.guest.installer import takeover
+    from limosa.guest.installer.installing import Request
 
     if system not in ("alpine", "debian"):
         raise SpecError(f"limosa cannot install {system!r}", hint="alpine or debian")
@@ -60,45 +74,37 @@ def install(
         )
     if attach:
         takeover.check_terminal()
-    taking_over = takeover.take_over if attach else None
-    limit_s = seconds(step_limit, "--step-limit") or 0.0
-    keys = (_public_key(ssh_key),) if ssh_key else ()
-    password = _ask_password() if password_ask else ""
-    size_bytes = _size(size)
+    request = Request(
+        version=version,
+        iso=iso,
+        sha256=sha256,
+        mirror=mirror,
+        offline=offline,
+        as_a_person=as_a_person,
+        name=name,
+        size_bytes=_size(size),
+        public_keys=(_public_key(ssh_key),) if ssh_key else (),
+        password=_ask_password() if password_ask else "",
+        step_limit_s=seconds(step_limit, "--step-limit") or 0.0,
+    )
+    _carry_out(system, request, takeover.take_over if attach else None, as_json)
 
-    async def debian(events: Events) -> Entry:
-        from limosa.guest.installer.debian import MIRROR, install_debian
 
-        return await install_debian(
-            name=name or "debian",
-            size_bytes=size_bytes or 4 << 30,
-            mirror=mirror.rstrip("/") or MIRROR,
-            public_keys=keys,
-            step_limit_s=limit_s,
-            events=events,
-            take_over=taking_over,
-        )
+def _carry_out(system: str, request: Request, take_over: TakeOver | None, as_json: bool) -> None:
+    from limosa.cli.terminal import run, show_result
 
     async def alpine(events: Events) -> Entry:
-        from limosa.guest.installer.alpine_image import Request, install_alpine
+        from limosa.guest.installer.alpine_image import install_alpine
 
-        more = {"mirror": mirror} if mirror else {}
-        request = Request(
-            version=version,
-            iso=iso,
-            sha256=sha256,
-            offline=offline,
-            as_a_person=as_a_person,
-            name=name,
-            size_bytes=size_bytes or 2 << 30,
-            public_keys=keys,
-            password=password,
-            step_limit_s=limit_s,
-            **more,
-        )
-        return await install_alpine(request, events, taking_over)
+        return await install_alpine(request, events, take_over)
 
-    entry = run(lambda: _shown(alpine if system == "alpine" else debian, attach, as_json))
+    async def debian(events: Events) -> Entry:
+        from limosa.guest.installer.debian import install_debian
+
+        return await install_debian(request, events, take_over)
+
+    work = alpine if system == "alpine" else debian
+    entry = run(lambda: _shown(work, take_over is not None, as_json))
     if as_json:
         show_result({"name": entry.name, "directory": entry.directory, "disk": entry.disk_path, "image": entry})
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +15,7 @@ from limosa.guest.agent.build import build as build_agent
 from limosa.guest.agent.build import source_digest
 from limosa.guest.installer import alpine, iso, login
 from limosa.guest.installer.engine import TakeOver
-from limosa.guest.installer.installing import Plan, install
+from limosa.guest.installer.installing import Plan, Request, install
 from limosa.guest.installer.machine import Hardware
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 MEMORY_BYTES = 1 << 30
 """As much as the guest that people install by hand gets; the live system keeps its changes in it."""
 
+SIZE_BYTES = 2 << 30
 SMALLEST_BYTES = 700 << 20
 LARGEST_NAME = 32
 _REACH_S = 5.0
@@ -37,26 +37,6 @@ command=/usr/sbin/limosa-agent
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the person asked for; empty means: as it is usual."""
-
-    version: str = ""
-    iso: Path | None = None
-    sha256: str = ""
-    mirror: str = alpine.MIRROR
-    offline: bool = False
-    """Whether the machine stays without a network, though there may be one."""
-    as_a_person: bool = False
-    name: str = ""
-    size_bytes: int = 2 << 30
-    public_keys: tuple[str, ...] = ()
-    """Keys of the person that are let in beside the image's own."""
-    password: str = field(default="", repr=False)
-    step_limit_s: float = 0.0
-    """The longest that one step may take; 0: as long as is usual for each."""
-
-
 async def install_alpine(request: Request, events: Events, take_over: TakeOver | None = None) -> library.Entry:
     """Install Alpine as *request* says; see ``installing.install`` for what is raised beside errors in the request."""
     _check(request)
@@ -65,7 +45,7 @@ async def install_alpine(request: Request, events: Events, take_over: TakeOver |
     library.check_name(name)
     if (there := library.find(name)) is not None:
         raise library.ImageExists(there)
-    mirror = "" if request.offline else await _reachable_mirror(request.mirror, version, events)
+    mirror = "" if request.offline else await _reachable_mirror(request.mirror or alpine.MIRROR, version, events)
     wishes = alpine.Wishes(
         hostname=re.sub(r"[^a-z0-9-]", "-", name)[:LARGEST_NAME].strip("-"),
         authorized_keys=request.public_keys,
@@ -81,7 +61,7 @@ async def install_alpine(request: Request, events: Events, take_over: TakeOver |
     plan = Plan(
         name=name,
         title=f"Alpine {version}",
-        size_bytes=request.size_bytes,
+        size_bytes=request.size_bytes or SIZE_BYTES,
         installer=Hardware(disk=Path(), iso=medium, memory_bytes=MEMORY_BYTES, network=network, reboots=False),
         script=lambda key: alpine.install_script(wishes.letting_in(key), limits),
         installed=Hardware(disk=Path(), memory_bytes=MEMORY_BYTES, machine="q35", network=network, reboots=False),
@@ -104,7 +84,7 @@ async def install_alpine(request: Request, events: Events, take_over: TakeOver |
 def _check(request: Request) -> None:
     if request.version and not re.fullmatch(r"\d+\.\d+\.\d+(_\w+)?", request.version):
         raise SpecError(f"{request.version!r} is no Alpine release", hint="as in --version 3.15.4")
-    if request.size_bytes < SMALLEST_BYTES:
+    if 0 < request.size_bytes < SMALLEST_BYTES:
         raise SpecError("the disk is too small for Alpine", hint="--size 1GiB at least")
     if any(ord(character) < 32 or ord(character) > 126 for character in request.password):
         raise SpecError("the password holds what a console may not take", hint="letters, digits and signs of ASCII")
@@ -128,7 +108,7 @@ async def _medium(request: Request, events: Events) -> tuple[Path, str, dict[str
                 hint="say it with --version",
             )
         return request.iso.absolute(), version, {"iso": str(request.iso.absolute()), "iso_sha256": found}
-    mirror = request.mirror.rstrip("/")
+    mirror = (request.mirror or alpine.MIRROR).rstrip("/")
     version = request.version or await _latest(mirror)
     file = f"alpine-virt-{version}-x86_64.iso"
     url = f"{mirror}/{alpine.branch(version)}/releases/x86_64/{file}"

@@ -21,7 +21,7 @@ from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.installer import login
 from limosa.guest.installer.engine import TakeOver
-from limosa.guest.installer.installing import Plan, install
+from limosa.guest.installer.installing import Plan, Request, install
 from limosa.guest.installer.machine import Hardware
 from limosa.guest.installer.script import Prompt, Script, Step
 from limosa.guest.micro import cpio, packages
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 MIRROR = "http://deb.debian.org/debian"
 MEMORY_BYTES = 1 << 30
-SMALLEST_BYTES = 2 << 30
+SIZE_BYTES, SMALLEST_BYTES = 4 << 30, 2 << 30
+STEP_LIMIT_S = 3600.0
 ARGUMENTS = (
     "console=ttyS0,115200 auto=true priority=critical DEBIAN_FRONTEND=text TERM=linux net.ifnames=0"
     " debian-installer/add-kernel-opts=net.ifnames=0 ---"
@@ -146,18 +147,10 @@ def boot_script(hostname: str, limit_s: float) -> Script:
     return Script("boot the disk", (Step("login on the serial console", prompts, limit_s, unknown_s=limit_s),))
 
 
-async def install_debian(
-    *,
-    name: str,
-    size_bytes: int,
-    mirror: str,
-    public_keys: tuple[str, ...],
-    step_limit_s: float,
-    events: Events,
-    take_over: TakeOver | None = None,
-) -> library.Entry:
-    """Install Debian; as far as the mirror has what the installer asks for, and else the screen says what it met."""
-    if size_bytes < SMALLEST_BYTES:
+async def install_debian(request: Request, events: Events, take_over: TakeOver | None = None) -> library.Entry:
+    """Install Debian, as far as the mirror has what the installer asks for; else the screen says what it met."""
+    name, mirror = request.name or "debian", request.mirror.rstrip("/") or MIRROR
+    if 0 < request.size_bytes < SMALLEST_BYTES:
         raise SpecError("the disk is too small for Debian", hint="--size 2GiB at least")
     if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
         raise SpecError(f"{mirror!r} is no mirror", hint=f"as in --mirror {MIRROR}")
@@ -170,20 +163,20 @@ async def install_debian(
             f"Debian's installer is taken from Debian's packages, and this is {system.name}",
             hint="limosa image build debian, or a cloud image, needs no installer",
         )
-    hostname, limit_s = re.sub(r"[^a-z0-9-]", "-", name)[:32].strip("-"), step_limit_s or 3600.0
+    hostname, limit_s = re.sub(r"[^a-z0-9-]", "-", name)[:32].strip("-"), request.step_limit_s or STEP_LIMIT_S
     kernel, initrd, version = await _netboot(system.version.partition(".")[0], events)
     with tempfile.TemporaryDirectory(prefix="limosa-preseed-") as folder:
         whole = Path(folder) / "initrd"
 
         def script(key: str) -> Script:
-            wishes = Wishes(hostname=hostname, authorized_keys=(*public_keys, key), mirror=mirror)
+            wishes = Wishes(hostname=hostname, authorized_keys=(*request.public_keys, key), mirror=mirror)
             _with_preseed(initrd, preseed(wishes), whole)
             return install_script(limit_s)
 
         plan = Plan(
             name=name,
             title="Debian",
-            size_bytes=size_bytes,
+            size_bytes=request.size_bytes or SIZE_BYTES,
             installer=Hardware(
                 disk=Path(),
                 kernel=kernel,

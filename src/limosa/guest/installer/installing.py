@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,26 @@ POWER_OFF_S = 180.0
 
 Finish = Callable[["asyncssh.SSHClientConnection"], Awaitable[dict[str, Any]]]
 """What is still done over SSH, once the installed system runs by itself; returns what is to be remembered of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the person asked for; empty means: as it is usual."""
+
+    version: str = ""
+    iso: Path | None = None
+    sha256: str = ""
+    mirror: str = ""
+    offline: bool = False
+    """Whether the machine stays without a network, though there may be one."""
+    as_a_person: bool = False
+    name: str = ""
+    size_bytes: int = 0
+    public_keys: tuple[str, ...] = ()
+    """Keys of the person that are let in beside the image's own."""
+    password: str = field(default="", repr=False)
+    step_limit_s: float = 0.0
+    """The longest that one step may take; 0: as long as is usual for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

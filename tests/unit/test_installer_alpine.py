@@ -6,8 +6,10 @@ import asyncio
 import re
 import shutil
 import subprocess
+from io import BytesIO
 from pathlib import Path
 
+import pycdlib
 import pytest
 import setup_alpine_replay
 from console_program import program
@@ -139,13 +141,13 @@ def test_the_finishing_lines_do_to_a_tree_what_they_say(tmp_path: Path, times: i
     assert texts["etc/inittab"].splitlines()[2:] == ["ttyS0::respawn:/sbin/getty -L 115200 ttyS0 vt100"]
     assert texts["etc/securetty"] == "console\ntty1\nttyS0\n"
     assert texts["etc/shadow"].splitlines()[0] == "root:*:19000:0:::::"
-    consoles = "console=tty0 console=ttyS0,115200"
-    assert f'default_kernel_opts="{consoles} quiet rootfstype=ext4"' in texts["etc/update-extlinux.conf"]
+    consoles, check = "console=tty0 console=ttyS0,115200", "no_timer_check"
+    assert f'default_kernel_opts="{check} {consoles} quiet rootfstype=ext4"' in texts["etc/update-extlinux.conf"]
     assert "serial_port=0\nserial_baud=115200" in texts["etc/update-extlinux.conf"]
     assert texts["boot/extlinux.conf"].startswith("SERIAL 0 115200\nDEFAULT")
-    assert f"modules=ext4 quiet {consoles}\n" in texts["boot/extlinux.conf"]
-    assert f'DEFAULT="{consoles} modules=ext4 quiet"' in texts["etc/default/grub"]
-    assert f"root=UUID=1 quiet {consoles}\n" in texts["boot/grub/grub.cfg"]
+    assert f"modules=ext4 quiet {consoles} {check}\n" in texts["boot/extlinux.conf"]
+    assert f'DEFAULT="{check} {consoles} modules=ext4 quiet"' in texts["etc/default/grub"]
+    assert f"root=UUID=1 quiet {consoles} {check}\n" in texts["boot/grub/grub.cfg"]
     assert texts["etc/apk/repositories"] == f"{alpine.MIRROR}/v3.15/main\n{alpine.MIRROR}/v3.15/community\n"
     assert (root / "root/.ssh/authorized_keys").read_text() == KEY + "\n"
     assert (root / "root/.ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
@@ -173,6 +175,22 @@ def test_what_a_medium_says_of_itself(tmp_path: Path) -> None:
     for name, why in (("c.iso", "is no ISO image"), ("none.iso", "cannot be read")):
         with pytest.raises(SpecError, match=why):
             iso.examine(tmp_path / name)
+
+
+def test_the_kernel_of_a_medium_is_found(tmp_path: Path) -> None:
+    medium = pycdlib.PyCdlib()
+    medium.new(rock_ridge="1.09", vol_ident="alpine-virt 3.15.4 x86_64")
+    medium.add_directory("/BOOT", rr_name="boot")
+    for number, name in enumerate(("System.map-virt", "initramfs-virt", "vmlinuz-virt")):
+        content = name.encode() * 100
+        medium.add_fp(BytesIO(content), len(content), f"/BOOT/F{number}.;1", rr_name=name)
+    medium.write(str(tmp_path / "a.iso"))
+    medium.close()
+    found = iso.kernel(tmp_path / "a.iso", tmp_path)
+    assert found is not None
+    assert [path.read_bytes()[:12] for path in found] == [b"vmlinuz-virt", b"initramfs-vi"]
+    volume(tmp_path / "b.iso", "alpine", 20, 20)
+    assert iso.kernel(tmp_path / "b.iso", tmp_path) is None
 
 
 def test_prompts_are_tried_in_an_order_that_no_question_hides_another() -> None:

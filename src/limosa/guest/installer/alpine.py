@@ -228,29 +228,41 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
     return [*lines, ("write everything to the disk", "sync && umount /mnt/boot; umount /mnt")]
 
 
-_CONSOLES = "console=tty0 console=ttyS0,115200"
+CONSOLES = "console=tty0 console=ttyS0,115200"
+
+NO_TIMER_CHECK = "no_timer_check"
+"""Emulated on a busy machine, Alpine's kernel was seen to panic since the timer's interrupt came late for its check."""
+
+DIRECT = f"modules=loop,squashfs,sd-mod,usb-storage quiet {CONSOLES} {NO_TIMER_CHECK}"
+"""The kernel's arguments when the medium's kernel is started without its boot loader: the medium's own, and ours."""
 
 
 def _boot_loader() -> list[tuple[str, str]]:
     """The kernel's serial console, now and after an update of the kernel; extlinux on BIOS machines, else GRUB."""
-    extlinux, grub = "/mnt/etc/update-extlinux.conf", "/mnt/etc/default/grub"
-    return [
+    extlinux, menu = "/mnt/etc/update-extlinux.conf", "/mnt/boot/extlinux.conf"
+    grub, grub_menu = "/mnt/etc/default/grub", "/mnt/boot/grub/grub.cfg"
+    lines = [
         (
-            "serial console of extlinux",
-            f"[ ! -f {extlinux} ] || {{ grep -q ttyS0 {extlinux}"
-            f" || sed -i 's/^default_kernel_opts=\"/&{_CONSOLES} /' {extlinux};"
-            f" sed -i 's/^serial_port=.*/serial_port=0/;s/^serial_baud=.*/serial_baud=115200/' {extlinux}; }}",
+            "serial port of extlinux",
+            f"[ ! -f {extlinux} ] ||"
+            f" sed -i 's/^serial_port=.*/serial_port=0/;s/^serial_baud=.*/serial_baud=115200/' {extlinux}",
         ),
         (
-            "serial console of its menu",
-            "[ ! -f /mnt/boot/extlinux.conf ] || { grep -q ttyS0 /mnt/boot/extlinux.conf"
-            f" || sed -i '/^[ \\t]*APPEND /s/$/ {_CONSOLES}/' /mnt/boot/extlinux.conf;"
-            " grep -q '^SERIAL' /mnt/boot/extlinux.conf || sed -i '1i SERIAL 0 115200' /mnt/boot/extlinux.conf; }",
-        ),
-        (
-            "serial console of GRUB",
-            f"[ ! -f {grub} ] || {{ grep -q ttyS0 {grub}"
-            f" || sed -i 's/^GRUB_CMDLINE_LINUX_DEFAULT=\"/&{_CONSOLES} /' {grub};"
-            f" g=/mnt/boot/grub/grub.cfg; grep -q ttyS0 $g || sed -i '/^[ \\t]*linux/s/$/ {_CONSOLES}/' $g; }}",
+            "serial port of its menu",
+            f"[ ! -f {menu} ] || grep -q '^SERIAL' {menu} || sed -i '1i SERIAL 0 115200' {menu}",
         ),
     ]
+    for name, mark, words in (("consoles", "console=ttyS0", CONSOLES), ("timer", NO_TIMER_CHECK, NO_TIMER_CHECK)):
+        for file, change in (
+            (extlinux, f's/^default_kernel_opts="/&{words} /'),
+            (menu, f"/^[ \\t]*APPEND /s/$/ {words}/"),
+            (grub, f's/^GRUB_CMDLINE_LINUX_DEFAULT="/&{words} /'),
+            (grub_menu, f"/^[ \\t]*linux/s/$/ {words}/"),
+        ):
+            lines.append(
+                (
+                    f"{name} in {file.removeprefix('/mnt')}",
+                    f"[ ! -f {file} ] || grep -q {mark} {file} || sed -i '{change}' {file}",
+                )
+            )
+    return lines

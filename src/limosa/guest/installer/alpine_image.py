@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,11 +59,13 @@ async def install_alpine(request: Request, events: Events, take_over: TakeOver |
     limit_s = request.step_limit_s
     limits = alpine.Limits(boot_s=limit_s, answer_s=limit_s, command_s=limit_s) if limit_s else alpine.Limits()
     network: Literal["open", "closed"] = "open" if mirror else "closed"
+    installer = Hardware(disk=Path(), iso=medium, memory_bytes=MEMORY_BYTES, network=network, reboots=False)
     plan = Plan(
         name=name,
         title=f"Alpine {version}",
         size_bytes=request.size_bytes or SIZE_BYTES,
-        installer=Hardware(disk=Path(), iso=medium, memory_bytes=MEMORY_BYTES, network=network, reboots=False),
+        installer=installer,
+        again=lambda folder: _direct(installer, folder),
         script=lambda key: alpine.install_script(wishes.letting_in(key), limits),
         installed=Hardware(disk=Path(), memory_bytes=MEMORY_BYTES, machine="q35", network=network, reboots=False),
         boot=alpine.boot_script(wishes.hostname, limits),
@@ -128,6 +131,13 @@ async def _checksum(url: str, target: Path) -> str:
         if not (target.is_file() and kept.is_file()):
             raise
         return kept.read_text().split()[0]
+
+
+def _direct(installer: Hardware, folder: Path) -> Hardware | None:
+    """The same machine with the medium's kernel started by QEMU, so that it can be given arguments."""
+    assert installer.iso is not None
+    found = iso.kernel(installer.iso, folder)
+    return replace(installer, kernel=found[0], initrd=found[1], append=alpine.DIRECT) if found else None
 
 
 async def _latest(mirror: str) -> str:

@@ -34,8 +34,7 @@ MEMORY_BYTES = 1 << 30
 SIZE_BYTES, SMALLEST_BYTES = 4 << 30, 2 << 30
 STEP_LIMIT_S = 3600.0
 ARGUMENTS = (
-    "console=ttyS0,115200 auto=true priority=critical DEBIAN_FRONTEND=text TERM=linux net.ifnames=0"
-    " debian-installer/add-kernel-opts=net.ifnames=0 ---"
+    "console=ttyS0,115200 auto=true priority=critical DEBIAN_FRONTEND=text TERM=linux net.ifnames=0 no_timer_check ---"
 )
 LASTS_S = 7 * 86400.0
 """How long the installer in the cache serves: its kernel has to fit the modules that the mirror has."""
@@ -106,7 +105,7 @@ def preseed(wishes: Wishes) -> str:
         "pkgsel/upgrade select none",
         "grub-installer/only_debian boolean true",
         "grub-installer/bootdev string /dev/vda",
-        "debian-installer/add-kernel-opts string console=tty0 console=ttyS0,115200",
+        "debian-installer/add-kernel-opts string console=tty0 console=ttyS0,115200 net.ifnames=0 no_timer_check",
         "finish-install/reboot_in_progress note",
         "finish-install/keep-consoles boolean true",
         "debian-installer/exit/poweroff boolean true",

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from limosa.guest import library
 from limosa.guest.download import space_errors
 from limosa.guest.installer import login, machine
 from limosa.guest.installer.console import Console
-from limosa.guest.installer.engine import TakeOver, play
+from limosa.guest.installer.engine import Surprise, TakeOver, play
 from limosa.guest.installer.script import Script
 from limosa.guest.installer.transcript import Transcript
 
@@ -35,6 +36,9 @@ HOST_KEY = re.compile(r"limosa-hostkey (ssh-\S+ \S+)")
 """How an installation script has the new system's host key said on the console."""
 
 POWER_OFF_S = 180.0
+
+TIMER_PANIC = "IO-APIC + timer doesn't work"
+"""What a kernel says when it gives up since the timer's interrupt was late, which emulation can make it."""
 
 Finish = Callable[["asyncssh.SSHClientConnection"], Awaitable[dict[str, Any]]]
 """What is still done over SSH, once the installed system runs by itself; returns what is to be remembered of it."""
@@ -71,6 +75,8 @@ class Plan:
     installer: machine.Hardware
     script: Callable[[str], Script]
     """The script that installs; it is given the public key that has to be let in, before the machine starts."""
+    again: Callable[[Path], machine.Hardware | None] | None = None
+    """The same machine started in another way, when its kernel gave up over its timer; it may write to the folder."""
     installed: machine.Hardware
     boot: Script
     """The installed disk by itself, up to a login on its console."""
@@ -95,13 +101,8 @@ async def install(plan: Plan, events: Events, take_over: TakeOver | None = None)
             transcript = Transcript(folder, plan.title)
         try:
             started = time.monotonic()
-            async with _console(replace(plan.installer, disk=disk), transcript, take_over) as (console, running):
-                await play(script, console, events, take_over)
-                said = HOST_KEY.search(console.text)
-                if not await running.wait_ended(POWER_OFF_S):
-                    raise LimosaError("the installer did not power the machine off", hint=f"see {transcript.plain}")
+            host_key = await _run_installer(plan, script, disk, transcript, events, take_over)
             installed_s = time.monotonic() - started
-            host_key = said.group(1) if said else ""
             found = await _check(plan, disk, key, host_key, transcript, events, take_over)
         finally:
             transcript.close()
@@ -125,7 +126,7 @@ def transcripts(name: str) -> Path:
 
 @asynccontextmanager
 async def _console(
-    hardware: machine.Hardware, transcript: Transcript, take_over: TakeOver | None
+    hardware: machine.Hardware, transcript: Transcript
 ) -> AsyncIterator[tuple[Console, machine.Running]]:
     async with (
         machine.running(hardware) as running,
@@ -133,6 +134,42 @@ async def _console(
     ):
         console.last_words = lambda: running.last_words
         yield console, running
+
+
+async def _run_installer(
+    plan: Plan, script: Script, disk: Path, transcript: Transcript, events: Events, take_over: TakeOver | None
+) -> str:
+    """Play the script until the machine is off; the new system's public host key, empty when it was not said."""
+    try:
+        return await _install_once(plan.installer, script, disk, transcript, events, take_over)
+    except Surprise as surprise:
+        if plan.again is None or TIMER_PANIC not in surprise.why:
+            raise
+    with tempfile.TemporaryDirectory(prefix="limosa-kernel-") as folder:
+        other = await asyncio.to_thread(plan.again, Path(folder))
+        if other is None:
+            raise LimosaError(
+                "the installer's kernel gave up over its timer, as happens on a busy machine without KVM",
+                hint="try again when the machine has less to do",
+            )
+        events.note("the kernel gave up over its timer, as happens under emulation: starting it without that check")
+        return await _install_once(other, script, disk, transcript, events, take_over)
+
+
+async def _install_once(
+    hardware: machine.Hardware,
+    script: Script,
+    disk: Path,
+    transcript: Transcript,
+    events: Events,
+    take_over: TakeOver | None,
+) -> str:
+    async with _console(replace(hardware, disk=disk), transcript) as (console, running):
+        await play(script, console, events, take_over)
+        said = HOST_KEY.search(console.text)
+        if not await running.wait_ended(POWER_OFF_S):
+            raise LimosaError("the installer did not power the machine off", hint=f"see {transcript.plain}")
+    return said.group(1) if said else ""
 
 
 async def _check(
@@ -149,7 +186,7 @@ async def _check(
         raise LimosaError("the new system's SSH host key was not seen on its console", hint=f"see {transcript.plain}")
     port = machine.free_port()
     hardware = replace(plan.installed, disk=disk, ssh_port=port)
-    async with _console(hardware, transcript, take_over) as (console, running):
+    async with _console(hardware, transcript) as (console, running):
         started = time.monotonic()
         await play(plan.boot, console, events, take_over)
         found: dict[str, Any] = {"boot_s": round(time.monotonic() - started, 1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,3 +48,26 @@ def alpine_version(medium: Medium) -> str:
     """The release that an Alpine medium's label names, ``alpine-virt 3.15.4 x86_64``; empty when it names none."""
     found = re.search(r"\b(\d+\.\d+(?:\.\d+)?(?:_\w+)?)\b", medium.label) if "alpine" in medium.label.lower() else None
     return found.group(1) if found else ""
+
+
+def kernel(path: Path, folder: Path) -> tuple[Path, Path] | None:
+    """The kernel and the initramfs of an Alpine medium, copied to *folder*; None when it has none where Alpine has."""
+    import pycdlib
+    from pycdlib.pycdlibexception import PyCdlibException
+
+    medium = pycdlib.PyCdlib()
+    try:
+        medium.open(str(path))
+        try:
+            files = medium.get_rock_ridge_facade()
+            children = [child for child in files.list_children("/boot") if child and child.rock_ridge is not None]
+            names = {child.rock_ridge.name().decode(errors="replace") for child in children}
+            flavour = next(name.partition("-")[2] for name in sorted(names) if name.startswith("vmlinuz-"))
+            found = (folder / "vmlinuz", folder / "initramfs")
+            for file, name in zip(found, (f"vmlinuz-{flavour}", f"initramfs-{flavour}"), strict=True):
+                files.get_file_from_iso(str(file), f"/boot/{name}")
+        finally:
+            medium.close()
+    except (PyCdlibException, StopIteration, IndexError, struct.error):
+        return None
+    return found

@@ -86,7 +86,7 @@ def command_line(hardware: Hardware, console: int, qemu: str = QEMU) -> list[str
         readonly = {"driver": "file", "filename": str(h.iso), "node-name": "iso-file", "read-only": True}
         argv += ["-blockdev", json.dumps(readonly)]
         argv += ["-blockdev", '{"driver":"raw","node-name":"iso","file":"iso-file","read-only":true}']
-        argv += ["-device", "ide-cd,drive=iso,bootindex=0"]
+        argv += ["-device", "ide-cd,drive=iso" if h.kernel else "ide-cd,drive=iso,bootindex=0"]
     if h.kernel:
         argv += ["-kernel", str(h.kernel), "-append", h.append]
         argv += ["-initrd", str(h.initrd)] if h.initrd else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from console_program import program
 
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
-from limosa.guest.installer import Prompt, Script, Step, Surprise, alpine, engine, iso, play
+from limosa.guest.installer import Prompt, Script, Step, Surprise, alpine, engine, installing, iso, machine, play
 from limosa.guest.installer.installing import HOST_KEY
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey limosa-alpine"
@@ -191,6 +192,48 @@ def test_the_kernel_of_a_medium_is_found(tmp_path: Path) -> None:
     assert [path.read_bytes()[:12] for path in found] == [b"vmlinuz-virt", b"initramfs-vi"]
     volume(tmp_path / "b.iso", "alpine", 20, 20)
     assert iso.kernel(tmp_path / "b.iso", tmp_path) is None
+
+
+async def test_a_kernel_that_gave_up_over_its_timer_is_started_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The panic comes of a busy machine and cannot be made on demand, so the installation itself is a fake here."""
+    script = alpine.install_script(wishes(), LIMITS)
+    first = machine.Hardware(disk=tmp_path / "disk", iso=tmp_path / "a.iso")
+    second = dataclasses.replace(first, kernel=tmp_path / "vmlinuz", append=alpine.DIRECT)
+    started: list[machine.Hardware] = []
+    panic = "Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug"
+
+    async with program(f"print({panic!r}); input()", tmp_path) as console:
+
+        async def once(_plan: object, hardware: machine.Hardware, *_: object) -> str:
+            started.append(hardware)
+            if hardware == first:
+                await play(script, console, Events())
+            return "ssh-ed25519 AAAA"
+
+        monkeypatch.setattr(installing, "_install_once", once)
+        plan = installing.Plan(
+            name="alpine",
+            title="Alpine",
+            size_bytes=1,
+            installer=first,
+            again=lambda folder: second,
+            script=lambda key: script,
+            installed=first,
+            boot=script,
+            provenance={},
+        )
+        transcript = console.transcript
+        assert (
+            await installing._run_installer(plan, script, first.disk, transcript, Events(), None) == "ssh-ed25519 AAAA"
+        )
+        assert started == [first, second]
+        assert "no_timer_check" in machine.command_line(second, 3)[machine.command_line(second, 3).index("-append") + 1]
+        with pytest.raises(LimosaError, match="gave up over its timer"):
+            await installing._run_installer(
+                dataclasses.replace(plan, again=lambda folder: None), script, first.disk, transcript, Events(), None
+            )
 
 
 def test_prompts_are_tried_in_an_order_that_no_question_hides_another() -> None:

@@ -78,6 +78,8 @@ class Plan:
     again: Callable[[Path], machine.Hardware | None] | None = None
     """The same machine started in another way, when its kernel gave up over its timer; it may write to the folder."""
     installed: machine.Hardware
+    host_key: re.Pattern[str] = HOST_KEY
+    """How the new system's SSH host key is said on the installer's console; its first group is the key."""
     boot: Script
     """The installed disk by itself, up to a login on its console."""
     finish: Finish | None = None
@@ -141,7 +143,7 @@ async def _run_installer(
 ) -> str:
     """Play the script until the machine is off; the new system's public host key, empty when it was not said."""
     try:
-        return await _install_once(plan.installer, script, disk, transcript, events, take_over)
+        return await _install_once(plan, plan.installer, script, disk, transcript, events, take_over)
     except Surprise as surprise:
         if plan.again is None or TIMER_PANIC not in surprise.why:
             raise
@@ -153,10 +155,11 @@ async def _run_installer(
                 hint="try again when the machine has less to do",
             )
         events.note("the kernel gave up over its timer, as happens under emulation: starting it without that check")
-        return await _install_once(other, script, disk, transcript, events, take_over)
+        return await _install_once(plan, other, script, disk, transcript, events, take_over)
 
 
 async def _install_once(
+    plan: Plan,
     hardware: machine.Hardware,
     script: Script,
     disk: Path,
@@ -166,7 +169,7 @@ async def _install_once(
 ) -> str:
     async with _console(replace(hardware, disk=disk), transcript) as (console, running):
         await play(script, console, events, take_over)
-        said = HOST_KEY.search(console.text)
+        said = plan.host_key.search(console.text)
         if not await running.wait_ended(POWER_OFF_S):
             raise LimosaError("the installer did not power the machine off", hint=f"see {transcript.plain}")
     return said.group(1) if said else ""

@@ -37,7 +37,7 @@ PasswordAsk = Annotated[
 ]
 Attach = Annotated[bool, typer.Option("--attach", help="On a surprise, hand the console over to you.")]
 StepLimit = Annotated[
-    str, typer.Option(help="The longest that one step may take; else 5 to 15 min, Debian's 1 h.", show_default=False)
+    str, typer.Option(help="The longest that one step may take; else 5 to 30 min.", show_default=False)
 ]
 
 

@@ -91,7 +91,11 @@ async def run(
 
 
 async def start(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | os.PathLike[str] | None = None
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
     """Start *argv* with pipes to all three of its streams; the caller has to end it with ``stop``.
 
@@ -105,6 +109,7 @@ async def start(
             stderr=asyncio.subprocess.PIPE,
             env=base_environment(env),
             cwd=cwd,
+            pass_fds=pass_fds,
             start_new_session=True,
         )
     except FileNotFoundError as error:

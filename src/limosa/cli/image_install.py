@@ -1,0 +1,161 @@
+"""``limosa image install``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limosa.cli.options import JsonOption
+from limosa.errors import SpecError, StateError
+
+if TYPE_CHECKING:
+    from limosa.events import Events
+    from limosa.guest.installer.engine import TakeOver
+    from limosa.guest.installer.installing import Request
+    from limosa.guest.library import Entry
+
+
+System = Annotated[str, typer.Argument(help="What to install: alpine or debian.", metavar="SYSTEM")]
+Version = Annotated[
+    str, typer.Option(help="Alpine's release, as 3.15.4; without it the newest, or the ISO's.", show_default=False)
+]
+Iso = Annotated[Path | None, typer.Option(help="Alpine's ISO, if it is here already.", show_default=False)]
+Sha256 = Annotated[str, typer.Option(help="What the ISO's checksum has to be.", show_default=False)]
+Mirror = Annotated[str, typer.Option(help="The mirror; without it the system's own.", show_default=False)]
+Offline = Annotated[bool, typer.Option("--offline", help="Install from the ISO alone.")]
+AsAPerson = Annotated[bool, typer.Option("--as-a-person", help="Answer every question, instead of by an answer file.")]
+Name = Annotated[str, typer.Option(help="The image's name; without it as alpine-3.15.4.", show_default=False)]
+Size = Annotated[str, typer.Option(help="The disk's size; else 2 GiB, Debian's 4 GiB.", show_default=False)]
+SshKey = Annotated[
+    Path | None, typer.Option(help="A public key that may log in too, as ~/.ssh/id_ed25519.pub.", show_default=False)
+]
+PasswordAsk = Annotated[
+    bool, typer.Option("--password-ask", help="Ask for a password for root's console; else root has none.")
+]
+Attach = Annotated[bool, typer.Option("--attach", help="On a surprise, hand the console over to you.")]
+StepLimit = Annotated[
+    str, typer.Option(help="The longest that one step may take; else 5 to 30 min.", show_default=False)
+]
+
+
+def install(
+    system: System,
+    version: Version = "",
+    iso: Iso = None,
+    sha256: Sha256 = "",
+    mirror: Mirror = "",
+    offline: Offline = False,
+    as_a_person: AsAPerson = False,
+    name: Name = "",
+    size: Size = "",
+    ssh_key: SshKey = None,
+    password_ask: PasswordAsk = False,
+    attach: Attach = False,
+    step_limit: StepLimit = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Install a system from its own installer on a text console, unattended; the image boots by itself.
+
+    Root logs in by a new key that is kept with the image. The console's transcript is kept too.
+    """
+    from limosa.cli.options import seconds
+    from limosa.guest.installer import takeover
+    from limosa.guest.installer.installing import Request
+
+    if system not in ("alpine", "debian"):
+        raise SpecError(f"limosa cannot install {system!r}", hint="alpine or debian")
+    if system == "debian" and (version or iso or sha256 or offline or as_a_person or password_ask):
+        raise SpecError(
+            "Debian is installed from its mirror, by its own release's installer and without a password",
+            hint="--mirror, --name, --size, --ssh-key, --attach and --step-limit are for both",
+        )
+    if attach:
+        takeover.check_terminal()
+    request = Request(
+        version=version,
+        iso=iso,
+        sha256=sha256,
+        mirror=mirror,
+        offline=offline,
+        as_a_person=as_a_person,
+        name=name,
+        size_bytes=_size(size),
+        public_keys=(_public_key(ssh_key),) if ssh_key else (),
+        password=_ask_password() if password_ask else "",
+        step_limit_s=seconds(step_limit, "--step-limit") or 0.0,
+    )
+    _carry_out(system, request, takeover.take_over if attach else None, as_json)
+
+
+def _carry_out(system: str, request: Request, take_over: TakeOver | None, as_json: bool) -> None:
+    from limosa.cli.terminal import run, show_result
+
+    async def alpine(events: Events) -> Entry:
+        from limosa.guest.installer.alpine_image import install_alpine
+
+        return await install_alpine(request, events, take_over)
+
+    async def debian(events: Events) -> Entry:
+        from limosa.guest.installer.debian import install_debian
+
+        return await install_debian(request, events, take_over)
+
+    work = alpine if system == "alpine" else debian
+    entry = run(lambda: _shown(work, take_over is not None, as_json))
+    if as_json:
+        show_result({"name": entry.name, "directory": entry.directory, "disk": entry.disk_path, "image": entry})
+    else:
+        print(f"{entry.name} is installed: {entry.disk_path}")
+        print(f"root logs in by the key {entry.path(entry.access.key)}")
+        print(f"transcript: asciinema play {entry.path('console.cast')}")
+
+
+async def _shown(work: Callable[[Events], Awaitable[Entry]], attach: bool, as_json: bool) -> Entry:
+    from limosa.cli.terminal import PlainFace, face
+    from limosa.events import Events
+
+    if attach and not as_json:
+        # A live display would write over the console that the person may get.
+        return await work(Events(PlainFace()))
+    with face(as_json) as events:
+        return await work(events)
+
+
+def _size(text: str) -> int:
+    from limosa.units import parse_bytes
+
+    try:
+        return int(parse_bytes(text)) if text else 0
+    except ValueError as error:
+        raise SpecError(f"--size: {error}", hint="as in --size 2GiB") from error
+
+
+def _public_key(path: Path) -> str:
+    import re
+
+    if path.suffix != ".pub" and path.with_name(path.name + ".pub").is_file():
+        path = path.with_name(path.name + ".pub")
+    try:
+        line = path.expanduser().read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"the key {path} cannot be read: {error}", hint="give a public key, as id_ed25519.pub"
+        ) from error
+    if not re.fullmatch(r"(?:ssh|ecdsa|sk)-\S+ [A-Za-z0-9+/=]+(?: [^\n']*)?", line):
+        raise SpecError(f"{path} is no public SSH key", hint="it is one line that begins with ssh-ed25519 or the like")
+    return line
+
+
+def _ask_password() -> str:
+    import getpass
+    import sys
+
+    if not sys.stdin.isatty():
+        raise StateError("--password-ask needs a terminal", hint="without it root logs in by key alone")
+    first = getpass.getpass("Password for root: ")
+    if not first or first != getpass.getpass("Again: "):
+        raise SpecError("the passwords are empty or differ", hint="try again")
+    return first

@@ -1,0 +1,268 @@
+"""Alpine Linux: what its console asks, from the 3.13 series on, and what is answered; data and pure functions.
+
+The questions are those of ``setup-alpine`` (https://gitlab.alpinelinux.org/alpine/alpine-conf). Its generations ask
+for different things in different words, so one dialogue holds them all and answers whichever comes.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from limosa.guest.installer.script import Asked, Prompt, Script, Secret, Step, command
+
+MIRROR = "https://dl-cdn.alpinelinux.org/alpine"
+
+SHELL = Prompt("shell", r"[\w.-]+:[\w~/.-]*# ?")
+LOGIN = r"[\w.-]+ login: ?"
+
+NOT_BOOTED = (
+    Prompt(
+        "no system",
+        r"No bootable device|Boot failed: [^\n]*|No more network devices|grub(?: rescue)?> |Missing operating system",
+        fails="nothing there boots ({0})",
+        anywhere=True,
+    ),
+    Prompt("panic", r"Kernel panic - [^\n]*\n", fails="the kernel gave up ({0})", anywhere=True),
+)
+
+_ANSWERS = "/tmp/limosa-answers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """How the installed system is to be."""
+
+    hostname: str
+    authorized_keys: tuple[str, ...]
+    password: str = field(default="", repr=False)
+    """For root; empty: none, so root logs in by key alone."""
+    typed_password: str = field(repr=False)
+    """What is typed where setup-alpine insists on a password: *password*, or a random one that is removed again."""
+    branch: str = ""
+    """``v3.15``: the folder of the mirror."""
+    mirror: str = ""
+    """Empty: no network, so only what is on the ISO is installed."""
+    as_a_person: bool = False
+    """Whether every question is answered, or an answer file is used."""
+
+    def letting_in(self, key: str) -> Wishes:
+        """The same, with one more key for root."""
+        return replace(self, authorized_keys=(*self.authorized_keys, key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long things may take, in seconds. Emulated on a busy machine, a boot was seen to take over a minute."""
+
+    boot_s: float = 600.0
+    answer_s: float = 900.0
+    command_s: float = 300.0
+
+
+def branch(version: str) -> str:
+    """The mirror's folder of a release: ``v3.15`` for 3.15.4."""
+    return "v" + ".".join(version.split(".")[:2])
+
+
+def install_script(wishes: Wishes, limits: Limits) -> Script:
+    """From the ISO's first character to a machine that is off, with an installed disk."""
+    steps = [
+        Step("boot the ISO", (*NOT_BOOTED, Prompt("login", LOGIN, ends=True)), limits.boot_s, unknown_s=limits.boot_s),
+        Step(
+            "log in",
+            (Prompt("shell", SHELL.pattern, ends=True), Prompt("login", LOGIN, "root")),
+            limits.boot_s,
+        ),
+    ]
+    line = "setup-alpine"
+    if not wishes.as_a_person:
+        steps += [command(name, typed, SHELL, limits.command_s) for name, typed in _answer_file(wishes)]
+        line += f" -f {_ANSWERS}"
+    steps.append(Step("start setup-alpine", (Prompt("shell", SHELL.pattern, line, ends=True),), limits.command_s))
+    steps.append(Step("setup-alpine", dialogue(wishes), limits.answer_s))
+    steps += [command(name, typed, SHELL, limits.command_s) for name, typed in finishing(wishes)]
+    steps += [
+        Step("power off", (Prompt("shell", SHELL.pattern, "poweroff", ends=True),), limits.command_s),
+        Step("wait for the end", (), limits.boot_s, ends_with_machine=True),
+    ]
+    return Script("install Alpine", tuple(steps))
+
+
+def boot_script(hostname: str, limits: Limits) -> Script:
+    """The installed disk by itself, up to the login that its serial console offers."""
+    login = Prompt("login", rf"\b{re.escape(hostname)} login: ?", ends=True)
+    return Script(
+        "boot the disk",
+        (Step("login on the serial console", (*NOT_BOOTED, login), limits.boot_s, unknown_s=limits.boot_s),),
+    )
+
+
+def dialogue(wishes: Wishes) -> tuple[Prompt, ...]:
+    """Every question of every generation, and what is answered."""
+    password = Secret(wishes.typed_password)
+    return (
+        Prompt("complete", r"Installation is complete[^\n]*\n", ends=True, anywhere=True),
+        Prompt("no disk", r"No disks (?:available|found)[^\n]*", fails="Alpine sees no disk ({0})", anywhere=True),
+        Prompt("not installed", r"Enter where to store configs[^\n]*", fails="the disk was not installed ({0})"),
+        Prompt("ended", SHELL.pattern, fails="setup-alpine ended without having installed a system"),
+        Prompt("keymap", r"Select keyboard layout:? ?\[[^\]]*\]:?", "none"),
+        Prompt("keymap variant", r"Select variant[^\n]*", "abort"),
+        Prompt("hostname", r"Enter system hostname[^\n]*", wishes.hostname),
+        Prompt("interface", r"Which one do you want to initialize\?[^\n]*", _interface, times=6),
+        Prompt("address", r"Ip address for [^\n]*\?[^\n]*", "dhcp"),
+        Prompt("manual network", r"manual network configuration\?[^\n]*", _no),
+        Prompt("DNS domain", r"DNS domain name\?[^\n]*", ""),
+        Prompt("DNS server", r"DNS nameserver\(?s?\)?\?[^\n]*", ""),
+        Prompt("password", r"New password: ?", password),
+        Prompt("password again", r"Retype password: ?", password),
+        Prompt("timezone", r"Which timezone are you in\?[^\n]*", "UTC"),
+        Prompt("proxy", r"HTTP/FTP proxy URL\?[^\n]*", "none"),
+        Prompt("NTP client", r"Which NTP client to run\?[^\n]*", "none"),
+        Prompt("mirror", r"Enter mirror number[^\n]*", _mirror(wishes), times=4),
+        Prompt("user", r"Setup a user\?[^\n]*", "no"),
+        Prompt("SSH server", r"Which (?:SSH|ssh) server\?[^\n]*", "openssh"),
+        Prompt("root login", r"Allow root ssh login\?[^\n]*", "prohibit-password"),
+        # Some generations take nothing but an address here; the key is put in its place afterwards.
+        Prompt("root key", r"Enter ssh key or URL for root[^\n]*", "none"),
+        Prompt("disk", r"Which disk\(s\) would you like to use\?[^\n]*", "vda"),
+        Prompt("disk mode", r"How would you like to use (?:it|them)\?[^\n]*", "sys"),
+        Prompt("erase", r"Erase the above disk\(s\) and continue\?[^\n]*", "y"),
+    )
+
+
+def _no(asked: Asked) -> str:
+    """Older scripts ask for a whole word."""
+    return "n" if "(y/n)" in asked.match.group(0) else "no"
+
+
+def _interface(asked: Asked) -> str:
+    """The first one; should there be more, they are left alone."""
+    return "" if asked.before == 0 else "done"
+
+
+def _mirror(wishes: Wishes) -> Callable[[Asked], str]:
+    def answer(asked: Asked) -> str:
+        # The first of the list is Alpine's own. Asked again, one was taken already (older scripts), or it failed.
+        if wishes.mirror and asked.before == 0:
+            return "1" if wishes.mirror == MIRROR else wishes.mirror
+        return "done" if "/done" in asked.match.group(0) else "skip"
+
+    return answer
+
+
+def _answer_file(wishes: Wishes) -> list[tuple[str, str]]:
+    """Shell commands that write an answer file; what it leaves open, or a generation does not know, is asked."""
+    interfaces = "auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n"
+    lines = [
+        "KEYMAPOPTS=none",
+        f'HOSTNAMEOPTS="-n {wishes.hostname}"',
+        f'INTERFACESOPTS="{interfaces}"',
+        'TIMEZONEOPTS="-z UTC"',
+        "PROXYOPTS=none",
+        'NTPOPTS="-c none"',
+        'SSHDOPTS="-c openssh"',
+        'DISKOPTS="-m sys /dev/vda"',
+    ]
+    if wishes.mirror == MIRROR:
+        lines.insert(5, "APKREPOSOPTS=-1")
+    text = "\\n".join(line.replace("\n", "\\n") for line in lines)
+    return [("write the answer file", f"printf {shlex.quote(text + chr(92) + 'n')} > {_ANSWERS}")]
+
+
+def finishing(wishes: Wishes) -> list[tuple[str, str]]:
+    """What a person would still do before the reboot, each a name and a line for the live system's shell.
+
+    The system's root is mounted again, since setup-alpine unmounts it; each line can be repeated without harm.
+    """
+    keys = " ".join(shlex.quote(key) for key in wishes.authorized_keys)
+    lines = [
+        (
+            "mount the installed system",
+            "for p in /dev/vda3 /dev/vda2 /dev/vda1; do mount -t ext4 $p /mnt 2>/dev/null || continue; "
+            "[ -d /mnt/etc/apk ] && break; umount /mnt; done; [ -d /mnt/etc/apk ]",
+        ),
+        (
+            "mount its boot partition",
+            "ls /mnt/boot/vmlinuz* >/dev/null 2>&1 || mount -t ext4 /dev/vda1 /mnt/boot || mount /dev/vda1 /mnt/boot",
+        ),
+        (
+            "allow the key",
+            f"mkdir -p /mnt/root/.ssh && printf '%s\\n' {keys} > /mnt/root/.ssh/authorized_keys"
+            " && chmod 700 /mnt/root /mnt/root/.ssh && chmod 600 /mnt/root/.ssh/authorized_keys",
+        ),
+        (
+            "let root in by key alone",
+            "sed -i '/^#*PermitRootLogin/d' /mnt/etc/ssh/sshd_config"
+            " && sed -i '1i PermitRootLogin prohibit-password' /mnt/etc/ssh/sshd_config",
+        ),
+        (
+            "have a host key",
+            "[ -s /mnt/etc/ssh/ssh_host_ed25519_key ]"
+            " || ssh-keygen -q -t ed25519 -N '' -f /mnt/etc/ssh/ssh_host_ed25519_key",
+        ),
+        ("read the host key", "sed 's/^/limosa-hostkey /' /mnt/etc/ssh/ssh_host_ed25519_key.pub"),
+        (
+            "start sshd at boot",
+            "[ -L /mnt/etc/runlevels/default/sshd ] || ln -s /etc/init.d/sshd /mnt/etc/runlevels/default/sshd",
+        ),
+        (
+            "log in on the serial console",
+            "grep -q '^ttyS0:' /mnt/etc/inittab"
+            " || echo 'ttyS0::respawn:/sbin/getty -L 115200 ttyS0 vt100' >> /mnt/etc/inittab",
+        ),
+        (
+            "let root use it",
+            "[ ! -f /mnt/etc/securetty ] || grep -qx ttyS0 /mnt/etc/securetty || echo ttyS0 >> /mnt/etc/securetty",
+        ),
+        *_boot_loader(),
+    ]
+    if wishes.mirror:
+        there = " ".join(shlex.quote(f"{wishes.mirror}/{wishes.branch}/{part}") for part in ("main", "community"))
+        lines.append(("name the mirror", f"printf '%s\\n' {there} > /mnt/etc/apk/repositories"))
+    if not wishes.password:
+        # Not with "!", which sshd takes for an account that is locked against keys too.
+        lines.append(("have no password", "sed -i 's/^root:[^:]*:/root:*:/' /mnt/etc/shadow"))
+    return [*lines, ("write everything to the disk", "sync && umount /mnt/boot; umount /mnt")]
+
+
+CONSOLES = "console=tty0 console=ttyS0,115200"
+
+NO_TIMER_CHECK = "no_timer_check"
+"""Emulated on a busy machine, Alpine's kernel was seen to panic since the timer's interrupt came late for its check."""
+
+DIRECT = f"modules=loop,squashfs,sd-mod,usb-storage quiet {CONSOLES} {NO_TIMER_CHECK}"
+"""The kernel's arguments when the medium's kernel is started without its boot loader: the medium's own, and ours."""
+
+
+def _boot_loader() -> list[tuple[str, str]]:
+    """The kernel's serial console, now and after an update of the kernel; extlinux on BIOS machines, else GRUB."""
+    extlinux, menu = "/mnt/etc/update-extlinux.conf", "/mnt/boot/extlinux.conf"
+    grub, grub_menu = "/mnt/etc/default/grub", "/mnt/boot/grub/grub.cfg"
+    lines = [
+        (
+            "serial port of extlinux",
+            f"[ ! -f {extlinux} ] ||"
+            f" sed -i 's/^serial_port=.*/serial_port=0/;s/^serial_baud=.*/serial_baud=115200/' {extlinux}",
+        ),
+        (
+            "serial port of its menu",
+            f"[ ! -f {menu} ] || grep -q '^SERIAL' {menu} || sed -i '1i SERIAL 0 115200' {menu}",
+        ),
+    ]
+    for name, mark, words in (("consoles", "console=ttyS0", CONSOLES), ("timer", NO_TIMER_CHECK, NO_TIMER_CHECK)):
+        for file, change in (
+            (extlinux, f's/^default_kernel_opts="/&{words} /'),
+            (menu, f"/^[ \\t]*APPEND /s/$/ {words}/"),
+            (grub, f's/^GRUB_CMDLINE_LINUX_DEFAULT="/&{words} /'),
+            (grub_menu, f"/^[ \\t]*linux/s/$/ {words}/"),
+        ):
+            lines.append(
+                (
+                    f"{name} in {file.removeprefix('/mnt')}",
+                    f"[ ! -f {file} ] || grep -q {mark} {file} || sed -i '{change}' {file}",
+                )
+            )
+    return lines

@@ -1,0 +1,126 @@
+"""Plays a script on a console: awaits, answers, at a surprise stops with the last screen, or lets a person mend it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError
+from limosa.events import Events
+from limosa.guest.installer.console import SETTLED_S, Console
+from limosa.guest.installer.script import Asked, Prompt, Script, Secret, Step
+
+LATE_S = 4.0
+"""After so much silence a prompt counts although something was printed behind it, as a kernel's message may be."""
+
+_LATE_LINES = 4
+_QUESTION = re.compile(r"[?:\])>#$] ?\Z")
+_SCREEN_LINES = 12
+"""As much of the screen as an error shows; all of it is in the transcript."""
+
+
+class Surprise(LimosaError):
+    """The console did not do what the script says: ``step`` was waited for, ``screen`` is what was seen."""
+
+    def __init__(self, why: str, step: Step, console: Console) -> None:
+        self.why, self.step, self.screen = why, step, console.screen
+        shown = self.screen.splitlines()[-_SCREEN_LINES:]
+        picture = "\n".join(f"  | {line}" for line in shown) or "  | (nothing)"
+        super().__init__(
+            f"the installation stopped at “{step.name}”: {why}. The console showed:\n{picture}",
+            hint=f"all of it: {console.transcript.plain}, or asciinema play {console.transcript.cast}; "
+            "with --attach you can take over",
+        )
+
+
+TakeOver = Callable[[Console, Surprise], Awaitable[bool]]
+"""Gives the console to a person; whether the script goes on with the step at which it stopped."""
+
+
+async def play(script: Script, console: Console, events: Events, take_over: TakeOver | None = None) -> None:
+    """Play *script* to its end. Raises Surprise when it cannot be, and *take_over* did not mend it."""
+    for step in script.steps:
+        with events.stage(f"{script.name}: {step.name}"):
+            while True:
+                try:
+                    await _step(step, console)
+                    break
+                except Surprise as surprise:
+                    if take_over is None or console.ended or not await take_over(console, surprise):
+                        raise
+
+
+async def _step(step: Step, console: Console) -> None:
+    deadline, answered = Deadline.after(step.within_s), Counter[str]()
+    while True:
+        found = _find(step, console)
+        if found is not None:
+            prompt, match = found
+            if prompt.fails:
+                raise Surprise(prompt.fails.format(match.group(0).strip()), step, console)
+            if answered[prompt.name] >= prompt.times:
+                raise Surprise(f"“{prompt.name}” came again after {prompt.times} answers", step, console)
+            await _answer(prompt, Asked(match, answered[prompt.name]), console)
+            if prompt.ends:
+                return
+            answered[prompt.name] += 1
+            deadline = Deadline.after(step.within_s)
+            continue
+        if console.ended:
+            if step.ends_with_machine:
+                return
+            said = console.last_words()
+            raise Surprise(f"the machine ended ({said})" if said else "the machine ended", step, console)
+        if deadline.passed:
+            if step.optional:
+                return
+            raise Surprise(f"nothing that was expected came within {step.within_s:g} s", step, console)
+        if console.quiet_s > step.unknown_s and (question := _question(console)):
+            raise Surprise(f"it asks what the script does not know: {question}", step, console)
+        await console.wait_news(min(_look_again_s(console, step), deadline.left_s + 0.01))
+
+
+def _look_again_s(console: Console, step: Step) -> float:
+    """When the silence will have changed what counts."""
+    moments = (SETTLED_S, LATE_S, step.unknown_s)
+    return min((m - console.quiet_s + 0.01 for m in moments if m >= console.quiet_s), default=5.0)
+
+
+def _find(step: Step, console: Console) -> tuple[Prompt, re.Match[str]] | None:
+    """The first of the step's prompts that is there to be answered."""
+    recent, quiet_s = console.recent, console.quiet_s
+    settled = console.ended or quiet_s >= SETTLED_S
+    for prompt in step.prompts:
+        if prompt.anywhere:
+            if match := re.search(prompt.pattern, recent):
+                return prompt, match
+        elif settled and (match := re.search(rf"(?:{prompt.pattern})[ \t]*\Z", recent)):
+            return prompt, match
+    if quiet_s >= LATE_S:
+        begin = len(recent) - len("".join(recent.splitlines(keepends=True)[-_LATE_LINES:]))
+        for prompt in step.prompts:
+            if not prompt.anywhere and (match := re.compile(prompt.pattern).search(recent, begin)):
+                return prompt, match
+    return None
+
+
+def _question(console: Console) -> str:
+    """The unfinished line at the end of the text, when it looks like a question."""
+    line = console.recent.rpartition("\n")[2].rstrip()
+    return line if line and _QUESTION.search(line) else ""
+
+
+async def _answer(prompt: Prompt, asked: Asked, console: Console) -> None:
+    answer = prompt.answer(asked) if callable(prompt.answer) else prompt.answer
+    if answer is None:
+        # What is said is dealt with; a prompt that was only awaited stays for the step that answers it.
+        if prompt.anywhere or not prompt.ends:
+            console.pass_over(asked.match.end())
+        return
+    end = "\r" if prompt.enter else ""
+    if isinstance(answer, Secret):
+        await console.type(answer.value + end, secret=True)
+    else:
+        await console.type(answer + end)

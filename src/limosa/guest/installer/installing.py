@@ -1,0 +1,205 @@
+"""A whole installation: the script on a new disk, then that disk by itself, and what came of it in the library."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limosa import paths
+from limosa.errors import LimosaError
+from limosa.events import Events
+from limosa.guest import library
+from limosa.guest.download import space_errors
+from limosa.guest.installer import login, machine
+from limosa.guest.installer.console import Console
+from limosa.guest.installer.engine import Surprise, TakeOver, play
+from limosa.guest.installer.script import Script
+from limosa.guest.installer.transcript import Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncssh
+
+DISK, KEY = "disk.raw", "user_key"
+
+HOST_KEY = re.compile(r"limosa-hostkey (ssh-\S+ \S+)")
+"""How an installation script has the new system's host key said on the console."""
+
+POWER_OFF_S = 180.0
+
+TIMER_PANIC = "IO-APIC + timer doesn't work"
+"""What a kernel says when it gives up since the timer's interrupt was late, which emulation can make it."""
+
+Finish = Callable[["asyncssh.SSHClientConnection"], Awaitable[dict[str, Any]]]
+"""What is still done over SSH, once the installed system runs by itself; returns what is to be remembered of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the person asked for; empty means: as it is usual."""
+
+    version: str = ""
+    iso: Path | None = None
+    sha256: str = ""
+    mirror: str = ""
+    offline: bool = False
+    """Whether the machine stays without a network, though there may be one."""
+    as_a_person: bool = False
+    name: str = ""
+    size_bytes: int = 0
+    public_keys: tuple[str, ...] = ()
+    """Keys of the person that are let in beside the image's own."""
+    password: str = field(default="", repr=False)
+    step_limit_s: float = 0.0
+    """The longest that one step may take; 0: as long as is usual for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One installation. The machines' ``disk`` and ``ssh_port`` are filled in when it is carried out."""
+
+    name: str
+    """The image's name in the library."""
+    title: str
+    size_bytes: int
+    installer: machine.Hardware
+    script: Callable[[str], Script]
+    """The script that installs; it is given the public key that has to be let in, before the machine starts."""
+    again: Callable[[Path], machine.Hardware | None] | None = None
+    """The same machine started in another way, when its kernel gave up over its timer; it may write to the folder."""
+    installed: machine.Hardware
+    host_key: re.Pattern[str] = HOST_KEY
+    """How the new system's SSH host key is said on the installer's console; its first group is the key."""
+    boot: Script
+    """The installed disk by itself, up to a login on its console."""
+    finish: Finish | None = None
+    ssh_within_s: float = 300.0
+    provenance: dict[str, Any]
+
+
+async def install(plan: Plan, events: Events, take_over: TakeOver | None = None) -> library.Entry:
+    """Carry *plan* out. The image appears when the installed system has answered over SSH, or not at all.
+
+    Raises Surprise at a console that does something else, ImageExists when there is one of that name already, and
+    MachineError or LimosaError. The transcript is kept in every case.
+    """
+    folder = transcripts(plan.name)
+    async with library.adding(plan.name, events) as building:
+        disk, key = building.directory / DISK, building.directory / KEY
+        with space_errors(disk):
+            await machine.new_disk(disk, plan.size_bytes)
+            # The script first: it may write what the machine is started with.
+            script = plan.script(login.make_key(key, f"limosa-{plan.name}"))
+            transcript = Transcript(folder, plan.title)
+        try:
+            started = time.monotonic()
+            host_key = await _run_installer(plan, script, disk, transcript, events, take_over)
+            installed_s = time.monotonic() - started
+            found = await _check(plan, disk, key, host_key, transcript, events, take_over)
+        finally:
+            transcript.close()
+        for file in (transcript.cast, transcript.plain):
+            await asyncio.to_thread(shutil.copyfile, file, building.directory / file.name)
+        building.entry = library.Entry(
+            disk=DISK,
+            access=library.Access(key=KEY, host_keys=(host_key,)),
+            provenance={**plan.provenance, **found, "installed_s": round(installed_s, 1), "transcript": str(folder)},
+        )
+    entry = library.find(plan.name)
+    assert entry is not None
+    return entry
+
+
+def transcripts(name: str) -> Path:
+    """A new place for what goes over the consoles of an installation."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    return paths.state() / "installs" / f"{name}-{stamp}"
+
+
+@asynccontextmanager
+async def _console(
+    hardware: machine.Hardware, transcript: Transcript
+) -> AsyncIterator[tuple[Console, machine.Running]]:
+    async with (
+        machine.running(hardware) as running,
+        Console.over(running.console, transcript) as console,
+    ):
+        console.last_words = lambda: running.last_words
+        yield console, running
+
+
+async def _run_installer(
+    plan: Plan, script: Script, disk: Path, transcript: Transcript, events: Events, take_over: TakeOver | None
+) -> str:
+    """Play the script until the machine is off; the new system's public host key, empty when it was not said."""
+    try:
+        return await _install_once(plan, plan.installer, script, disk, transcript, events, take_over)
+    except Surprise as surprise:
+        if plan.again is None or TIMER_PANIC not in surprise.why:
+            raise
+    with tempfile.TemporaryDirectory(prefix="limosa-kernel-") as folder:
+        other = await asyncio.to_thread(plan.again, Path(folder))
+        if other is None:
+            raise LimosaError(
+                "the installer's kernel gave up over its timer, as happens on a busy machine without KVM",
+                hint="try again when the machine has less to do",
+            )
+        events.note("the kernel gave up over its timer, as happens under emulation: starting it without that check")
+        return await _install_once(plan, other, script, disk, transcript, events, take_over)
+
+
+async def _install_once(
+    plan: Plan,
+    hardware: machine.Hardware,
+    script: Script,
+    disk: Path,
+    transcript: Transcript,
+    events: Events,
+    take_over: TakeOver | None,
+) -> str:
+    async with _console(replace(hardware, disk=disk), transcript) as (console, running):
+        await play(script, console, events, take_over)
+        said = plan.host_key.search(console.text)
+        if not await running.wait_ended(POWER_OFF_S):
+            raise LimosaError("the installer did not power the machine off", hint=f"see {transcript.plain}")
+    return said.group(1) if said else ""
+
+
+async def _check(
+    plan: Plan,
+    disk: Path,
+    key: Path,
+    host_key: str,
+    transcript: Transcript,
+    events: Events,
+    take_over: TakeOver | None,
+) -> dict[str, Any]:
+    """Boot the installed disk, see the login on its console, log in over SSH, finish, and power it off."""
+    if not host_key:
+        raise LimosaError("the new system's SSH host key was not seen on its console", hint=f"see {transcript.plain}")
+    port = machine.free_port()
+    hardware = replace(plan.installed, disk=disk, ssh_port=port)
+    async with _console(hardware, transcript) as (console, running):
+        started = time.monotonic()
+        await play(plan.boot, console, events, take_over)
+        found: dict[str, Any] = {"boot_s": round(time.monotonic() - started, 1)}
+        with events.stage("log in over SSH"):
+            async with login.logged_in(port, key, host_key, plan.ssh_within_s) as connection:
+                found["kernel"] = (await login.run(connection, "uname -r", plan.ssh_within_s)).strip()
+                if plan.finish is not None:
+                    found |= await plan.finish(connection)
+                # The connection goes down with the system, so its end is no failure; the machine's is waited for.
+                await login.run(connection, "sync; (sleep 1; poweroff) >/dev/null 2>&1 </dev/null &", 30)
+        if not await running.wait_ended(POWER_OFF_S):
+            raise LimosaError("the installed system did not power off", hint=f"see {transcript.plain}")
+    return found

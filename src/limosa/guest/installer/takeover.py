@@ -1,0 +1,60 @@
+"""Gives the console of an installation to the person at the terminal, until Ctrl-] gives it back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from limosa.errors import StateError
+from limosa.guest.console import ESCAPE, _raw
+from limosa.guest.installer.console import Console
+from limosa.guest.installer.engine import Surprise
+
+
+def check_terminal() -> None:
+    """Raise StateError when there is no terminal to take over with."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise StateError("--attach needs a terminal", hint="without it the screen is shown when something is amiss")
+
+
+async def take_over(console: Console, surprise: Surprise) -> bool:
+    """Join the terminal to *console*; whether the script shall go on afterwards."""
+    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+    keys: asyncio.Queue[bytes] = asyncio.Queue()
+    print(f"\r\nlimosa: stopped at “{surprise.step.name}”: {surprise.why}", file=sys.stderr)
+    print("limosa: the console is yours; Ctrl-] gives it back", file=sys.stderr)
+    with _raw(descriptor):
+        _show(b"\x1b[2J\x1b[H" + surprise.screen.replace("\n", "\r\n").encode())
+        loop.add_reader(descriptor, lambda: keys.put_nowait(os.read(descriptor, 4096)))
+        console.taps.append(_show)
+        try:
+            await _type(console, keys)
+            console.taps.clear()
+            if console.ended:
+                return False
+            _show(b"\r\nlimosa: go on with the script? [Y/n] ")
+            answer = await keys.get()
+            return answer[:1] not in (b"n", b"N", b"\x03", ESCAPE)
+        finally:
+            loop.remove_reader(descriptor)
+            console.taps.clear()
+            _show(b"\r\n")
+
+
+async def _type(console: Console, keys: asyncio.Queue[bytes]) -> None:
+    while not console.ended:
+        try:
+            async with asyncio.timeout(0.5):
+                data = await keys.get()
+        except TimeoutError:
+            continue
+        head, escape, _ = data.partition(ESCAPE)
+        if head:
+            await console.pass_on(head)
+        if escape or not data:
+            return
+
+
+def _show(data: bytes) -> None:
+    os.write(sys.stdout.fileno(), data)

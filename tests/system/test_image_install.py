@@ -1,0 +1,194 @@
+"""``limosa image install`` by its command line: real QEMUs, media that do not serve, mirrors that fail, a person."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+
+import pycdlib
+import pytest
+
+from tests.limosa_command import Command, fresh
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def limosa(tmp_path: Path) -> Command:
+    home = fresh(tmp_path / "s")
+    return Command(home.home, environment={"XDG_CACHE_HOME": str(tmp_path / "c")})
+
+
+@pytest.fixture
+def no_system(tmp_path: Path) -> Path:
+    """A whole ISO, labelled as Alpine's is, on which nothing boots."""
+    medium = pycdlib.PyCdlib()
+    medium.new(vol_ident="alpine-virt 3.15.4 x86_64")
+    text = b"nothing to boot\n"
+    medium.add_fp(BytesIO(text), len(text), "/README.;1")
+    path = tmp_path / "alpine-virt-3.15.4-x86_64.iso"
+    medium.write(str(path))
+    medium.close()
+    return path
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The address of a web server on loopback, and the folder of the release that it has."""
+    folder = tmp_path / "mirror/v3.15/releases/x86_64"
+    folder.mkdir(parents=True)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "mirror")) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+        thread.join()
+
+
+def machines(command: Command) -> list[Path]:
+    """Our QEMUs: those whose command line names the test's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            line = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if b"limosa-install" in line and os.fsencode(command.home.parent) in line:
+            found.append(entry)
+    return found
+
+
+def assert_nothing_left(command: Command) -> None:
+    """No machine, and nothing in the library that could be taken for an image."""
+    end = time.monotonic() + 3
+    while machines(command) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not machines(command)
+    images = command.home.parent / "c/limosa/images"
+    assert not [path for path in images.iterdir() if not path.name.endswith(".lock")]
+
+
+def test_an_iso_that_does_not_boot(limosa: Command, no_system: Path) -> None:
+    started = time.monotonic()
+    done = limosa.run("image", "install", "alpine", "--iso", str(no_system), "--offline", "--step-limit", "60s")
+    done.refused(1, "stopped at “boot the ISO”: nothing there boots (Boot failed", hint="console.txt")
+    assert time.monotonic() - started < 40, "it waited for the time limit"
+    assert "  | Boot failed" in done.errors
+    assert_nothing_left(limosa)
+    transcripts = sorted((limosa.state / "installs").glob("alpine-3.15.4-*/*"))
+    assert [path.name for path in transcripts] == ["console.cast", "console.txt"]
+    assert "Boot failed" in transcripts[1].read_text()
+    assert transcripts[0].read_text().startswith('{"version": 2')
+
+
+def test_a_command_that_is_killed_takes_its_machine_along(limosa: Command, no_system: Path) -> None:
+    # A medium that boots something else would do; this one is caught while its firmware runs.
+    child = limosa.begin("image", "install", "alpine", "--iso", str(no_system), "--offline")
+    end = time.monotonic() + 30
+    while not machines(limosa) and time.monotonic() < end:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.communicate(timeout=10)
+    end = time.monotonic() + 3
+    while machines(limosa) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not machines(limosa)
+    # What it left is swept by the next, which is not kept from doing the same.
+    done = limosa.run("image", "install", "alpine", "--iso", str(no_system), "--offline", "--step-limit", "60s")
+    done.refused(1, "nothing there boots")
+    assert_nothing_left(limosa)
+
+
+def test_media_and_mirrors_that_do_not_serve(limosa: Command, no_system: Path, mirror: tuple[str, Path]) -> None:
+    url, folder = mirror
+    install = ("image", "install", "alpine")
+    cut = no_system.with_name("cut.iso")
+    cut.write_bytes(no_system.read_bytes()[:40_000])
+    limosa.run(*install, "--iso", str(cut)).refused(1, "is cut off", hint="download it again")
+    limosa.run(*install, "--iso", str(no_system), "--sha256", "0" * 64).refused(1, "is not what --sha256 says")
+    limosa.run(*install, "--iso", "/etc/hostname").refused(2, "shorter than any ISO")
+    from_mirror = (*install, "--mirror", url, "--version", "3.15.4")
+    limosa.run(*from_mirror).refused(2, "the server has no", hint="check the version")
+    # A checksum that does not fit, then a mirror that is right.
+    (folder / no_system.name).write_bytes(no_system.read_bytes())
+    (folder / f"{no_system.name}.sha256").write_text("0" * 64 + f"  {no_system.name}\n")
+    limosa.run(*from_mirror).refused(1, "is not what its checksum says", hint="another mirror")
+    digest = hashlib.sha256(no_system.read_bytes()).hexdigest()
+    (folder / f"{no_system.name}.sha256").write_text(f"{digest}  {no_system.name}\n")
+    limosa.run(*from_mirror, "--step-limit", "60s").refused(1, "nothing there boots")
+    downloads = limosa.home.parent / "c/limosa/downloads"
+    assert (downloads / no_system.name).read_bytes() == no_system.read_bytes()
+    assert not list(downloads.glob("*.part"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        gone = limosa.run(*install, "--mirror", nobody, "--version", "3.18.0")
+    gone.refused(3, "cannot be reached", hint="check the network")
+
+
+def test_nonsense_is_refused(limosa: Command, no_system: Path) -> None:
+    install = ("image", "install")
+    limosa.run(*install, "windows").refused(2, "cannot install 'windows'", hint="alpine or debian")
+    iso = (*install, "alpine", "--iso", str(no_system))
+    limosa.run(*install, "alpine", "--version", "three").refused(2, "no Alpine release")
+    limosa.run(*iso, "--name", "../x").refused(2, "cannot be the name of an image")
+    limosa.run(*iso, "--size", "10MiB").refused(2, "too small for Alpine")
+    limosa.run(*iso, "--size", "many").refused(2, "--size")
+    limosa.run(*iso, "--ssh-key", "/etc/hostname").refused(2, "is no public SSH key")
+    limosa.run(*iso, "--attach").refused(4, "--attach needs a terminal")
+    limosa.run(*iso, "--password-ask").refused(4, "--password-ask needs a terminal")
+    limosa.run(*install, "debian", "--version", "12").refused(2, "installed from its mirror")
+    limosa.run(*install, "debian", "--mirror", "ftp://x").refused(2, "is no mirror")
+    assert not machines(limosa)
+
+
+def test_a_person_may_take_over_and_give_up(limosa: Command, no_system: Path) -> None:
+    argv = limosa.argv("image", "install", "alpine", "--iso", str(no_system), "--offline", "--attach")
+    master, slave = pty.openpty()
+    child = subprocess.Popen(
+        argv, stdin=slave, stdout=slave, stderr=slave, env=limosa.env(), cwd=limosa.home, start_new_session=True
+    )
+    os.close(slave)
+    try:
+        seen = _until(master, "Ctrl-] gives it back")
+        assert "nothing there boots" in seen
+        _until(master, "Boot failed")
+        time.sleep(0.2)
+        os.write(master, b"\x1d")
+        _until(master, "go on with the script?")
+        os.write(master, b"n")
+        seen = _until(master, "hint:")
+        assert "limosa: the installation stopped" in seen
+        assert child.wait(timeout=10) == 1
+    finally:
+        child.kill()
+        child.wait()
+        os.close(master)
+    assert_nothing_left(limosa)
+
+
+def _until(master: int, text: str, within_s: float = 40) -> str:
+    """What the terminal has shown up to *text*."""
+    seen, end = b"", time.monotonic() + within_s
+    while text.encode() not in seen:
+        assert time.monotonic() < end, seen.decode(errors="replace")
+        if select.select([master], [], [], 0.2)[0]:
+            seen += os.read(master, 4096)
+    return seen.decode(errors="replace")

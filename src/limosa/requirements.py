@@ -44,6 +44,15 @@ REQUIREMENTS: dict[str, Requirement] = {
         Requirement("apt-get", "fetches the packages that the micro image is made from", ("apt",)),
         Requirement("dpkg-deb", "unpacks them, without installing", ("dpkg",)),
         Requirement("zstd", "packs the micro image", ("zstd",)),
+        Requirement("mmdebstrap", "puts a whole Debian together", ("mmdebstrap",)),
+        Requirement(
+            "/usr/share/keyrings/debian-archive-keyring.gpg", "vouches for its packages", ("debian-archive-keyring",)
+        ),
+        Requirement("newuidmap", "gives a user the ids that its files belong to", ("uidmap",)),
+        Requirement("sfdisk", "writes its disk's partition table", ("fdisk",)),
+        Requirement("mkfs.vfat", "makes the partition that UEFI starts from", ("dosfstools",)),
+        Requirement("mmd", "makes folders there without mounting it", ("mtools",)),
+        Requirement("mcopy", "writes the boot loader there", ("mtools",)),
     )
 }
 """By the program's name. Who calls a new program adds it here."""
@@ -57,7 +66,12 @@ DEMO = LAB + IMAGE
 
 
 def find(program: str) -> str | None:
-    """The path of a program on the PATH that children get (system folders included), or None."""
+    """The path of a program on the PATH that children get (system folders included), or None.
+
+    A requirement may also be a file, named by its whole path.
+    """
+    if program.startswith("/"):
+        return program if os.path.isfile(program) else None  # noqa: PTH113
     return shutil.which(program, path=process.base_environment()["PATH"])
 
 

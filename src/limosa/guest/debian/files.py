@@ -1,0 +1,97 @@
+"""What is added to the packages: the files that make a Debian system a guest. Nothing here belongs to one guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+KERNEL_ARGUMENTS = "ro console=tty0 console=ttyS0,115200 quiet"
+
+_NETWORK = """\
+[Match]
+Type=ether
+
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+
+[DHCPv4]
+UseDomains=yes
+"""
+_HOST_KEYS = """\
+[Unit]
+Description=The SSH server's own keys, made at the first boot
+Before=ssh.service
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+StandardOutput=journal+console
+
+[Install]
+WantedBy=multi-user.target
+"""
+_AGENT = """\
+[Unit]
+Description=What Limosa measures with inside a guest
+ConditionPathExists=/dev/virtio-ports/org.limosa.agent.0
+
+[Service]
+ExecStart=/usr/local/sbin/limosa-agent
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+"""
+_SSHD = """\
+# Root logs in by key; nobody by password.
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+HostKey /etc/ssh/ssh_host_ed25519_key
+UseDNS no
+"""
+_TERMINALS = "serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\n"
+_MODULES = (
+    *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "virtio_console", "virtio_rng"),
+    *("ext4", "crc32c_generic", "sd_mod", "ahci", "nvme"),
+)
+"""What the initramfs needs to find its disk on any bus of a guest; a kernel without one of them goes on without."""
+
+
+def write(overlay: Path, *, root_uuid: str, authorized_key: str, agent: Path) -> None:
+    """Fill the new directory *overlay*; its files are copied over the installed system."""
+    menu = (
+        "set timeout=0\nmenuentry 'Debian' {\n"
+        f"    linux /vmlinuz root=UUID={root_uuid} {KERNEL_ARGUMENTS}\n    initrd /initrd.img\n}}\n"
+    )
+    early = f"search --no-floppy --fs-uuid --set=root {root_uuid}\nset prefix=($root)/boot/grub\n"
+    texts = {
+        "boot/grub/grub.cfg": _TERMINALS + menu,
+        "boot/grub/early.cfg": f"{early}configfile ($root)/boot/grub/grub.cfg\n",
+        "etc/fstab": f"UUID={root_uuid} / ext4 errors=remount-ro 0 1\n",
+        "etc/hosts": "127.0.0.1\tlocalhost\n",
+        "etc/initramfs-tools/conf.d/limosa": "MODULES=list\nCOMPRESS=zstd\nRESUME=none\nFSTYPE=ext4\n",
+        "etc/ssh/sshd_config.d/10-limosa.conf": _SSHD,
+        "etc/systemd/network/80-ethernet.network": _NETWORK,
+        "etc/systemd/system/limosa-agent.service": _AGENT,
+        "etc/systemd/system/limosa-host-keys.service": _HOST_KEYS,
+        "usr/share/initramfs-tools/modules.d/limosa": "".join(f"{name}\n" for name in _MODULES),
+        "root/.ssh/authorized_keys": f"{authorized_key.strip()}\n",
+    }
+    for name, text in texts.items():
+        path = overlay / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o644)
+    program = overlay / "usr/local/sbin/limosa-agent"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(agent.read_bytes())
+    program.chmod(0o755)
+    for path in (p for p in overlay.rglob("*") if p.is_dir()):
+        path.chmod(0o755)
+    for name, permissions in {"root": 0o700, "root/.ssh": 0o700, "root/.ssh/authorized_keys": 0o600}.items():
+        (overlay / name).chmod(permissions)
+    overlay.chmod(0o755)

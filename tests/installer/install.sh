@@ -48,6 +48,7 @@ configure() {
     mkdir -p /mnt/root/.ssh /mnt/etc/dropbear /mnt/tmp
     chmod 700 /mnt/root /mnt/root/.ssh /mnt/etc/dropbear
     chmod 1777 /mnt/tmp
+    chroot /mnt /usr/bin/dropbearkey -t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key | grep ^ssh- >/tmp/host_key
     if [ -n "$key" ]; then
         echo "$key" >/mnt/root/.ssh/authorized_keys
         chmod 600 /mnt/root/.ssh/authorized_keys
@@ -110,6 +111,7 @@ step 'Configuring' configure
 step 'Unmounting' unmount
 step 'Installing the boot loader' boot_loader
 sync
+printf '\nSSH host key: %s\n' "$(cut -d ' ' -f 1,2 /tmp/host_key)"
 printf '\nThe installation is complete. Press Enter to reboot: '
 read -r answer
 reboot -f

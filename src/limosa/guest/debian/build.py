@@ -46,6 +46,8 @@ MEMORY_BYTES = 1 << 30
 """What a build takes of memory at its height, with room to spare: the system is put together there."""
 _TMPFS = "2g"
 _STEP = re.compile(r"^I: (.*?)\.*$")
+_UNTOLD = ("success", "chroot arch", "automatically", "finding", "running --", "cleaning")
+"""What mmdebstrap says that is no step to a person."""
 _SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
@@ -217,7 +219,7 @@ async def _hear(child: asyncio.subprocess.Process, events: Events) -> list[str]:
     with contextlib.ExitStack() as stage:
         while line := (await child.stderr.readline()).decode(errors="replace").strip():
             said = [*said[-200:], line]
-            if (step := _STEP.match(line)) and not step[1].startswith(("success", "chroot arch", "automatically")):
+            if (step := _STEP.match(line)) and not step[1].startswith(_UNTOLD):
                 stage.close()
                 stage.enter_context(events.stage(step[1]))
     await draining

@@ -35,6 +35,8 @@ WantedBy=multi-user.target
 _AGENT = """\
 [Unit]
 Description=What Limosa measures with inside a guest
+# Whoever hears from it may log in too.
+After=ssh.service
 ConditionPathExists=/dev/virtio-ports/org.limosa.agent.0
 
 [Service]

@@ -1,4 +1,4 @@
-"""How the medium of ``installer_iso`` is installed: its questions answered by the engine, and the disk that it leaves."""
+"""How the medium of ``installer_iso`` is installed: the engine answers its questions, and its disk boots by itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def install_script(key: str) -> Script:
     )
     disk = (
         Prompt("disk", r"Which disk shall be used\? \[vda\]:", "vda"),
-        Prompt("erase", r"WARNING: everything on /dev/vda will be lost\. Continue\? \(yes/no\) \[no\]:", "yes", ends=True),
+        Prompt(
+            "erase", r"WARNING: everything on /dev/vda will be lost\. Continue\? \(yes/no\) \[no\]:", "yes", ends=True
+        ),
     )
     end = (
         Prompt("failed", r"[^*\n]+\.\.\. failed", fails="{0}", anywhere=True),

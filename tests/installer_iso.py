@@ -49,7 +49,7 @@ default install
 label install
     kernel /vmlinuz
     initrd /install.img
-    append console=ttyS0 quiet
+    append console=ttyS0 no_timer_check quiet
 """
 
 INITTAB = """\

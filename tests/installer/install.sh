@@ -58,7 +58,7 @@ configure() {
     cat >/mnt/boot/grub/grub.cfg <<END
 set timeout=0
 menuentry 'Example Linux' {
-    linux /boot/vmlinuz root=UUID=$uuid ro console=ttyS0 quiet net.ifnames=0
+    linux /boot/vmlinuz root=UUID=$uuid ro console=ttyS0 no_timer_check quiet net.ifnames=0
     initrd /boot/initrd
 }
 END

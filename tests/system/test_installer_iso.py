@@ -1,4 +1,4 @@
-"""An installation end to end: our own medium, answered by the engine; the disk boots by itself and does the main job."""
+"""An installation end to end: our own medium, answered by the engine; its disk boots by itself and is moved."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def _names(entry: Entry, folder: str) -> set[str]:
 
 
 def test_the_disk_is_what_a_person_would_have_got(installed: Entry) -> None:
-    table = json.loads(subprocess.run(["sfdisk", "--json", installed.disk_path], capture_output=True, check=True).stdout)
+    table = json.loads(
+        subprocess.run(["sfdisk", "--json", installed.disk_path], capture_output=True, check=True).stdout
+    )
     (partition,) = table["partitiontable"]["partitions"]
     assert (table["partitiontable"]["label"], partition["start"], partition["type"]) == ("dos", 2048, "83")
     assert partition["bootable"] is True

@@ -3,6 +3,6 @@
 BIOS and UEFI start it, DHCP gives it its address, SSH lets root in by the image's own key. Built without root.
 """
 
-from limosa.guest.debian.build import Choice, build, check, needed
+from limosa.guest.debian.image import Choice, build, check, needed
 
 __all__ = ["Choice", "build", "check", "needed"]

@@ -1,4 +1,4 @@
-"""The disk: a partition table that BIOS and UEFI both read, and the boot loaders for both, without root or loop devices.
+"""The disk: a partition table that BIOS and UEFI both read, and both boot loaders, without root or loop devices.
 
 ::
 
@@ -58,12 +58,19 @@ async def make_bootable(disk: Path, boot_image: Path, core_image: Path, efi_prog
     core = core_image.read_bytes()
     if len(core) > EFI_START_BYTES - SECTOR_BYTES:
         raise LimosaError(f"the boot loader of {len(core)} bytes does not fit before the first partition")
+    efi = disk.with_name("efi.img")
+    with efi.open("xb") as file:
+        file.truncate(EFI_BYTES)
+    await run_bound(["mkfs.vfat", "-n", "EFI", str(efi)])
+    await run_bound(["mmd", "-i", str(efi), "::/EFI", "::/EFI/BOOT"])
+    await run_bound(["mcopy", "-i", str(efi), str(efi_program), "::/EFI/BOOT/BOOTX64.EFI"])
     with disk.open("r+b") as file:
         file.write(boot_image.read_bytes()[:BOOT_CODE_BYTES])
         file.seek(SECTOR_BYTES)
         file.write(core)
-    first, kib = str(EFI_START_BYTES // SECTOR_BYTES), str(EFI_BYTES // 1024)
-    await run_bound(["mkfs.vfat", "-n", "EFI", "--offset", first, str(disk), kib])
-    inside = f"{disk}@@{EFI_START_BYTES}"
-    await run_bound(["mmd", "-i", inside, "::/EFI", "::/EFI/BOOT"])
-    await run_bound(["mcopy", "-i", inside, str(efi_program), "::/EFI/BOOT/BOOTX64.EFI"])
+        with efi.open("rb") as partition_file:
+            for start in range(EFI_START_BYTES, ROOT_START_BYTES, 1 << 16):
+                if any(part := partition_file.read(1 << 16)):  # what is zero stays a hole
+                    file.seek(start)
+                    file.write(part)
+    efi.unlink()

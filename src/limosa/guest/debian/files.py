@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-KERNEL_ARGUMENTS = "ro console=tty0 console=ttyS0,115200 quiet"
+KERNEL_ARGUMENTS = "ro console=tty0 console=ttyS0,115200 no_timer_check quiet"
+"""Emulated on a busy machine a timer may miss the kernel's check of it, and the kernel would then not start."""
 
 _NETWORK = """\
 [Match]

@@ -21,6 +21,7 @@ from limosa.guest.agent.build import PROGRAM
 from limosa.guest.agent.build import build as build_agent
 from limosa.guest.debian import disk as disks
 from limosa.guest.debian import files
+from limosa.guest.installer.login import make_key
 
 PACKAGES = (
     *("systemd-sysv", "systemd-resolved", "dbus", "udev", "iproute2", "iputils-ping", "openssh-server"),
@@ -115,7 +116,7 @@ def check(name: str, choice: Choice) -> None:
 
 
 def _check_machine(directory: Path) -> None:
-    """Raise MachineError unless there is room on the disk and in memory, and user ids to map for whoever is not root."""
+    """Raise MachineError unless there is room on the disk and in memory, and ids for a user who is not root."""
     free_bytes = shutil.disk_usage(directory).free
     if free_bytes < SPACE_BYTES:
         raise MachineError(
@@ -155,7 +156,7 @@ async def _make(directory: Path, choice: Choice, events: Events) -> dict[str, An
     layout, root_uuid = disks.Layout(choice.size_bytes), str(uuid.uuid4())
     with events.stage("compile agent"):
         await build_agent(work / PROGRAM, events)
-    public_key = await asyncio.to_thread(_make_key, directory / "user_key")
+    public_key = make_key(directory / "user_key", "limosa-image")
     files.write(work / "overlay", root_uuid=root_uuid, authorized_key=public_key, agent=work / PROGRAM)
     await disks.partition(disk, layout)
     await _bootstrap(bootstrap_argv(work, disk, layout, root_uuid, choice), events)
@@ -170,16 +171,6 @@ async def _make(directory: Path, choice: Choice, events: Events) -> dict[str, An
         "kernel_arguments": files.KERNEL_ARGUMENTS,
         "packages": versions,
     }
-
-
-def _make_key(path: Path) -> str:
-    """A new key of the image's own, readable by its owner alone; the public half."""
-    import asyncssh
-
-    key = asyncssh.generate_private_key("ssh-ed25519", comment="limosa-image")
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(key.export_private_key())
-    return key.export_public_key().decode()
 
 
 def bootstrap_argv(work: Path, disk: Path, layout: disks.Layout, root_uuid: str, choice: Choice) -> list[str]:
@@ -208,7 +199,7 @@ async def _bootstrap(argv: list[str], events: Events) -> None:
     finally:
         await process.stop(child)
     if status != 0:
-        raise _failure(CommandError(argv, status, "\n".join(said)))
+        raise failure(CommandError(argv, status, "\n".join(said)))
 
 
 async def _hear(child: asyncio.subprocess.Process, events: Events) -> list[str]:
@@ -231,7 +222,7 @@ async def _drain(stream: asyncio.StreamReader) -> None:
         pass
 
 
-def _failure(error: CommandError) -> LimosaError:
+def failure(error: CommandError) -> LimosaError:
     """The error for a person, from what mmdebstrap and its children said."""
     said = error.stderr
     if "No space left" in said or "Could not allocate block" in said:

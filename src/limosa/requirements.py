@@ -61,6 +61,12 @@ LAB = ("qemu-system-x86_64", "ip", "tc", "unshare", "nsenter", "mount", "ssh", "
 """What running a lab takes."""
 IMAGE = ("mke2fs", "debugfs", "setpriv", "gcc", "apt-get", "dpkg-deb", "zstd")
 """What building the guests takes."""
+DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+DEBIAN = (
+    *("mmdebstrap", DEBIAN_KEYRING, "unshare", "setpriv", "sfdisk", "mke2fs", "mkfs.vfat", "mmd", "mcopy", "gcc"),
+    "newuidmap",
+)
+"""What ``image build debian`` takes; the last only for who is not root."""
 OPTIONAL = ("qemu-img",)
 DEMO = LAB + IMAGE
 

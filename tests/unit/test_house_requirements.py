@@ -9,7 +9,7 @@ import pytest
 from limosa import requirements
 from limosa.errors import MachineError
 from limosa.events import Event, Events, Note
-from limosa.requirements import DEMO, OPTIONAL, REQUIREMENTS, install, install_argv, missing, packages
+from limosa.requirements import DEBIAN, DEMO, OPTIONAL, REQUIREMENTS, install, install_argv, missing, packages
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -25,7 +25,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_table_covers_what_is_named() -> None:
-    assert set(DEMO) | set(OPTIONAL) == set(REQUIREMENTS)
+    assert set(DEMO) | set(OPTIONAL) | set(DEBIAN) == set(REQUIREMENTS)
 
 
 async def test_missing_programs_in_order(machine: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limosa import process
+from limosa import process, requirements
 from limosa.errors import CommandError, LimosaError, MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import library
@@ -30,10 +30,6 @@ PACKAGES = (
     *("sysbench", "stress-ng", "iperf3", "procps", "less", "vim-tiny"),
 )
 """In the image, beside what every Debian has."""
-
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-NEEDED = ("mmdebstrap", KEYRING, "unshare", "setpriv", "sfdisk", "mke2fs", "mkfs.vfat", "mmd", "mcopy", "gcc")
-"""The programs and files of this machine that a build takes; ``newuidmap`` too, except for root."""
 
 MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
@@ -66,7 +62,7 @@ class Choice:
 
 def needed() -> tuple[str, ...]:
     """What this user needs of ``limosa.requirements``."""
-    return NEEDED if os.geteuid() == 0 else (*NEEDED, "newuidmap")
+    return tuple(name for name in requirements.DEBIAN if name != "newuidmap" or os.geteuid() != 0)
 
 
 async def build(name: str, choice: Choice, events: Events) -> library.Entry:

@@ -72,13 +72,16 @@ async def build(name: str, choice: Choice, events: Events) -> library.Entry:
     lacks something, LimosaError when Debian's tools fail.
     """
     check(name, choice)
-    async with library.adding(name, events) as building:
-        _check_machine(building.directory)
-        with events.stage(f"build image {name}"):
-            provenance = await _make(building.directory, choice, events)
-        building.entry = library.Entry(
-            disk="disk.raw", access=library.Access(key="user_key"), provenance={"how": "built", **provenance}
-        )
+    try:
+        async with library.adding(name, events) as building:
+            _check_machine(building.directory)
+            with events.stage(f"build image {name}"):
+                provenance = await _make(building.directory, choice, events)
+            building.entry = library.Entry(
+                disk="disk.raw", access=library.Access(key="user_key"), provenance={"how": "built", **provenance}
+            )
+    except library.ImageExists as there:
+        return there.entry  # by the command that was waited for
     entry = library.find(name)
     assert entry is not None
     return entry

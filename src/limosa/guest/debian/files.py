@@ -56,6 +56,12 @@ KbdInteractiveAuthentication no
 HostKey /etc/ssh/ssh_host_ed25519_key
 UseDNS no
 """
+_PATIENCE = """\
+# Emulated on a busy machine, a device may take longer to appear than the usual 90 s; the console would be given up.
+[Manager]
+DefaultDeviceTimeoutSec=15min
+DefaultTimeoutStartSec=15min
+"""
 _TERMINALS = "serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\n"
 _MODULES = (
     *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "virtio_console", "virtio_rng"),
@@ -79,6 +85,7 @@ def write(overlay: Path, *, root_uuid: str, authorized_key: str, agent: Path) ->
         "etc/initramfs-tools/conf.d/limosa": "MODULES=list\nCOMPRESS=zstd\nRESUME=none\nFSTYPE=ext4\n",
         "etc/ssh/sshd_config.d/10-limosa.conf": _SSHD,
         "etc/systemd/network/80-ethernet.network": _NETWORK,
+        "etc/systemd/system.conf.d/10-limosa.conf": _PATIENCE,
         "etc/systemd/system/limosa-agent.service": _AGENT,
         "etc/systemd/system/limosa-host-keys.service": _HOST_KEYS,
         "usr/share/initramfs-tools/modules.d/limosa": "".join(f"{name}\n" for name in _MODULES),

@@ -7,9 +7,9 @@ import os
 import sys
 
 from limosa.errors import StateError
-from limosa.guest.console import ESCAPE, _raw
 from limosa.guest.installer.console import Console
 from limosa.guest.installer.engine import Surprise
+from limosa.guest.terminal import ESCAPE, keyboard, raw
 
 
 def check_terminal() -> None:
@@ -20,13 +20,12 @@ def check_terminal() -> None:
 
 async def take_over(console: Console, surprise: Surprise) -> bool:
     """Join the terminal to *console*; whether the script shall go on afterwards."""
-    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+    descriptor = sys.stdin.fileno()
     keys: asyncio.Queue[bytes] = asyncio.Queue()
     print(f"\r\nlimosa: stopped at “{surprise.step.name}”: {surprise.why}", file=sys.stderr)
     print("limosa: the console is yours; Ctrl-] gives it back", file=sys.stderr)
-    with _raw(descriptor):
+    with raw(descriptor), keyboard(descriptor, keys.put_nowait):
         _show(b"\x1b[2J\x1b[H" + surprise.screen.replace("\n", "\r\n").encode())
-        loop.add_reader(descriptor, lambda: keys.put_nowait(os.read(descriptor, 4096)))
         console.taps.append(_show)
         try:
             await _type(console, keys)
@@ -37,7 +36,6 @@ async def take_over(console: Console, surprise: Surprise) -> bool:
             answer = await keys.get()
             return answer[:1] not in (b"n", b"N", b"\x03", ESCAPE)
         finally:
-            loop.remove_reader(descriptor)
             console.taps.clear()
             _show(b"\r\n")
 

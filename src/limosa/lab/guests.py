@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from limosa.deadline import Deadline
-from limosa.errors import DecisionError, LimosaError, QmpError, StateError
+from limosa.errors import DecisionError, LimosaError, QmpError, StateError, UnreachableError
 from limosa.hosts.host import Host
 from limosa.lab import launching
 from limosa.lab.hosting import Hosting
@@ -74,6 +74,8 @@ async def copies(hosting: Hosting, guest: str, silent: set[str] | None = None) -
 async def _copy(host: Host, guest: str, hosting: Hosting) -> Copy | None:
     try:
         qemu = await process.find(host, guest, hosting.events)
+    except UnreachableError:
+        raise
     except StateError:
         if await host.alive():
             raise

@@ -167,11 +167,13 @@ class _Resolution:
         path, mount = storage.path, storage.mount
         if storage.kind == "directory" and path:
             path = str(self._absolute(path))
-            if "ssh" in kinds:
+            if kinds & placement.ELSEWHERE:
                 mount = mount or path
-            else:
+            if "ssh" not in kinds:
                 self._check_directory(Path(path), ("storage", name, "path"))
         volume = storage.kind == "volume"
+        if volume:
+            mount = mount or f"/mnt/{name}"  # a container's own system covers its /run when it starts
         return resolved.Storage(
             name=name,
             kind=storage.kind,

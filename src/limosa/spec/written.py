@@ -289,8 +289,8 @@ class Storage(_Mapping):
     )
     mount: MountPoint = Field(
         default="",
-        description="Where all hosts see it: `/mnt/nfs`. Default: below `/run/limosa`; with hosts of the kind `ssh`, "
-        "where a `directory` is.",
+        description="Where all hosts see it: `/mnt/nfs`. Default: below `/run/limosa`; with hosts that are no "
+        "namespaces the `path` of a directory, and `/mnt/NAME` of a volume.",
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +18,23 @@ DOOR = Path(__file__).parent / "unit"
 MACHINE = Path(__file__).parent / "system"
 
 
+_HELD: set[tuple[Path, int]] = set()
+"""What is held, and by which thread of this process."""
+
+
 @contextlib.contextmanager
 def turn(*, alone: bool, door: Path = DOOR, machine: Path = MACHINE) -> Iterator[None]:
-    """Hold the machine, waiting for the others where that is needed."""
+    """Hold the machine, waiting for the others where that is needed. A test that runs tests of its own holds it
+    already: waiting for others, who wait for it, would never end."""
+    here = machine, threading.get_ident()
+    if here in _HELD:
+        yield
+        return
     with contextlib.ExitStack() as held:
         with _locked(door, fcntl.LOCK_EX):
             held.enter_context(_locked(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        _HELD.add(here)
+        held.callback(_HELD.discard, here)
         yield
 
 

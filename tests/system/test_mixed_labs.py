@@ -87,7 +87,9 @@ def moves_there_and_back(command: Command, file: Path) -> None:
             assert (guest["state"], guest["host"]) == ("running", target)
         console = command.ok("logs", "guest1", "--lab", "mixed", "--json").json
         assert any("bare: ready" in line for lines in console.values() for line in lines), console
-        assert not [line for lines in console.values() for line in lines if "bare: FAULT" in line or "bare: error" in line], console
+        assert not [
+            line for lines in console.values() for line in lines if "bare: FAULT" in line or "bare: error" in line
+        ], console
     finally:
         command.ok("down", "--lab", "mixed")
 

@@ -122,7 +122,7 @@ class Hosting:
                 made.append(name)
             elif name in self.hosts and name not in self.record.cut:
                 await self._furnish(name)  # finds everything in its place, or repairs it
-        if self.elsewhere and self.hosts:
+        if self.hosts and (self.elsewhere or any(s.kind == "nfs" for s in self.lab.storage.values())):
             from limosa.lab import furnishing
 
             network = self.lab.migration_network.name

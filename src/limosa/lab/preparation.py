@@ -76,7 +76,7 @@ def shelf_of(hosting: Hosting, guest: resolved.Guest) -> Shelf:
     """Where the guest's files go: straight into the directory where all hosts share this machine's kernel, else
     through the host that it starts on, whose user has to own them."""
     storage = storage_of(hosting.lab, guest)
-    if not hosting.elsewhere:
+    if not hosting.elsewhere and storage.kind == "directory":
         return LocalShelf(hosting.directory.storage(storage))
     return HostShelf(hosting.host(guest.host), storage.mount_point)
 

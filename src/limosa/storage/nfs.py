@@ -118,7 +118,7 @@ async def _start_ganesha(host: Host, storage: resolved.Storage, subnet: str) -> 
     await host.run(["mkdir", "-p", "-m", "0700", f"{folder}/ganesha"])
     config = ganesha_config(storage, subnet, folder)
     await host.run(["sh", "-c", 'cat >"$1"', "sh", f"{folder}/ganesha.conf"], stdin=config.encode())
-    words = [where, "-F", "-x", "-f", f"{folder}/ganesha.conf", "-p", f"{folder}/ganesha.pid", "-L", "STDERR"]
+    words = [where, "-F", "-f", f"{folder}/ganesha.conf", "-p", f"{folder}/ganesha.pid", "-L", "STDERR"]
     await host.spawn(words, log=f"{folder}/log/nfs.log")
 
 

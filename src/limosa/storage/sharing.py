@@ -52,12 +52,12 @@ async def prove(hosts: Sequence[Host], folder: str) -> None:
                     f"{folder} is not the same on {first.name} and {other.name}",
                     hint="mount the shared directory there on both, or take `kind: nfs`",
                 )
-        await _prove_locks(first, others, path)
+        await prove_locks(first, others, path)
     finally:
         await first.run(["rm", "-f", path], check=False)
 
 
-async def _prove_locks(first: Host, others: Sequence[Host], path: str) -> None:
+async def prove_locks(first: Host, others: Sequence[Host], path: str) -> None:
     """*first* holds a lock while the others try to take it."""
     ready = f"{path}.held"
     holding = asyncio.create_task(

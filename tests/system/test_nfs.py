@@ -1,0 +1,115 @@
+"""Storage over NFS: a real server on a host, read by a real client; and what is said where the kernel cannot mount."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from limosa import spec
+from limosa.errors import MachineError
+from limosa.lab import Lab
+from limosa.spec import resolved
+from limosa.storage import nfs, sharing
+from tests.limosa_command import Command, fresh
+
+pytestmark = pytest.mark.system
+
+SUBNET = "10.98.1.0/24"
+LAB = f"name: nfs\nnetworks: {{lan: {{subnet: {SUBNET}}}}}\nhosts: {{host1: {{}}, host2: {{}}}}\n"
+STORAGE = resolved.Storage("vms", kind="nfs", path="/run/export", server="host1", mount="/run/vms")
+WITH_GUEST = (
+    LAB
+    + """
+storage: {vms: {kind: nfs, server: host1, path: /run/export, mount: /run/vms}}
+guests: {guest1: {image: bare, host: host1, memory: 16 MiB}}
+"""
+)
+
+
+def mountable() -> bool:
+    return "nfs4" in Path("/proc/filesystems").read_text()
+
+
+async def test_user_space_server_exports_to_the_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for program in ("ganesha.nfsd", "nfs-cat"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (packages nfs-ganesha, nfs-ganesha-vfs, libnfs-utils)")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    async with Lab.open(spec.loads(LAB), ephemeral=True) as lab:
+        await lab.up()
+        host1, host2 = lab.host("host1"), lab.host("host2")
+        await host1.run(["sh", "-c", "mkdir /run/export && echo on the server >/run/export/disk"])
+        await nfs.export(host1, STORAGE, SUBNET)
+        await nfs.export(host1, STORAGE, SUBNET)  # twice is no error
+        address = lab.address("host1", "lan")
+        async with asyncio.timeout(30):
+            done = await host2.run(["nfs-cat", f"nfs://{address}/run/export/disk?version=4"])
+        assert done.text == "on the server"
+        if mountable():
+            await nfs.mount(host2, STORAGE, address)
+            assert (await host2.run(["cat", "/run/vms/disk"])).text == "on the server"
+            await nfs.unmount(host2, STORAGE)
+        else:
+            with pytest.raises(MachineError, match=r"the kernel of host2 .* cannot mount NFS") as caught:
+                await nfs.mount(host2, STORAGE, address)
+            assert "CONFIG_NFS_V4" in caught.value.hint
+
+
+def test_up_says_that_the_kernel_cannot_mount(tmp_path: Path) -> None:
+    if mountable():
+        pytest.skip("this kernel mounts NFS")
+    command: Command = fresh(tmp_path / "state")
+    (tmp_path / "nfs.yaml").write_text(WITH_GUEST)
+    done = command.run("up", str(tmp_path / "nfs.yaml"))
+    if shutil.which("ganesha.nfsd") is None and shutil.which("exportfs") is None:
+        done.refused(3, "no NFS server", hint="nfs-ganesha")
+    else:
+        done.refused(3, "cannot mount NFS", hint="CONFIG_NFS_V4")
+    command.ok("down", "--lab", "nfs")
+    assert command.labs == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    (tmp_path / "shared").mkdir()
+    return str(tmp_path / "shared")
+
+
+async def test_a_storage_is_proved_to_be_one_and_its_locks_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    text = LAB + f"storage: {{vms: {{path: {folder}}}}}\n"
+    async with Lab.open(spec.loads(text), ephemeral=True) as lab:
+        await lab.up()
+        hosts = [lab.host("host1"), lab.host("host2")]
+        place = lab.spec.storage["vms"].mount_point
+        await sharing.prove(hosts, place)
+        assert list(Path(folder).iterdir()) == [], "nothing is left of the proof"
+        with pytest.raises(MachineError, match="is not the same on host1 and host2"):
+            await sharing.prove(hosts, "/run")  # each host has its own
+        with pytest.raises(MachineError, match="host1 cannot write to /no/such"):
+            await sharing.prove(hosts, "/no/such")
+        # A lock is not seen on another file of the same name and content: as on a mount without locks.
+        await hosts[1].run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+        await hosts[1].run(["sh", "-c", "mkdir /mnt/vms && touch /mnt/vms/a"])
+        (Path(folder) / "a").touch()
+        with pytest.raises(MachineError, match="host2 does not see the locks of host1"):
+            await sharing.prove_locks(hosts[0], [Elsewhere(hosts[1], place, "/mnt/vms")], f"{place}/a")
+
+
+class Elsewhere:
+    """A host on which a folder stands for another: the file is there, and its locks are its own."""
+
+    def __init__(self, host: object, place: str, other: str) -> None:
+        self._host, self._place, self._other = host, place, other
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._host, name)
+
+    async def run(self, argv: list[str], **more: object) -> object:
+        moved = [word.replace(self._place, self._other) for word in argv]
+        return await self._host.run(moved, **more)  # type: ignore[attr-defined]

@@ -18,11 +18,11 @@ from limosa.deadline import Deadline
 from limosa.hosts.host import Host
 from limosa.lab import Lab
 from tests.limosa_command import Command
-from tests.ssh_machine import keygen
+from tests.ssh_machine import USER, USER_ID, keygen
 
 LAB = """
 name: {name}
-networks: {{lan: {{subnet: 10.77.1.0/24, bridge: "{bridge}"}}}}
+networks: {{lan: {{subnet: 10.77.1.0/24}}}}
 hosts: {{server1: {{}}, server2: {{}}}}
 """
 SSHD = """
@@ -43,6 +43,7 @@ class Servers:
 
     lab: Lab
     home: Path
+    user: str = "root"
 
     @property
     def command(self) -> Command:
@@ -70,30 +71,49 @@ class Servers:
             ("config", SSHD.format(address=address)),
         ):
             await host.run(["tee", f"/run/sshd/{file}"], stdin=text.encode())
+        if self.user != "root":
+            await self._add_user(host)
         await host.spawn(["/usr/sbin/sshd", "-D", "-e", "-f", "/run/sshd/config"], log="/run/sshd/log")
         async for _ in Deadline.after(20).ticks(0.02):
             if "listening on" in (await host.run(["cat", "/run/sshd/log"], check=False)).text:
                 return
         raise AssertionError((await host.run(["cat", "/run/sshd/log"])).text)
 
+    async def _add_user(self, host: Host) -> None:
+        """An ordinary user with sudo, as on a real machine: its own /tmp, /dev/net/tun open to all, a shared folder."""
+        passwd = Path("/etc/passwd").read_text() + f"{USER}:x:{USER_ID}:{USER_ID}::/run/home:/bin/sh\n"
+        shadow = Path("/etc/shadow").read_text() + f"{USER}:*:19000:0:99999:7:::\n"
+        sudoers = f"root ALL=(ALL:ALL) ALL\n{USER} ALL=(ALL) NOPASSWD: ALL\n"
+        script = f"""
+            mkdir -p /run/etc /run/home && chown {USER_ID}:{USER_ID} /run/home && chmod 0711 /run/sshd /run/home
+            mount -t tmpfs -o mode=1777 tmpfs /tmp
+            mount -t tmpfs tmpfs /dev/net && mknod -m 0666 /dev/net/tun c 10 200
+            chmod 0777 /srv/vms && chmod 0644 /run/sshd/authorized_keys
+        """
+        await host.run(["sh", "-ec", script])
+        for name, text, mode in (("passwd", passwd, "0644"), ("shadow", shadow, "0600"), ("sudoers", sudoers, "0440")):
+            await host.run(["tee", f"/run/etc/{name}"], stdin=text.encode())
+            await host.run(["chmod", mode, f"/run/etc/{name}"])
+            await host.run(["mount", "--bind", f"/run/etc/{name}", f"/etc/{name}"])
+
 
 @asynccontextmanager
-async def ssh_servers(name: str, bridge: str = "") -> AsyncIterator[Servers]:
-    """The servers, as long as the context is open; *bridge*: one of this machine that their network is joined with."""
+async def ssh_servers(name: str, user: str = "root") -> AsyncIterator[Servers]:
+    """The servers, as long as the context is open."""
     home = Path(tempfile.mkdtemp(prefix="lh"))
     ssh = home / ".ssh"
     try:
         ssh.mkdir(mode=0o700)
         keygen(ssh / "id_ed25519")
         public = keygen(ssh / "host_key")
-        described = spec.loads(LAB.format(name=name, bridge=bridge).replace(', bridge: ""', ""))
+        described = spec.loads(LAB.format(name=name))
         async with Lab.open(described, ephemeral=True, rootless=False) as lab:
             await lab.up()
-            servers = Servers(lab, home)
+            servers = Servers(lab, home, user)
             lines = []
             for server, host in described.hosts.items():
                 await servers.serve(server)
-                lines += [f"Host {server}", f"HostName {host.addresses['lan']}", "User root"]
+                lines += [f"Host {server}", f"HostName {host.addresses['lan']}", f"User {user}"]
             lines += ["Host *", "IdentitiesOnly yes", f"IdentityFile {ssh}/id_ed25519"]
             lines += [f"UserKnownHostsFile {ssh}/known_hosts", "HashKnownHosts no"]
             (ssh / "config").write_text("\n".join([*lines, ""]))

@@ -131,3 +131,25 @@ async def _wait_for_qemu(servers: Servers, name: str) -> None:
             await asyncio.sleep(1.0)
             return
     raise AssertionError("no QEMU waits on the target")
+
+
+def test_an_ordinary_user_needs_sudo_for_the_links_alone(runner: asyncio.Runner) -> None:
+    """QEMU, its sockets and its files are the user's own."""
+    ssh_machine.required()
+    if shutil.which("sudo") is None:
+        pytest.skip("sudo is not installed")
+    made = ssh_servers("usermachines", ssh_machine.USER)
+    servers = runner.run(made.__aenter__())
+    try:
+        before = seen(servers, runner, "server1")
+        (servers.home / "bare.yaml").write_text(BARE)
+        servers.command.ok("up", str(servers.home / "bare.yaml"))
+        servers.command.ok("migrate", "guest1", "host2", "--lab", "bare-ssh")
+        machine = servers.machine("server2")
+        owner = "for p in /proc/[0-9]*; do grep -q qemu-system $p/comm 2>/dev/null && stat -c %u $p; done; true"
+        assert runner.run(machine.run(["sh", "-c", owner])).text == str(ssh_machine.USER_ID)
+        servers.command.ok("down", "--lab", "bare-ssh")
+        assert seen(servers, runner, "server1") == before
+        assert runner.run(machine.run(["ls", "-A", "/tmp"])).text == ""
+    finally:
+        runner.run(made.__aexit__(None, None, None))

@@ -137,12 +137,12 @@ def _move_pane(move: str, rows: list[dict[str, Any]], largest: float, theme: The
 
 
 def errors(data: RunData) -> list[dict[str, Any]]:
-    """Calibration: a row per pause and clock with a reading; ``error`` is reading minus requested, in ms."""
+    """Calibration: a row per pause and clock with a reading; ``error`` is reading minus what the guest lost, in ms."""
     rows = []
     for number, pause in enumerate(data.summary.pauses):
         for order, (name, label) in enumerate(CLOCKS.items()):
-            value = reading(pause.clocks, name)
-            if value is not None:
+            value, lost_ms = reading(pause.clocks, name), pause.clocks.guest_lost_ms
+            if value is not None and lost_ms is not None and name != "guest_lost_ms":
                 rows.append(
                     {
                         "pause": number + 1,
@@ -151,7 +151,7 @@ def errors(data: RunData) -> list[dict[str, Any]]:
                         "field": name,
                         "clock": label,
                         "order": order,
-                        "error": value - pause.requested_ms,
+                        "error": value - lost_ms,
                         "source": _SOURCES[name],
                     }
                 )
@@ -175,7 +175,7 @@ def _error_pane(clock: str, rows: list[dict[str, Any]], theme: Theme, *, last: b
     x = {"field": "error", "type": "quantitative", "scale": {"nice": True, "zero": True}}
     x["axis"] = {
         "tickCount": 6,
-        "title": "error in ms: the clock's reading minus the pause that was asked for" if last else None,
+        "title": "error in ms: the clock's reading minus the time that the guest's own clock lost" if last else None,
     }
     y = {
         "field": "requested_label",

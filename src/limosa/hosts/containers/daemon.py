@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 REQUEST_S = 60.0
 """The daemon answers at once, or with an operation; only a stuck one takes longer."""
+SWITCH_S = 60.0
+"""How long a container may take to start or stop: half a second here."""
 NOT_FOUND = 404
 
 
@@ -142,7 +144,14 @@ class Daemon(msgspec.Struct):
     async def switch(self, name: str, action: str, *, force: bool = False) -> None:
         """``start`` or ``stop`` an instance; *force* is as pulling the plug."""
         body = {"action": action, "force": force, "timeout": -1}
-        await self.ask("PUT", f"/1.0/instances/{quote(name)}/state", body)
+        try:
+            async with asyncio.timeout(SWITCH_S):
+                await self.ask("PUT", f"/1.0/instances/{quote(name)}/state", body)
+        except TimeoutError as error:
+            raise MachineError(
+                f"{self.flavour.title} does not {action} container {name} within {SWITCH_S:g} s",
+                hint=f"{self.flavour.client} operation list shows what it waits for; restarting the daemon helps",
+            ) from error
 
     async def delete(self, name: str) -> None:
         """Remove an instance that is off."""

@@ -234,7 +234,13 @@ class Containers:
 
     async def power_off(self, name: str) -> None:
         """As pulling the plug."""
-        await self._daemon(name).switch(self._container(name), "stop", force=True)
+        await self._pull_plug(self._daemon(name), self._container(name))
+
+    async def _pull_plug(self, daemon: Daemon, container: str) -> None:
+        """A forced stop of what is nearly empty. The daemon freezes a container before it kills what is in it, and the
+        LXC 5.0 below it was seen to wait for ever when many processes died while frozen: it missed the thaw."""
+        await packages.kill_all(daemon, container)
+        await daemon.switch(container, "stop", force=True)
 
     async def power_on(self, name: str) -> Host:
         """Undo ``power_off``."""
@@ -276,7 +282,7 @@ class Containers:
 
     async def _delete(self, daemon: Daemon, instance: Instance) -> None:
         if instance.running:
-            await daemon.switch(instance.name, "stop", force=True)
+            await self._pull_plug(daemon, instance.name)
         try:
             await daemon.delete(instance.name)
         except DaemonError as error:

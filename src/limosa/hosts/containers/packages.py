@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from limosa.errors import MachineError
+from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.hosts.containers.daemon import Daemon
 from limosa.hosts.containers.wire import execute
@@ -139,6 +140,12 @@ _BOOTED = """case $(readlink -f /proc/1/exe) in
 *) if command -v openrc >/dev/null; then [ "$(cat /run/openrc/softlevel 2>/dev/null)" = default ] || exit 1; fi ;;
 esac
 """
+
+
+async def kill_all(daemon: Daemon, container: str) -> None:
+    """End everything in the container except its first process, and this command: the plug is pulled."""
+    with contextlib.suppress(LimosaError):
+        await _shell(daemon, container, "kill -KILL -1", (), LOOK_S)
 
 
 async def booted(daemon: Daemon, container: str) -> bool:

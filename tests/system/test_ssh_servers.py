@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,28 @@ def test_demo_runs_the_main_job(servers: Servers, runner: asyncio.Runner) -> Non
     assert {host["kind"] for host in environment["hosts"].values()} == {"ssh"}
     assert servers.command.labs == []
     assert [seen(servers, runner, name) for name in ("server1", "server2")] == before, "nothing is left on the servers"
+
+
+def test_demo_that_is_killed_takes_its_lab_along(servers: Servers, runner: asyncio.Runner) -> None:
+    before = [seen(servers, runner, name) for name in ("server1", "server2")]
+    child = servers.command.begin("demo", "--lab", str(EXAMPLE))
+    try:
+        runner.run(_wait_for_qemu(servers, "server1"))
+        # At the desk's own processes alone: nsenter, which is our child, is not the command itself.
+        desk = servers.lab.host("client")
+        runner.run(desk.run(["pkill", "-KILL", "-f", "^[^ ]*python[^ ]* -m limosa demo"]))
+        child.communicate(timeout=30)
+        runner.run(_until(lambda: servers.command.labs == []))
+    finally:
+        child.kill()
+    assert [seen(servers, runner, name) for name in ("server1", "server2")] == before
+
+
+async def _until(done: Callable[[], bool]) -> None:
+    async for _ in Deadline.after(60).ticks(0.2):
+        if done():
+            return
+    raise AssertionError("the lab is there still")
 
 
 @pytest.fixture

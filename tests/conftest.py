@@ -16,6 +16,20 @@ from _pytest.terminal import TerminalReporter
 from tests import slow, turns
 
 ORDER = ("gate", "unit", "golden", "contract", "system")
+LONG_FIRST = (
+    "test_ssh_servers.py",
+    "test_installer_iso.py",
+    "test_containers.py",
+    "test_mixed_labs.py",
+    "test_container_labs.py",
+    "test_migration_faults.py",
+    "test_demo_ended.py",
+    "test_own_disk.py",
+    "test_homework.py",
+    "test_bench_during.py",
+    "test_screen.py",
+)
+"""Of the system tests, the files that take longest: begun last, one of them would keep a single worker busy."""
 MOST_WORKERS = 4
 """A worker's test may run several QEMUs: beyond this memory is the limit, not the number of CPUs."""
 
@@ -49,7 +63,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Quick failures first: by folder, else in the order that pytest found; slow ones only where they are wanted."""
-    items.sort(key=lambda item: ORDER.index(folder) if (folder := _folder(item.nodeid)) in ORDER else len(ORDER))
+    items.sort(key=_place)
     wanted = slow.wanted() or "slow" in config.option.markexpr
     named = {argument.partition("[")[0] for argument in config.args if "::" in argument}
     left_out = [
@@ -60,6 +74,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     config.stash[LEFT_OUT] = len(left_out)
+
+
+def _place(item: pytest.Item) -> tuple[int, int]:
+    folder, file = _folder(item.nodeid), item.nodeid.split("::")[0].rpartition("/")[2]
+    first = ORDER.index(folder) if folder in ORDER else len(ORDER)
+    return first, LONG_FIRST.index(file) if file in LONG_FIRST else len(LONG_FIRST)
 
 
 def _folder(nodeid: str) -> str:

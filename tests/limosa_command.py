@@ -152,6 +152,8 @@ class Traces:
     def left(self) -> list[str]:
         """One line for each thing that is there now and was not before."""
         found = leftovers.difference(self.before, leftovers.snapshot([self.home]))
+        # What has ended holds nothing; some machines' init takes seconds to collect it.
+        found = [line for line in found if not line.endswith(leftovers.ENDED)]
         alive = leftovers.alive()
         return found + [
             f"process {pid}: {text}" for (pid, since), text in self.members.items() if (pid, since) in alive

@@ -23,6 +23,9 @@ from limosa.spec import resolved
 from limosa.spec.problems import nearest
 
 BOOT_S = 90.0
+BUSY_S = 60.0
+BUSY = "is busy running"
+"""What a daemon says of a container that it is still at work on, for whoever asked and was killed meanwhile."""
 RUNTIME_DIRECTORY = "/run/limosa"
 
 
@@ -283,11 +286,17 @@ class Containers:
     async def _delete(self, daemon: Daemon, instance: Instance) -> None:
         if instance.running:
             await self._pull_plug(daemon, instance.name)
-        try:
-            await daemon.delete(instance.name)
-        except DaemonError as error:
-            if error.code != NOT_FOUND:
-                raise
+        async for _ in Deadline.after(BUSY_S).ticks(0.2):
+            try:
+                await daemon.delete(instance.name)
+                return
+            except DaemonError as error:
+                if error.code == NOT_FOUND:
+                    return
+                if BUSY not in error.message:
+                    raise
+                busy = error
+        raise busy
 
     async def left(self) -> list[str]:
         """What bears the lab's mark still."""

@@ -1,6 +1,6 @@
 """What a whole ``limosa migrate`` costs beside the migration itself, on hosts of namespaces and over SSH, in turns.
 
-Two labs of one bare guest each: hosts made of namespaces, and machines that are logged in to (namespace hosts with a
+Two labs of one idle micro guest each: hosts made of namespaces, and machines that are logged in to (namespace hosts with a
 real sshd, reached over their network). Of each command the wall time is taken, QEMU's own total time, and the
 difference. It measures and judges nothing::
 
@@ -28,7 +28,7 @@ from limosa.results.statistics import Estimate, median  # noqa: E402
 from tests.limosa_command import Command  # noqa: E402
 from tests.ssh_servers import ssh_servers  # noqa: E402
 
-GUESTS = "guests: {guest1: {image: bare, host: host1, memory: 16 MiB, accel: tcg}}\n"
+GUESTS = "guests: {guest1: {image: micro, host: host1, memory: 512 MiB}}\n"
 NAMESPACES = "name: near\nhosts: {host1: {}, host2: {}}\n" + GUESTS
 SSH = (
     """name: far

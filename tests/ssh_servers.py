@@ -62,6 +62,8 @@ class Servers:
         host, ssh = self.machine(name), self.home / ".ssh"
         address = self.lab.spec.hosts[name].addresses["lan"]
         await host.run(["mkdir", "-p", "/run/sshd"])
+        # A home of its own: a shell that is started by sshd reads what this machine's root has in .bashrc.
+        await host.run(["mount", "-t", "tmpfs", "tmpfs", "/root"])
         await host.run(["mount", "-t", "tmpfs", "tmpfs", "/srv"])
         await host.run(["mkdir", "/srv/vms"])
         await host.run(["mount", "--bind", "/run/limosa/storage/shared", "/srv/vms"])

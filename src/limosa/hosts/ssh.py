@@ -197,6 +197,7 @@ class SshKind:
     """The machines over SSH of one lab. *owner* tells it from a lab of the same name that is commanded elsewhere."""
 
     def __init__(self, lab: resolved.Lab, owner: str, events: Events | None = None) -> None:
+        ssh_login.load()
         self._lab, self._owner = lab.name, owner
         self._hosts = {
             host.name: SshHost(host.name, Machine.parse(host.machine), events)

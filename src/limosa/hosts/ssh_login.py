@@ -94,6 +94,19 @@ class _HostKeys:
         return found
 
 
+def load() -> None:
+    """Import asyncssh without its search for liboqs (algorithms against quantum computers, which few have installed):
+    the search runs a linker and a compiler, a fifth of the whole import."""
+    import ctypes.util
+
+    search = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None if name in ("oqs", "liboqs") else search(name)
+    try:
+        import asyncssh  # noqa: F401
+    finally:
+        ctypes.util.find_library = search
+
+
 async def log_in(name: str, machine: Machine) -> asyncssh.SSHClientConnection:
     """Connect. Raises UnreachableError when the machine does not answer, MachineError when it lets us not in."""
     import asyncssh

@@ -106,7 +106,7 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
     hosting.the_client()
     if told := await finish(hosting, guest.name):
         hosting.events.note(told, level="warning")
-    copy = await _the_one(hosting, guest.name)
+    copy, strays = await _the_one(hosting, guest.name)
     try:
         if copy.host == target:
             others = ", ".join(name for name in hosting.lab.hosts if name != target)
@@ -122,7 +122,8 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
         record = hosting.directory.guest_record(guest.name)
         if record is None:
             raise StateError(f"what guest {guest.name} was started with is not recorded", hint="stop and start it anew")
-        await _end_on(hosting, target, guest.name)
+        if target in strays:
+            await _end_on(hosting, target, guest.name)
         known = await launching.offer(hosting, target, record.accel)
         _check_target(guest, target, record.machine, known, settings)
         facts = await host.facts()
@@ -134,8 +135,11 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
     return Move(hosting, guest, copy.qemu, target, record, known, settings)
 
 
-async def _the_one(hosting: Hosting, guest: str) -> guests.Copy:
-    """The copy that is the guest. Raises StateError when it does not run, DecisionError when it runs twice."""
+async def _the_one(hosting: Hosting, guest: str) -> tuple[guests.Copy, set[str]]:
+    """The copy that is the guest, and the hosts that have another one, which does not run.
+
+    Raises StateError when it does not run, DecisionError when it runs twice.
+    """
     found = await guests.copies(hosting, guest)
     chosen = [copy for copy in found if copy.status in guests.RUNNING]
     for copy in found:
@@ -148,7 +152,7 @@ async def _the_one(hosting: Hosting, guest: str) -> guests.Copy:
         )
     if not chosen:
         raise guests.stopped(hosting, guest)
-    return chosen[0]
+    return chosen[0], {copy.host for copy in found if copy is not chosen[0]}
 
 
 def _check_target(guest: resolved.Guest, target: str, machine: str, known: Features, settings: Settings) -> None:

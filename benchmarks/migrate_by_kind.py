@@ -1,7 +1,7 @@
 """What a whole ``limosa migrate`` costs beside the migration itself, on hosts of namespaces and over SSH, in turns.
 
-Two labs of one idle micro guest each: hosts made of namespaces, and machines that are logged in to (namespace hosts with a
-real sshd, reached over their network). Of each command the wall time is taken, QEMU's own total time, and the
+Two labs of one idle micro guest each: hosts made of namespaces, and machines that are logged in to (namespace hosts
+with a real sshd, reached over their network). Of each command the wall time is taken, QEMU's own total time, and the
 difference. It measures and judges nothing::
 
     python benchmarks/migrate_by_kind.py --count 20

@@ -143,9 +143,12 @@ class Hosting:
             return
         fabric = await self.fabric.make_client()
         self.client = fabric
-        for name, network in self.lab.networks.items():
-            if network.bridge:
-                await links.join_bridge(self._this_machine(), fabric, fabric.keeper.pid, self.lab, name)
+        for name in self._bridged_networks():
+            await links.join_bridge(self._this_machine(), fabric, fabric.keeper.pid, self.lab, name)
+
+    def _bridged_networks(self) -> list[str]:
+        """The networks in which the fabric is joined with a bridge of this machine."""
+        return [name for name, network in self.lab.networks.items() if network.bridge and self.has_fabric]
 
     async def make(self, name: str) -> None:
         """Make one host and join it to the lab's networks."""
@@ -216,6 +219,8 @@ class Hosting:
         for name in self.elsewhere:
             if name in self.hosts:
                 await self._strip(name)
+        for name in self._bridged_networks():
+            await links.part_bridge(self._this_machine(), self.lab, name)
         for kind in kinds:
             await kind.remove()
         self.client, self.hosts = None, {}

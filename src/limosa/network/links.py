@@ -32,6 +32,7 @@ async def join(client: Host, host: Host, pid: int, lab: resolved.Lab) -> None:
 
 async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, network: str) -> None:
     """Join the fabric, whose first process is *pid* here, with a bridge of this machine. Raises MachineError."""
+    await part_bridge(machine, lab, network)
     try:
         lines = "\n".join([*plan.uplink(lab, network, pid), ""])
         await machine.run(["ip", "-batch", "-"], stdin=lines.encode(), as_root=True)
@@ -42,6 +43,12 @@ async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, 
             hint="it takes root; `ip link show type bridge` shows the bridges",
         ) from error
     await apply(client, "ip", plan.uplink_inside(network))
+
+
+async def part_bridge(machine: Host, lab: resolved.Lab, network: str) -> None:
+    """Remove this machine's end of what joined the fabric with its bridge, if the kernel has not done so already."""
+    lines = "\n".join([*plan.uplink_removed(lab, network), ""])
+    await machine.run(["ip", "-force", "-batch", "-"], stdin=lines.encode(), as_root=True, check=False)
 
 
 async def part(client: Host, lab: resolved.Lab, host: str) -> None:

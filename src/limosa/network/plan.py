@@ -56,6 +56,11 @@ def uplink(lab: resolved.Lab, network: str, pid: int) -> list[str]:
     ]
 
 
+def uplink_removed(lab: resolved.Lab, network: str) -> list[str]:
+    """Undo ``uplink``; the fabric's end goes with this one."""
+    return [f"link del {uplink_end(lab, network)}"]
+
+
 def uplink_inside(network: str) -> list[str]:
     """The fabric's side of ``uplink``."""
     return [f"link set {network}.up master {network}", f"link set {network}.up up"]

@@ -67,6 +67,9 @@ class LocalHost:
     async def facts(self) -> HostFacts:
         return HostFacts(platform.release(), "a CPU", 1, 2**30, 2**30, kvm=False, tun=False)
 
+    async def tsc_khz(self) -> int:
+        return 0
+
     async def alive(self) -> bool:
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import platform
 import secrets
 import signal
 import subprocess
@@ -360,6 +361,13 @@ async def test_facts_are_plausible(host: Host) -> None:
     assert facts.cpus == int((await host.run(["nproc"])).text)
     assert 2**27 < facts.memory_available_bytes < facts.memory_bytes < 2**50
     assert facts.cpu_model
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the time stamp counter is an x86 thing")
+async def test_the_rate_of_the_counter_is_measured_alike_twice(host: Host) -> None:
+    first, second = await host.tsc_khz(), await host.tsc_khz()
+    assert 500_000 < first < 10_000_000
+    assert first == pytest.approx(second, rel=1e-3)
 
 
 async def test_interactive_runs_there(host: Host) -> None:

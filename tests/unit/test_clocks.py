@@ -9,6 +9,7 @@ import pytest
 
 from limosa.results.clocks import (
     Window,
+    clock_rate,
     clocks_of_migrations,
     echo_gap_ms,
     guest_lost_ms,
@@ -104,6 +105,18 @@ def test_trouble_on_the_way_does_not_move_the_reference(trouble: dict[str, float
 def test_drift_would_be_seen_if_it_were_not_removed() -> None:
     ticks, [window] = world([Stay(400, 60)], seed=1, drift=900e-6, length_ms=3000)
     assert guest_lost_ms(ticks, window) != pytest.approx(60, abs=0.35), "0.4 s cannot tell the drift"
+
+
+@pytest.mark.parametrize("drift", [0.5, -0.6, 0.02])
+def test_a_clock_that_runs_wrong_tells_nothing(drift: float) -> None:
+    ticks, [window] = world([Stay(4500.7, 60)], seed=2, drift=drift, length_ms=8000)
+    assert guest_lost_ms(ticks, window) is None
+    assert clock_rate(ticks) == pytest.approx(1 / (1 + drift), rel=1e-3)
+
+
+def test_a_right_clock_has_the_rate_one_in_spite_of_pauses_and_jitter() -> None:
+    ticks, _ = world([Stay(2000, 400), Stay(3000, 300)], seed=3, jitter_ms=2, drift=200e-6, overtaken=0.05)
+    assert clock_rate(ticks) == pytest.approx(1, abs=0.01)
 
 
 def test_packets_lost_after_the_move_count_for_the_client_not_for_the_guest() -> None:

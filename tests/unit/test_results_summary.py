@@ -121,6 +121,15 @@ def test_remarks_of_a_quiet_run(run: RunDirectory) -> None:
     assert not any("TCG" in r or "busy" in r for r in remarks)
 
 
+def test_a_clock_that_ran_wrong_is_remarked_upon(run: RunDirectory) -> None:
+    assert "guest's clock ran" not in " ".join(summarise(run).remarks)
+    fast = [f"{g},{4 * g * MS},{4 * g * MS},{EPOCH_NS + g * MS}" for g in range(8000)]
+    (run.samples / "ticks.csv").write_text(
+        "sequence,guest_monotonic_ns,guest_realtime_ns,received_ns\n" + "\n".join(fast) + "\n"
+    )
+    assert "clock ran 4.00 times as fast as the client's" in " ".join(summarise(run).remarks)
+
+
 def test_remarks_of_a_busy_emulated_run(run: RunDirectory) -> None:
     busy = replace(
         QUIET,

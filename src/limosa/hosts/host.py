@@ -75,6 +75,10 @@ class Host(Protocol):
         """What the host is, asked now."""
         ...
 
+    async def tsc_khz(self) -> int:
+        """The rate of its CPU's time stamp counter, measured now; 0 where it cannot be told."""
+        ...
+
     async def alive(self) -> bool:
         """Whether the host is on and answers."""
         ...

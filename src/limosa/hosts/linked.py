@@ -250,6 +250,10 @@ class LinkedHost:
         """What the host is, asked now."""
         return msgspec.convert(await (await self.link()).ask(do="facts"), HostFacts)
 
+    async def tsc_khz(self) -> int:
+        """The rate of its CPU's time stamp counter, measured now; 0 where it cannot be told."""
+        return int((await (await self.link()).ask(do="tsc"))["khz"])
+
     async def alive(self) -> bool:
         """Whether the host answers within a few seconds."""
         try:

@@ -163,6 +163,12 @@ class NamespaceHost(msgspec.Struct, frozen=True):
         """The machine's own facts: namespaces share its kernel and its memory."""
         return machine.facts()
 
+    async def tsc_khz(self) -> int:
+        """The rate of the machine's time stamp counter, measured now; 0 where it cannot be told."""
+        from limosa.hosts.far.counter import tsc_khz
+
+        return await asyncio.to_thread(tsc_khz)
+
     async def alive(self) -> bool:
         """Whether the host is on."""
         return await self.keeper.alive()

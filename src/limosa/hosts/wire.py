@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 FAR = Path(__file__).parent / "far"
-_MODULES = ("frames", "system", "claims", "channels", "link")
+_MODULES = ("frames", "counter", "system", "claims", "channels", "link")
 """In the order in which they import each other."""
 _COMMAND = "exec(eval(open(0,'rb',0,closefd=False).readline()))"
 """The far command line: one line and few signs, so that any login shell hands it on. Unbuffered, to the line's end."""

@@ -5,6 +5,7 @@ What is decided here is recorded, and a migration gives the target exactly the s
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from limosa.lab.record import GuestRecord, OwnDisk, cannot_write, write
 from limosa.qemu import argv, features
 from limosa.spec import resolved
 from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
+
+SAME_RATE = 1e-4
+"""Hosts whose counters differ by less than this share are of one rate: it is measured to some 10 ppm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
             _kernel_arguments(image, guest),
         )
     chosen = await _choose_accel(hosting, guest, placed)
+    if chosen.kind == "tcg" and not guest.boots_disk and guest.image != "bare":
+        append += await _counter(hosting)
     known = await offers(hosting, chosen.kind)
     return GuestRecord(
         host=guest.host,
@@ -86,6 +92,20 @@ def _kernel_arguments(image: images.Image, guest: resolved.Guest) -> str:
     return image.kernel_arguments.replace(
         "root=/dev/vda", f"root={guest.disk.device}" if guest.disk else "root=/dev/vda"
     )
+
+
+async def _counter(hosting: Hosting) -> str:
+    """What an emulated guest's kernel is told of its time stamp counter, which is its host's.
+
+    On a busy machine it would measure the rate wrongly. Where the hosts' rates differ, or cannot be told, another
+    clock is right everywhere, though slower to read.
+    """
+    inside = [name for name in hosting.fabric.names if name in hosting.hosts]
+    asked = [host for name, host in hosting.hosts.items() if name not in inside[1:]]  # these share one machine
+    rates = await asyncio.gather(*(host.tsc_khz() for host in asked))
+    if min(rates) and max(rates) - min(rates) <= SAME_RATE * min(rates):
+        return f" tsc_early_khz={rates[0]}"
+    return " tsc=unstable"
 
 
 def agent_path() -> Path:

@@ -40,6 +40,10 @@ DRIFT_LEAST_NS = 3000 * MS
 """Less than this is too short to tell drift from noise, and then none is removed."""
 DRIFT_MOST = 1e-3
 """No clock drifts by more than 1000 ppm (NTP slews by 500); a steeper slope is noise."""
+WRONG_RATE = 1e-2
+"""Not even noise makes a slope of 1 %: the guest's clock runs wrong, and tells nothing of a pause."""
+RATE_TICKS = 250
+"""A stretch over which the rate of the guest's clock is told: a quarter second of ticks."""
 FAR = 1 << 62
 
 
@@ -145,7 +149,24 @@ def guest_lost_ms(ticks: Ticks, window: Window) -> float | None:
     base_ns = int(offset_ns[before].min())
     low_before, low_after = (_low(offset_ns[side] - base_ns) for side in (before, after))
     apart_ns = float(np.median(guest_ns[after]) - np.median(guest_ns[before]))
-    return (low_after - low_before - _drift(ticks, window) * apart_ns) / MS
+    drift = _drift(ticks, window)
+    if abs(drift) > WRONG_RATE:
+        return None
+    return (low_after - low_before - (drift if abs(drift) <= DRIFT_MOST else 0.0) * apart_ns) / MS
+
+
+def clock_rate(ticks: Ticks) -> float | None:
+    """How fast the guest's clock ran against the client's: 1 for one that runs right; None with too few ticks.
+
+    The median over stretches of a quarter second, so that pauses and busy moments do not count.
+    """
+    stretches = [
+        (ticks.guest_monotonic_ns[slot[-1]] - ticks.guest_monotonic_ns[slot[0]])
+        / (ticks.received_ns[slot[-1]] - ticks.received_ns[slot[0]])
+        for slot in np.split(np.arange(len(ticks)), range(RATE_TICKS, len(ticks), RATE_TICKS))
+        if len(slot) == RATE_TICKS
+    ]
+    return float(np.median(stretches)) if len(stretches) >= 4 else None
 
 
 def clocks_of(
@@ -283,5 +304,4 @@ def _median_slope(points: npt.NDArray[np.float64]) -> float:
     """Theil-Sen: the median of the slopes of all pairs, which single disturbed slots cannot move."""
     x, y = points[:, 0], points[:, 1]
     one, other = np.triu_indices(len(points), k=1)
-    slope = float(np.median((y[other] - y[one]) / (x[other] - x[one])))
-    return slope if abs(slope) <= DRIFT_MOST else 0.0
+    return float(np.median((y[other] - y[one]) / (x[other] - x[one])))

@@ -10,7 +10,13 @@ import numpy as np
 
 from limosa.errors import StateError
 from limosa.results import store
-from limosa.results.clocks import clocks_of_migrations, clocks_of_pauses, longest_wait_ms
+from limosa.results.clocks import (
+    WRONG_RATE,
+    clock_rate,
+    clocks_of_migrations,
+    clocks_of_pauses,
+    longest_wait_ms,
+)
 from limosa.results.format import (
     Check,
     ClientReport,
@@ -180,6 +186,12 @@ def _about_probes(raw: RawRun) -> list[str]:
     client = raw.client
     on = {"ticks": client.tick, "echoes": client.echo, "a TCP service": client.service}
     names = [name for name, probe in on.items() if probe is not None]
+    rate = clock_rate(raw.ticks)
+    if rate is not None and abs(rate - 1) > WRONG_RATE:
+        said.append(
+            f"The guest's clock ran {rate:.2f} times as fast as the client's: its kernel measured the CPU's counter "
+            "wrongly. Whatever the guest timed itself is wrong by that; stop and start the guest."
+        )
     if names and raw.migrations:
         said.append(f"Probes were active ({', '.join(names)}): they slow a migration on a small machine.")
     drops = sum(probe.kernel_drops for probe in on.values() if probe)

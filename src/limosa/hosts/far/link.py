@@ -22,6 +22,7 @@ from typing import Any
 
 from limosa.hosts.far import claims
 from limosa.hosts.far.channels import Connection, FileIn, FileOut, Process, Source
+from limosa.hosts.far.counter import tsc_khz
 from limosa.hosts.far.frames import ANSWER, CHUNK_BYTES, CLOSE, HEADER, MAGIC, PING, REQUEST
 from limosa.hosts.far.system import (
     MARK,
@@ -177,6 +178,7 @@ class Link:
             "begin": self.begin,
             "spawn": self.spawn,
             "facts": lambda _: machine_facts(),
+            "tsc": lambda _: {"khz": tsc_khz()},
             "marked": lambda a: {"marked": marked(a["runtime"])},
             "signal": self.signal_marked,
             "settle": self.settle,

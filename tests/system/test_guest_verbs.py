@@ -181,6 +181,20 @@ def test_logs(lab: Command) -> None:
     assert all(name.startswith("small@") for name in lab.ok("logs", "small", "--json").json)
 
 
+def test_calibrate_pauses_the_guest_for_known_times(lab: Command) -> None:
+    said = lab.ok("calibrate", "web", "--repeat", "1", "--json").json
+    pauses = sorted(said["summary"]["pauses"], key=lambda pause: pause["requested_ms"])
+    assert [pause["requested_ms"] for pause in pauses] == [5, 20, 100, 500]
+    for pause in pauses:
+        clocks = pause["clocks"]
+        # A busy machine stops and wakes the guest late; the clocks are about the same pause nevertheless.
+        assert clocks["stop_resume_ms"] == pytest.approx(pause["requested_ms"], abs=200)
+        assert clocks["guest_lost_ms"] == pytest.approx(clocks["stop_resume_ms"], abs=100)
+        assert clocks["tick_gap_ms"] > clocks["guest_lost_ms"] - 4
+    assert "clock ran" not in " ".join(said["summary"]["remarks"])
+    assert state_of(lab, "web") == ("running", "host1")
+
+
 def test_explain_is_the_real_command_line(lab: Command) -> None:
     pairs = lab.ok("explain", "web", "--json").json
     assert all(pair["purpose"] for pair in pairs)

@@ -20,7 +20,7 @@ async def calibrate(lab: Lab, guest: str, *, repeat: int = 5, lengths_ms: tuple[
     random.shuffle(order)
     async with (
         recorded_run(lab, guest, "calibrate") as run,
-        measure(lab, guest, run, Probing(echo_rate_hz=100.0), {}) as measurement,
+        measure(lab, guest, run, Probing(echo_rate_hz=100.0, cpus_awake=True), {}) as measurement,
     ):
         await asyncio.sleep(APART_S)
         with lab.events.stage(f"pause {guest} {len(order)} times"):

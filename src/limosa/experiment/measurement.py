@@ -13,6 +13,7 @@ import msgspec
 
 from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
+from limosa.experiment.wakefulness import cpus_awake
 from limosa.experiment.workload import RunningWorkload
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab
@@ -41,6 +42,8 @@ class Probing:
     service_interval_ms: float = 50.0
     cpu_interval_ms: int = 50
     progress_interval_ms: int = 20
+    cpus_awake: bool = False
+    """Keep this machine's CPUs from sleeping meanwhile, where that is permitted."""
 
     def described(self) -> dict[str, object]:
         """As it is recorded with the results."""
@@ -172,8 +175,10 @@ async def measure(
     spec = lab.guest(guest)
     run.write(store.SPEC, lab.spec)
     noted = await _environment(lab, guest, probing, workload)
-    run.write(store.ENVIRONMENT, noted)
     async with AsyncExitStack() as stack:
+        if probing.cpus_awake:
+            noted = replace(noted, cpus_awake=stack.enter_context(cpus_awake()))
+        run.write(store.ENVIRONMENT, noted)
         recorder = ProgressRecorder(run.samples / "progress.csv", lambda text: lab.events.note(text, level="warning"))
         stack.callback(recorder.close)
         lab.events.add(recorder)

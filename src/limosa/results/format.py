@@ -98,6 +98,8 @@ class Environment:
     load_average_after: float | None = None
     steal_share: float | None = None
     """Share of CPU time that the hypervisor below this machine took during the run, 0 to 1."""
+    cpus_awake: bool = False
+    """Whether the CPUs of this machine were kept from sleeping meanwhile, as ``limosa calibrate`` does where it may."""
     probes: dict[str, Any] = field(default_factory=dict)
     """What measured, with its rate: it disturbs what it measures."""
     workload: dict[str, Any] = field(default_factory=dict)

@@ -153,6 +153,8 @@ def remarks(raw: RawRun, migrations: list[MigrationSummary]) -> list[str]:
     """What a careful reader should know, one sentence each."""
     said = [f"The run is incomplete: {sentence}." for sentence in raw.run.incomplete]
     said += _about_environment(raw.environment)
+    if raw.pauses and raw.environment and not raw.environment.cpus_awake:
+        said.append("The CPUs were let sleep (only root may keep them awake): their waking is in the errors.")
     said += _about_probes(raw)
     said += _about_migrations(migrations)
     return said

@@ -43,7 +43,6 @@ from limosa.guest.bare import (
     kernel_arguments,
     migratable_memory_bytes,
 )
-from tests.slow import times
 
 QEMU = "qemu-system-x86_64"
 pytestmark = [
@@ -52,7 +51,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
 ]
 
-MOVES = times(10, 20)
+MOVES = 20
 EVEN_MEMORY_BYTES = 128 << 20
 MEMORY_BYTES = migratable_memory_bytes(EVEN_MEMORY_BYTES)
 WORKING_SET_MIB = 32

@@ -22,11 +22,10 @@ from limosa.guest import images
 from limosa.lab import sweep
 from limosa.lab.preparation import agent_program
 from tests.limosa_command import Command, Traces
-from tests.slow import times
 
 pytestmark = pytest.mark.system
 
-KILLS = times(10, 20)
+KILLS = 20
 FIRST_S, MEAN_S, LAST_S = 0.2, 4.0, 14.0
 """Moments between the interpreter's start and the second migration of a demo on a quiet machine."""
 

@@ -21,9 +21,8 @@ from limosa.lab import Lab
 from limosa.migration.journal import Phase, unfinished
 from limosa.migration.settings import Settings
 from tests.qemu_versions import second_qemu
-from tests.slow import times
 
-MOVES = times(10, 20)
+MOVES = 20
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"),
@@ -62,7 +61,7 @@ async def _kvm_refusal() -> str:
 
 
 def move_in_a_row(lab: Bench) -> None:
-    """Ten moves or twenty; after each of them all pages are right, and no pass was ever done twice."""
+    """Twenty moves; after each of them all pages are right, and no pass was ever done twice."""
     overheads, totals, passes = [], [], []
     for number in range(MOVES):
         target = ("host2", "host1")[number % 2]

@@ -73,3 +73,13 @@ def test_screenshots(works: None, tmp_path: Path, size: str, dark: bool) -> None
     assert [line for line in seen.stderr.splitlines() if "CONSOLE" in line] == []
     # A blank page of this size packs into some 20 kB.
     assert picture.stat().st_size > 120_000
+
+
+def test_panes_use_the_width_of_a_narrow_window(works: None, tmp_path: Path) -> None:
+    page = report.build(run_sample.demo(tmp_path / "run"))
+    seen = browse(tmp_path / "profile", page.as_uri(), "--window-size=500,5000", "--dump-dom")
+    timeline = seen.stdout[seen.stdout.index('data-plot="timeline"') :]
+    # The first background is that of the first pane: as wide as its time axis.
+    found = re.search(r'class="background"[^>]*d="M[\d.]+,[\d.]+h([\d.]+)v[1-9]', timeline)
+    assert found is not None
+    assert float(found[1]) > 300, "what a pane's name and key need is taken from the pane"

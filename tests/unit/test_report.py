@@ -17,7 +17,7 @@ import pytest
 
 from limosa import report
 from limosa.errors import StateError
-from limosa.report import commands, data, series, timeline, verdict
+from limosa.report import commands, data, sections, series, timeline, verdict
 from limosa.report.theme import PRINT
 from limosa.results import format as f
 from tests import run_sample
@@ -321,3 +321,28 @@ def test_users_notice_what_happens_before_the_blackout_too(tmp_path: Path) -> No
     found = verdict.of(data.load(run))
     assert found.sentence.endswith("users noticed at most 1798 ms.")
     assert found.facts[0] == ("1798 ms", "longest wait of a client while it moved")
+
+
+def test_a_figure_that_says_nothing_of_the_move_is_not_in_the_head(tmp_path: Path) -> None:
+    run = run_sample.demo(tmp_path / "run")
+    summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=f.Summary)
+
+    def labels(during: float) -> list[str]:
+        rows = [
+            replace(row, cpu_before_events_per_s=100.0, cpu_during_events_per_s=during) for row in summary.migrations
+        ]
+        (run / "summary.json").write_bytes(msgspec.json.encode(replace(summary, migrations=rows)))
+        return [label for _, label in verdict.of(data.load(run)).facts]
+
+    assert "CPU speed while moving" in labels(80.0)
+    assert "CPU speed while moving" not in labels(128.0)
+
+
+def test_long_lists_of_the_environment_are_folded_away() -> None:
+    shown = sections.described({"name": "micro", "packages": ["a=1", "b=<2>"], "sha256": {"disk": "00ff"}})
+    assert shown[0] == "<span>name: micro</span>"
+    assert shown[1] == "<details><summary>packages: 2</summary><p>a=1, b=&lt;2&gt;</p></details>"
+    assert shown[2] == "<details><summary>sha256: 1</summary><p>disk: 00ff</p></details>"
+    assert sections.described({}) == ["<span>none</span>"]
+    sizes = {"region_bytes": 32 << 20, "write_rate_bytes_per_s": 8 << 20}
+    assert sections.described(sizes) == ["<span>region: 32 MiB, write rate: 8 MiB/s</span>"]

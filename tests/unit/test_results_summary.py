@@ -31,7 +31,7 @@ from limosa.results.format import (
 )
 from limosa.results.samples import CpuSamples, Ticks
 from limosa.results.store import RunDirectory
-from limosa.results.summary import _about_speed, client_time_ns, cpu_speed, summarise
+from limosa.results.summary import _about_migrations, looks_faster, client_time_ns, cpu_speed, summarise
 from limosa.results.tables import calibration_table, migrations_table, milliseconds, tables
 
 MS = 1_000_000
@@ -227,6 +227,12 @@ def test_a_guest_that_seems_faster_while_it_moves_is_remarked_upon() -> None:
         cpu_before_events_per_s=1000.0,
         cpu_during_events_per_s=1500.0,
     )
-    assert "says nothing" in _about_speed(row)
-    assert _about_speed(replace(row, cpu_during_events_per_s=1050.0)) == ""
-    assert _about_speed(replace(row, cpu_before_events_per_s=None)) == ""
+    assert looks_faster(row)
+    assert not looks_faster(replace(row, cpu_during_events_per_s=1050.0))
+    assert not looks_faster(replace(row, cpu_before_events_per_s=None))
+    assert len(said := [one for one in _about_migrations([row]) if "CPU loop" in one]) == 1
+    assert "during migration 1 than before" in said[0]
+    assert "That figure says nothing of the move" in said[0]
+    moves = [row, replace(row, index=2), replace(row, index=3, cpu_during_events_per_s=900.0), replace(row, index=4)]
+    assert len(said := [one for one in _about_migrations(moves) if "CPU loop" in one]) == 1, "said once for all moves"
+    assert "during migrations 1, 2 and 4 than before" in said[0]

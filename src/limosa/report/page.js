@@ -35,8 +35,10 @@
       await view.runAsync();
       if (place.dataset.beside) return;
       const svg = place.querySelector("svg");
-      // Axis titles and the last label may reach a few px past the measured drawing.
-      place.dataset.beside = Math.ceil(Number(svg.getAttribute("width")) - inner);
+      // Axis titles and the last label may reach a few px past the measured drawing. In a narrow window a pane's name
+      // and key are wider than the pane itself: what they need must not be taken from it.
+      const around = Number(svg.getAttribute("width")) - inner;
+      place.dataset.beside = Math.ceil(Math.min(around, view.origin()[0] + 48));
     }
   };
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from limosa.report import clocks, figures, timeline, vega
 from limosa.report.data import RunData
@@ -241,14 +241,14 @@ def environment(data: RunData) -> Html:
     if found is None:
         empty = _empty("Not recorded, so these figures cannot be compared with any others.")
         return part("Environment", empty, identity="environment")
-    pairs: list[tuple[str, str]] = [
+    pairs: list[tuple[str, Child]] = [
         ("Accelerator", f"{found.accel.upper()}: {found.accel_reason}"),
         ("Machine", f"{found.machine}, CPU model {found.cpu}"),
-        ("Image", _listed(found.image)),
+        ("Image", described(found.image)),
         ("Load average", f"{found.load_average_before:.2f} before, {_maybe(found.load_average_after)} after"),
         ("CPU time stolen", figures.percent(found.steal_share)),
-        ("Probes", _listed(found.probes)),
-        ("Workload", _listed(found.workload)),
+        ("Probes", described(found.probes)),
+        ("Workload", described(found.workload)),
     ]
     hosts = [
         [
@@ -270,5 +270,22 @@ def _maybe(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.2f}"
 
 
-def _listed(values: dict[str, object]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in values.items()) or "none"
+def described(values: Mapping[str, object]) -> list[Html]:
+    """Single values in a line; what is itself a list or a table is folded away, so that the page stays readable."""
+    nested = {name: value for name, value in values.items() if isinstance(value, (Mapping, list, tuple))}
+    line = ", ".join(_named(name, value) for name, value in values.items() if name not in nested)
+    folded = []
+    for name, value in nested.items():
+        entries = [_named(*item) for item in value.items()] if isinstance(value, Mapping) else [str(v) for v in value]
+        title = f"{name.replace('_', ' ')}: {len(entries)}"
+        folded.append(tag("details", tag("summary", title), tag("p", ", ".join(entries))))
+    return [tag("span", line or "none"), *folded]
+
+
+def _named(name: str, value: object) -> str:
+    """``region: 32 MiB`` for ``region_bytes`` 33554432."""
+    if isinstance(value, (int, float)) and name.endswith("_bytes"):
+        return f"{name.removesuffix('_bytes').replace('_', ' ')}: {figures.mebibytes(value)}"
+    if isinstance(value, (int, float)) and name.endswith("_bytes_per_s"):
+        return f"{name.removesuffix('_bytes_per_s').replace('_', ' ')}: {figures.mebibytes_per_s(value)}"
+    return f"{name.replace('_', ' ')}: {value}"

@@ -215,6 +215,7 @@ def _trips(theme: Theme, x: Spec, rows: dict[str, list[series.Row]]) -> Spec:
 
 def _cpu(theme: Theme, x: Spec) -> Spec:
     y = _y("middle", "events/s")
+    y["axis"]["format"] = "~s"  # 250k: long labels would run into the axis's title
     layers = [_band("cpu", theme["green"], y, x), _line("cpu", "middle", theme["green"], y, x)]
     return _pane("CPU speed inside the guest", 84, layers, theme, x)
 

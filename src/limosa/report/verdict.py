@@ -9,6 +9,7 @@ from typing import Literal
 from limosa.report import clocks, figures
 from limosa.report.data import RunData
 from limosa.results.format import Clocks, Migration, MigrationSummary
+from limosa.results.summary import looks_faster
 
 Tone = Literal["good", "warn", "bad"]
 
@@ -157,7 +158,8 @@ def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]
             found.append((figures.milliseconds(max(known)), label))
     found.append((figures.seconds(max(row.command_ms for row in rows)), whole))
     slow = [row for row in rows if row.cpu_before_events_per_s and row.cpu_during_events_per_s is not None]
-    if slow:
+    # A figure of which a remark says that it tells nothing of the move does not stand in the head.
+    if slow and not any(looks_faster(row) for row in slow):
         share = min((row.cpu_during_events_per_s or 0.0) / (row.cpu_before_events_per_s or 1.0) for row in slow)
         found.append((f"{share * 100:.0f} %", "CPU speed while moving"))
     return found

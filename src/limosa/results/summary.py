@@ -213,7 +213,7 @@ def _about_migrations(migrations: list[MigrationSummary]) -> list[str]:
         share = done[0].duration_ms / max(float(np.median(others)), 1e-9)
         slower = f" (here {share:.1f} times as long as the others)" if share >= SLOW_FIRST else ""
         said.append(f"The first move of a guest is slower than later ones{slower}: compare moves 2 and up.")
-    said += [sentence for row in migrations if (sentence := _about_speed(row))]
+    said += _about_speed([row for row in migrations if looks_faster(row)])
     for row in migrations:
         if row.outcome != "completed":
             said.append(f"Migration {row.index} was {row.outcome}; its row shows what clients saw meanwhile.")
@@ -230,15 +230,25 @@ def _about_migrations(migrations: list[MigrationSummary]) -> list[str]:
     return said
 
 
-def _about_speed(row: MigrationSummary) -> str:
+def looks_faster(row: MigrationSummary) -> bool:
+    """Whether the guest's CPU loop was faster during the move than before: then its share says nothing of the move."""
     before, during = row.cpu_before_events_per_s, row.cpu_during_events_per_s
-    if before is None or during is None or during <= before * FASTER:
-        return ""
-    return (
-        f"The guest's CPU loop ran faster during migration {row.index} than before it. A move speeds nothing up: "
-        "before it, each turn of the loop began on a processor that had just slept, which a move keeps awake, or the "
-        "machine was busier. That figure says nothing of the move; bench during-migration keeps the processor busy."
-    )
+    return before is not None and during is not None and during > before * FASTER
+
+
+def _about_speed(rows: list[MigrationSummary]) -> list[str]:
+    if not rows:
+        return []
+    numbers = [str(row.index) for row in rows]
+    which, figure = f"migration {numbers[0]}", "That figure says"
+    if len(numbers) > 1:
+        which, figure = f"migrations {', '.join(numbers[:-1])} and {numbers[-1]}", "Those figures say"
+    return [
+        f"The guest's CPU loop ran faster during {which} than before. "
+        "A move speeds nothing up: before it, each turn of the loop began on a processor that had just slept, which a "
+        f"move keeps awake, or the machine was busier. {figure} nothing of the move; bench during-migration keeps the "
+        "processor busy."
+    ]
 
 
 CLOCK_NAMES = {

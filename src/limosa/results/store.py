@@ -271,7 +271,7 @@ def find(wanted: str, base: Path | None = None) -> RunDirectory:
         raise StateError(f"there is no run {wanted}, nor any other", hint="limosa demo makes one")
     near = begun[:3] or difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names[-3:]
     problem = f"{len(begun)} runs begin with {wanted}" if begun else f"there is no run {wanted}"
-    raise SpecError(problem, hint=f"the nearest are {', '.join(near)}")
+    raise SpecError(problem, hint=f"the nearest {'is' if len(near) == 1 else 'are'} {', '.join(near)}")
 
 
 def _check_version(path: Path, raw: object) -> None:

@@ -10,7 +10,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,6 +22,9 @@ GRACE_S = 2.0
 
 _KEPT = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 """What a child inherits; the rest of the environment stays out, so that runs can be repeated."""
+
+
+T = TypeVar("T")
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -63,7 +67,7 @@ async def run(
     """
     started = time.monotonic()
     try:
-        child = await asyncio.create_subprocess_exec(
+        child = await _create(
             *argv,
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -102,7 +106,7 @@ async def start(
     Raises MachineError when the program does not exist.
     """
     try:
-        return await asyncio.create_subprocess_exec(
+        return await _create(
             *argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -114,6 +118,34 @@ async def start(
         )
     except FileNotFoundError as error:
         raise _missing(argv[0]) from error
+
+
+async def _create(*argv: str, **options: Any) -> asyncio.subprocess.Process:
+    """As ``create_subprocess_exec``, but a cancellation ends the whole group.
+
+    asyncio itself would kill the first process only and then wait for pipes to close, which the rest of the group
+    holds open: a compiler that waits for its input, for one, for ever.
+    """
+    child, cancelled = await to_the_end(asyncio.create_subprocess_exec(*argv, **options))
+    if cancelled:
+        await to_the_end(stop(child))
+        raise asyncio.CancelledError
+    return child
+
+
+async def to_the_end(work: Awaitable[T]) -> tuple[T, bool]:
+    """Await *work* to its end although the caller is being cancelled, and say whether it was."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+            cancelled = True
+        except BaseException:
+            break
+    return task.result(), cancelled
 
 
 def _missing(program: str) -> MachineError:

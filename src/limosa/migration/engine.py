@@ -20,8 +20,9 @@ from limosa.migration.progress import Progress
 from limosa.migration.rescue import GONE, Verdict
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
+from limosa.process import to_the_end
 from limosa.qemu.monitor import FINAL, MigrateInfo
-from limosa.qemu.process import QemuProcess, to_the_end
+from limosa.qemu.process import QemuProcess
 
 FIGURES_S = 0.3
 """How long QEMU may take from ``completed`` to its figures: 7.2 can say it with a total time of 0 at first."""

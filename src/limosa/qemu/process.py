@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,6 +12,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, QmpError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
+from limosa.process import to_the_end
 from limosa.qemu.argv import PIDFILE
 from limosa.qemu.monitor import Monitor
 
@@ -23,8 +23,6 @@ END_S = 10.0
 
 EXIT_S = 3.0
 """How long a QEMU that has closed its monitor may take to be gone; it frees the guest's memory."""
-
-T = TypeVar("T")
 
 
 def runtime_directory(host: Host, guest: str) -> str:
@@ -94,21 +92,6 @@ async def start(
         await to_the_end(_end_started(host, guest, pid))
         raise
     return QemuProcess(guest, host, control, observe)
-
-
-async def to_the_end(work: Awaitable[T]) -> tuple[T, bool]:
-    """Await *work* to its end although the caller is being cancelled, and say whether it was."""
-    task, cancelled = asyncio.ensure_future(work), False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-            cancelled = True
-        except BaseException:
-            break
-    return task.result(), cancelled
 
 
 async def _end_started(host: Host, guest: str, pid: int) -> None:

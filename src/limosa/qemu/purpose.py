@@ -91,7 +91,7 @@ ARGUMENTS = {
     "bios": "QEMU's own minimal firmware: it does nothing but start the kernel, so the guest is there at once.",
     "kernel": "The kernel is started directly, without a boot loader: that saves seconds under emulation.",
     "initrd": "The initial file system that the kernel unpacks into memory.",
-    "append": "The kernel's command line.",
+    "append": "What the kernel, and the programs that it starts, are told.",
     "boot": "Boot from what is named here or stop with an error, without showing a menu.",
     "incoming": "This QEMU is the target: it does not start the guest, but waits for migrate-incoming, so that "
     "capabilities can be set first.",
@@ -128,6 +128,43 @@ QMP = {
     "query-block": "Asks which disks are open, and whether this QEMU may write them.",
 }
 
+WORDS = {
+    "console=ttyS0": "sends its messages to the serial port",
+    "root=/dev/vda": "names the disk that it lives on",
+    "rw": "mounts that disk for writing at once",
+    "quiet": "leaves out the messages of a good start, each of which costs time on a serial line",
+    "panic=1": "starts anew a second after it gave up, so that a broken guest does not look like a silent one",
+    "mitigations=off": "leaves out costly defences between programs: the guest runs its owner's alone",
+    "no_timer_check": "leaves out a check of the timer that can fail on a busy host",
+    "tsc=reliable": "believes the processor's clock, so that every start measures time by the same one",
+    "nokaslr": "gives it the same layout in each start",
+    "cryptomgr.notests": "leaves out self-tests of ciphers, the largest single cost of the start",
+    "random.trust_cpu=on": "takes randomness from the processor, so that nothing waits for it",
+    "audit=0": "records no system calls",
+    "apparmor=0": "leaves out an access control that has no rules here",
+    "net.ifnames=0": "calls the network card eth0",
+    "mode=": "is the guest's work: writing memory, or counting primes",
+    "memory_mib=": "is its working set in MiB",
+    "lines=": "is how many of a page's 64 cache lines it writes",
+    "report=": "is the number of passes or events between two reports",
+    "limit=": "is how far one event counts primes",
+}
+"""The words of our kernels' command lines; a word that ends with ``=`` stands for all its values."""
+
+STATES = {
+    "setup": "The move begins: the two ends connect.",
+    "active": "Memory is being sent while the guest runs on.",
+    "device": "The guest stands still; what is left of its memory, and the state of its devices, follows.",
+    "pre-switchover": "The guest stands still, and the move waits for leave to hand over.",
+    "postcopy-active": "The guest runs on the target; memory that it misses follows on demand.",
+    "postcopy-paused": "The link failed while memory was missing: the guest waits for it.",
+    "completed": "This end has done its part of the move.",
+    "failed": "This end has given the move up.",
+    "cancelling": "The move is being given up at our request.",
+    "cancelled": "The move was given up at our request.",
+}
+"""What each state means of which the event MIGRATION tells."""
+
 EVENTS = {
     "MIGRATION": "The move has entered a new state; seen on both ends.",
     "MIGRATION_PASS": "The source begins another pass over memory that changed meanwhile.",
@@ -147,12 +184,19 @@ EVENTS = {
 
 def explain(arguments: Iterable[Argument]) -> list[tuple[str, str]]:
     """Each option as it is typed into a terminal, with the sentence that says what it is for."""
-    return [(shlex.join([a.option, a.value] if a.value else [a.option]), ARGUMENTS[a.purpose]) for a in arguments]
+    return [(shlex.join([a.option, a.value] if a.value else [a.option]), _sentence(a)) for a in arguments]
 
 
-def explain_qmp(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Each QMP command or event by its name, with its sentence; one that we do not use gets an empty sentence."""
-    return [(name, QMP.get(name) or EVENTS.get(name, "")) for name in names]
+def _sentence(argument: Argument) -> str:
+    if argument.purpose != "append":
+        return ARGUMENTS[argument.purpose]
+    said = [f"{word} {WORDS[key]}" for word in argument.value.split() if (key := _known_word(word))]
+    return f"{ARGUMENTS['append']} {'; '.join(said)}." if said else ARGUMENTS["append"]
+
+
+def _known_word(word: str) -> str:
+    """The key of *word* in ``WORDS``: the whole word, else its name with ``=``; empty when it is not there."""
+    return next((key for key in (word, f"{word.partition('=')[0]}=") if key in WORDS), "")
 
 
 def explain_exchanges(events: Iterable[Event]) -> list[tuple[str, str]]:
@@ -169,7 +213,14 @@ def explain_exchanges(events: Iterable[Event]) -> list[tuple[str, str]]:
             text = f"{event.host}  {json.dumps({'execute': event.command, **arguments})}"
             pair = (text, QMP.get(event.command, ""))
         else:
-            pair = (f"{event.host}  event {event.qmp_event}", EVENTS.get(event.qmp_event, ""))
+            data = f" {json.dumps(event.data)}" if event.data else ""
+            pair = (f"{event.host}  event {event.qmp_event}{data}", _of_event(event))
         if pair not in told[-4:] or not event.command.startswith("query-"):
             told.append(pair)
     return told
+
+
+def _of_event(event: QmpExchanged) -> str:
+    if event.qmp_event == "MIGRATION" and (said := STATES.get(str(event.data.get("status")))):
+        return said
+    return EVENTS.get(event.qmp_event, "")

@@ -14,7 +14,8 @@ import typer
 
 from limosa import spec
 from limosa.cli.app import assemble
-from limosa.cli.terminal import face
+from limosa.cli.printable import printable
+from limosa.cli.terminal import face, show_error
 from limosa.cli.usage import call
 from limosa.errors import SpecError
 from limosa.lab.record import LabDirectory
@@ -113,3 +114,11 @@ def test_version_and_help_of_completion() -> None:
     assert (
         "--install-completion" in subprocess.run([*argv, "--help"], capture_output=True, text=True, check=True).stdout
     )
+
+
+def test_what_a_guest_wrote_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    wrote = "root@guest1:~# \x1b[6n\x1b]0;title\x07a\tb\r\n\x1b[31mred\x1b[0m \x9b5n\x1bP1$r\x1b\\\x07end\x1b["
+    assert printable(wrote) == "root@guest1:~# a\tb\nred 5nend"
+    assert printable("größer → 3 µs") == "größer → 3 µs"
+    show_error(SpecError("its console ends: \x1b[6nlogin:", hint="\x1b[2Jlimosa logs"), as_json=False)
+    assert capsys.readouterr().err == "limosa: its console ends: login:\n  hint: limosa logs\n"

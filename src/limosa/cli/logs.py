@@ -16,7 +16,11 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each log.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what guests printed on their consoles, and what QEMU and the hosts said."""
+    """Show what guests printed on their consoles, and what QEMU and the hosts said.
+
+    Control sequences are left out, which would command your terminal; --json has the text as it is.
+    """
+    from limosa.cli.printable import printable
     from limosa.cli.terminal import run, show_result
     from limosa.errors import SpecError
     from limosa.lab import Lab
@@ -42,4 +46,4 @@ def logs(
     for file, last in texts.items():
         if last:
             print(f"== {file}")
-            print("\n".join(last))
+            print(printable("\n".join(last)))

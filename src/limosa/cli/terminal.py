@@ -121,9 +121,12 @@ def show_error(error: LimosaError, as_json: bool) -> None:
     if as_json:
         show_result({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
     else:
-        print(f"limosa: {error}", file=sys.stderr)
+        from limosa.cli.printable import printable
+
+        # An error may quote a guest's console or a QEMU.
+        print(printable(f"limosa: {error}"), file=sys.stderr)
         if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
+            print(printable(f"  hint: {error.hint}"), file=sys.stderr)
 
 
 def first_error(group: BaseExceptionGroup) -> LimosaError | None:

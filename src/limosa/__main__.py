@@ -14,7 +14,10 @@ def main() -> None:
     The process ends at once then: taking apart all that was imported costs up to 0.1 s a command, and whatever has to
     be tidied up is tidied by who made it.
     """
-    code = _run(sys.argv[1:])
+    try:
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:  # also while what the command needs is still being imported
+        code = _flushed(130)
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
@@ -45,8 +48,6 @@ def _run(words: list[str]) -> int:
             raise
         show_error(known, as_json)
         return _flushed(known.exit_code)
-    except KeyboardInterrupt:
-        return _flushed(130)
     except BrokenPipeError:
         return 141
     except OSError as error:

@@ -31,7 +31,7 @@ from limosa.results.format import (
 )
 from limosa.results.samples import CpuSamples, Ticks
 from limosa.results.store import RunDirectory
-from limosa.results.summary import _about_migrations, looks_faster, client_time_ns, cpu_speed, summarise
+from limosa.results.summary import _about_migrations, client_time_ns, cpu_speed, looks_faster, summarise
 from limosa.results.tables import calibration_table, migrations_table, milliseconds, tables
 
 MS = 1_000_000

@@ -155,7 +155,7 @@ def bears_mark(pid: int, lab: str, host: str = "") -> bool:
 
 def off(host: str) -> StateError:
     """The error for a host that does not answer."""
-    return StateError(f"host {host} is off", hint=f"limosa host restore {host}, or limosa up, starts it again")
+    return StateError(f"host {host} is off", hint=f"limosa host restore {host} starts it again")
 
 
 def unreachable(host: str, path: str) -> StateError:

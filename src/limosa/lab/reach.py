@@ -8,7 +8,6 @@ from pathlib import Path
 
 from limosa import process
 from limosa.errors import LimosaError
-from limosa.lab import own_disk
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
 from limosa.spec import resolved
@@ -66,6 +65,8 @@ def ssh_words(
     own = record.own_disk if record else None
     key, known, strict = keys / "user_key", keys / "known_hosts", "yes"
     if own is not None and own.own_keys:
+        from limosa.lab import own_disk  # here, as most commands reach no such guest and all would wait for it
+
         known = own_disk.known_hosts_file(keys, guest.name)
         if own_disk.key_file(keys, guest.name).exists():
             key = own_disk.key_file(keys, guest.name)

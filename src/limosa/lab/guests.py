@@ -14,6 +14,7 @@ from limosa.hosts.host import Host
 from limosa.lab import launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
+from limosa.process import to_the_end
 from limosa.qemu import argv, process
 from limosa.qemu.process import QemuProcess, runtime_directory
 from limosa.spec import resolved
@@ -142,7 +143,11 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
         launch = launching.launch(hosting, guest, record, guest.host, known, incoming=False)
         log = launching.qemu_log(host, guest.name)
         qemu = await process.start(host, guest.name, argv.command_line(launch), log, hosting.events)
-        hosting.directory.save_guest(guest.name, record)
+        try:
+            hosting.directory.save_guest(guest.name, record)
+        except BaseException:  # without its record it could not be moved, nor found on a host that fell silent
+            await to_the_end(qemu.end())
+            raise
         await qemu.close()
     if wait and guest.image != "bare":
         with hosting.events.stage(f"boot {guest.name}"):

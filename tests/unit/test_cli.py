@@ -14,7 +14,7 @@ import typer
 
 from limosa import spec
 from limosa.cli.app import assemble
-from limosa.cli.printable import printable
+from limosa.cli.printable import print_sentence, printable
 from limosa.cli.terminal import face, show_error
 from limosa.cli.usage import call
 from limosa.errors import SpecError
@@ -122,3 +122,17 @@ def test_what_a_guest_wrote_does_not_command_the_terminal(capsys: pytest.Capture
     assert printable("größer → 3 µs") == "größer → 3 µs"
     show_error(SpecError("its console ends: \x1b[6nlogin:", hint="\x1b[2Jlimosa logs"), as_json=False)
     assert capsys.readouterr().err == "limosa: its console ends: login:\n  hint: limosa logs\n"
+
+
+def test_sentences_are_broken_between_words_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "The guest ran under emulation, where times are far from those under KVM."
+    print_sentence("note", text)
+    assert capsys.readouterr().out == f"note: {text}\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_sentence("note", text)
+    assert capsys.readouterr().out == (
+        "note: The guest ran under emulation,\n  where times are far from those under\n  KVM.\n"
+    )

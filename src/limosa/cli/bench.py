@@ -161,17 +161,18 @@ def show_bench(result: BenchResult, as_json: bool) -> None:
 
 def _show_tables(bench: Bench, found: list[Finding], report: Path) -> None:
     from limosa.bench.tables import bench_table, reasons
+    from limosa.cli.printable import print_sentence
     from limosa.cli.table import print_table
 
     table = bench_table(bench)
     print(f"\n{table.title}")
     print_table(table.columns, table.rows)
     for sentence in reasons(bench):
-        print(f"note: {sentence}")
+        print_sentence("note", sentence)
     for finding in found:
-        print(f"{finding.severity}: {finding.text}")
+        print_sentence(finding.severity, finding.text)
     for source in dict.fromkeys(reference.source for reference in bench.references):
-        print(f"reference: {source}")
+        print_sentence("reference", source)
     print(f"\nreport: {report}")
 
 

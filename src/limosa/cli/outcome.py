@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def show_experiment(result: Result, as_json: bool) -> None:
     """Tables, remarks and where the report is; exits with 6 when a migration failed, with 1 when something was lost."""
+    from limosa.cli.printable import print_sentence
     from limosa.cli.table import print_table
     from limosa.cli.terminal import show_result
     from limosa.results.tables import tables
@@ -24,7 +25,7 @@ def show_experiment(result: Result, as_json: bool) -> None:
             print(f"\n{table.title}")
             print_table(table.columns, table.rows)
         for remark in result.summary.remarks:
-            print(f"note: {remark}")
+            print_sentence("note", remark)
         print(f"\nreport: {result.report}")
     if any(row.outcome != "completed" for row in result.summary.migrations):
         raise typer.Exit(6)

@@ -491,19 +491,3 @@ async def test_no_namespaces_is_said_and_leaves_nothing(state: Path, monkeypatch
     with pytest.raises(LimosaError):
         async with Lab.open("nosuch"):
             pass
-
-
-async def test_a_guest_that_cannot_be_recorded_does_not_run(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise LimosaError("no space left")
-
-    text = TWO.format(name="unrecorded") + "guests: {guest1: {host: host1, image: bare, accel: tcg}}\n"
-    async with Lab.open(spec.loads(text)) as lab:
-        await lab.up(start=False)
-        with monkeypatch.context() as patch:
-            patch.setattr(LabDirectory, "save_guest", full)
-            with pytest.raises(LimosaError, match="no space left"):
-                await lab.start("guest1")
-        assert [guest.state for guest in (await lab.status()).guests] == ["stopped"]
-        assert await lab.start("guest1"), "it had been left running"
-        assert await lab.down()

@@ -20,6 +20,8 @@ HOSTNAME, PASSWORD_LENGTH = "lab-alpine", 24
 BLOCK = "\u2588"
 PROGRESS = "".join(f"\x1b7{n:3}% {BLOCK * (n // 10)}   \x1b8\x1b[0K" for n in (0, 55, 100))
 SECRET = "(secret)"
+KEY = "(key)"
+"""Behind what is typed as one key, without Enter."""
 
 NETWORK = (
     ("Which one do you want to initialize? (or '?' or 'done') [eth0] ", ""),
@@ -111,6 +113,16 @@ GENERATIONS["3.15-online"] = tuple(
 GENERATIONS["3.19-online"] = tuple(
     (prompt, "1" if "mirror number" in prompt else answer) for prompt, answer in GENERATIONS["3.19"]
 )
+# Between those two, the list of mirrors comes through a pager, which reads a key.
+GENERATIONS["3.16-online"] = tuple(
+    pair
+    for prompt, answer in GENERATIONS["3.17"]
+    for pair in (
+        (("\nAvailable mirrors:\n1) dl-cdn.alpinelinux.org\n2) uk.alpinelinux.org\n--More-- ", KEY + "q"), (prompt, "1"))
+        if "mirror number" in prompt
+        else ((prompt, answer),)
+    )
+)
 BY_FILE = ("mirror number", "Setup a user", "New password", "Retype", "Erase the above")
 """What is still asked when there is an answer file, since it does not say it or an older script does not know it."""
 
@@ -140,11 +152,26 @@ def hear(*, hidden: bool = False) -> str:
     return line.rstrip("\n")
 
 
+def hear_key() -> str:
+    """One key, read as a pager does."""
+    before = termios.tcgetattr(0)
+    attributes = termios.tcgetattr(0)
+    attributes[3] &= ~(termios.ICANON | termios.ECHO)
+    termios.tcsetattr(0, termios.TCSADRAIN, attributes)
+    typed = os.read(0, 100).decode()
+    termios.tcsetattr(0, termios.TCSADRAIN, before)
+    return typed
+
+
 def ask(prompt: str, expected: str) -> str:
     if select.select([0], [], [], 0.02)[0]:
         end(f"something was typed before {prompt!r} was asked")
     show(prompt)
-    typed = hear(hidden=expected == SECRET)
+    if expected.startswith(KEY):
+        typed = KEY + hear_key()
+        show("\r         \r")
+    else:
+        typed = hear(hidden=expected == SECRET)
     if expected == SECRET:
         if len(typed) != PASSWORD_LENGTH:
             end(f"{prompt!r} was answered with {len(typed)} characters")

@@ -97,9 +97,24 @@ def test_the_password_is_nowhere_but_in_its_answers() -> None:
 
 
 def test_a_key_is_let_in_beside_others() -> None:
-    line = dict(alpine.finishing(wishes().letting_in("ssh-ed25519 BBBB second")))["allow the key"]
-    assert KEY in line
-    assert "'ssh-ed25519 BBBB second'" in line
+    lines = dict(alpine.finishing(wishes().letting_in("ssh-ed25519 BBBB second")))
+    assert lines["type the keys, part 1"].startswith(f"printf '%b' '{KEY}\\nssh-ed25519 BBBB second\\n' > ")
+
+
+def test_no_line_is_longer_than_a_shell_takes(tmp_path: Path) -> None:
+    """busybox's shell loses what is typed beyond 1023 characters; keys of RSA are long, and there may be several."""
+    keys = [f"ssh-rsa {letter * 716} a\\person's-{letter}%s" for letter in "AB"]
+    chosen = dataclasses.replace(wishes(online=True), authorized_keys=tuple(keys), mirror="https://" + "m" * 200)
+    script = alpine.install_script(dataclasses.replace(chosen, as_a_person=False), LIMITS)
+    typed = [p.answer for step in script.steps for p in step.prompts if isinstance(p.answer, str)]
+    assert max(len(line) for line in typed) < 1000
+    for name, line in alpine.finishing(chosen):
+        if name.startswith("type the keys"):
+            here = line.replace("/tmp/limosa-keys", str(tmp_path / "keys"))
+            subprocess.run(["busybox", "ash", "-c", here], check=True)
+    pieces = sorted(tmp_path.iterdir())
+    assert len(pieces) > 3
+    assert "".join(piece.read_text() for piece in pieces) == "".join(f"{key}\n" for key in keys)
 
 
 FILES = {
@@ -127,7 +142,7 @@ def test_the_finishing_lines_do_to_a_tree_what_they_say(tmp_path: Path, times: i
     (root / "etc/runlevels/default").mkdir(parents=True)
     (root / "boot/vmlinuz-virt").touch()
     lines = [
-        line.replace("/mnt", str(root))
+        line.replace("/mnt", str(root)).replace("/tmp/limosa-keys", str(tmp_path / "keys"))
         for name, line in alpine.finishing(wishes(online=True))
         if name
         not in ("mount the installed system", "have a host key", "read the host key", "write everything to the disk")

@@ -48,6 +48,11 @@ class Wishes:
     as_a_person: bool = False
     """Whether every question is answered, or an answer file is used."""
 
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        """What the mirror has of the release; none without a mirror."""
+        return tuple(f"{self.mirror}/{self.branch}/{part}" for part in ("main", "community")) if self.mirror else ()
+
     def letting_in(self, key: str) -> Wishes:
         """The same, with one more key for root."""
         return replace(self, authorized_keys=(*self.authorized_keys, key))
@@ -122,6 +127,8 @@ def dialogue(wishes: Wishes) -> tuple[Prompt, ...]:
         Prompt("proxy", r"HTTP/FTP proxy URL\?[^\n]*", "none"),
         Prompt("NTP client", r"Which NTP client to run\?[^\n]*", "none"),
         Prompt("mirror", r"Enter mirror number[^\n]*", _mirror(wishes), times=4),
+        # 3.16 to 3.18 show the list of mirrors through a pager, which takes a key without Enter.
+        Prompt("pager", r"--More--[^\n]*|(?<![^\n])(?:standard input|:)|\(END\)", "q", enter=False),
         Prompt("user", r"Setup a user\?[^\n]*", "no"),
         Prompt("SSH server", r"Which (?:SSH|ssh) server\?[^\n]*", "openssh"),
         Prompt("root login", r"Allow root ssh login\?[^\n]*", "prohibit-password"),
@@ -147,7 +154,8 @@ def _mirror(wishes: Wishes) -> Callable[[Asked], str]:
     def answer(asked: Asked) -> str:
         # The first of the list is Alpine's own. Asked again, one was taken already (older scripts), or it failed.
         if wishes.mirror and asked.before == 0:
-            return "1" if wishes.mirror == MIRROR else wishes.mirror
+            # An address is taken as it is for one repository, without the release being added.
+            return "1" if wishes.mirror == MIRROR else wishes.repositories[0]
         return "done" if "/done" in asked.match.group(0) else "skip"
 
     return answer
@@ -166,10 +174,26 @@ def _answer_file(wishes: Wishes) -> list[tuple[str, str]]:
         'SSHDOPTS="-c openssh"',
         'DISKOPTS="-m sys /dev/vda"',
     ]
-    if wishes.mirror == MIRROR:
-        lines.insert(5, "APKREPOSOPTS=-1")
+    if wishes.mirror:
+        # Named repositories are taken by every generation, and take the place of the medium's.
+        chosen = "-1" if wishes.mirror == MIRROR else " ".join(wishes.repositories)
+        lines.insert(5, f'APKREPOSOPTS="{chosen}"')
     text = "\\n".join(line.replace("\n", "\\n") for line in lines)
     return [("write the answer file", f"printf {shlex.quote(text + chr(92) + 'n')} > {_ANSWERS}")]
+
+
+LONGEST_TYPED = 400
+"""Characters of one piece. busybox's shell takes a line of 1023 (its FEATURE_EDITING_MAX_LEN), and an RSA key of
+4096 bits alone is 740 long."""
+
+
+def _typed_file(text: str, path: str) -> list[str]:
+    """Shell commands that write *text* to ``path.001``, ``path.002`` and so on, in pieces that can be typed."""
+    pieces = [text[start : start + LONGEST_TYPED] for start in range(0, len(text), LONGEST_TYPED)]
+    return [
+        "printf '%b' " + shlex.quote(piece.replace("\\", r"\\").replace("\n", r"\n")) + f" > {path}.{number:03}"
+        for number, piece in enumerate(pieces, start=1)
+    ]
 
 
 def finishing(wishes: Wishes) -> list[tuple[str, str]]:
@@ -177,7 +201,7 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
 
     The system's root is mounted again, since setup-alpine unmounts it; each line can be repeated without harm.
     """
-    keys = " ".join(shlex.quote(key) for key in wishes.authorized_keys)
+    keys = _typed_file("\n".join(wishes.authorized_keys) + "\n", "/tmp/limosa-keys")
     lines = [
         (
             "mount the installed system",
@@ -188,9 +212,10 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
             "mount its boot partition",
             "ls /mnt/boot/vmlinuz* >/dev/null 2>&1 || mount -t ext4 /dev/vda1 /mnt/boot || mount /dev/vda1 /mnt/boot",
         ),
+        *((f"type the keys, part {number}", line) for number, line in enumerate(keys, start=1)),
         (
-            "allow the key",
-            f"mkdir -p /mnt/root/.ssh && printf '%s\\n' {keys} > /mnt/root/.ssh/authorized_keys"
+            "allow the keys",
+            "mkdir -p /mnt/root/.ssh && cat /tmp/limosa-keys.* > /mnt/root/.ssh/authorized_keys"
             " && chmod 700 /mnt/root /mnt/root/.ssh && chmod 600 /mnt/root/.ssh/authorized_keys",
         ),
         (
@@ -220,7 +245,7 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
         *_boot_loader(),
     ]
     if wishes.mirror:
-        there = " ".join(shlex.quote(f"{wishes.mirror}/{wishes.branch}/{part}") for part in ("main", "community"))
+        there = " ".join(shlex.quote(repository) for repository in wishes.repositories)
         lines.append(("name the mirror", f"printf '%s\\n' {there} > /mnt/etc/apk/repositories"))
     if not wishes.password:
         # Not with "!", which sshd takes for an account that is locked against keys too.

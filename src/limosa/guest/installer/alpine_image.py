@@ -59,7 +59,9 @@ async def install_alpine(request: Request, events: Events, take_over: TakeOver |
     limit_s = request.step_limit_s
     limits = alpine.Limits(boot_s=limit_s, answer_s=limit_s, command_s=limit_s) if limit_s else alpine.Limits()
     network: Literal["open", "closed"] = "open" if mirror else "closed"
-    installer = Hardware(disk=Path(), iso=medium, memory_bytes=MEMORY_BYTES, network=network, reboots=False)
+    installer = Hardware(
+        disk=Path(), iso=medium, memory_bytes=MEMORY_BYTES, network=network, reboots=False, display=True
+    )
     plan = Plan(
         name=name,
         title=f"Alpine {version}",

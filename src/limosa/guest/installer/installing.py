@@ -22,6 +22,7 @@ from limosa.guest.download import space_errors
 from limosa.guest.installer import login, machine
 from limosa.guest.installer.console import Console
 from limosa.guest.installer.engine import Surprise, TakeOver, play
+from limosa.guest.installer.listening import begun
 from limosa.guest.installer.script import Script
 from limosa.guest.installer.transcript import Transcript
 
@@ -168,8 +169,9 @@ async def _install_once(
     take_over: TakeOver | None,
 ) -> str:
     async with _console(replace(hardware, disk=disk), transcript) as (console, running):
-        await play(script, console, events, take_over)
-        said = plan.host_key.search(console.text)
+        async with begun(script, console, running, events, take_over) as (speaking, rest):
+            await play(rest, speaking, events, take_over)
+            said = plan.host_key.search(speaking.text)
         if not await running.wait_ended(POWER_OFF_S):
             raise LimosaError("the installer did not power the machine off", hint=f"see {transcript.plain}")
     return said.group(1) if said else ""

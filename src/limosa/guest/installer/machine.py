@@ -46,6 +46,8 @@ class Hardware:
     reboots: bool = True
     """Whether a reboot starts it again; else it ends the machine."""
     accel: Literal["tcg", "kvm"] = "tcg"
+    display: bool = False
+    """Whether it has a VGA screen and a keyboard too, for media that speak on nothing else."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class Running:
 
     console: socket.socket
     child: asyncio.subprocess.Process
+    monitor: socket.socket | None = None
+    """Where its display can be looked at, if it has one."""
     said: str = ""
 
     @property
@@ -70,8 +74,8 @@ class Running:
         return self.child.returncode is not None
 
 
-def command_line(hardware: Hardware, console: int, qemu: str = QEMU) -> list[str]:
-    """The argv of QEMU; *console* is the descriptor of the serial console's far end."""
+def command_line(hardware: Hardware, console: int, qemu: str = QEMU, monitor: int = -1) -> list[str]:
+    """The argv of QEMU; *console* and *monitor* are descriptors: the far ends of the serial console and of QMP."""
     h = hardware
     # graphics=off lets SeaBIOS, and boot loaders that use its services, print on the serial console.
     argv = [qemu, "-name", "limosa-install", "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", _SANDBOX]
@@ -95,6 +99,10 @@ def command_line(hardware: Hardware, console: int, qemu: str = QEMU) -> list[str
         argv += ["-netdev", f"user,id=net,restrict={'off' if h.network == 'open' else 'on'}{forward}"]
         # Without its own boot ROM: it would only delay the boot.
         argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
+    if h.display:
+        # The ISA card has no driver in Linux, so the screen stays in the text mode that the firmware set.
+        argv += ["-device", "isa-vga", "-chardev", f"socket,id=monitor,fd={monitor}"]
+        argv += ["-mon", "chardev=monitor,mode=control"]
     return [*argv, *([] if h.reboots else ["-no-reboot"])]
 
 
@@ -105,11 +113,13 @@ async def running(hardware: Hardware, qemu: str = QEMU) -> AsyncIterator[Running
     Raises MachineError when QEMU is missing or cannot start.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with ours:
-        with theirs:
-            argv = ["setpriv", "--pdeathsig", "KILL", *command_line(hardware, theirs.fileno(), qemu)]
-            child = await process.start(argv, pass_fds=(theirs.fileno(),))
-        machine = Running(ours, child)
+    monitor, monitored = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, monitor:
+        with theirs, monitored:
+            descriptors = (theirs.fileno(), monitored.fileno())
+            line = command_line(hardware, descriptors[0], qemu, descriptors[1])
+            child = await process.start(["setpriv", "--pdeathsig", "KILL", *line], pass_fds=descriptors)
+        machine = Running(ours, child, monitor if hardware.display else None)
         listening = asyncio.create_task(_listen(machine))
         try:
             await _started(machine, hardware)

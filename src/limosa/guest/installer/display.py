@@ -1,0 +1,213 @@
+"""The machine's VGA screen and keyboard as if they were a serial console: for media that speak on nothing else.
+
+Pictures of the screen are read as text, and what is new in them goes, as a terminal would get it, to one end of a
+socket pair; what comes back is pressed as keys. So the engine, the transcript and a person who takes over need not
+know which of the two they have. A line that was typed is looked for on the screen before Enter is pressed, since a
+busy machine's keyboard may lose keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+
+from qemu.qmp import QMPClient, QMPError
+
+from limosa.errors import MachineError
+from limosa.guest.screen.camera import BIOS_AT, BIOS_BYTES, portable_pixmap
+from limosa.guest.screen.glyphs import Font, recognise
+from limosa.guest.screen.keys import Chord, chords
+
+LOOK_S = 0.3
+HOLD_MS = 15
+"""How long a key is down. A PS/2 keyboard remembers 16 codes; what comes while a busy guest fetches none is lost."""
+
+ECHO_S = 8.0
+"""How long a typed line may take to appear before it is taken back and typed again."""
+
+NO_ECHO_S = 2.0
+"""A screen that has not changed for so long since something was typed shows none of it, as with a password."""
+
+TRIES = 4
+
+_CANCEL_LINE: Chord = ("ctrl", "u")
+_ENTER: Chord = ("ret",)
+
+
+class Display:
+    """The screen and the keyboard of one QEMU, through a monitor of its own. Made by ``over``."""
+
+    def __init__(self, client: QMPClient, folder: Path) -> None:
+        self._client, self._folder = client, folder
+        self._font: Font | None = None
+        self.width = 80
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, connection: socket.socket) -> AsyncIterator[Display]:
+        """Join to the monitor behind *connection*. Raises MachineError when nobody answers there."""
+        client = QMPClient("screen")
+        with tempfile.TemporaryDirectory(prefix="limosa-screen-") as folder:
+            try:
+                await client.connect(connection)
+            except QMPError as error:
+                raise MachineError(f"QEMU's monitor does not answer: {error}") from error
+            try:
+                yield cls(client, Path(folder))
+            finally:
+                with contextlib.suppress(QMPError, EOFError, OSError):
+                    await client.disconnect()
+
+    async def lines(self) -> tuple[str, ...] | None:
+        """What the screen shows, as text without blanks at the ends; None while it shows something else than text.
+
+        Raises MachineError when QEMU is gone.
+        """
+        if self._font is None:
+            bios = self._folder / "bios"
+            await self._execute("pmemsave", {"val": BIOS_AT, "size": BIOS_BYTES, "filename": str(bios)})
+            self._font = Font.found_in(bios.read_bytes())
+        if self._font is None:
+            return None
+        picture = self._folder / "screen.ppm"
+        await self._execute("screendump", {"filename": str(picture)})
+        seen = recognise(portable_pixmap(picture.read_bytes()), self._font)
+        if seen is None:
+            return None
+        self.width = len(seen.lines[0])
+        return trimmed(seen.lines)
+
+    async def press(self, chord: Chord) -> None:
+        """Press keys together; returns when they are up again."""
+        keys = [{"type": "qcode", "data": key} for key in chord]
+        await self._execute("send-key", {"keys": keys, "hold-time": HOLD_MS})
+        await asyncio.sleep(2 * len(chord) * HOLD_MS / 1000)
+
+    async def _execute(self, command: str, arguments: dict[str, object]) -> None:
+        try:
+            await self._client.execute(command, arguments)
+        except (QMPError, EOFError, OSError) as error:
+            raise MachineError(f"QEMU's monitor does not answer any more: {error}") from error
+
+
+def trimmed(lines: Sequence[str]) -> tuple[str, ...]:
+    """The lines without blanks at their ends and without empty lines below."""
+    stripped = [line.rstrip() for line in lines]
+    while stripped and not stripped[-1]:
+        stripped.pop()
+    return tuple(stripped)
+
+
+def news(before: Sequence[str], now: Sequence[str], width: int) -> str:
+    """What a terminal that shows *before* has to be sent to show *now*; both are trimmed.
+
+    The screen has gone on below, has scrolled, has had its last line written anew, or is another one altogether.
+    """
+    if before == now:
+        return ""
+    for scrolled in range(len(before)):
+        kept = before[scrolled:]
+        last = len(kept) - 1
+        if last < len(now) and tuple(kept[:-1]) == tuple(now[:last]) and now[last].startswith(kept[-1]):
+            return _joined(now[last:], width)[len(kept[-1]) :]
+    for scrolled in range(max(1, len(before) - 1)):
+        kept = before[scrolled:]
+        last = len(kept) - 1
+        if kept and last < len(now) and tuple(kept[:-1]) == tuple(now[:last]):
+            return "\r\x1b[K" + _joined(now[last:], width)
+    return "\x1b[2J\x1b[H" + _joined(now, width)
+
+
+def _joined(lines: Sequence[str], width: int) -> str:
+    """Lines as a terminal gets them: one that is full goes on in the next by itself."""
+    text = lines[0] if lines else ""
+    for above, below in pairwise(lines):
+        text += ("" if len(above) >= width else "\r\n") + below
+    return text
+
+
+class Teletype:
+    """Carries between a display and a socket until either ends."""
+
+    def __init__(self, display: Display, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._display, self._end = display, end
+        self._shown: tuple[str, ...] = ()
+        self._changed_s = time.monotonic()
+        self._looking = asyncio.Lock()
+
+    async def carry(self) -> None:
+        """Until QEMU or the other end of the socket is gone."""
+        showing, typing = asyncio.ensure_future(self._show()), asyncio.ensure_future(self._type())
+        try:
+            await asyncio.wait({showing, typing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            showing.cancel()
+            typing.cancel()
+            await asyncio.gather(showing, typing, return_exceptions=True)
+            self._end.close()
+
+    async def _show(self) -> None:
+        while True:
+            await self._look()
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        async with self._looking:
+            lines = await self._display.lines()
+            if lines is None or lines == self._shown:
+                return
+            new = news(self._shown, lines, self._display.width)
+            self._shown, self._changed_s = lines, time.monotonic()
+            await asyncio.get_running_loop().sock_sendall(self._end, new.encode())
+
+    async def _type(self) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(self._end, 4096):
+            pressed = list[Chord]()
+            for chord in chords(data):
+                if chord != _ENTER:
+                    pressed.append(chord)
+                    continue
+                await (self._typed(pressed) if len(pressed) > 1 else self._press(pressed))
+                pressed = []
+                await self._display.press(_ENTER)
+            await self._press(pressed)
+
+    async def _press(self, pressed: Sequence[Chord]) -> None:
+        for chord in pressed:
+            await self._display.press(chord)
+
+    async def _typed(self, pressed: Sequence[Chord]) -> None:
+        """A line, seen on the screen in the end, or not shown there at all."""
+        wanted = "".join(_SIGNS.get(chord, "") for chord in pressed)
+        for _ in range(TRIES):
+            before = _solid(self._shown)
+            await self._press(pressed)
+            end_s = time.monotonic() + ECHO_S
+            while time.monotonic() < end_s:
+                await self._look()
+                now = _solid(self._shown)
+                if _solid([wanted]) in now[-len(wanted) - 400 :]:
+                    return
+                if now == before and time.monotonic() - self._changed_s > NO_ECHO_S + len(pressed) * 2 * HOLD_MS / 1000:
+                    return
+                await asyncio.sleep(LOOK_S / 2)
+            await self._display.press(_CANCEL_LINE)
+            await asyncio.sleep(LOOK_S)
+            await self._look()
+
+
+def _solid(lines: Sequence[str]) -> str:
+    """All characters but blanks: where lines wrap does not matter then."""
+    return "".join("".join(lines).split())
+
+
+_SIGNS: dict[Chord, str] = {chord: chr(code) for code in range(32, 127) for chord in chords(chr(code).encode())}

@@ -1,0 +1,93 @@
+"""Which of a machine's two consoles speaks: the serial one, or, where a medium knows none, the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from limosa.errors import MachineError
+from limosa.events import Events
+from limosa.guest.installer.console import Console
+from limosa.guest.installer.display import Display, Teletype
+from limosa.guest.installer.engine import TakeOver, play
+from limosa.guest.installer.machine import Running
+from limosa.guest.installer.script import Script, Step
+
+GRACE_S = 10.0
+"""For how long the screen alone has asked before it is taken: a machine that has both may ask on it first."""
+
+LOOK_S = 2.0
+
+
+@asynccontextmanager
+async def begun(
+    script: Script, console: Console, machine: Running, events: Events, take_over: TakeOver | None
+) -> AsyncIterator[tuple[Console, Script]]:
+    """The console to go on with and the steps that are left, once the first step has come to its end on one of them.
+
+    Raises Surprise as ``play`` does.
+    """
+    if machine.monitor is None:
+        yield console, script
+        return
+    first, rest = Script(script.name, script.steps[:1]), Script(script.name, script.steps[1:])
+    async with Display.over(machine.monitor) as display:
+        if await _on_serial(first, console, display, events, take_over):
+            yield console, rest
+            return
+        events.note("the medium asks on its screen alone: its text is read there and its keys are pressed")
+        async with _on_screen(display, console) as screen:
+            yield screen, rest
+
+
+async def _on_serial(
+    first: Script, console: Console, display: Display, events: Events, take_over: TakeOver | None
+) -> bool:
+    """Whether *first* could be played on the serial console; False when the screen has asked meanwhile."""
+    playing = asyncio.ensure_future(play(first, console, events, take_over))
+    watching = asyncio.ensure_future(_asks(display, first.steps[0]))
+    try:
+        await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if playing.done() or watching.exception() is not None:
+            await playing
+            return True
+        return False
+    finally:
+        playing.cancel()
+        watching.cancel()
+        await asyncio.gather(playing, watching, return_exceptions=True)
+
+
+async def _asks(display: Display, step: Step) -> None:
+    """Return when the screen has shown for a while what ends *step*."""
+    patterns = [re.compile(rf"(?:{prompt.pattern})[ \t]*\Z") for prompt in step.prompts if prompt.ends]
+    since_s: float | None = None
+    while True:
+        shown = "\n".join(await display.lines() or ())
+        if not any(pattern.search(shown) for pattern in patterns):
+            since_s = None
+        elif since_s is None:
+            since_s = time.monotonic()
+        elif time.monotonic() - since_s > GRACE_S:
+            return
+        await asyncio.sleep(LOOK_S)
+
+
+@asynccontextmanager
+async def _on_screen(display: Display, serial: Console) -> AsyncIterator[Console]:
+    """A console that is the screen and the keyboard; it ends when the machine does."""
+    near, far = socket.socketpair()
+    carrying = asyncio.ensure_future(Teletype(display, far).carry())
+    try:
+        async with Console.over(near, serial.transcript) as console:
+            console.last_words = serial.last_words
+            yield console
+    finally:
+        carrying.cancel()
+        with contextlib.suppress(asyncio.CancelledError, MachineError, OSError):
+            await carrying

@@ -32,10 +32,11 @@ done
 
 @dataclass(frozen=True, slots=True)
 class TinyLinux:
-    """The files for ``-kernel`` and ``-initrd``."""
+    """The files for ``-kernel`` and ``-initrd``, and the busybox to make another initramfs with."""
 
     kernel: Path
     initrd: Path
+    busybox: Path
 
 
 def tiny_linux() -> tuple[TinyLinux | None, str]:
@@ -49,9 +50,9 @@ def tiny_linux() -> tuple[TinyLinux | None, str]:
                 _unpack(folder)
             except (OSError, LookupError, subprocess.SubprocessError) as error:
                 return None, f"a kernel and busybox cannot be had: {error}"
-        (folder / "initrd.new").write_bytes(gzip.compress(_initramfs(folder / "busybox"), 1, mtime=0))
+        (folder / "initrd.new").write_bytes(initramfs(folder / "busybox", INIT))
         (folder / "initrd.new").rename(folder / "initrd")
-    return TinyLinux(folder / "kernel", folder / "initrd"), ""
+    return TinyLinux(folder / "kernel", folder / "initrd", folder / "busybox"), ""
 
 
 def _unpack(folder: Path) -> None:
@@ -72,12 +73,13 @@ def _unpack(folder: Path) -> None:
         next((work / "tree/boot").glob("vmlinuz-*")).rename(folder / "kernel")
 
 
-def _initramfs(busybox: Path) -> bytes:
-    """A newc cpio archive (Documentation/driver-api/early-userspace/buffer-format.rst in the kernel)."""
+def initramfs(busybox: Path, init: str) -> bytes:
+    """A newc cpio archive (Documentation/driver-api/early-userspace/buffer-format.rst in the kernel), packed."""
     folders = [(name, 0o40755, b"") for name in ("bin", "dev", "proc", "sys")]
-    files = [("bin/busybox", 0o100755, busybox.read_bytes()), ("init", 0o100755, INIT.encode())]
+    files = [("bin/busybox", 0o100755, busybox.read_bytes()), ("init", 0o100755, init.encode())]
     entries = [*folders, *files, ("TRAILER!!!", 0, b"")]
-    return b"".join(_entry(number, *entry) for number, entry in enumerate(entries, start=1))
+    archive = b"".join(_entry(number, *entry) for number, entry in enumerate(entries, start=1))
+    return gzip.compress(archive, 1, mtime=0)
 
 
 def _entry(number: int, name: str, mode: int, data: bytes) -> bytes:

@@ -203,6 +203,8 @@ class Teletype:
             await self._display.press(_CANCEL_LINE)
             await asyncio.sleep(LOOK_S)
             await self._look()
+        # Half a command must not run: the console ends here, and the screen shows what became of it.
+        raise MachineError(f"a line of {len(wanted)} characters did not come through the keyboard whole")
 
 
 def _solid(lines: Sequence[str]) -> str:

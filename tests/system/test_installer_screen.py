@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from limosa.events import Event, Events, Note
+from limosa.events import Event, Events, Note, StageFinished
 from limosa.guest.installer import Console, Prompt, Script, Secret, Step, Transcript, command, listening, machine, play
 from limosa.guest.installer.installing import HOST_KEY
 from tests.tiny_linux import initramfs, tiny_linux
@@ -74,13 +74,17 @@ async def test_a_medium_that_knows_no_serial_console(tmp_path: Path, monkeypatch
     )
     transcript, said = Transcript(tmp_path / "transcript", "screen"), list[Event]()
     events = Events(said.append)
-    async with machine.running(hardware) as running, Console.over(running.console, transcript) as serial:
-        async with listening.begun(SCRIPT, serial, running, events, None) as (console, rest):
-            await play(rest, console, events)
-            assert console is not serial
-            text = console.text
+    async with (
+        machine.running(hardware) as running,
+        Console.over(running.console, transcript) as serial,
+        listening.begun(SCRIPT, serial, running, events, None) as (console, rest),
+    ):
+        await play(rest, console, events)
+        assert console is not serial
+        text = console.text
     transcript.close()
     assert "login:" not in serial.text, "it was to speak on its screen alone"
+    assert [event for event in said if isinstance(event, StageFinished) and not event.ok] == []
     assert any("on its screen alone" in event.text for event in said if isinstance(event, Note))
     assert re.search(rf"^root {len(PASSWORD)} person's limosa-hostkey ssh-ed25519", text, re.M)
     found = HOST_KEY.search(text, text.index("root 17"))

@@ -118,7 +118,10 @@ GENERATIONS["3.16-online"] = tuple(
     pair
     for prompt, answer in GENERATIONS["3.17"]
     for pair in (
-        (("\nAvailable mirrors:\n1) dl-cdn.alpinelinux.org\n2) uk.alpinelinux.org\n--More-- ", KEY + "q"), (prompt, "1"))
+        (
+            ("\nAvailable mirrors:\n1) dl-cdn.alpinelinux.org\n2) uk.alpinelinux.org\n--More-- ", KEY + "q"),
+            (prompt, "1"),
+        )
         if "mirror number" in prompt
         else ((prompt, answer),)
     )

@@ -37,7 +37,9 @@ async def begun(
         return
     first, rest = Script(script.name, script.steps[:1]), Script(script.name, script.steps[1:])
     async with Display.over(machine.monitor) as display:
-        if await _on_serial(first, console, display, events, take_over):
+        with events.stage(f"{script.name}: {script.steps[0].name}"):
+            serial = await _on_serial(first, console, display, take_over)
+        if serial:
             yield console, rest
             return
         events.note("the medium asks on its screen alone: its text is read there and its keys are pressed")
@@ -45,11 +47,9 @@ async def begun(
             yield screen, rest
 
 
-async def _on_serial(
-    first: Script, console: Console, display: Display, events: Events, take_over: TakeOver | None
-) -> bool:
+async def _on_serial(first: Script, console: Console, display: Display, take_over: TakeOver | None) -> bool:
     """Whether *first* could be played on the serial console; False when the screen has asked meanwhile."""
-    playing = asyncio.ensure_future(play(first, console, events, take_over))
+    playing = asyncio.ensure_future(play(first, console, Events(), take_over))  # the stage is told of outside
     watching = asyncio.ensure_future(_asks(display, first.steps[0]))
     try:
         await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -141,6 +142,22 @@ def test_media_and_mirrors_that_do_not_serve(limosa: Command, no_system: Path, m
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
         gone = limosa.run(*install, "--mirror", nobody, "--version", "3.18.0")
     gone.refused(3, "cannot be reached", hint="check the network")
+
+
+def test_a_disk_that_fills_up_ends_it_at_once(limosa: Command, no_system: Path, tmp_path: Path) -> None:
+    """QEMU stops a machine whose disk cannot be written, and would stand there until the step's deadline."""
+    unshare = ("unshare", "--user", "--map-root-user", "--mount")
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine permits no user namespace, so no small disk can be mounted")
+    images = tmp_path / "c/limosa/images"
+    images.mkdir(parents=True)
+    mounted = ("sh", "-c", f'mount -t tmpfs -o size=6m small "{images}" && exec "$@"', "sh")
+    small = dataclasses.replace(limosa, prefix=(*unshare, *mounted))
+    started = time.monotonic()
+    done = small.run("image", "install", "alpine", "--iso", str(no_system), "--offline")
+    done.refused(3, "no space left for disk.raw", hint="XDG_CACHE_HOME")
+    assert time.monotonic() - started < 40, "it waited for the time limit"
+    assert not machines(limosa)
 
 
 def test_nonsense_is_refused(limosa: Command, no_system: Path) -> None:

@@ -23,6 +23,7 @@ from limosa.guest.installer import login, machine
 from limosa.guest.installer.console import Console
 from limosa.guest.installer.engine import Surprise, TakeOver, play
 from limosa.guest.installer.listening import begun
+from limosa.guest.installer.room import while_room
 from limosa.guest.installer.script import Script
 from limosa.guest.installer.transcript import Transcript
 
@@ -104,9 +105,9 @@ async def install(plan: Plan, events: Events, take_over: TakeOver | None = None)
             transcript = Transcript(folder, plan.title)
         try:
             started = time.monotonic()
-            host_key = await _run_installer(plan, script, disk, transcript, events, take_over)
+            host_key = await while_room(disk, _run_installer(plan, script, disk, transcript, events, take_over))
             installed_s = time.monotonic() - started
-            found = await _check(plan, disk, key, host_key, transcript, events, take_over)
+            found = await while_room(disk, _check(plan, disk, key, host_key, transcript, events, take_over))
         finally:
             transcript.close()
         for file in (transcript.cast, transcript.plain):

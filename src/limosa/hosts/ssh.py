@@ -10,17 +10,18 @@ import asyncio
 import contextlib
 import shlex
 import socket
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, BinaryIO
 
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.hosts import ssh_login
 from limosa.hosts.far import frames
+from limosa.hosts.files import Arriving
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import unreachable
 from limosa.hosts.linked import LinkedHost
-from limosa.hosts.linking import Refused, lost
+from limosa.hosts.linking import Channel, Refused, lost
 from limosa.hosts.ssh_login import Machine
 from limosa.hosts.wire import Wire, command
 from limosa.spec import resolved
@@ -72,6 +73,10 @@ class SshOpener:
         self._logging_in = asyncio.Lock()
         self.forwards = True
         """Whether the machine's sshd forwards unix sockets; not all are allowed to."""
+        self.serves_files = True
+        """Whether it has SFTP, and shows by it the files that the link sees."""
+        self._files: tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient] | None = None
+        self._opening_files = asyncio.Lock()
 
     async def connection(self) -> asyncssh.SSHClientConnection:
         """The connection, made anew when it was lost. Raises StateError or MachineError."""
@@ -79,6 +84,15 @@ class SshOpener:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await ssh_login.log_in(self._name, self._machine)
             return self._connection
+
+    async def files(self) -> asyncssh.SFTPClient:
+        """The session of SFTP on the connection, kept as long as that. Raises asyncssh.Error, StateError."""
+        async with self._opening_files:
+            connection = await self.connection()
+            if self._files is None or self._files[0] is not connection:
+                async with asyncio.timeout(ssh_login.CONNECT_S):
+                    self._files = connection, await connection.start_sftp_client()
+            return self._files[1]
 
     async def open(self, *, as_root: bool) -> Wire:
         """See the protocol."""
@@ -97,7 +111,7 @@ class SshOpener:
 
     async def close(self) -> None:
         """Let go of the connection."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._files = self._connection, None, None
         if connection is not None:
             await ssh_login.hang_up(connection)
 
@@ -161,6 +175,42 @@ class SshHost(LinkedHost):
         theirs.setblocking(False)
         link.beside_it(_bridge(reader, writer, ours))
         return theirs
+
+    async def _send(self, channel: Channel, file: BinaryIO, there: str) -> None:
+        from limosa.hosts import sftp
+
+        if there and await self._by_sftp(lambda client: sftp.send(client, file, there)):
+            return
+        await super()._send(channel, file, there)
+
+    async def _receive(self, path: str, file: Arriving) -> None:
+        from limosa.hosts import sftp
+
+        about = await (await self.link()).ask(do="extents", path=path)
+        if about["file"]:
+            file.size, file.mode = about["size"], about["mode"]
+            whole = await self._by_sftp(lambda client: sftp.receive(client, about["path"], about["extents"], file))
+            if whole is True:
+                return
+        await super()._receive(path, file)
+
+    async def _by_sftp(self, work: Callable[[asyncssh.SFTPClient], Awaitable[bool | None]]) -> bool:
+        """Do *work*; return whether it was done, for otherwise the link does it. Raises UnreachableError."""
+        import asyncssh
+
+        if not self._ssh.serves_files:
+            return False
+        client = None
+        try:
+            client = await self._ssh.files()
+            return await work(client) is not False
+        except (asyncssh.Error, TimeoutError) as error:
+            # Without SFTP, or with another view of the files (a chroot), it is of no use. A connection that breaks
+            # now says so on the link, which also knows best what is wrong with the file itself.
+            unseen = isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPPermissionDenied)
+            if unseen or (client is None and isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError)):
+                self._ssh.serves_files = False
+            return False
 
 
 async def _bridge(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes], ours: socket.socket) -> None:

@@ -32,6 +32,8 @@ AFTER_EXIT_S = 1.0
 """How long output is awaited when a process has ended, each time that some came."""
 HELD_S = 10.0
 """How long in all."""
+_EXTENTS = 5000
+"""In so many pieces at most a file is described; the rest counts as data."""
 
 
 class Loop(Protocol):
@@ -287,7 +289,7 @@ class FileOut:
         self.size = os.fstat(self.file.fileno()).st_size
         self.data_end = 0
         link.busy[number] = self
-        link.answer(number, {"open": True})
+        link.answer(number, {"mode": stat.S_IMODE(os.fstat(self.file.fileno()).st_mode)})
 
     def step(self) -> None:
         """Send one piece if that is allowed."""
@@ -343,20 +345,31 @@ class FileOut:
 
 
 class FileIn:
-    """A channel that writes a file; where the sender skipped, a hole is left."""
+    """A channel that writes a file; where the sender skipped, a hole is left.
+
+    A file is written under another name beside its own and renamed when it is whole, so that a channel that ends before
+    leaves nothing half. The name is told, for the bytes may also come another way.
+    """
 
     def __init__(self, link: Loop, number: int, asked: dict[str, Any]) -> None:
         self.link, self.number, self.place, self.since = link, number, 0, 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self.descriptor = os.open(asked["path"], flags, 0o600)
-        link.answer(number, {"open": True})
+        self.path, self.mode, self.other = os.path.realpath(asked["path"]), asked["mode"], ""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        if os.path.exists(self.path) and not os.path.isfile(self.path):  # noqa: PTH110, PTH113
+            self.descriptor = os.open(self.path, flags)  # a device, a pipe: what it is stays
+        else:
+            # Not made from the file's own name, which may be as long as a name can be.
+            self.other = f"{os.path.dirname(self.path)}/.limosa-{os.getpid()}-{number}"  # noqa: PTH120
+            self.descriptor = os.open(self.other, flags | os.O_EXCL, 0o600)
+        link.answer(number, {"path": self.other})
 
     def take(self, kind: int, stream: int, payload: bytes) -> None:
         """A frame for this channel. An OSError ends the channel and is told."""
         if kind == DATA:
             view = memoryview(payload)
             while view:
-                done = os.pwrite(self.descriptor, view, self.place)
+                # A pipe has no places.
+                done = os.pwrite(self.descriptor, view, self.place) if self.other else os.write(self.descriptor, view)
                 self.place += done
                 view = view[done:]
             self.since += len(payload)
@@ -365,15 +378,56 @@ class FileIn:
                 self.since = 0
         elif kind == SEEK:
             self.place = NUMBER.unpack(payload)[0]
+            if not self.other:
+                os.lseek(self.descriptor, self.place, os.SEEK_SET)
         elif kind == END:
-            if stat.S_ISREG(os.fstat(self.descriptor).st_mode):
+            if self.other:
                 os.ftruncate(self.descriptor, NUMBER.unpack(payload)[0])
+                os.fchmod(self.descriptor, self.mode & 0o700)  # as cp would with this program's umask
+                os.replace(self.other, self.path)  # noqa: PTH105
+                self.other = ""
             self.link.answer(self.number, {"written": True})
             self.close()
             self.link.channels.pop(self.number, None)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; what is not whole goes."""
         number, self.descriptor = self.descriptor, -1
         if number >= 0:
             os.close(number)
+        if self.other:
+            with contextlib.suppress(OSError):
+                os.unlink(self.other)  # noqa: PTH108
+            self.other = ""
+
+
+def extents(path: str) -> dict[str, Any]:
+    """Where a file has data, for whoever reads it another way: pairs of begin and end. Raises OSError.
+
+    ``file`` is false for what has to be read to its end to know its size.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        about = os.fstat(number)
+        pairs: list[list[int]] = []
+        place = 0
+        while stat.S_ISREG(about.st_mode) and place < about.st_size:
+            try:
+                begin = os.lseek(number, place, os.SEEK_DATA)
+                place = os.lseek(number, begin, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole is left
+                    break
+                begin, place = place, about.st_size
+            if len(pairs) == _EXTENTS:
+                begin, place = pairs.pop()[0], about.st_size
+            pairs.append([begin, place])
+        return {
+            "path": os.path.realpath(path),
+            "size": about.st_size,
+            "mode": stat.S_IMODE(about.st_mode),
+            "extents": pairs,
+            "file": stat.S_ISREG(about.st_mode) and about.st_size > 0,
+        }
+    finally:
+        os.close(number)

@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from limosa.hosts.far import claims
-from limosa.hosts.far.channels import Connection, FileIn, FileOut, Process, Source
+from limosa.hosts.far.channels import Connection, FileIn, FileOut, Process, Source, extents
 from limosa.hosts.far.counter import tsc_khz
 from limosa.hosts.far.frames import ANSWER, CHUNK_BYTES, CLOSE, HEADER, MAGIC, PING, REQUEST
 from limosa.hosts.far.system import (
@@ -179,6 +179,7 @@ class Link:
             "spawn": self.spawn,
             "facts": lambda _: machine_facts(),
             "tsc": lambda _: {"khz": tsc_khz()},
+            "extents": lambda a: extents(a["path"]),
             "marked": lambda a: {"marked": marked(a["runtime"])},
             "signal": self.signal_marked,
             "settle": self.settle,
@@ -276,7 +277,10 @@ class Link:
         self.suspected = held
 
     def end(self) -> None:
-        """Whoever commands this is gone: end all that was not spawned to be kept."""
+        """Whoever commands this is gone: end all that was not spawned to be kept, and leave no file half."""
+        for channel in self.channels.values():
+            if isinstance(channel, FileIn):
+                channel.close()
         for process in self.processes.values():
             if process.running:
                 with contextlib.suppress(ProcessLookupError):

@@ -14,26 +14,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limosa import paths, spec
-from limosa.deadline import Deadline
 from limosa.hosts.host import Host
 from limosa.lab import Lab
+from tests import sshd
 from tests.limosa_command import Command
-from tests.ssh_machine import USER, USER_ID, keygen
+from tests.ssh_machine import SFTP
+from tests.sshd import keygen
 
 LAB = """
 name: {name}
 networks: {{lan: {{subnet: 10.77.1.0/24}}}}
 hosts: {{server1: {{}}, server2: {{}}}}
 """
-SSHD = """
-ListenAddress {address}
-HostKey /run/sshd/host_key
-AuthorizedKeysFile /run/sshd/authorized_keys
-PasswordAuthentication no
-PermitRootLogin prohibit-password
-MaxStartups 100
-PidFile none
-StrictModes no
+
+
+# A home of its own: a shell that is started by sshd reads what this machine's root has in .bashrc.
+FURNISH = """
+    mount -t tmpfs tmpfs /root
+    mount -t tmpfs tmpfs /srv
+    mkdir /srv/vms
+    mount --bind /run/limosa/storage/shared /srv/vms
+"""
+# As on a real machine: a /tmp of its own, /dev/net/tun open to all, a shared folder.
+FURNISH_USER = """
+    mount -t tmpfs -o mode=1777 tmpfs /tmp
+    mount -t tmpfs tmpfs /dev/net && mknod -m 0666 /dev/net/tun c 10 200
+    chmod 0777 /srv/vms
 """
 
 
@@ -59,44 +65,13 @@ class Servers:
 
     async def serve(self, name: str) -> None:
         """Start the sshd of one server, and give it /srv/vms, which is the same on both."""
-        host, ssh = self.machine(name), self.home / ".ssh"
-        address = self.lab.spec.hosts[name].addresses["lan"]
-        await host.run(["mkdir", "-p", "/run/sshd"])
-        # A home of its own: a shell that is started by sshd reads what this machine's root has in .bashrc.
-        await host.run(["mount", "-t", "tmpfs", "tmpfs", "/root"])
-        await host.run(["mount", "-t", "tmpfs", "tmpfs", "/srv"])
-        await host.run(["mkdir", "/srv/vms"])
-        await host.run(["mount", "--bind", "/run/limosa/storage/shared", "/srv/vms"])
-        for file, text in (
-            ("host_key", (ssh / "host_key").read_text()),
-            ("authorized_keys", (ssh / "id_ed25519.pub").read_text()),
-            ("config", SSHD.format(address=address)),
-        ):
-            await host.run(["tee", f"/run/sshd/{file}"], stdin=text.encode())
+        host = self.machine(name)
+        await host.run(["sh", "-ec", FURNISH])
         if self.user != "root":
-            await self._add_user(host)
-        await host.spawn(["/usr/sbin/sshd", "-D", "-e", "-f", "/run/sshd/config"], log="/run/sshd/log")
-        async for _ in Deadline.after(20).ticks(0.02):
-            if "listening on" in (await host.run(["cat", "/run/sshd/log"], check=False)).text:
-                return
-        raise AssertionError((await host.run(["cat", "/run/sshd/log"])).text)
-
-    async def _add_user(self, host: Host) -> None:
-        """An ordinary user with sudo, as on a real machine: its own /tmp, /dev/net/tun open to all, a shared folder."""
-        passwd = Path("/etc/passwd").read_text() + f"{USER}:x:{USER_ID}:{USER_ID}::/run/home:/bin/sh\n"
-        shadow = Path("/etc/shadow").read_text() + f"{USER}:*:19000:0:99999:7:::\n"
-        sudoers = f"root ALL=(ALL:ALL) ALL\n{USER} ALL=(ALL) NOPASSWD: ALL\n"
-        script = f"""
-            mkdir -p /run/etc /run/home && chown {USER_ID}:{USER_ID} /run/home && chmod 0711 /run/sshd /run/home
-            mount -t tmpfs -o mode=1777 tmpfs /tmp
-            mount -t tmpfs tmpfs /dev/net && mknod -m 0666 /dev/net/tun c 10 200
-            chmod 0777 /srv/vms && chmod 0644 /run/sshd/authorized_keys
-        """
-        await host.run(["sh", "-ec", script])
-        for name, text, mode in (("passwd", passwd, "0644"), ("shadow", shadow, "0600"), ("sudoers", sudoers, "0440")):
-            await host.run(["tee", f"/run/etc/{name}"], stdin=text.encode())
-            await host.run(["chmod", mode, f"/run/etc/{name}"])
-            await host.run(["mount", "--bind", f"/run/etc/{name}", f"/etc/{name}"])
+            await host.run(["sh", "-ec", FURNISH_USER])
+            await sshd.add_user(host, sudo=True)
+        address = self.lab.spec.hosts[name].addresses["lan"]
+        await sshd.serve(host, self.home / ".ssh", address=address, extra=SFTP)
 
 
 @asynccontextmanager

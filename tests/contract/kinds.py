@@ -25,8 +25,9 @@ from limosa.hosts.ssh import SshKind
 from limosa.lab import Lab
 from limosa.spec import codec, resolved
 from tests import daemons
-from tests.ssh_machine import USER, ssh_machine
-from tests.ssh_machine import required as ssh_machine_required
+from tests.ssh_machine import ssh_machine
+from tests.sshd import USER
+from tests.sshd import required as ssh_machine_required
 
 LAB = "name: {name}\nhosts:\n  host1: {{}}\n"
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests import daemons
 from tests.limosa_command import Command
-from tests.ssh_machine import keygen, required
+from tests.sshd import keygen, required
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "incus-two-hosts.yaml"
 pytestmark = pytest.mark.system

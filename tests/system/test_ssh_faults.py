@@ -17,7 +17,8 @@ from limosa.hosts import ssh_login
 from limosa.hosts.ssh import SshHost, SshKind
 from limosa.hosts.ssh_login import Machine
 from limosa.spec import resolved
-from tests.ssh_machine import USER, SshMachine, keygen, required, ssh_machine
+from tests.ssh_machine import SshMachine, ssh_machine
+from tests.sshd import USER, keygen, required
 
 pytestmark = pytest.mark.system
 ACCEPTS = "import socket,sys,time; s=socket.socket(1); s.bind(sys.argv[1]); s.listen(); c,_=s.accept()"
@@ -325,23 +326,6 @@ async def test_nothing_is_removed_with_a_disk_mounted_in_it(machine: SshMachine)
         await machine.host.run(["umount", inside])
         await made.remove()
         assert await made.left() == []
-
-
-async def test_holes_of_files_are_kept_both_ways(machine: SshMachine, tmp_path: Path) -> None:
-    here, back = tmp_path / "here", tmp_path / "back"
-    with here.open("wb") as file:
-        file.seek(30 * 2**20)
-        file.write(b"in the middle")
-        file.truncate(64 * 2**20)
-    async with kind() as made:
-        host = await made.make("host1")
-        there = f"{host.runtime_directory}/file"
-        await host.put(here, there)
-        assert int((await host.run(["stat", "-c", "%b", there])).text) * 512 < 2**20
-        await host.get(there, back)
-        assert back.stat().st_size == 64 * 2**20 and back.stat().st_blocks * 512 < 2**20
-        assert back.read_bytes() == here.read_bytes()
-        await made.remove()
 
 
 async def test_a_real_machine_is_not_switched_off() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from limosa.deadline import Deadline
-from tests import ssh_machine
+from tests import sshd
 from tests.limosa_command import Command
 from tests.ssh_servers import Servers, ssh_servers
 
@@ -39,7 +39,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="module")
 def servers(runner: asyncio.Runner) -> Iterator[Servers]:
-    ssh_machine.required()
+    sshd.required()
     made = ssh_servers("servers")
     opened = runner.run(made.__aenter__())
     try:
@@ -157,10 +157,10 @@ async def _wait_for_qemu(servers: Servers, name: str) -> None:
 
 def test_an_ordinary_user_needs_sudo_for_the_links_alone(runner: asyncio.Runner) -> None:
     """QEMU, its sockets and its files are the user's own."""
-    ssh_machine.required()
+    sshd.required()
     if shutil.which("sudo") is None:
         pytest.skip("sudo is not installed")
-    made = ssh_servers("usermachines", ssh_machine.USER)
+    made = ssh_servers("usermachines", sshd.USER)
     servers = runner.run(made.__aenter__())
     try:
         before = seen(servers, runner, "server1")
@@ -169,7 +169,7 @@ def test_an_ordinary_user_needs_sudo_for_the_links_alone(runner: asyncio.Runner)
         servers.command.ok("migrate", "guest1", "host2", "--lab", "bare-ssh")
         machine = servers.machine("server2")
         owner = "for p in /proc/[0-9]*; do grep -q qemu-system $p/comm 2>/dev/null && stat -c %u $p; done; true"
-        assert runner.run(machine.run(["sh", "-c", owner])).text == str(ssh_machine.USER_ID)
+        assert runner.run(machine.run(["sh", "-c", owner])).text == str(sshd.USER_ID)
         servers.command.ok("down", "--lab", "bare-ssh")
         assert seen(servers, runner, "server1") == before
         assert runner.run(machine.run(["ls", "-A", "/tmp"])).text == ""

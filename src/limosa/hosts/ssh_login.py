@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from limosa.errors import LimosaError, MachineError, SpecError, UnreachableError
+from limosa.errors import LimosaError, SpecError, UnreachableError
+from limosa.hosts import ssh_keys
+from limosa.hosts import ssh_refusal as refusal
+from limosa.hosts.ssh_keys import HostKeys
 
 if TYPE_CHECKING:
     import asyncssh
@@ -28,7 +31,6 @@ KEEPALIVE_S = 5
 KEEPALIVES = 3
 _MACHINE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[\w:.%]+\]|[^@:\s\[\]]+)(?::(?P<port>\d{1,5}))?")
 _SYSTEM_CONFIG = "/etc/ssh/ssh_config"
-_SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -76,24 +78,6 @@ def _home() -> str:
         return ""
 
 
-class _HostKeys:
-    """The keys by which a machine is known, and what was looked up: that tells an unknown key from a changed one."""
-
-    def __init__(self) -> None:
-        self.files: list[str] = []
-        self.host, self.known = "", False
-        self.port: int | None = None
-
-    def __call__(self, host: str, address: str, port: int | None) -> Any:
-        """What asyncssh asks for."""
-        import asyncssh
-
-        # An empty list would mean the default file to asyncssh; a line end is a file without entries.
-        found = asyncssh.match_known_hosts(self.files or b"\n", host, address, port)
-        self.host, self.port, self.known = host, port, any(found)
-        return found
-
-
 def load() -> None:
     """Import asyncssh without its search for liboqs (algorithms against quantum computers, which few have installed):
     the search runs a linker and a compiler, a fifth of the whole import."""
@@ -107,89 +91,111 @@ def load() -> None:
         ctypes.util.find_library = search
 
 
+class _Stop(msgspec.Struct, frozen=True):
+    """A machine to log in to on the way to a host: the last one is the host itself."""
+
+    machine: Machine
+    what: str
+    """Which one it is, as a person calls it."""
+    before: tuple[Machine, ...] = ()
+    """Whose configuration asked for it."""
+
+
 async def log_in(name: str, machine: Machine) -> asyncssh.SSHClientConnection:
-    """Connect. Raises UnreachableError when the machine does not answer, MachineError when it lets us not in."""
+    """Connect, by jump hosts where the configuration says so.
+
+    Raises UnreachableError when a machine on the way does not answer, MachineError when one lets us not in.
+    """
+    return await _enter(_Stop(machine, f"host {name}"))
+
+
+async def _enter(stop: _Stop, tunnel: asyncssh.SSHClientConnection | None = None) -> asyncssh.SSHClientConnection:
+    """Log in to one machine. *tunnel* is the way to it, which belongs to the connection from now on."""
     import asyncssh
 
-    keys = _HostKeys()
+    keys, machine = HostKeys(), stop.machine
     try:
+        asked = await _asked(machine)
+        keys.options = asked.options
+        if tunnel is None:
+            tunnel = await _way(stop, asked.options)
         async with asyncio.timeout(CONNECT_S):
-            config = [file for file in (str(user_config()), _SYSTEM_CONFIG) if os.access(file, os.R_OK)]
-            options = await asyncssh.SSHClientConnectionOptions.construct(
-                host=machine.host,
-                port=machine.port or (),
-                username=machine.user or (),
-                config=config or None,
-                keepalive_interval=KEEPALIVE_S,
-                keepalive_count_max=KEEPALIVES,
-                # A terminal belongs to the command: nobody is asked for a password.
-                password_auth=False,
-                kbdint_auth=False,
-            )
-            keys.files = [file for file in _known_hosts_files(options) if os.access(file, os.R_OK)]
-            return await asyncssh.connect(machine.host, config=config or None, options=options, known_hosts=keys)
-    except TimeoutError as error:
-        raise unreachable(name, f"no answer within {CONNECT_S:g} s") from error
-    except Exception as error:
-        raise _failure(name, machine, keys, error) from error
+            connection = await asyncssh.connect(**asked.words, **asked.detours, tunnel=tunnel, known_hosts=keys)
+        if tunnel is not None:
+            connection.set_tunnel(tunnel)  # it ends with the connection
+        return connection
+    except BaseException as error:
+        if tunnel is not None:
+            await hang_up(tunnel)
+        if isinstance(error, LimosaError) or not isinstance(error, Exception):
+            raise
+        if isinstance(error, TimeoutError):
+            raise refusal.silent(stop.what, CONNECT_S) from error
+        by_hand = shlex.join(["ssh", *machine.words()])
+        raise refusal.sentence(stop.what, machine.host, by_hand, keys, error, jumped=tunnel is not None) from error
 
 
-def _known_hosts_files(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
-    """The files of the user's configuration, or ssh's own defaults; asyncssh would take ``none`` for "do not check"."""
-    configured = [str(file) for file in options.known_hosts or ()] if isinstance(options.known_hosts, list) else []
-    own = [str(Path.home() / ".ssh" / file) for file in ("known_hosts", "known_hosts2")]
-    return [*([str(Path(file).expanduser()) for file in configured] or own), _SYSTEM_KNOWN_HOSTS]
+class _Asked(msgspec.Struct, frozen=True):
+    """What the configuration says of a machine, and what asyncssh is to be told."""
+
+    options: Any
+    words: dict[str, Any]
+    detours: dict[str, Any]
+
+
+async def _asked(machine: Machine) -> _Asked:
+    """Raises what asyncssh raises for a configuration that cannot be used."""
+    import asyncssh
+
+    config = [file for file in (str(user_config()), _SYSTEM_CONFIG) if os.access(file, os.R_OK)]
+    words: dict[str, Any] = {
+        "host": machine.host,
+        "port": machine.port or (),
+        "username": machine.user or (),
+        "config": config or None,
+        "keepalive_interval": KEEPALIVE_S,
+        "keepalive_count_max": KEEPALIVES,
+        # A terminal belongs to the command: nobody is asked for a password.
+        "password_auth": False,
+        "kbdint_auth": False,
+    }
+    options = await asyncssh.SSHClientConnectionOptions.construct(**words)
+    if options.config.has_match_final():
+        options.update(host=options.orig_host, reload=True, canonical=False, final=True)
+    detours: dict[str, Any] = {}
+    if command := options.config.get("ProxyCommand"):
+        # By a shell, as ssh_config(5) has it; asyncssh alone would hand its signs over as words.
+        detours["proxy_command"] = [os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"]
+    if agent := str(options.config.get("IdentityAgent") or ""):
+        # Two ways to name a variable that ssh has and asyncssh has not.
+        variable = agent if agent == "SSH_AUTH_SOCK" else agent[1:] if agent.startswith("$") else ""
+        if variable:
+            detours["agent_path"] = os.environ.get(variable, "")
+    return _Asked(options, words, detours)
+
+
+async def _way(stop: _Stop, options: asyncssh.SSHClientConnectionOptions) -> asyncssh.SSHClientConnection | None:
+    """A connection to the last of the jump hosts, None where the configuration names none.
+
+    asyncssh would reach them by itself, but take their keys as the configuration says: unchecked, if it says so.
+    """
+    if not isinstance(options.tunnel, str):
+        return None
+    connection, before = None, (*stop.before, stop.machine)
+    for word in ssh_keys.expanded(options.tunnel, options).split(","):
+        try:
+            hop = Machine.parse(word.strip().removeprefix("ssh://"))
+        except SpecError as error:
+            raise refusal.jump(stop.what, f"names {word.strip()!r}, which is no machine") from error
+        if hop in before:
+            raise refusal.jump(stop.what, f"leads from {hop.host} to {hop.host} again")
+        connection = await _enter(_Stop(hop, f"jump host {hop.host} of {stop.what}", before), connection)
+    return connection
 
 
 def unreachable(name: str, why: str) -> UnreachableError:
-    """The error for a machine that does not answer."""
-    return UnreachableError(
-        f"host {name} is off or cannot be reached: {why}",
-        hint="try it by hand: limosa exec goes the same way as ssh does",
-    )
-
-
-def _failure(name: str, machine: Machine, keys: _HostKeys, error: Exception) -> LimosaError:
-    import asyncssh
-
-    where = f"[{keys.host}]:{keys.port}" if keys.port else keys.host or machine.host
-    said = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
-    by_hand = shlex.join(["ssh", *machine.words()])
-    if isinstance(error, asyncssh.HostKeyNotVerifiable) or (
-        isinstance(error, asyncssh.KeyExchangeFailed) and keys.known
-    ):
-        return _strange_key(name, machine, keys, where)
-    if isinstance(error, asyncssh.PermissionDenied):
-        return MachineError(
-            f"{machine.host} does not let {machine.user or 'this user'} log in as host {name}: {said}",
-            hint=f"bring your key there (ssh-copy-id), or load it (ssh-add), until this works: {by_hand} true",
-        )
-    if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError):
-        return MachineError(
-            f"a key for {machine.host} cannot be read: {said}", hint="keys with a passphrase are used through ssh-add"
-        )
-    if isinstance(error, asyncssh.ConfigParseError):
-        return MachineError(f"the ssh config cannot be used: {said}", hint=f"correct {user_config()}")
-    if isinstance(error, OSError | asyncssh.ConnectionLost | asyncssh.ChannelOpenError):
-        return unreachable(name, said)
-    return MachineError(f"{machine.host} does not serve as host {name}: {said}", hint=f"try it by hand: {by_hand} true")
-
-
-def _strange_key(name: str, machine: Machine, keys: _HostKeys, where: str) -> MachineError:
-    file = keys.files[0] if keys.files else str(Path.home() / ".ssh" / "known_hosts")
-    if keys.known:
-        forget = shlex.join(["ssh-keygen", "-f", file, "-R", where])
-        return MachineError(
-            f"the host key of {machine.host} (host {name}) is not the one that {file} has: another machine may answer",
-            hint=f"if it was installed anew: {forget}, then add the new key",
-        )
-    port = ["-p", str(keys.port)] if keys.port else []
-    scan = shlex.join(["ssh-keyscan", *port, "--", keys.host or machine.host])
-    return MachineError(
-        f"the host key of {machine.host} (host {name}) is not known here",
-        hint=f"compare and accept it once by hand ({shlex.join(['ssh', *machine.words()])}), "
-        f"or, where the network is trusted: {scan} >> {shlex.quote(file)}",
-    )
+    """The error for a host that does not answer."""
+    return refusal.unreachable(f"host {name}", why)
 
 
 async def hang_up(connection: asyncssh.SSHClientConnection) -> None:

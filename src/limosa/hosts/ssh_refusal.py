@@ -1,0 +1,75 @@
+"""A sentence and a hint for each way in which a machine over SSH lets us not in; *what* says which machine it is."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from limosa.errors import LimosaError, MachineError, UnreachableError
+from limosa.hosts.ssh_keys import HostKeys
+
+
+def unreachable(what: str, why: str) -> UnreachableError:
+    """The error for a machine that does not answer."""
+    return UnreachableError(
+        f"{what} is off or cannot be reached: {why}",
+        hint="try it by hand: limosa exec goes the same way as ssh does",
+    )
+
+
+def silent(what: str, waited_s: float) -> UnreachableError:
+    """The error for a machine that says nothing."""
+    return unreachable(what, f"no answer within {waited_s:g} s")
+
+
+def jump(what: str, why: str) -> MachineError:
+    """The error for a way over jump hosts that does not lead there."""
+    return MachineError(
+        f"the ssh config's ProxyJump of {what} {why}", hint=f"correct {Path.home() / '.ssh' / 'config'}"
+    )
+
+
+def sentence(what: str, host: str, by_hand: str, keys: HostKeys, error: Exception, *, jumped: bool) -> LimosaError:
+    """The error for whatever asyncssh raised on the way to the machine that ssh calls *host*."""
+    import asyncssh
+
+    said = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, asyncssh.HostKeyNotVerifiable) or (
+        isinstance(error, asyncssh.KeyExchangeFailed) and keys.known
+    ):
+        return _strange_key(what, host, by_hand, keys, jumped)
+    if isinstance(error, asyncssh.PermissionDenied):
+        return MachineError(
+            f"{host} ({what}) does not let {keys.options.username if keys.options else 'this user'} log in: {said}",
+            hint=f"bring your key there (ssh-copy-id), or load it (ssh-add), until this works: {by_hand} true",
+        )
+    if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError):
+        return MachineError(
+            f"a key for {host} ({what}) cannot be read: {said}", hint="keys with a passphrase are used through ssh-add"
+        )
+    if isinstance(error, asyncssh.ConfigParseError):
+        return MachineError(f"the ssh config cannot be used: {said}", hint=f"correct {Path.home() / '.ssh' / 'config'}")
+    if isinstance(error, asyncssh.ChannelOpenError) and error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+        return MachineError(
+            f"the jump host before {what} does not forward connections: {said}",
+            hint="allow it in its sshd_config: AllowTcpForwarding yes",
+        )
+    if isinstance(error, OSError | asyncssh.ConnectionLost | asyncssh.ChannelOpenError):
+        return unreachable(what, f"{said}, says its jump host" if jumped else said)
+    return MachineError(f"{host} does not serve as {what}: {said}", hint=f"try it by hand: {by_hand} true")
+
+
+def _strange_key(what: str, host: str, by_hand: str, keys: HostKeys, jumped: bool) -> MachineError:
+    if keys.known:
+        forget = shlex.join(["ssh-keygen", "-f", keys.known, "-R", keys.where])
+        return MachineError(
+            f"the host key of {host} ({what}) is not the one that {keys.known} has: another machine may answer",
+            hint=f"if it was installed anew: {forget}, then add the new key",
+        )
+    hint = f"compare and accept it once by hand: {by_hand}"
+    aliased = keys.options is not None and keys.options.host_key_alias
+    if not jumped and not aliased:  # otherwise ssh-keyscan cannot get there, or writes another name
+        port = ["-p", str(keys.port)] if keys.port else []
+        scan = shlex.join(["ssh-keyscan", *port, "--", keys.host or host])
+        hint += f"; or, where the network is trusted: {scan} >> {shlex.quote(keys.files[0])}"
+    return MachineError(f"the host key of {host} ({what}) is not known here", hint=hint)

@@ -1,4 +1,4 @@
-"""The keys by which machines are known: always looked up, in the files that the user's configuration names."""
+"""Keys: those by which machines are known, always looked up, and our own, both as the user's configuration says."""
 
 from __future__ import annotations
 
@@ -79,3 +79,45 @@ def _local_user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
+
+
+def ours(options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:
+    """The keys to log in with, and the agent, in asyncssh's words: what it reads otherwise than ssh does.
+
+    A file that is not there is left out. With IdentitiesOnly the agent's keys are those that the files' public halves
+    name; the private halves may be the agent's alone.
+    """
+    words: dict[str, Any] = {}
+    named: Any = options.config.get("IdentityFile")
+    files = [Path(file).expanduser() for file in named or ()]
+    if files:
+        private = [file for file in files if _is_private(file)]
+        words |= {"client_keys": [str(file) for file in private], "ignore_encrypted": True}
+    if options.config.get("IdentitiesOnly") and files:
+        public = [key for file in files if (key := _public(file) or _public(Path(f"{file}.pub")))]
+        words["agent_identities"] = public
+        if not public:
+            words["agent_path"] = None
+            return words
+    agent = str(options.config.get("IdentityAgent") or "")
+    # Two ways to name a variable that ssh has and asyncssh has not.
+    if variable := agent if agent == "SSH_AUTH_SOCK" else agent[1:] if agent.startswith("$") else "":
+        words["agent_path"] = os.environ.get(variable, "")
+    return words
+
+
+def _is_private(file: Path) -> bool:
+    try:
+        return b"PRIVATE KEY" in file.read_bytes()
+    except OSError:
+        return False
+
+
+def _public(file: Path) -> bytes:
+    """The public key in a file, a private one's too; empty when there is none."""
+    import asyncssh
+
+    try:
+        return asyncssh.read_public_key(file).public_data
+    except (OSError, asyncssh.KeyImportError):
+        return b""

@@ -30,6 +30,10 @@ CONNECT_S = 8.0
 KEEPALIVE_S = 5
 KEEPALIVES = 3
 _MACHINE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[\w:.%]+\]|[^@:\s\[\]]+)(?::(?P<port>\d{1,5}))?")
+_BY_SHELL = ("/bin/sh", "-c", 'exec 9>&2 2>/dev/null; exec "$0" -c "exec $1"')
+"""How a ProxyCommand is run: by the user's shell, as ssh_config(5) has it; asyncssh would hand its signs over as words.
+asyncssh also takes what is said on standard error for the machine's, and its end for the connection's: it is held open
+as another descriptor, and silent."""
 _SYSTEM_CONFIG = "/etc/ssh/ssh_config"
 
 
@@ -159,18 +163,13 @@ async def _asked(machine: Machine) -> _Asked:
         "password_auth": False,
         "kbdint_auth": False,
     }
-    options = await asyncssh.SSHClientConnectionOptions.construct(**words)
+    # First the configuration alone: a key that it names and that is not there, as ssh bears, asyncssh does not.
+    options = await asyncssh.SSHClientConnectionOptions.construct(**words, client_keys=None)
     if options.config.has_match_final():
         options.update(host=options.orig_host, reload=True, canonical=False, final=True)
-    detours: dict[str, Any] = {}
+    detours = ssh_keys.ours(options)
     if command := options.config.get("ProxyCommand"):
-        # By a shell, as ssh_config(5) has it; asyncssh alone would hand its signs over as words.
-        detours["proxy_command"] = [os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"]
-    if agent := str(options.config.get("IdentityAgent") or ""):
-        # Two ways to name a variable that ssh has and asyncssh has not.
-        variable = agent if agent == "SSH_AUTH_SOCK" else agent[1:] if agent.startswith("$") else ""
-        if variable:
-            detours["agent_path"] = os.environ.get(variable, "")
+        detours["proxy_command"] = [*_BY_SHELL, os.environ.get("SHELL") or "/bin/sh", str(command)]
     return _Asked(options, words, detours)
 
 
@@ -182,15 +181,22 @@ async def _way(stop: _Stop, options: asyncssh.SSHClientConnectionOptions) -> asy
     if not isinstance(options.tunnel, str):
         return None
     connection, before = None, (*stop.before, stop.machine)
-    for word in ssh_keys.expanded(options.tunnel, options).split(","):
-        try:
-            hop = Machine.parse(word.strip().removeprefix("ssh://"))
-        except SpecError as error:
-            raise refusal.jump(stop.what, f"names {word.strip()!r}, which is no machine") from error
-        if hop in before:
-            raise refusal.jump(stop.what, f"leads from {hop.host} to {hop.host} again")
+    for hop in _hops(stop, ssh_keys.expanded(options.tunnel, options), before):
         connection = await _enter(_Stop(hop, f"jump host {hop.host} of {stop.what}", before), connection)
     return connection
+
+
+def _hops(stop: _Stop, listed: str, before: tuple[Machine, ...]) -> list[Machine]:
+    """The jump hosts that a ProxyJump lists. Raises MachineError."""
+    hops = []
+    for word in listed.split(","):
+        try:
+            hops.append(Machine.parse(word.strip().removeprefix("ssh://")))
+        except SpecError as error:
+            raise refusal.jump(stop.what, f"names {word.strip()!r}, which is no machine") from error
+        if hops[-1] in before:
+            raise refusal.jump(stop.what, f"leads from {hops[-1].host} to {hops[-1].host} again")
+    return hops
 
 
 def unreachable(name: str, why: str) -> UnreachableError:

@@ -8,10 +8,12 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from limosa.deadline import Deadline
+from limosa.errors import StateError
 from tests import sshd
 from tests.limosa_command import Command
 from tests.ssh_servers import Servers, ssh_servers
@@ -144,6 +146,130 @@ def test_target_cut_off_in_the_middle_of_a_migration(lab: Command, servers: Serv
     assert where(lab) == [("running", "host1")]
     lab.ok("migrate", "guest1", "host2", "--lab", "bare-ssh")
     assert where(lab) == [("running", "host2")]
+
+
+@pytest.fixture
+def abandoned(lab: Command, servers: Servers, runner: asyncio.Runner) -> None:
+    """A migration from host1 to host2 whose command was killed while memory is on its way."""
+    child = lab.begin("migrate", "guest1", "host2", "--max-bandwidth", "4 MiB/s", "--lab", "bare-ssh")
+    try:
+        runner.run(_wait_for_qemu(servers, "server2"))
+        # At the desk's own processes alone: nsenter, which is our child, is not the command itself.
+        runner.run(servers.lab.host("client").run(["pkill", "-KILL", "-f", "^[^ ]*python[^ ]* -m limosa migrate"]))
+        child.communicate(timeout=30)
+    finally:
+        child.kill()
+
+
+async def _run_state(servers: Servers, name: str) -> str:
+    """What the guest's QEMU on a server says of itself, asked from below; empty when there is none that answers."""
+    loop, monitor = asyncio.get_running_loop(), "/run/limosa-bare-ssh/guest1/observe.sock"
+    with contextlib.suppress(StateError, TimeoutError, ConnectionError):
+        async with asyncio.timeout(5):
+            with await servers.machine(name).connect(monitor) as connection:
+                said = b""
+                for command in (b'{"execute": "qmp_capabilities"}', b'{"execute": "query-status"}'):
+                    await loop.sock_sendall(connection, command + b"\r\n")
+                while b'"status"' not in said and (data := await loop.sock_recv(connection, 4096)):
+                    said += data
+                return said.partition(b'"status": "')[2].partition(b'"')[0].decode()
+    return ""
+
+
+async def _until_state(servers: Servers, name: str, wanted: str) -> None:
+    async for _ in Deadline.after(60).ticks(0.2):
+        if (state := await _run_state(servers, name)) == wanted:
+            return
+    raise AssertionError(f"QEMU on {name} is {state or 'gone'}")
+
+
+@pytest.mark.usefixtures("abandoned")
+def test_target_that_is_lost_after_the_hand_over(lab: Command, servers: Servers, runner: asyncio.Runner) -> None:
+    """The guest runs where nobody can look. It is not started again, and found there when the machine is back."""
+    runner.run(_until_state(servers, "server1", "postmigrate"))
+    assert runner.run(_run_state(servers, "server2")) == "running"
+    runner.run(servers.lab.cut("server2"))
+    try:
+        said = "guest1 is postmigrate on host1 and unreachable on host2 after an interrupted migration"
+        lab.run("start", "guest1", "--lab", "bare-ssh").refused(7, said, hint="limosa stop guest1 --host HOST --force")
+        told = lab.ok("status", "--lab", "bare-ssh")
+        assert "interrupted" in told.text
+        assert runner.run(_run_state(servers, "server1")) == "postmigrate", "it was not let run again"
+    finally:
+        runner.run(servers.lab.restore("server2"))
+    done = lab.ok("up", "--lab", "bare-ssh")
+    assert "an interrupted migration was finished: guest1 is on host2" in done.text + done.errors
+    assert where(lab) == [("running", "host2")]
+    assert runner.run(_run_state(servers, "server1")) == ""
+
+
+@pytest.mark.usefixtures("abandoned")
+def test_source_that_is_lost_with_its_command(lab: Command, servers: Servers, runner: asyncio.Runner) -> None:
+    """What the target has is not the whole guest, and whether the source still runs it nobody knows."""
+    runner.run(servers.lab.cut("server1"))
+    try:
+        said = "guest1 is unreachable on host1 and inmigrate on host2"
+        lab.run("start", "guest1", "--lab", "bare-ssh").refused(7, said)
+        assert runner.run(_run_state(servers, "server1")) == "running", "it is on, and only not to be reached"
+        assert runner.run(_run_state(servers, "server2")) == "inmigrate"
+    finally:
+        runner.run(servers.lab.restore("server1"))
+    done = lab.ok("up", "--lab", "bare-ssh")
+    assert "an interrupted migration was" in done.text + done.errors
+    ((state, host),) = where(lab)
+    states = {name: runner.run(_run_state(servers, f"server{name[-1]}")) for name in ("host1", "host2")}
+    assert state == "running" and states.pop(host) == "running" and set(states.values()) == {""}
+
+
+def findings(examined: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
+    """By name, what ``doctor`` found on one host."""
+    (host,) = [one for one in examined["examined"] if one["name"] == name]
+    return {finding["name"]: finding for finding in host["findings"]}
+
+
+def test_doctor_examines_the_machines_of_a_lab(servers: Servers, runner: asyncio.Runner) -> None:
+    before = [seen(servers, runner, name) for name in ("server1", "server2")]
+    file = servers.home / "bare.yaml"
+    file.write_text(BARE)
+    told = servers.command.ok("doctor", "--lab", str(file), "--json").json
+    for name in ("host1", "host2"):
+        found = findings(told, name)
+        assert found.keys() == {
+            "reachable", "root", "QEMU", "ip", "links", "bridge and TAP", "clock", "/dev/net/tun", "memory", "KVM",
+            "storage shared",
+        }  # fmt: skip
+        assert all(finding["ok"] for finding in found.values() if finding["name"] != "KVM")
+        assert "as root" in found["reachable"]["detail"] and "lan over br0" in found["links"]["detail"]
+    assert all(finding["ok"] for finding in findings(told, "all hosts together").values())
+    assert [seen(servers, runner, name) for name in ("server1", "server2")] == before
+    assert servers.command.labs == []
+    assert "all is ready for this lab" in servers.command.ok("doctor", "--lab", str(file)).text
+
+
+def test_doctor_says_what_a_machine_lacks(servers: Servers, runner: asyncio.Runner) -> None:
+    file = servers.home / "lacking.yaml"
+    file.write_text(
+        BARE.replace("name: bare-ssh", "name: lacking")
+        .replace("machine: server1, links: {lan: br0}", "machine: 'server1:2299', links: {lan: br0}")
+        .replace("machine: server2, links: {lan: br0}", "machine: server2, links: {lan: br7}, qemu: qemu-system-no")
+    )
+    server = servers.machine("server2")
+    runner.run(server.run(["umount", "/srv/vms"]))
+    runner.run(server.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "none", "/dev/net"]))
+    try:
+        done = servers.command.run("doctor", "--lab", str(file), "--json")
+    finally:
+        runner.run(server.run(["umount", "/dev/net"]))
+        runner.run(server.run(["mount", "--bind", "/run/limosa/storage/shared", "/srv/vms"]))
+    assert done.status == 3 and not done.json["ready"]
+    (lost,) = findings(done.json, "host1").values()
+    assert not lost["ok"] and "host1 is off or cannot be reached" in lost["detail"] and "ssh -p 2299" in lost["fix"]
+    found = findings(done.json, "host2")
+    lacking = {name for name, finding in found.items() if not finding["ok"]} - {"KVM", "storage shared"}
+    assert lacking == {"QEMU", "links", "bridge and TAP", "/dev/net/tun"}
+    assert "br7" in found["links"]["detail"] and "it has" in found["links"]["fix"]
+    assert "modprobe tun" in found["/dev/net/tun"]["fix"]
+    assert all(finding["fix"] for finding in found.values() if not finding["ok"] and finding["required"])
 
 
 async def _wait_for_qemu(servers: Servers, name: str) -> None:

@@ -2,28 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from limosa.cli.options import JsonOption
+from limosa.cli.options import JsonOption, complete_labs
+
+if TYPE_CHECKING:
+    from limosa.capabilities import Finding
+    from limosa.lab.fitness import Examined
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    lab: Annotated[
+        str,
+        typer.Option(
+            "--lab",
+            help="Examine the hosts of this lab too, by its file or its name: machines over SSH, containers.",
+            autocompletion=complete_labs,
+            show_default=False,
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
     """Try everything that limosa needs of this machine, and say how to mend what is amiss."""
+    from limosa.cli.terminal import run
+
+    if lab:
+        _examine_lab(lab, as_json)
+        return
     from limosa.capabilities import examine
-    from limosa.cli.terminal import run, show_result
 
     findings = run(examine)
     ready = all(finding.ok for finding in findings if finding.required)
     if as_json:
+        from limosa.cli.terminal import show_result
+
         show_result({"ready": ready, "findings": findings})
     else:
-        from limosa.cli.table import print_table
-
-        rows = []
-        for finding in findings:
-            mark = "ok" if finding.ok else ("MISSING" if finding.required else "absent")
-            rows.append((mark, finding.name, finding.detail, "" if finding.ok else finding.fix))
-        print_table(("", "what", "found", "to mend it"), rows)
+        _print(findings)
         print("this machine is ready" if ready else "this machine is not ready: see MISSING")
     if not ready:
         raise typer.Exit(3)
+
+
+def _examine_lab(lab: str, as_json: bool) -> None:
+    from limosa.cli.terminal import run, show_result
+
+    async def work() -> list[Examined]:
+        from limosa.lab import Lab
+
+        async with Lab.open(lab) as opened:
+            return await opened.examine()
+
+    examined = run(work)
+    unready = [one.name for one in examined if not one.ready]
+    if as_json:
+        hosts = [{"name": one.name, "kind": one.kind, "ready": one.ready, "findings": one.findings} for one in examined]
+        show_result({"ready": not unready, "examined": hosts})
+    else:
+        for one in examined:
+            print(f"{one.name} ({one.kind})" if one.kind else one.name)
+            _print(one.findings)
+            print()
+        print(f"not ready: {', '.join(unready)}; see MISSING" if unready else "all is ready for this lab")
+    if unready:
+        raise typer.Exit(3)
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    from limosa.cli.table import print_table
+
+    rows = []
+    for finding in findings:
+        mark = "ok" if finding.ok else ("MISSING" if finding.required else "absent")
+        rows.append((mark, finding.name, finding.detail, "" if finding.ok else finding.fix))
+    print_table(("", "what", "found", "to mend it"), rows)

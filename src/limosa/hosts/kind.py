@@ -24,6 +24,13 @@ class Kind(Protocol):
         """
         ...
 
+    async def visit(self, name: str) -> Host | None:
+        """A host to look at, in the lab or not yet: nothing is made, claimed or changed.
+
+        None for one that ``make`` brings into being, when nothing is in its way. Raises LimosaError when something is.
+        """
+        ...
+
     async def ended(self, name: str) -> bool:
         """Whether it is sure that a host is off and nothing runs there; one that only does not answer is not."""
         ...

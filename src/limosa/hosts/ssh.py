@@ -107,7 +107,7 @@ class SshOpener:
         except (asyncssh.Error, OSError) as error:
             said = getattr(error, "reason", "") or str(error) or "no answer"
             await self.close()
-            raise ssh_login.unreachable(self._name, said) from error
+            raise ssh_login.unreachable(self._name, self._machine, said) from error
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -287,6 +287,11 @@ class SshKind:
             )
         host.settle(said["runtime"])
         return host
+
+    async def visit(self, name: str) -> Host | None:
+        """The machine, if it lets us in."""
+        await self._hosts[name].link()
+        return self._hosts[name]
 
     async def ended(self, name: str) -> bool:
         """Sure only of a machine that answers and does not bear the lab's mark."""

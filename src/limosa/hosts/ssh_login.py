@@ -133,9 +133,9 @@ async def _enter(stop: _Stop, tunnel: asyncssh.SSHClientConnection | None = None
             await hang_up(tunnel)
         if isinstance(error, LimosaError) or not isinstance(error, Exception):
             raise
-        if isinstance(error, TimeoutError):
-            raise refusal.silent(stop.what, CONNECT_S) from error
         by_hand = shlex.join(["ssh", *machine.words()])
+        if isinstance(error, TimeoutError):
+            raise refusal.silent(stop.what, CONNECT_S, by_hand) from error
         raise refusal.sentence(stop.what, machine.host, by_hand, keys, error, jumped=tunnel is not None) from error
 
 
@@ -199,9 +199,9 @@ def _hops(stop: _Stop, listed: str, before: tuple[Machine, ...]) -> list[Machine
     return hops
 
 
-def unreachable(name: str, why: str) -> UnreachableError:
+def unreachable(name: str, machine: Machine, why: str) -> UnreachableError:
     """The error for a host that does not answer."""
-    return refusal.unreachable(f"host {name}", why)
+    return refusal.unreachable(f"host {name}", why, shlex.join(["ssh", *machine.words()]))
 
 
 async def hang_up(connection: asyncssh.SSHClientConnection) -> None:

@@ -9,17 +9,14 @@ from limosa.errors import LimosaError, MachineError, UnreachableError
 from limosa.hosts.ssh_keys import HostKeys
 
 
-def unreachable(what: str, why: str) -> UnreachableError:
-    """The error for a machine that does not answer."""
-    return UnreachableError(
-        f"{what} is off or cannot be reached: {why}",
-        hint="try it by hand: limosa exec goes the same way as ssh does",
-    )
+def unreachable(what: str, why: str, by_hand: str) -> UnreachableError:
+    """The error for a machine that does not answer; *by_hand* is the beginning of ssh's own command line."""
+    return UnreachableError(f"{what} is off or cannot be reached: {why}", hint=f"try it by hand: {by_hand} true")
 
 
-def silent(what: str, waited_s: float) -> UnreachableError:
+def silent(what: str, waited_s: float, by_hand: str) -> UnreachableError:
     """The error for a machine that says nothing."""
-    return unreachable(what, f"no answer within {waited_s:g} s")
+    return unreachable(what, f"no answer within {waited_s:g} s", by_hand)
 
 
 def jump(what: str, why: str) -> MachineError:
@@ -55,7 +52,7 @@ def sentence(what: str, host: str, by_hand: str, keys: HostKeys, error: Exceptio
             hint="allow it in its sshd_config: AllowTcpForwarding yes",
         )
     if isinstance(error, OSError | asyncssh.ConnectionLost | asyncssh.ChannelOpenError):
-        return unreachable(what, f"{said}, says its jump host" if jumped else said)
+        return unreachable(what, f"{said}, says its jump host" if jumped else said, by_hand)
     return MachineError(f"{host} does not serve as {what}: {said}", hint=f"try it by hand: {by_hand} true")
 
 

@@ -79,6 +79,10 @@ class NamespaceKind(msgspec.Struct):
         binds = {s.mount_point: self.directory.storage(s) for s in stores if _needs_bind(s)}
         return {**binds, "/run/limosa/log": self.directory.log}
 
+    async def visit(self, name: str) -> Host | None:
+        """The host where it is on; it takes nothing but this machine to make it."""
+        return (await self.find()).get(name)
+
     async def make(self, name: str) -> Host:
         """Make one host and join it to the fabric; a half-made one is ended again."""
         client, mark = self.client, self.directory.mark

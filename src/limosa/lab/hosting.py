@@ -66,14 +66,15 @@ class Hosting:
         if self.has_fabric:
             self.client = self.fabric.client
         elif self.record.up:
-            self.client = self._this_machine()
+            self.client = self.this_machine()
         if self.client is None:
             return
         found = [inside, *await asyncio.gather(*(kind.find() for kind in self._elsewhere_kinds()))]
         on = {name: host for some in found for name, host in some.items()}
         self.hosts = {name: on[name] for name in self.lab.hosts if name in on}
 
-    def _this_machine(self) -> LocalHost:
+    def this_machine(self) -> LocalHost:
+        """The machine that limosa runs on, as a host."""
         if self._machine is None:
             from limosa.lab import kinds
 
@@ -139,12 +140,12 @@ class Hosting:
         if not self.has_fabric:
             self.record.up, self.record.off, self.record.cut = True, [], []
             self.directory.save(self.record)
-            self.client = self._this_machine()
+            self.client = self.this_machine()
             return
         fabric = await self.fabric.make_client()
         self.client = fabric
         for name in self._bridged_networks():
-            await links.join_bridge(self._this_machine(), fabric, fabric.keeper.pid, self.lab, name)
+            await links.join_bridge(self.this_machine(), fabric, fabric.keeper.pid, self.lab, name)
 
     def _bridged_networks(self) -> list[str]:
         """The networks in which the fabric is joined with a bridge of this machine."""
@@ -220,7 +221,7 @@ class Hosting:
             if name in self.hosts:
                 await self._strip(name)
         for name in self._bridged_networks():
-            await links.part_bridge(self._this_machine(), self.lab, name)
+            await links.part_bridge(self.this_machine(), self.lab, name)
         for kind in kinds:
             await kind.remove()
         self.client, self.hosts = None, {}

@@ -36,6 +36,7 @@ from limosa.spec import resolved
 if TYPE_CHECKING:
     from limosa.guest.agent.client import AgentClient
     from limosa.guest.screen.camera import Camera
+    from limosa.lab.fitness import Examined
 
 
 class Lab:
@@ -196,6 +197,12 @@ class Lab:
     async def status(self) -> LabStatus:
         """What is on, what runs where. Finishes nothing and changes nothing."""
         return await look(self._hosting)
+
+    async def examine(self) -> list[Examined]:
+        """What this machine and each host have and lack, whether the lab is up or not. Changes nothing."""
+        from limosa.lab import fitness
+
+        return await fitness.examine(self._hosting)
 
     async def start(self, guest: str, *, wait: bool = True) -> bool:
         """Start a guest; return whether it was stopped before."""

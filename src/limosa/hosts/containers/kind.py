@@ -93,6 +93,23 @@ class Containers:
             await self._launch(name, instance, want)
         return self._host(name)
 
+    async def visit(self, name: str) -> Host | None:
+        """The container if there is one that is on; see the port."""
+        spec, daemon, container = self._specs[name], self._daemon(name), self._container(name)
+        await self._check_project(daemon)
+        self._check_storage(spec)
+        instance = await daemon.instance(container)
+        if spec.adopt:
+            self._may_adopt(name, await self._known(daemon, container, instance))
+        elif instance is None:
+            plan.image_source(self._flavour, spec.image, await daemon.images())
+            return None
+        elif not self._is_mine(instance, name):
+            raise self._taken(container, instance)
+        elif not instance.running:
+            return None
+        return self._host(name)
+
     async def _check_project(self, daemon: Daemon) -> None:
         if daemon.project != "default" and daemon.project not in (known := await daemon.projects()):
             raise SpecError(
@@ -117,10 +134,7 @@ class Containers:
     async def _launch(self, name: str, instance: Instance | None, want: plan.Wanted) -> None:
         spec, daemon, container = self._specs[name], self._daemon(name), self._container(name)
         if instance is not None and not self._is_mine(instance, name):
-            raise StateError(
-                f"a container {container} exists already, and it is {plan.owner(instance.config)}",
-                hint=f"rename the lab, or use that container: adopt: {container}",
-            )
+            raise self._taken(container, instance)
         # One that was there before, and does not start again, is kept: what was installed in it may be worth having.
         async with self._undone(name) if instance is None else contextlib.nullcontext():
             if instance is None:
@@ -135,6 +149,12 @@ class Containers:
             if not instance.running:
                 await daemon.switch(container, "start")
             await self._settle(name)
+
+    def _taken(self, container: str, instance: Instance) -> StateError:
+        return StateError(
+            f"a container {container} exists already, and it is {plan.owner(instance.config)}",
+            hint=f"rename the lab, or use that container: adopt: {container}",
+        )
 
     async def _create(
         self, daemon: Daemon, container: str, spec: resolved.Host, source: dict[str, str], want: plan.Wanted
@@ -190,22 +210,8 @@ class Containers:
 
     async def _adopt(self, name: str, instance: Instance | None, want: plan.Wanted) -> None:
         daemon, container = self._daemon(name), self._container(name)
-        if instance is None:
-            names = [one.name for one in await daemon.instances()]
-            raise MachineError(
-                f"{self._flavour.title} has no container {container} in project {daemon.project}"
-                f"{nearest(container, names)}",
-                hint=f"{self._flavour.client} list shows them; without `adopt:` limosa launches one",
-            )
-        if instance.config.get(plan.MARK) and not self._is_mine(instance, name):
-            raise StateError(
-                f"container {container} is in use already, by {plan.owner(instance.config)}",
-                hint="one lab at a time: limosa down takes the other one down",
-            )
-        if instance.type != "container":
-            raise SpecError(f"{container} is a virtual machine, and a host has to be a container")
-        if not instance.running:
-            raise StateError(f"container {container} is off", hint=f"{self._flavour.client} start {container}")
+        instance = await self._known(daemon, container, instance)
+        self._may_adopt(name, instance)
         again = self._is_mine(instance, name)
         lacking = plan.missing(instance, want)
         await self._ensure_volumes(daemon)
@@ -219,6 +225,30 @@ class Containers:
             if not again:
                 await asyncio.shield(self._release(daemon, container))
             raise
+
+    async def _known(self, daemon: Daemon, container: str, instance: Instance | None) -> Instance:
+        """The container that is to be adopted. Raises MachineError when there is none."""
+        if instance is not None:
+            return instance
+        names = [one.name for one in await daemon.instances()]
+        raise MachineError(
+            f"{self._flavour.title} has no container {container} in project {daemon.project}"
+            f"{nearest(container, names)}",
+            hint=f"{self._flavour.client} list shows them; without `adopt:` limosa launches one",
+        )
+
+    def _may_adopt(self, name: str, instance: Instance) -> None:
+        """Raise StateError or SpecError for a container that cannot be a host of this lab."""
+        container = instance.name
+        if instance.config.get(plan.MARK) and not self._is_mine(instance, name):
+            raise StateError(
+                f"container {container} is in use already, by {plan.owner(instance.config)}",
+                hint="one lab at a time: limosa down takes the other one down",
+            )
+        if instance.type != "container":
+            raise SpecError(f"{container} is a virtual machine, and a host has to be a container")
+        if not instance.running:
+            raise StateError(f"container {container} is off", hint=f"{self._flavour.client} start {container}")
 
     async def _release(self, daemon: Daemon, container: str) -> None:
         """Take away what was added to an adopted container."""

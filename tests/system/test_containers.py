@@ -18,6 +18,7 @@ import pytest
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Event, Events, Note
 from limosa.hosts.containers.kind import Containers
+from limosa.lab import Lab
 from limosa.spec import resolved
 from tests import daemons
 
@@ -378,3 +379,34 @@ async def test_a_package_manager_without_network_is_quoted(
     assert "network" in caught.value.hint
     notes = [event.text for event in heard if isinstance(event, Note)]
     assert any("apk: iproute2 python3 qemu-system-x86_64" in note for note in notes), "it is said before it is done"
+
+
+# -- looked at --------------------------------------------------------------------------------------------------------
+
+
+async def test_doctor_looks_at_containers_and_touches_none(
+    daemon: daemons.Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    user_container(daemon, "box")
+    try:
+        before = everything(daemon)
+        hosts = {
+            "one": resolved.Host("one", kind=daemon.flavour.name, image="tiny"),  # type: ignore[arg-type]
+            "two": resolved.Host("two", kind=daemon.flavour.name, image="tina"),  # type: ignore[arg-type]
+            "three": resolved.Host("three", kind=daemon.flavour.name, adopt="box"),  # type: ignore[arg-type]
+        }
+        async with Lab.open(resolved.Lab("seen", {}, {}, hosts, {})) as lab:
+            found = {one.name: one for one in await lab.examine()}
+        assert [finding.detail for finding in found["one"].findings] == [
+            "not there yet; limosa up launches it, and can"
+        ]
+        (missing,) = found["two"].findings
+        assert not found["two"].ready and "has no local image 'tina'" in missing.detail and missing.fix
+        inside = {finding.name: finding for finding in found["three"].findings}
+        assert inside["reachable"].ok and "as root" in inside["reachable"].detail
+        assert inside["QEMU"].ok and "(qemu-system-x86_64)" in inside["QEMU"].detail
+        assert everything(daemon) == before
+        assert not (tmp_path / "limosa").exists() or not list((tmp_path / "limosa").rglob("*"))
+    finally:
+        daemon.client("delete", "box", "--force")

@@ -1,0 +1,46 @@
+"""What doctor says of a host's clock, and of which lacks a machine is ready all the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from limosa.capabilities import Finding
+from limosa.hosts.host import Host
+from limosa.lab import fitness
+from limosa.process import Completed
+
+
+class Elsewhere:
+    """A host whose clock is wrong."""
+
+    def __init__(self, ahead_s: float) -> None:
+        self._ahead_s = ahead_s
+        self.name = "host1"
+
+    async def run(self, argv: Sequence[str], **_: Any) -> Completed:
+        said = repr(time.time() + self._ahead_s).encode()
+        return Completed(tuple(argv), 0, said, b"", 0.0)
+
+
+@pytest.mark.parametrize(("ahead_s", "ok"), [(0.0, True), (0.5, True), (-0.5, True), (30.0, False), (-7200.0, False)])
+async def test_a_clock_that_is_wrong_is_told(ahead_s: float, ok: bool) -> None:
+    found = await fitness._clock(cast(Host, Elsewhere(ahead_s)))
+    assert found.ok is ok and not found.required
+    assert float(found.detail.split()[0]) == pytest.approx(ahead_s, abs=0.2) and bool(found.fix) is not ok
+
+
+def test_a_lab_is_ready_when_nothing_that_it_needs_is_lacking() -> None:
+    fine, lacks, absent = Finding("a", True, ""), Finding("b", False, ""), Finding("c", False, "", required=False)
+    assert fitness.Examined("host1", "ssh", [fine, absent]).ready
+    assert not fitness.Examined("host1", "ssh", [fine, lacks, absent]).ready
+
+
+@pytest.mark.parametrize(
+    ("name", "fabric", "required"), [("tc", True, True), ("tc", False, False), ("gcc", False, True)]
+)
+def test_less_is_asked_of_a_machine_that_is_no_host(name: str, fabric: bool, required: bool) -> None:
+    assert fitness._needed(Finding(name, False, ""), fabric).required is required

@@ -12,6 +12,7 @@ from limosa.capabilities import Finding
 from limosa.hosts.host import Host
 from limosa.lab import fitness
 from limosa.process import Completed
+from limosa.requirements import REQUIREMENTS
 
 
 class Elsewhere:
@@ -39,8 +40,6 @@ def test_a_lab_is_ready_when_nothing_that_it_needs_is_lacking() -> None:
     assert not fitness.Examined("host1", "ssh", [fine, lacks, absent]).ready
 
 
-@pytest.mark.parametrize(
-    ("name", "fabric", "required"), [("tc", True, True), ("tc", False, False), ("gcc", False, True)]
-)
-def test_less_is_asked_of_a_machine_that_is_no_host(name: str, fabric: bool, required: bool) -> None:
-    assert fitness._needed(Finding(name, False, ""), fabric).required is required
+def test_what_is_asked_of_a_machine_that_only_commands_is_what_doctor_finds() -> None:
+    found = {*REQUIREMENTS, "Python 3.11 or newer", "disk space"}
+    assert set(fitness.SKILLS) <= found, "a name that is not found would never be shown"

@@ -94,6 +94,10 @@ class SshOpener:
                     self._files = connection, await connection.start_sftp_client()
             return self._files[1]
 
+    def forget_files(self) -> None:
+        """The session of SFTP has ended; another is tried when it is next needed."""
+        self._files = None
+
     async def open(self, *, as_root: bool) -> Wire:
         """See the protocol."""
         import asyncssh
@@ -207,6 +211,8 @@ class SshHost(LinkedHost):
         except (asyncssh.Error, TimeoutError) as error:
             # Without SFTP, or with another view of the files (a chroot), it is of no use. A connection that breaks
             # now says so on the link, which also knows best what is wrong with the file itself.
+            if isinstance(error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection):
+                self._ssh.forget_files()
             unseen = isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPPermissionDenied)
             if unseen or (client is None and isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError)):
                 self._ssh.serves_files = False

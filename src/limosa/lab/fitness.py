@@ -7,10 +7,10 @@ storage by a file that is removed again.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from limosa import capabilities
 from limosa.capabilities import Finding
@@ -27,7 +27,7 @@ CLOCK_S = 1.0
 """A greater difference between two clocks is told: files of a shared storage get times by them, logs are compared."""
 SKILLS = ("Python 3.11 or newer", "gcc", "disk space", "ssh", "ssh-keygen", "mke2fs", "debugfs", "setpriv", "apt-get",
           "dpkg-deb", "zstd")  # fmt: skip
-"""What this machine needs for a lab whose hosts are all elsewhere: it builds the guests and commands the hosts."""
+"""What is asked of this machine where the hosts are all elsewhere: it builds the guests and commands the hosts."""
 THIS_MACHINE = "this machine"
 TOGETHER = "all hosts together"
 
@@ -35,7 +35,7 @@ _TRY_LINKS = "ip link add name lmsbr type bridge; ip tuntap add dev lmstap mode 
 _MANAGERS = "for word in apk apt-get dnf; do command -v $word >/dev/null && echo $word; done; true"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Examined:
     """A host, this machine, or all hosts together, and what was found."""
 
@@ -54,17 +54,12 @@ async def examine(hosting: Hosting) -> list[Examined]:
     here = asyncio.create_task(capabilities.examine())
     examiners = [_Examiner(hosting, spec) for spec in hosting.lab.hosts.values()]
     found = await asyncio.gather(*(examiner.examine() for examiner in examiners))
-    own = [_needed(finding, hosting.has_fabric) for finding in await here]
+    own = [finding for finding in await here if hosting.has_fabric or finding.name in SKILLS]
     hosts = {examiner.spec.name: examiner.host for examiner in examiners if examiner.host is not None}
     known = {e.spec.name: e.known for e in examiners if e.known is not None}
     together = await _together(hosting.lab, hosts, known)
     all_hosts = [Examined(TOGETHER, "", together)] if together else []
-    return [Examined(THIS_MACHINE, "", sorted(own, key=lambda one: not one.required)), *found, *all_hosts]
-
-
-def _needed(finding: Finding, fabric: bool) -> Finding:
-    """Of a machine that is no host itself less is asked."""
-    return finding if fabric or finding.name in SKILLS else dataclasses.replace(finding, required=False)
+    return [Examined(THIS_MACHINE, "", own), *found, *all_hosts]
 
 
 async def settled(name: str, check: Awaitable[Finding]) -> Finding:

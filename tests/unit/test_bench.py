@@ -140,6 +140,7 @@ def test_a_quiet_bench_has_nothing_to_say() -> None:
         (bench([1000, 800, 900, 1000, 1000], [700, 701, 702, 703, 704]), ("unsteady-host", "caution")),
         (changed(QUIET, busy_share=0.5), ("busy-machine", "caution")),
         (changed(QUIET, busy_share=1.0), ("busy-machine", "unsound")),
+        (changed(replace(QUIET, kind="bench-disk"), busy_share=0.99), ("full-machine", "caution")),
         (changed(QUIET, steal_share=0.02), ("steal", "caution")),
         (changed(QUIET, steal_share=0.2), ("steal", "unsound")),
         (changed(QUIET, ended_ns=30 * S), ("clocks", "caution")),
@@ -250,7 +251,7 @@ def test_bench_json_brings_the_same_bench_back_and_is_drawn(tmp_path: Path) -> N
     spec = bench_report.spec(QUIET, PRINT)
     assert spec is not None and len(spec["vconcat"]) == 1
     assert bench_report.spec(replace(QUIET, repetitions=[]), PRINT) is None
-    assert "0.95 times host" in bench_report.verdict(QUIET).sentence
+    assert "0.95 times as much as the host" in bench_report.verdict(QUIET).sentence
     assert bench_report.verdict(changed(QUIET, steal_share=0.2)).mark == "Unsound"
     (run.path / "bench.json").write_text("{")
     with pytest.raises(LimosaError, match=r"bench\.json cannot be read"):

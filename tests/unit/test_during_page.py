@@ -43,8 +43,8 @@ CPU = Part(method="precopy", load="cpu", begin_ns=1, finish_ns=2)
 def test_whole_and_steady() -> None:
     said = verdict(bench(moved(CPU)), "")
     assert (said.tone, said.mark, said.details) == ("good", "Measured", [])
-    assert said.sentence == "web was measured through 1 migration; the longest outage was 101 ms."
-    assert said.facts == [("101 ms", "longest outage, precopy, cpu")]
+    assert said.sentence == "web was measured through 1 migration; the longest silence was 101 ms."
+    assert said.facts == [("101 ms", "longest silence, precopy, cpu")]
 
 
 def test_unsteady_is_said() -> None:

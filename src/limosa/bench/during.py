@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from limosa.bench.during_format import DURING, IPERF_COLUMNS, LOADS, SYSBENCH_COLUMNS, During, Part
+from limosa.bench.during_format import DURING, IPERF_COLUMNS, SYSBENCH_COLUMNS, During, Part
 from limosa.bench.recovery import Course, Moments, Series, course, joined, series, silence_ms
 from limosa.errors import LimosaError
 from limosa.results import store
-from limosa.results.format import Clocks, Migration
+from limosa.results.format import Clocks, Environment, Migration
 from limosa.results.samples import LOST, read_cpu, read_exchanges, read_ticks
 from limosa.results.store import RunDirectory
 from limosa.results.summary import client_time_ns, summarise
@@ -23,6 +23,9 @@ from limosa.results.summary import client_time_ns, summarise
 MS = 1_000_000
 NEAR_NS = 2_000 * MS
 """A silence this long after the guest runs again may still be the move's doing: TCP waits before it tries again."""
+
+STREAMS = {"receive": "throughput, client to guest", "send": "throughput, guest to client"}
+"""Loads that are a stream of bytes, and what their measure is called."""
 
 BIN_NS = 200 * MS
 JOINED_NS = 500 * MS
@@ -77,6 +80,16 @@ class Moved:
     """Echoes that were never answered."""
     silence_ms: float | None = None
     """For a throughput: the longest time without a byte around the blackout; resolution is one interval."""
+    longest_silence_ms: float | None = None
+    """From the migration's begin to 2 s after its end: the longest time without a byte, an echo or (under the load
+    ``cpu``) a tick. A guest can fall silent when sending begins, long before the blackout."""
+    environment: Environment | None = None
+    """Where it was measured; None: it did not come that far."""
+
+    @property
+    def accel(self) -> str:
+        """``kvm`` or ``tcg``; empty: not known."""
+        return self.environment.accel if self.environment else ""
 
     @property
     def outage_ms(self) -> float | None:
@@ -112,9 +125,12 @@ def moved(run: Path, part: Part) -> Moved:
         for name, label, unit, samples, window_ns in found
     ]  # fmt: skip
     summary = summarise(own).migrations if migration else []
-    silence = None
-    if moments and moments.stop_ns and moments.resume_ns and part.load in ("receive", "send") and measures:
-        silence = silence_ms(measures[0].samples, moments.stop_ns, moments.resume_ns + NEAR_NS)
+    silence, longest = None, summary[-1].longest_wait_ms if summary else None
+    if moments and part.load in STREAMS and measures:
+        stream = measures[0].samples
+        longest = silence_ms(stream, moments.start_ns, moments.end_ns + NEAR_NS)
+        if moments.stop_ns and moments.resume_ns:
+            silence = silence_ms(stream, moments.stop_ns, moments.resume_ns + NEAR_NS)
     echoes = read_exchanges(own.samples / "echo.csv")
     return Moved(
         part=part,
@@ -124,6 +140,8 @@ def moved(run: Path, part: Part) -> Moved:
         measures=measures,
         lost_echoes=int((echoes.received_ns == LOST).sum()),
         silence_ms=silence,
+        longest_silence_ms=longest,
+        environment=own.read(store.ENVIRONMENT) if own.has(store.ENVIRONMENT) else None,
     )
 
 
@@ -146,9 +164,9 @@ def _all_series(own: RunDirectory, part: Part) -> list[_Found]:
     if part.load == "cpu":
         found.append(("sysbench", "sysbench", "events/s", read_sysbench(own.samples / "sysbench.csv"), 3000 * MS))
         found.append(("cpu-loop", "loop of the agent", "events/s", read_loop(own), 1000 * MS))
-    elif part.load in ("receive", "send"):
+    elif part.load in STREAMS:
         samples = read_iperf(own.samples / "iperf.csv")
-        found.append(("throughput", LOADS[part.load], "bit/s", samples, 2000 * MS))
+        found.append(("throughput", STREAMS[part.load], "bit/s", samples, 2000 * MS))
     else:
         found.append(("round-trip", "round trip", "ms", read_round_trips(own.samples / "echo.csv"), 1000 * MS))
     return found

@@ -6,10 +6,14 @@ Nothing is left out because of a finding. The thresholds are ours; each says why
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from statistics import median
 
 from limosa.bench import comparison
+from limosa.bench.comparison import Row
+from limosa.bench.during import Moved
 from limosa.bench.format import Bench, Finding, Repetition
 from limosa.bench.programs import different
+from limosa.bench.wording import interval, listed, percent
 from limosa.results.statistics import Estimate
 
 STEAL_CAUTION, STEAL_UNSOUND = 0.01, 0.05
@@ -21,6 +25,12 @@ OTHER_WORK_CPUS = 0.25
 
 WIDE = 0.05
 """Half the interval over the median: beyond it, differences of 5 % cannot be told."""
+
+FULL = 0.95
+"""The share of the CPUs' time beyond which there was none left for what is measured."""
+
+LOAD_PER_CPU = 1.5
+"""Before a bench of migrations: the guest itself has just started, which is a load of 1."""
 
 UNSTEADY = 0.10
 """The baseline's slowest repetition below its fastest: it does the same work each time."""
@@ -34,7 +44,7 @@ Rule = Callable[[Bench], Iterator[Finding]]
 def findings(bench: Bench) -> list[Finding]:
     """What was noted while measuring, and what every rule finds; the gravest first."""
     found = [*bench.findings, *(finding for rule in RULES for finding in rule(bench))]
-    return sorted(found, key=lambda finding: ("unsound", "caution", "note").index(finding.severity))
+    return _gravest_first(found)
 
 
 def different_files(bench: Bench) -> Iterator[Finding]:
@@ -54,7 +64,8 @@ def beyond_host(bench: Bench) -> Iterator[Finding]:
         ratio = row.ratio
         if ratio is None or ratio.value <= 1 or (ratio.low is not None and ratio.low <= 1):
             continue
-        text = f"{bench.subject(row.subject).label} was {ratio.value - 1:.0%} faster than the host{_interval(ratio)}, "
+        text = f"{bench.subject(row.subject).label} was {percent(ratio.value - 1)} faster than the host"
+        text += f" (ratio {ratio.value:.2f}, {interval(ratio)}), "
         text += "which virtualisation cannot do: something else differed, such as the clock rate or other work."
         severity = "caution" if ratio.low is None else "unsound"
         yield Finding(rule="beyond-host", severity=severity, subject=row.subject, text=text)  # type: ignore[arg-type]
@@ -69,10 +80,22 @@ def busy_machine(bench: Bench) -> Iterator[Finding]:
     other = max(0.0, max(shares) * cpus - min(threads, cpus))
     if other < OTHER_WORK_CPUS:
         return
-    full = other + threads > 0.95 * cpus
+    full = other + threads > FULL * cpus
     text = f"Other work kept up to {other:.1f} of {cpus} CPUs busy, beside the {threads} that the bench wants"
     text += ": none was left over, so it took time from the measured work." if full else "."
     yield Finding(rule="busy-machine", severity="unsound" if full else "caution", text=text)
+
+
+def full_machine(bench: Bench) -> Iterator[Finding]:
+    """Client, QEMU and guest share the CPUs, so without an idle moment the figure is what CPU time was left."""
+    shares = [r.busy_share for r in _counted(bench) if r.busy_share is not None]
+    if bench.kind == "bench-cpu" or not shares or median(shares) <= FULL:
+        return
+    text = (
+        f"The CPUs were busy for {percent(median(shares))} of the time (median of the repetitions): what limits these"
+    )
+    text += " figures is CPU time, the guest's and QEMU's own work included, and other work lowers them directly."
+    yield Finding(rule="full-machine", severity="caution", text=text)
 
 
 def load(bench: Bench) -> Iterator[Finding]:
@@ -93,11 +116,14 @@ def governor(bench: Bench) -> Iterator[Finding]:
 
 def stolen(bench: Bench) -> Iterator[Finding]:
     """This machine is a guest itself, and did not get all of its CPU time."""
-    share = max((r.steal_share or 0.0 for r in _counted(bench)), default=0.0)
-    if share > STEAL_CAUTION:
-        severity = "unsound" if share > STEAL_UNSOUND else "caution"
-        text = f"The hypervisor below this machine took up to {share:.1%} of its CPU time during a repetition."
-        yield Finding(rule="steal", severity=severity, text=text)  # type: ignore[arg-type]
+    shares = [r.steal_share or 0.0 for r in _counted(bench)]
+    if shares and max(shares) > STEAL_CAUTION:
+        yield _steal(max(shares), f"in the worst repetition, {percent(median(shares))} in the median one")
+
+
+def _steal(share: float, when: str) -> Finding:
+    text = f"The hypervisor below this machine took {percent(share)} of its CPU time {when}."
+    return Finding(rule="steal", severity="unsound" if share > STEAL_UNSOUND else "caution", text=text)
 
 
 def unsteady_baseline(bench: Bench) -> Iterator[Finding]:
@@ -105,10 +131,8 @@ def unsteady_baseline(bench: Bench) -> Iterator[Finding]:
     for metric in bench.metrics if bench.kind == "bench-cpu" else ():
         values = [r.value for r in bench.values(bench.baseline, metric.name)]
         if len(values) > 1 and 1 - min(values) / max(values) > UNSTEADY:
-            text = (
-                f"The host's own speed varied by {1 - min(values) / max(values):.0%} from one repetition to another: "
-            )
-            text += "the clock rate or other work changed meanwhile."
+            text = f"The host's own speed varied by {percent(1 - min(values) / max(values))} from one repetition to"
+            text += " another: the clock rate or other work changed meanwhile."
             yield Finding(rule="unsteady-host", severity="caution", subject=bench.baseline, text=text)
 
 
@@ -120,17 +144,15 @@ def intervals(bench: Bench) -> Iterator[Finding]:
         count = min(row.estimate.count for row in few if row.estimate)
         text = f"{count} repetition{'s are' if count > 1 else ' is'} too few for a 95 % interval; take {least} or more."
         yield Finding(rule="too-few", severity="caution", text=text)
-    for row in rows:
-        label = f"{bench.subject(row.subject).label}, {row.metric.label}"
-        assert row.estimate is not None
-        half = _half_width(row.estimate)
-        if half is not None and half > WIDE:
-            text = f"{label}: the median is known to ±{half:.0%} only; smaller differences cannot be told."
-            yield Finding(rule="wide", severity="caution", subject=row.subject, text=text)
-        ratio = row.ratio
-        if ratio is not None and ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high:
-            text = f"{label}: cannot be told apart from {bench.subject(bench.baseline).label}{_interval(ratio)}."
-            yield Finding(rule="not-apart", severity="note", subject=row.subject, text=text)
+    halves = [(row, half) for row in rows if row.estimate and (half := _half_width(row.estimate)) and half > WIDE]
+    if halves:
+        known = listed([f"{_label(bench, row)} ±{percent(half)}" for row, half in halves])
+        text = f"Medians that are known roughly, so that smaller differences cannot be told: {known}."
+        yield Finding(rule="wide", severity="caution", text=text)
+    same = [_label(bench, r) for r in rows if (e := r.ratio) and e.low is not None and e.high and e.low <= 1 <= e.high]
+    if same:
+        text = f"Cannot be told apart from {bench.subject(bench.baseline).label}: {listed(same)}."
+        yield Finding(rule="not-apart", severity="note", text=text)
 
 
 def clocks(bench: Bench) -> Iterator[Finding]:
@@ -171,7 +193,7 @@ def incomplete(bench: Bench) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    *(different_files, beyond_host, busy_machine, stolen, load, governor, unsteady_baseline),
+    *(different_files, beyond_host, busy_machine, full_machine, stolen, load, governor, unsteady_baseline),
     *(clocks, threads, emulated, intervals, incomplete),
 )
 
@@ -195,5 +217,38 @@ def _half_width(estimate: Estimate) -> float | None:
     return (estimate.high - estimate.low) / 2 / abs(estimate.value)
 
 
-def _interval(ratio: Estimate) -> str:
-    return "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.2f} to {ratio.high:.2f} times)"
+def _label(bench: Bench, row: Row) -> str:
+    label = bench.subject(row.subject).label
+    return label if len(bench.metrics) == 1 else f"{label}, {row.metric.label}"
+
+
+def of_migrations(found: list[Moved]) -> list[Finding]:
+    """What makes a bench of migrations unsound, or needs saying; the gravest first."""
+    known = [environment for moved in found if (environment := moved.environment) is not None]
+    said: list[Finding] = []
+    share = max((environment.steal_share or 0.0 for environment in known), default=0.0)
+    if share > STEAL_CAUTION:
+        said.append(_steal(share, "while one of the loads was measured"))
+    if known:
+        first, cpus = known[0], max((host.cpus for host in known[0].hosts.values()), default=1)
+        if first.load_average_before > LOAD_PER_CPU * cpus:
+            text = f"The machine had a load of {first.load_average_before:.1f} on {cpus} CPUs before the bench began."
+            said.append(Finding(rule="load", severity="caution", text=text))
+        if first.governor not in ("", "performance"):
+            text = f"The CPU's frequency follows the load (governor {first.governor})."
+            said.append(Finding(rule="governor", severity="caution", text=text))
+        if first.accel == "tcg":
+            text = (
+                f"The guest ran without KVM ({first.accel_reason}): its CPU, the migration and the client's work share"
+            )
+            text += " this machine's CPUs, and levels are those of an emulated guest."
+            said.append(Finding(rule="emulated", severity="caution", text=text))
+    if known and max(moved.part.repetition for moved in found) == 1:
+        text = "Each load went through one migration: the intervals tell the scatter of samples within that move, as if"
+        text += " they were independent, and not how moves differ. --repeat shows that."
+        said.append(Finding(rule="one-move", severity="note", text=text))
+    return _gravest_first(said)
+
+
+def _gravest_first(found: list[Finding]) -> list[Finding]:
+    return sorted(found, key=lambda finding: ("unsound", "caution", "note").index(finding.severity))

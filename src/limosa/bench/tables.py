@@ -50,7 +50,9 @@ def interval(estimate: Estimate, unit: str) -> str:
     """``3400 to 3460 events/s``, or a dash when there is none."""
     if estimate.low is None or estimate.high is None:
         return NO_READING
-    return f"{quantity(estimate.low, unit)} to {quantity(estimate.high, unit)}"
+    low, high = quantity(estimate.low, unit), quantity(estimate.high, unit)
+    same = scale(unit, estimate.low)[0] == scale(unit, estimate.high)[0]
+    return f"{low.partition(' ')[0] if same else low} to {high}"
 
 
 _SCALES = {

@@ -69,7 +69,7 @@ def show(run: RunDirectory, as_json: bool) -> None:
     """The table, what follows from it, and where the report is; exits with 1 when a part is not whole."""
     from limosa.bench.during import read
     from limosa.bench.during_table import table
-    from limosa.bench.narration import narrate
+    from limosa.bench.narration import cautions, narrate
     from limosa.cli.table import print_table
     from limosa.cli.terminal import show_result
     from limosa.experiment.result import reported
@@ -77,12 +77,13 @@ def show(run: RunDirectory, as_json: bool) -> None:
     page = reported(run).report
     during, found = read(run)
     shown = table(found)
-    said = narrate(run)
+    said, careful = narrate(run), cautions(run)
     if as_json:
         measured = [
             {
                 "part": moved.part,
                 "outage_ms": moved.outage_ms,
+                "longest_silence_ms": moved.longest_silence_ms,
                 "clocks": moved.clocks,
                 "moments": moved.moments,
                 "measures": {m.name: {"unit": m.unit, "course": m.course} for m in moved.measures},
@@ -90,12 +91,14 @@ def show(run: RunDirectory, as_json: bool) -> None:
             for moved in found
         ]
         result = {"run": str(run.path), "report": str(page), "complete": during.complete}
-        show_result({**result, "parts": measured, "explanations": said})
+        show_result({**result, "parts": measured, "explanations": said, "findings": careful})
     else:
         print(f"\n{shown.title}")
         print_table(shown.columns, shown.rows)
         for sentence in said:
             print(f"- {sentence}")
+        for finding in careful:
+            print(f"{finding.severity}: {finding.text}")
         print(f"\nreport: {page}")
     if any(part.status != "measured" for part in during.parts):
         raise typer.Exit(1)

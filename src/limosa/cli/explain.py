@@ -71,12 +71,15 @@ def _of_migration(run: str) -> list[tuple[str, str]]:
 
 
 def _of_bench(run: str, as_json: bool) -> None:
-    from limosa.bench.narration import narrate
+    from limosa.bench.narration import cautions, narrate
     from limosa.cli.terminal import show_result
     from limosa.results.store import find
 
-    said = narrate(find(run))
+    directory = find(run)
+    said, careful = narrate(directory), cautions(directory)
     if as_json:
-        show_result(said)
-    else:
-        print("\n".join(said) or "nothing follows from these figures")
+        show_result({"explanations": said, "findings": careful})
+        return
+    print("\n".join(said) or "nothing follows from these figures")
+    for finding in careful:
+        print(f"{finding.severity}: {finding.text}")

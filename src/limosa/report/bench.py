@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 
-from limosa.bench import comparison, soundness, tables
+from limosa.bench import comparison, narration, soundness, tables, wording
 from limosa.bench.format import BENCH, Bench, Metric
+from limosa.bench.wording import listed
 from limosa.errors import LimosaError
 from limosa.report import commands, sections, vega
 from limosa.report.data import RunData
+from limosa.report.figures import mebibytes
 from limosa.report.markup import Html, tag
 from limosa.report.theme import PAGE, Theme
 from limosa.report.vega import Spec
@@ -30,24 +32,32 @@ def load(run: Path) -> Bench | None:
 
 
 def verdict(bench: Bench) -> Verdict:
-    """What the page says first: the ratios, or what keeps one from giving them."""
+    """What the page says first: the ratios, and what keeps one from relying on them."""
     found = soundness.findings(bench)
     unsound = [finding for finding in found if finding.severity == "unsound"]
     rows = [row for row in comparison.compare(bench) if row.estimate is not None]
-    facts = [(tables.quantity(r.estimate.value, r.metric.unit), _label(bench, r)) for r in rows[:5] if r.estimate]
+    first = [row for row in rows if row.metric == rows[0].metric]
+    facts = [(tables.quantity(r.estimate.value, r.metric.unit), _label(bench, r)) for r in first[:5] if r.estimate]
     details = [finding.text for finding in unsound] + tables.reasons(bench)
     if not rows:
         return _verdict("bad", "Not measured", "No subject could be measured.", details, facts)
-    if unsound:
-        return _verdict("warn", "Unsound", "Measured, but something makes the comparison unsound.", details, facts)
-    ratios = [r for r in rows if r.ratio is not None]
-    told = "; ".join(
-        f"{bench.subject(r.subject).label} {r.ratio.value:.2f} times {bench.subject(bench.baseline).label}"
-        for r in ratios
-        if r.ratio and r.metric == bench.metrics[0]
+    told = listed(
+        [
+            f"{bench.subject(r.subject).label} did {r.ratio.value:.3g} times as much as {_baseline(bench)}"
+            for r in first
+            if r.ratio
+        ]
     )
-    sentence = f"{bench.metrics[0].label}: {told}." if told else f"{bench.title}: measured."
-    return _verdict("good", "Measured", sentence, details, facts)
+    sentence = f"{wording.sentence(f'{first[0].metric.label}: {told}')}" if told else f"{bench.title}: measured."
+    if unsound:
+        return _verdict("warn", "Unsound", f"{sentence} Do not rely on it.", details, facts)
+    whole = all(subject.status in ("measured", "skipped") for subject in bench.subjects) and bench.complete
+    return _verdict("good" if whole else "warn", "Measured" if whole else "Measured in part", sentence, details, facts)
+
+
+def _baseline(bench: Bench) -> str:
+    label = bench.subject(bench.baseline).label
+    return "the host" if bench.baseline == "host" else label
 
 
 def _verdict(tone: Tone, mark: str, sentence: str, details: list[str], facts: list[tuple[str, str]]) -> Verdict:
@@ -61,22 +71,20 @@ def _label(bench: Bench, row: comparison.Row) -> str:
 
 def parts(data: RunData, bench: Bench) -> list[Html | None]:
     """The sections of the page below its head."""
-    return [_figures(bench), _plots(bench), _findings(bench), _circumstances(bench), _commands(data)]
+    return [_figures(bench), _plots(bench), _follows(bench), _findings(bench), _circumstances(bench), _commands(data)]
 
 
 def _figures(bench: Bench) -> Html:
-    table = tables.bench_table(bench)
-    head = tag("tr", [tag("th", name, scope="col") for name in table.columns])
-    rows = [
-        tag("tr", [tag("td", cell, class_="name" if i == 0 else "number") for i, cell in enumerate(row)])
-        for row in table.rows
-    ]
-    found = tag("table", tag("thead", head), tag("tbody", rows))
-    sources = [tag("p", f"Reference: {text}.", class_="small") for text in _sources(bench)]
     note = "Medians over the repetitions with 95 % bootstrap intervals; docs/bench.md says how each figure is made."
-    return sections.part(
-        "Figures", tag("div", found, class_="scroll", tabindex="0"), *sources, identity="figures", note=note
-    )
+    return sections.part("Figures", *figures(bench), identity="figures", note=note)
+
+
+def figures(bench: Bench) -> list[Html]:
+    """The table, and where figures from elsewhere in it are from."""
+    return [
+        sections.plain_table(tables.bench_table(bench)),
+        *[tag("p", f"Reference: {text}.", class_="small") for text in _sources(bench)],
+    ]
 
 
 def _sources(bench: Bench) -> list[str]:
@@ -84,32 +92,66 @@ def _sources(bench: Bench) -> list[str]:
 
 
 def _plots(bench: Bench) -> Html:
-    found = spec(bench, PAGE)
     plot = tag("p", "There is no repetition to draw.", class_="empty")
+    note = ""
+    found = spec(bench, PAGE)
     if found is not None:
-        plot = sections.figure("bench", found, "Medians, intervals and every repetition")
-    note = "Each point is a repetition, the bar its median's 95 % interval, the tick the median"
-    note += ", the diamond a reference from elsewhere." if bench.references else "."
+        plot, note = sections.figure("bench", found, bench.title), legend(bench)
     return sections.part("Repetitions", plot, identity="repetitions", note=note)
+
+
+def legend(bench: Bench) -> str:
+    """What is what in the plot."""
+    note = "Each point is a repetition, the bar its median's 95 % interval, the tick the median"
+    return note + (", the diamond a reference from elsewhere." if bench.references else ".")
+
+
+def _follows(bench: Bench) -> Html | None:
+    said = narration.of_bench(bench)
+    return sections.part("What follows", sections.bullets(said), identity="follows") if said else None
 
 
 def _findings(bench: Bench) -> Html | None:
     found = soundness.findings(bench)
     if not found:
         return None
-    tones = {"unsound": "bad", "caution": "warn", "note": "good"}
-    items = [tag("li", tag("span", f.severity, class_=f"pill {tones[f.severity]}"), f" {f.text}") for f in found]
-    return sections.part("What to know before comparing", tag("ul", items), identity="findings")
+    return sections.part("What to know before comparing", sections.findings(found), identity="findings")
 
 
 def _circumstances(bench: Bench) -> Html:
-    rows = [(name.replace("_", " "), str(value)) for name, value in {**bench.settings, **bench.machine}.items()]
-    rows += [(s.label, f"{s.accel} {s.accel_reason}".strip()) for s in bench.subjects if s.accel]
-    rows += [
-        (f"{s.label}: {Path(file).name}", digest) for s in bench.subjects for file, digest in list(s.files.items())[:1]
-    ]
-    listed = tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in rows], class_="meanings")
-    return sections.part("Circumstances", listed, identity="environment")
+    rows = [*_settings(bench), *_machine(bench)]
+    measured = [s for s in bench.subjects if s.status != "skipped"]
+    rows += [(wording.capital(s.label), f"{s.accel}: {s.accel_reason}".removesuffix(": ")) for s in measured if s.accel]
+    same: dict[tuple[str, str], list[str]] = {}
+    for subject in measured:
+        for file, digest in list(subject.files.items())[:1]:
+            same.setdefault((Path(file).name, digest), []).append(subject.label)
+    rows += [(f"SHA-256 of {name}", f"{digest} ({', '.join(labels)})") for (name, digest), labels in same.items()]
+    listed_ = tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in rows], class_="meanings")
+    return sections.part("Circumstances", listed_, identity="environment")
+
+
+_SETTINGS = {"time_s": ("Time of a repetition", "{} s"), "repeat": ("Repetitions", "{}"), "seed": ("Seed", "{}")}
+_MACHINE = {"cpu_model": "CPU", "cpus": "CPUs", "kernel": "Kernel", "governor": "Frequency governor"}
+
+
+def _settings(bench: Bench) -> list[tuple[str, str]]:
+    shown = []
+    for name, value in bench.settings.items():
+        label, form = _SETTINGS.get(name, (wording.capital(name.replace("_", " ")), "{}"))
+        if name == "udp_bits_per_s":
+            label, value = "Rate of the datagrams", tables.quantity(float(value), "bit/s")
+        shown.append((label, form.format(", ".join(map(str, value)) if isinstance(value, list) else value)))
+    return shown
+
+
+def _machine(bench: Bench) -> list[tuple[str, str]]:
+    found = bench.machine
+    rows = [(label, str(found[name])) for name, label in _MACHINE.items() if found.get(name)]
+    if found.get("memory_bytes"):
+        rows.append(("Memory", mebibytes(found["memory_bytes"])))
+    loads = [str(found[name]) for name in ("load_average_before", "load_average_after") if name in found]
+    return [*rows, ("Load average", " before, ".join(loads) + (" after" if len(loads) > 1 else " before"))]
 
 
 def _commands(data: RunData) -> Html:
@@ -151,7 +193,7 @@ def _pane(bench: Bench, metric: Metric, theme: Theme) -> Spec | None:
         if r.metric == metric.name and bench.subject(r.subject).label in labels
     ]
     layers = _layers(points, medians, references, labels, unit, theme)
-    return {"title": f"{metric.label} ({unit})", "width": 900, "height": 34 * len(labels), "layer": layers}
+    return {"title": metric.label, "width": 900, "height": 34 * len(labels), "layer": layers}
 
 
 def _layers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from limosa.bench import during, narration
+from limosa.bench import during, narration_moves, soundness
 from limosa.bench.during import Moved
 from limosa.bench.during_format import DURING, LOADS, During
 from limosa.bench.during_table import MEANINGS, table
@@ -17,12 +17,17 @@ from limosa.report.theme import PAGE, Theme
 from limosa.report.vega import Spec
 from limosa.report.verdict import Tone, Verdict
 from limosa.results.store import RunDirectory
-from limosa.results.tables import milliseconds
+from limosa.results.tables import Table, milliseconds
 
-_NOTE = (
+LEGEND = (
     "Light: the migration, from the verb's begin (the target's launch included) to the end of the source. Strong: the"
     " blackout in it. The dashed line is 95 % of the level before. Each load had a migration of its own, because CPU"
     " and network loads disturb each other."
+)
+
+_OUTAGE = (
+    "Outage: what clients missed around the blackout. Longest silence: what they missed at any time of the migration;"
+    " a guest can fall silent when sending begins, too."
 )
 
 
@@ -55,20 +60,26 @@ def verdict(found: Migrations, error: str) -> Verdict:
         details.append("The bench was stopped before its end: what follows is what it had measured until then.")
         if error and not any(error.lower() in detail.lower() for detail in details):
             details.append(_sentence(error))
-    facts = [(figures.milliseconds(moved.outage_ms), f"longest outage, {_short(moved)}") for moved in measured
-             if moved.outage_ms is not None][:5]  # fmt: skip
+    facts = [(figures.milliseconds(silent_ms), f"longest silence, {_short(moved)}") for moved in measured
+             if (silent_ms := longest_ms(moved)) is not None][:5]  # fmt: skip
     details += _unsteady(measured)
-    outages = [moved.outage_ms for moved in measured if moved.outage_ms is not None]
+    silences = [silent_ms for moved in measured if (silent_ms := longest_ms(moved)) is not None]
     if not measured:
         return Verdict(tone="bad", mark="Not measured", sentence="No load was measured through a whole migration.",
                        details=details, facts=facts)  # fmt: skip
     moves = figures.count(len(measured), "migration")
     sentence = f"{found.during.guest} was measured through {moves}"
-    sentence += f"; the longest outage was {figures.rounded(max(outages))}." if outages else "."
+    sentence += f"; the longest silence was {figures.rounded(max(silences))}." if silences else "."
     whole = found.during.complete and all(moved.part.status == "measured" for moved in found.found)
     mark = "Measured in part" if not whole else "Measured, but unsteady" if details else "Measured"
     tone: Tone = "good" if whole and not details else "warn"
     return Verdict(tone=tone, mark=mark, sentence=sentence, details=details, facts=facts)
+
+
+def longest_ms(moved: Moved) -> float | None:
+    """The longest time for which a client had nothing, at the blackout or at any other moment of the migration."""
+    known = [value for value in (moved.outage_ms, moved.longest_silence_ms) if value is not None]
+    return max(known, default=None)
 
 
 def _name(moved: Moved) -> str:
@@ -104,6 +115,7 @@ def parts(data: RunData, found: Migrations) -> list[Html | None]:
         _figures(found),
         _plot(found),
         _follows(found),
+        _findings(found),
         _moves(found),
         _meanings(found),
         _settings(found),
@@ -111,27 +123,14 @@ def parts(data: RunData, found: Migrations) -> list[Html | None]:
     ]
 
 
-LONGEST_FIGURE = 24
-"""Characters: a cell beyond is a sentence, and may be broken."""
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Html:
-    head = tag("tr", [tag("th", name, scope="col") for name in columns])
-    body = [
-        tag("tr", [tag("td", cell, class_="name" if not i else "number" if len(cell) <= LONGEST_FIGURE else None)
-                   for i, cell in enumerate(row)])
-        for row in rows
-    ]  # fmt: skip
-    return tag("div", tag("table", tag("thead", head), tag("tbody", body)), class_="scroll", tabindex="0")
-
-
 def _figures(found: Migrations) -> Html:
     shown = table(found.found)
-    kept = [i for i, name in enumerate(shown.columns) if name not in ("outage", "move took")]  # told below, by move
+    below = ("outage", "longest silence", "move took")  # told there by move
+    kept = [i for i, name in enumerate(shown.columns) if name not in below]
     columns = tuple(shown.columns[i] for i in kept)
-    rows = [tuple(row[i] for i in kept) for row in shown.rows]
+    less = Table(shown.title, columns, tuple(tuple(row[i] for i in kept) for row in shown.rows))
     note = "Levels are medians of samples, with 95 % bootstrap intervals of the ratios within this one move."
-    return sections.part("Figures", _table(columns, rows), identity="figures", note=note)
+    return sections.part("Figures", sections.plain_table(less), identity="figures", note=note)
 
 
 def _plot(found: Migrations) -> Html:
@@ -139,15 +138,19 @@ def _plot(found: Migrations) -> Html:
     body = tag("p", "No load came as far as a migration, so there is no course to draw.", class_="empty")
     if drawn is not None:
         body = sections.figure("during", drawn, "Every measure before, during and after the migration")
-    return sections.part("Through the migration", body, identity="course", note=_NOTE if drawn is not None else "")
+    return sections.part("Through the migration", body, identity="course", note=LEGEND if drawn is not None else "")
 
 
 def _follows(found: Migrations) -> Html | None:
-    said = narration.of_migrations(found.found)
+    said = narration_moves.of_migrations(found.found)
+    return sections.part("What follows", sections.bullets(said), identity="follows") if said else None
+
+
+def _findings(found: Migrations) -> Html | None:
+    said = soundness.of_migrations(found.found)
     if not said:
         return None
-    return sections.part("What follows", tag("ul", [tag("li", each) for each in said], class_="remarks"),
-                         identity="findings")  # fmt: skip
+    return sections.part("What to know before comparing", sections.findings(said), identity="findings")
 
 
 def _moves(found: Migrations) -> Html | None:
@@ -161,11 +164,13 @@ def _moves(found: Migrations) -> Html | None:
         sent = figures.mebibytes((migration.qemu.get("ram") or {}).get("transferred"))
         pauses = (clocks.stop_resume_ms, clocks.guest_lost_ms, clocks.qemu_downtime_ms)
         rows.append((_short(moved), f"{migration.source} → {migration.target}", migration.outcome, took,
-                     *map(milliseconds, pauses), milliseconds(moved.outage_ms), sent))  # fmt: skip
+                     *map(milliseconds, pauses), milliseconds(moved.outage_ms),
+                     milliseconds(moved.longest_silence_ms), sent))  # fmt: skip
     if not rows:
         return None
-    columns = ("Load", "Move", "Outcome", "Took", "Blackout", "Guest lost", "QEMU says", "Outage", "Sent")
-    return sections.part("The migrations", _table(columns, rows), identity="migrations")
+    columns = ("Load", "Move", "Outcome", "Took", "Blackout", "Guest lost", "QEMU says", "Outage", "Longest silence")
+    shown = Table("Migrations", (*columns, "Sent"), tuple(rows))
+    return sections.part("The migrations", sections.plain_table(shown), identity="migrations", note=_OUTAGE)
 
 
 def _meanings(found: Migrations) -> Html:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 
+from limosa.bench.format import Finding
 from limosa.report import clocks, figures, timeline, vega
 from limosa.report.data import RunData
 from limosa.report.markup import Child, Html, json_block, raw, tag
@@ -13,6 +14,7 @@ from limosa.report.theme import PAGE
 from limosa.report.vega import Spec
 from limosa.report.verdict import Verdict, progress_sentence
 from limosa.results.format import MigrationSummary
+from limosa.results.tables import Table
 
 Cell = tuple[str, float | int | None]
 
@@ -59,6 +61,31 @@ def _table(head: Iterable[str], rows: Iterable[list[Html]], caption: str) -> Htm
     body = [tag("tr", row) for row in rows]
     table = tag("table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", cells)), tag("tbody", body))
     return tag("div", table, class_="scroll", tabindex="0")
+
+
+LONGEST_FIGURE = 24
+"""Characters: a cell beyond is a sentence, and may be broken."""
+
+
+def plain_table(shown: Table) -> Html:
+    """A table of text as markup: names first, figures unbroken."""
+    rows = [
+        [tag("td", cell, class_="name" if not i else "number" if len(cell) <= LONGEST_FIGURE else None)
+         for i, cell in enumerate(row)]
+        for row in shown.rows
+    ]  # fmt: skip
+    return _table(shown.columns, rows, shown.title)
+
+
+def bullets(sentences: Iterable[Child | list[Child]]) -> Html:
+    """Sentences one under another."""
+    return tag("ul", [tag("li", each) for each in sentences], class_="remarks")
+
+
+def findings(found: Iterable[Finding]) -> Html:
+    """What makes a bench unsound, or needs saying."""
+    tones = {"unsound": "bad", "caution": "warn", "note": "good"}
+    return bullets([tag("span", f.severity, class_=f"pill {tones[f.severity]}"), f" {f.text}"] for f in found)
 
 
 def _number(shown: str, value: float | int | None, name: str) -> Html:

@@ -251,7 +251,7 @@ def test_bench_json_brings_the_same_bench_back_and_is_drawn(tmp_path: Path) -> N
     spec = bench_report.spec(QUIET, PRINT)
     assert spec is not None and len(spec["vconcat"]) == 1
     assert bench_report.spec(replace(QUIET, repetitions=[]), PRINT) is None
-    assert "0.95 times as much as the host" in bench_report.verdict(QUIET).sentence
+    assert "0.95 times the host" in bench_report.verdict(QUIET).sentence
     assert bench_report.verdict(changed(QUIET, steal_share=0.2)).mark == "Unsound"
     (run.path / "bench.json").write_text("{")
     with pytest.raises(LimosaError, match=r"bench\.json cannot be read"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from limosa.bench.during_format import DURING, IPERF_COLUMNS, SYSBENCH_COLUMNS, During, Part
+from limosa.bench.given import given, per_cpu_second, tracks
 from limosa.bench.recovery import Course, Moments, Series, course, joined, series, silence_ms
 from limosa.errors import LimosaError
 from limosa.results import store
@@ -26,6 +27,9 @@ NEAR_NS = 2_000 * MS
 
 STREAMS = {"receive": "throughput, client to guest", "send": "throughput, guest to client"}
 """Loads that are a stream of bytes, and what their measure is called."""
+
+SLOW_WINDOW_NS = 3000 * MS
+"""Samples of a second each: fewer than three have no median worth the name."""
 
 BIN_NS = 200 * MS
 JOINED_NS = 500 * MS
@@ -56,10 +60,10 @@ class Measure:
     """One measure of one part: its samples and what became of it."""
 
     name: str
-    """``sysbench``, ``cpu-loop``, ``throughput``, ``round-trip``."""
+    """``sysbench``, ``cpu-given``, ``cpu-speed``, ``cpu-loop``, ``throughput``, ``round-trip``."""
     label: str
     unit: str
-    """``events/s``, ``bit/s``, ``ms``."""
+    """``events/s``, ``CPU s/s``, ``events`` (a CPU second), ``bit/s``, ``ms``."""
     samples: Series
     window_ns: int
     """The moving window of the recovery."""
@@ -162,7 +166,13 @@ _Found = tuple[str, str, str, Series, int]
 def _all_series(own: RunDirectory, part: Part) -> list[_Found]:
     found: list[_Found] = []
     if part.load == "cpu":
-        found.append(("sysbench", "sysbench", "events/s", read_sysbench(own.samples / "sysbench.csv"), 3000 * MS))
+        work = read_sysbench(own.samples / "sysbench.csv")
+        share = given(tracks(own.samples), work)
+        found.append(("sysbench", "sysbench", "events/s", work, SLOW_WINDOW_NS))
+        if len(share):
+            speed = per_cpu_second(work, share)
+            found.append(("cpu-given", "CPU time given by the host", "CPU s/s", share, SLOW_WINDOW_NS))
+            found.append(("cpu-speed", "sysbench per CPU second", "events", speed, SLOW_WINDOW_NS))
         found.append(("cpu-loop", "loop of the agent", "events/s", read_loop(own), 1000 * MS))
     elif part.load in STREAMS:
         samples = read_iperf(own.samples / "iperf.csv")

@@ -7,6 +7,7 @@
       parts/ID/                one part: a whole run directory of its own, with one migration under one load
         samples/sysbench.csv   arrived_ns,second,events_per_s      cpu
         samples/iperf.csv      arrived_ns,begin_s,end_s,kbits_per_s      receive, send
+        samples/vcpu-HOST.csv  arrived_ns,pid,clock_ns,ran_ns,waited_ns      cpu: the virtual CPUs' threads on a host
         samples/cpu.csv, ticks.csv, echo.csv                       as in every run
         samples/load.txt       what the loading program printed, untouched
 
@@ -24,6 +25,7 @@ KIND = "bench-during-migration"
 
 SYSBENCH_COLUMNS = ("arrived_ns", "second", "events_per_s")
 IPERF_COLUMNS = ("arrived_ns", "begin_s", "end_s", "kbits_per_s")
+VCPU_COLUMNS = ("arrived_ns", "pid", "clock_ns", "ran_ns", "waited_ns")
 
 Load = Literal["cpu", "receive", "send", "latency"]
 

@@ -12,6 +12,17 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "Events in each second of the guest's clock, as sysbench prints them, placed where the line arrived over SSH."
         " A line that waits behind the blackout is placed late.",
     ),
+    "cpu-given": (
+        "CPU time given by the host",
+        "For how long the threads of the guest's virtual CPUs ran in each of sysbench's seconds, as the host's"
+        " scheduler counts it (/proc/PID/task/TID/schedstat, read four times a second), source and target together. What a"
+        " hypervisor below takes is left out where the host's kernel accounts for it, else it is inside.",
+    ),
+    "cpu-speed": (
+        "sysbench per CPU second",
+        "sysbench's events over that CPU time: what is left when competition for CPUs is taken away. It holds all that"
+        " the virtual CPU's thread does beside sysbench, such as emulating devices and translating code.",
+    ),
     "cpu-loop": (
         "Loop of the agent",
         "Events over the CPU time that the guest's kernel booked for them, put together to 0.2 s. What the host takes"

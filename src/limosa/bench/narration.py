@@ -56,7 +56,8 @@ def why_emulation_is_slower(bench: Bench, rows: list[Row]) -> Iterator[str]:
     for row, ratio in _ratios(rows, "guest-tcg"):
         if not below(ratio):
             continue
-        text = f"Without KVM the guest did {roughly(ratio)}1/{1 / ratio.value:.1f} of the host's work in a second: {times(ratio)}."
+        text = f"Without KVM the guest did {roughly(ratio)}1/{1 / ratio.value:.1f} of the host's work in a second:"
+        text += f" {times(ratio)}."
         text += " QEMU translates the guest's instructions into the host's, block by block, and looks up every memory"
         text += " address in software, so that one instruction of the guest becomes several of the host. A division,"
         text += " of which a prime search mostly consists, even calls a function of QEMU's."
@@ -118,9 +119,9 @@ def what_got_lost(bench: Bench, rows: list[Row]) -> Iterator[str]:
         return
     rate = quantity(float(bench.settings.get("udp_bits_per_s", 0)), "bit/s")
     lossy = [
-        f"{_name(bench, row.subject)} lost {percent(row.estimate.value)}"
+        f"{_name(bench, row.subject)} lost {percent(row.estimate.value)}{_between(row.estimate)}"
         for row in rows
-        if row.metric.name == "udp-loss" and row.estimate and row.estimate.value > LOSS
+        if row.metric.name == "udp-loss" and row.estimate and _least(row.estimate) > LOSS
     ]
     if lossy:
         yield (
@@ -192,6 +193,17 @@ def _against(bench: Bench, subject: str, other: str) -> Iterator[tuple[Metric, E
 
 def _figures(pairs: list[tuple[Metric, Estimate]]) -> str:
     return listed([f"{metric.label} {times(ratio)}" for metric, ratio in pairs])
+
+
+def _least(found: Estimate) -> float:
+    """What it is at the least."""
+    return found.value if found.low is None else found.low
+
+
+def _between(share: Estimate) -> str:
+    if share.low is None or share.high is None:
+        return ""
+    return f" (95 % interval {percent(share.low)} to {percent(share.high)})"
 
 
 def _ratios(rows: list[Row], subject: str, metric: str = "") -> Iterator[tuple[Row, Estimate]]:

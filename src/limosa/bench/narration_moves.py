@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from limosa.bench.during import Measure, Moved
 from limosa.bench.during_table import level
 from limosa.bench.recovery import Course
-from limosa.bench.wording import above, below, interval, listed, percent, sentence, unlike
+from limosa.bench.wording import above, below, interval, listed, percent, sentence, times, unlike
 
 LONGER = 1.2
 """An outage is longer than the blackout when it is this many times as long: both are read to some ms only."""
+
+PARTS = ("cpu-given", "cpu-speed")
+"""Measures that take another one apart; one rule tells of them."""
 
 EARLY_MS = 200.0
 """A silence apart from the blackout that somebody at a terminal notices."""
@@ -44,6 +47,26 @@ def brownout(found: list[Moved]) -> Iterator[str]:
         yield (
             "The reason is in how pre-copy works: the source reads and sends all memory and marks what the guest"
             " writes meanwhile, on the same CPUs and links that the guest works with."
+        )
+
+
+def given_and_made(found: list[Moved]) -> Iterator[str]:
+    """sysbench's speed apart into the CPU time that the virtual CPU got and what it did in a second of that."""
+    clauses = []
+    for moved in found:
+        ratios = {m.name: m.course.during_ratio for m in moved.measures if m.course is not None}
+        whole, share, speed = (ratios.get(name) for name in ("sysbench", "cpu-given", "cpu-speed"))
+        if whole is None or share is None or speed is None or not (below(whole) or below(share) or below(speed)):
+            continue
+        clauses.append(
+            f"while moving, the guest's virtual CPU got {times(share)} the CPU time of before, and sysbench did"
+            f" {times(speed)} as much in each second of it ({_part(moved)})"
+        )
+    if clauses:
+        yield (
+            f"{sentence(listed(clauses))} The first is competition: the migration's threads, and whatever else runs,"
+            " want the same CPUs. The second is what the move changes inside: pages are marked as they are written, and"
+            " on the target caches are cold and, under emulation, code is translated anew."
         )
 
 
@@ -120,8 +143,10 @@ def silent_apart_from_blackout(found: list[Moved]) -> Iterator[str]:
     if clauses:
         text = f"The longest silence was not at the blackout: {listed(clauses)}."
         if any(moved.accel == "tcg" for moved in found):
-            text += " A guest under emulation stands still as sending begins, since QEMU's preparation of the dirty log"
-            text += " keeps its CPU waiting (docs/measuring.md)."
+            text += (
+                " Under emulation the usual reason is that a guest stands still as sending begins, while QEMU prepares"
+            )
+            text += " its dirty log (docs/measuring.md); on a busy machine, also that QEMU had to wait for a CPU."
         yield text
 
 
@@ -162,7 +187,7 @@ def too_short(found: list[Moved]) -> Iterator[str]:
 
 
 RULES: tuple[Callable[[list[Moved]], Iterator[str]], ...] = (
-    *(broke_off, brownout, no_brownout, unexpectedly_better, cannot_be_told, too_short),
+    *(broke_off, brownout, given_and_made, no_brownout, unexpectedly_better, cannot_be_told, too_short),
     *(outage_beyond_blackout, silent_apart_from_blackout, recovery),
 )
 
@@ -170,7 +195,7 @@ RULES: tuple[Callable[[list[Moved]], Iterator[str]], ...] = (
 def _told(found: list[Moved]) -> Iterator[tuple[Moved, Measure, Course]]:
     for moved in found:
         for measure in moved.measures:
-            if measure.course is not None:
+            if measure.course is not None and measure.name not in PARTS:
                 yield moved, measure, measure.course
 
 

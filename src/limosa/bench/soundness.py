@@ -146,12 +146,21 @@ def intervals(bench: Bench) -> Iterator[Finding]:
         yield Finding(rule="too-few", severity="caution", text=text)
     halves = [(row, half) for row in rows if row.estimate and (half := _half_width(row.estimate)) and half > WIDE]
     if halves:
-        known = listed([f"{_label(bench, row)} ±{percent(half)}" for row, half in halves])
-        text = f"Medians that are known roughly, so that smaller differences cannot be told: {known}."
+        worst, half = max(halves, key=lambda pair: pair[1])
+        text = f"{_label(bench, worst)} is known to ±{percent(half)} only"
+        if len(halves) > 1:
+            text = f"{len(halves)} of {len(rows)} medians are known to no better than ±{percent(WIDE)}; the worst is"
+            text += f" that of {_label(bench, worst)}, to ±{percent(half)}"
+        text += ": smaller differences cannot be told."
         yield Finding(rule="wide", severity="caution", text=text)
-    same = [_label(bench, r) for r in rows if (e := r.ratio) and e.low is not None and e.high and e.low <= 1 <= e.high]
+    same = [r for r in rows if (e := r.ratio) and e.low is not None and e.high and e.low <= 1 <= e.high]
     if same:
-        text = f"Cannot be told apart from {bench.subject(bench.baseline).label}: {listed(same)}."
+        by_subject = [
+            bench.subject(name).label + ("" if len(bench.metrics) == 1 else f" ({', '.join(labels)})")
+            for name in bench.names
+            if (labels := [r.metric.label for r in same if r.subject == name])
+        ]
+        text = f"Cannot be told apart from {bench.subject(bench.baseline).label}: {listed(by_subject)}."
         yield Finding(rule="not-apart", severity="note", text=text)
 
 

@@ -17,6 +17,8 @@ def bench_table(bench: Bench) -> Table:
     columns += ["reference"] if references else []
     rows = []
     for row in comparison.compare(bench):
+        if row.estimate is None and row.metric is not bench.metrics[0]:
+            continue  # a subject without figures is told once
         cells = [_name(bench, row), *_cells(bench, row)]
         if references:
             value = references.get((row.subject, row.metric.name))
@@ -27,7 +29,7 @@ def bench_table(bench: Bench) -> Table:
 
 def _name(bench: Bench, row: Row) -> str:
     label = bench.subject(row.subject).label
-    return label if len(bench.metrics) == 1 else f"{row.metric.label}: {label}"
+    return label if len(bench.metrics) == 1 or row.estimate is None else f"{row.metric.label}: {label}"
 
 
 def _cells(bench: Bench, row: Row) -> list[str]:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import msgspec
 
 from limosa import process, requirements, spec
 from limosa.bench.during import iperf_line, sysbench_line
-from limosa.bench.during_format import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, During, Part
+from limosa.bench.during_format import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, VCPU_COLUMNS, During, Part
 from limosa.bench.programs import program
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError, StateError
@@ -27,6 +27,7 @@ from limosa.experiment.measurement import Measurement, Probing, measure, recorde
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.migration.settings import Settings
+from limosa.probes import vcpu
 from limosa.results.store import RunDirectory
 
 METHODS: dict[str, tuple[str, ...]] = {"precopy": ()}
@@ -229,11 +230,20 @@ async def _loaded(lab: Lab, guest: str, load: str, own: RunDirectory) -> AsyncIt
             opening = Load.open("sysbench", argv, sysbench_line, table, SYSBENCH_COLUMNS, said)
             running = await stack.enter_async_context(opening)
             await running.wait_first()
+            for host in lab.spec.hosts:
+                await stack.enter_async_context(_virtual_cpus(lab, guest, host, own))
         else:
             stack.push_async_callback(_end_in_guest, lab, guest, "iperf3")
             await _serve(lab, guest)
             running = await _streaming(stack, lab, guest, load, own)
         yield running
+
+
+def _virtual_cpus(lab: Lab, guest: str, host: str, own: RunDirectory) -> AbstractAsyncContextManager[Load]:
+    """Watch on *host* what CPU time the guest's virtual CPUs get there: a host without the guest has no figure."""
+    argv = lab.host(host).interactive(vcpu.command(f"{lab.name}/{guest}"))
+    table, said = own.samples / f"vcpu-{host}.csv", own.samples / f"vcpu-{host}.txt"
+    return Load.open(f"the watch on {host}", argv, vcpu.parse, table, VCPU_COLUMNS, said)
 
 
 async def _streaming(stack: AsyncExitStack, lab: Lab, guest: str, load: str, own: RunDirectory) -> Load:

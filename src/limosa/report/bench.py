@@ -41,14 +41,9 @@ def verdict(bench: Bench) -> Verdict:
     details = [finding.text for finding in unsound] + tables.reasons(bench)
     if not rows:
         return _verdict("bad", "Not measured", "No subject could be measured.", details, facts)
-    told = listed(
-        [
-            f"{bench.subject(r.subject).label} did {r.ratio.value:.3g} times as much as {_baseline(bench)}"
-            for r in first
-            if r.ratio
-        ]
-    )
-    sentence = f"{wording.sentence(f'{first[0].metric.label}: {told}')}" if told else f"{bench.title}: measured."
+    told = listed([f"{bench.subject(r.subject).label} {r.ratio.value:.2g} times" for r in first if r.ratio])
+    sentence = wording.sentence(f"{first[0].metric.label}: {told} {_baseline(bench)}") if told else ""
+    sentence = sentence or f"{bench.title}: measured."
     if unsound:
         return _verdict("warn", "Unsound", f"{sentence} Do not rely on it.", details, facts)
     whole = all(subject.status in ("measured", "skipped") for subject in bench.subjects) and bench.complete

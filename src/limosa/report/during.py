@@ -15,7 +15,14 @@ from limosa.report.vega import Spec
 MOST_POINTS = 900
 """A pane is some 900 px wide; beyond, each group keeps its lowest and its highest sample."""
 
-_COLOURS = {"sysbench": "green", "cpu-loop": "green", "throughput": "blue", "round-trip": "purple"}
+_COLOURS = {
+    "sysbench": "green",
+    "cpu-given": "orange",
+    "cpu-speed": "green",
+    "cpu-loop": "green",
+    "throughput": "blue",
+    "round-trip": "purple",
+}
 
 
 def spec(found: list[Moved], theme: Theme) -> Spec | None:
@@ -66,7 +73,7 @@ def _pane(moved: Moved, measure: Measure, moments: Moments, theme: Theme) -> Spe
         "color": colour,
         "strokeWidth": 1.2,
         "clip": True,
-        "point": measure.name == "sysbench",
+        "point": measure.name in ("sysbench", "cpu-given", "cpu-speed"),
     }
     layers.append({"data": {"values": rows(measure, moments)}, "mark": mark, "encoding": {"x": x, "y": y}})
     if measure.course is not None and measure.course.before is not None:

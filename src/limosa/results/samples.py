@@ -76,17 +76,17 @@ class ProgressRow:
 
 def read_ticks(path: Path) -> Ticks:
     """Read ticks.csv; a file that does not exist has no ticks."""
-    return Ticks(*_columns(path, TICKS_COLUMNS))
+    return Ticks(*columns(path, TICKS_COLUMNS))
 
 
 def read_exchanges(path: Path) -> Exchanges:
     """Read echo.csv or service.csv; a file that does not exist has no exchanges."""
-    return Exchanges(*_columns(path, ECHO_COLUMNS))
+    return Exchanges(*columns(path, ECHO_COLUMNS))
 
 
 def read_cpu(path: Path) -> CpuSamples:
     """Read cpu.csv; a file that does not exist has no samples."""
-    return CpuSamples(*_columns(path, CPU_COLUMNS))
+    return CpuSamples(*columns(path, CPU_COLUMNS))
 
 
 def read_progress(path: Path) -> list[ProgressRow]:
@@ -113,7 +113,8 @@ def _progress_row(row: list[str]) -> ProgressRow:
     )
 
 
-def _columns(path: Path, names: tuple[str, ...]) -> list[Column]:
+def columns(path: Path, names: tuple[str, ...]) -> list[Column]:
+    """The columns *names* of a table of whole numbers; a file that does not exist has no rows."""
     body = _body(path, names)
     if not body:
         return [np.empty(0, np.int64) for _ in names]

@@ -57,10 +57,17 @@ def test_cpu_and_throughput_through_a_migration(tmp_path: Path) -> None:
     assert inside
     course = result["parts"][0]["measures"]["sysbench"]["course"]
     assert course["before"]["value"] == pytest.approx(statistics.median(inside))
+    given = result["parts"][0]["measures"]["cpu-given"]["course"]
+    for phase in (
+        "before",
+        "during",
+        "after",
+    ):  # one virtual CPU, busy throughout: the host's other work takes the rest
+        assert 0 < given[phase]["value"] < 1.2
     said = [line for line in (samples / "load.txt").read_text().splitlines() if " eps: " in line]
     assert len(said) == len(rows)
     explained = limosa(tmp_path, "explain", "bench", result["run"], "--json")
-    assert json.loads(explained.stdout) == result["explanations"]
+    assert json.loads(explained.stdout) == {name: result[name] for name in ("explanations", "findings")}
     assert not list((tmp_path / "limosa" / "labs").iterdir()), "the lab ends with its bench"
     page = Path(result["report"]).read_text()
     for shown in ('data-plot="during"', "precopy, cpu", "sysbench", result["explanations"][0][:40]):

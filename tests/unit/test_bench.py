@@ -79,12 +79,21 @@ def test_sysbench_is_read_and_its_seconds_add_up() -> None:
     assert primes.events_per_s == pytest.approx(966.44, abs=0.01)
 
 
+def test_reports_that_came_late_are_fitted_to_the_total_and_said() -> None:
+    primes = sysbench.parse(PRINTED.replace("2900", "1500"))
+    assert sum(primes.seconds) == pytest.approx(1500) and primes.seconds[0] > primes.seconds[1] > 0
+    assert primes.scale == pytest.approx(1500 / 1900.75)
+    late = changed(QUIET, facts={"seconds_scale": primes.scale})
+    assert ("uneven-seconds", "caution") in rules(late)
+    assert sysbench.parse(PRINTED).scale == 1
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "did not end as it should"),
         (PRINTED[: PRINTED.index("General")], "did not end as it should"),
-        (PRINTED.replace("2900", "1500"), "more than the total"),
+        (PRINTED.replace("3.0007s", "0.9s"), "reported 2 seconds in 0.9 s"),
     ],
 )
 def test_half_or_contradictory_output_is_refused(text: str, said: str) -> None:

@@ -220,3 +220,22 @@ def test_circumstances_of_a_migration(changes: dict[str, object], rule: str, sev
     assert [f.rule for f in soundness.of_migrations([moved(environment=quiet)])] == ["one-move"]
     again = replace(moved(environment=quiet), part=Part(method="precopy", load="cpu", repetition=2))
     assert soundness.of_migrations([moved(environment=quiet), again]) == []
+
+
+def taken_apart(whole: float, share: float, speed: float) -> Moved:
+    made = moved()
+    names = (("sysbench", whole), ("cpu-given", share), ("cpu-speed", speed))
+    measures = []
+    for name, ratio in names:
+        course = made.measures[0].course
+        assert course is not None
+        course = replace(course, during_ratio=estimate(ratio, ratio * 0.97, ratio * 1.02))
+        measures.append(replace(made.measures[0], name=name, label=name, course=course))
+    return replace(made, part=Part(method="precopy", load="cpu"), measures=measures)
+
+
+def test_less_cpu_time_is_told_from_less_work_in_it() -> None:
+    said = narration_moves.of_migrations([taken_apart(0.6, 0.62, 0.97)])
+    assert one(said, "virtual CPU got 0.62 times", "did 0.97 times", "competition")
+    assert not one(said, "cpu-given") and not one(said, "cpu-speed")
+    assert not one(narration_moves.of_migrations([taken_apart(1.0, 1.0, 1.0)]), "virtual CPU got")

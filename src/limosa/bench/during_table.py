@@ -15,8 +15,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "cpu-given": (
         "CPU time given by the host",
         "For how long the threads of the guest's virtual CPUs ran in each of sysbench's seconds, as the host's"
-        " scheduler counts it (/proc/PID/task/TID/schedstat, read four times a second), source and target together. What a"
-        " hypervisor below takes is left out where the host's kernel accounts for it, else it is inside.",
+        " scheduler counts it (/proc/PID/task/TID/schedstat, read four times a second), source and target together."
+        " What a hypervisor below takes is left out where the host's kernel accounts for it, else it is inside.",
     ),
     "cpu-speed": (
         "sysbench per CPU second",

@@ -176,6 +176,16 @@ def clocks(bench: Bench) -> Iterator[Finding]:
             yield Finding(rule="clocks", severity="caution", subject=subject.name, text=text)
 
 
+def uneven_seconds(bench: Bench) -> Iterator[Finding]:
+    """A program whose reports came late: they are not of seconds. Its totals, and so its figure, are not touched."""
+    for subject in bench.subjects:
+        scales = [float(r.facts.get("seconds_scale", 1)) for r in _counted(bench) if r.subject == subject.name]
+        if scales and min(scales) < 1:
+            text = f"{subject.label}: sysbench itself had to wait for a CPU, so its reports were not a second apart;"
+            text += f" those of the worst repetition were multiplied by {min(scales):.2f} to fit its total."
+            yield Finding(rule="uneven-seconds", severity="caution", subject=subject.name, text=text)
+
+
 def threads(bench: Bench) -> Iterator[Finding]:
     """More threads than CPUs measure the scheduler."""
     cpus, wanted = int(bench.machine.get("cpus", 0)), int(bench.settings.get("threads", 0))
@@ -203,7 +213,7 @@ def incomplete(bench: Bench) -> Iterator[Finding]:
 
 RULES: tuple[Rule, ...] = (
     *(different_files, beyond_host, busy_machine, full_machine, stolen, load, governor, unsteady_baseline),
-    *(clocks, threads, emulated, intervals, incomplete),
+    *(clocks, uneven_seconds, threads, emulated, intervals, incomplete),
 )
 
 

@@ -27,6 +27,8 @@ class Primes:
     events: int
     duration_s: float
     seconds: tuple[float, ...]
+    scale: float = 1.0
+    """What the reports were multiplied by, so that they do not add up to more than ``events``."""
 
     @property
     def events_per_s(self) -> float:
@@ -53,8 +55,15 @@ def parse(text: str) -> Primes:
         last = text.strip().splitlines()[-1] if text.strip() else "nothing"
         raise LimosaError(f"sysbench did not end as it should; its last line: {last}")
     events, duration_s = int(total.group(1)), float(duration.group(1))
-    version = _VERSION.search(text)
-    return Primes(version.group(1) if version else "", events, duration_s, with_rest(_numbers(text), events))
+    found, rates = _VERSION.search(text), _numbers(text)
+    version = found.group(1) if found else ""
+    if len(rates) > duration_s + 1:
+        raise LimosaError(f"sysbench reported {len(rates)} seconds in {duration_s:g} s")
+    # A report is a rate over the time since the one before, and where the reporting thread had to wait for a CPU that
+    # is no second: then the rates, taken for counts, can be more than there was.
+    scale = events / sum(rates) if sum(rates) > (1 + ROUNDING) * events else 1.0
+    seconds = with_rest([scale * rate for rate in rates], events)
+    return Primes(version, events, duration_s, seconds, scale)
 
 
 def with_rest(seconds: Sequence[float], total: float) -> tuple[float, ...]:

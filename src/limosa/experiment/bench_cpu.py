@@ -119,6 +119,6 @@ async def _measured(
         ended_ns=seen.ended_ns,
         busy_share=seen.busy_share,
         steal_share=seen.steal_share,
-        facts={"sysbench": primes.version},
+        facts={"sysbench": primes.version, "seconds_scale": primes.scale},
     )
     return [(repetition, text)]

@@ -26,6 +26,16 @@ def shown(run: RunDirectory, name: str) -> list[Html]:
     return [*parts, tag("h3", "To be read with care"), sections.findings(found)] if found else parts
 
 
+def in_short(run: RunDirectory) -> str:
+    """What the bench's own report says first. Raises LimosaError for a damaged run."""
+    moved = during_page.load(run.path)
+    if moved is not None:
+        return during_page.verdict(moved, "").sentence
+    bench = run.read(BENCH)
+    said = bench_page.verdict(bench)
+    return said.sentence + (" Not sound here, for the reasons told there." if said.mark == "Unsound" else "")
+
+
 def _compared(run: RunDirectory, name: str) -> list[Html]:
     bench = run.read(BENCH)
     parts = bench_page.figures(bench)

@@ -13,7 +13,7 @@ from limosa.errors import LimosaError
 from limosa.homework import answers, comparisons
 from limosa.homework.plan import BENCHES, Homework, PartResult
 from limosa.qemu.purpose import QMP, explain_exchanges
-from limosa.report import commands, figures, sections, theme, vega
+from limosa.report import commands, figures, sections, theme, vega, verdict
 from limosa.report import data as report_data
 from limosa.report.markup import Child, Html, raw, tag
 from limosa.results.store import RunDirectory, read_events
@@ -90,7 +90,23 @@ def _header(homework: Homework, data: report_data.RunData) -> Html:
         tag("p", said, class_="detail"),
         tag("ol", [tag("li", title) for title in contents], class_="contents"),
         [tag("p", f"“{part.title}” could not be done: {part.reason}", class_="outcome") for part in failed],
+        _in_short(homework, data),
     )
+
+
+def _in_short(homework: Homework, data: report_data.RunData) -> Html | None:
+    """The first sentence of each part's own report, so that a reader knows what the pages below come to."""
+    told: list[list[Child]] = []
+    if data.migrations:
+        told.append(["The live migration: ", verdict.of(data).sentence])
+    for part in homework.parts:
+        try:
+            said = comparisons.in_short(RunDirectory.open(Path(part.run))) if part.command and part.run else ""
+        except LimosaError:
+            continue  # its section says so
+        if said:
+            told.append([f"{part.title}: ", said])
+    return tag("div", tag("h3", "In short"), sections.bullets(told)) if told else None
 
 
 def _table(head: list[str], rows: list[list[Child]], caption: str) -> Html:

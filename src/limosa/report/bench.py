@@ -45,7 +45,7 @@ def verdict(bench: Bench) -> Verdict:
     sentence = wording.sentence(f"{first[0].metric.label}: {told} {_baseline(bench)}") if told else ""
     sentence = sentence or f"{bench.title}: measured."
     if unsound:
-        return _verdict("warn", "Unsound", f"{sentence} Do not rely on it.", details, facts)
+        return _verdict("warn", "Unsound", sentence, details, facts)
     whole = all(subject.status in ("measured", "skipped") for subject in bench.subjects) and bench.complete
     return _verdict("good" if whole else "warn", "Measured" if whole else "Measured in part", sentence, details, facts)
 

@@ -60,7 +60,9 @@ def _pane(moved: Moved, measure: Measure, moments: Moments, theme: Theme) -> Spe
     unit = "Mbit/s" if measure.unit == "bit/s" else measure.unit
     log = measure.unit == "ms"
     scale = {"type": "log"} if log else {"zero": True}
-    y_axis = {"title": unit, "tickCount": 4, "minExtent": 56, "maxExtent": 56}
+    y_axis: Spec = {"title": unit, "tickCount": 4, "minExtent": 56, "maxExtent": 56}
+    if not log:
+        y_axis["format"] = "~s"  # 200k: long figures would cover the title
     y = {"field": "value", "type": "quantitative", "scale": scale, "axis": y_axis}
     colour = theme[_COLOURS.get(measure.name, "blue")]
     layers = [_span(at(moments.start_ns), at(moments.end_ns), theme["span"], 0.8, x)]

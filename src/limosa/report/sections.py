@@ -214,7 +214,12 @@ def timeline_part(data: RunData) -> Html:
         [tag("span", class_="swatch blackout"), "blackout: no instruction of the guest runs. "]
         if shaded & {"blackout", "pause"}
         else None,
-        "Drag to pan, Ctrl or Shift with the wheel to zoom, double-click for the whole run; all panes move together.",
+        tag(
+            "span",
+            "Drag to pan, Ctrl or Shift with the wheel to zoom, double-click for the whole run;"
+            " all panes move together.",
+            class_="hand",
+        ),
     ]
     honest = "Drawn from all samples: where there are more than can be seen, each bin (fine around migrations "
     honest += "and pauses) keeps its lowest, middle and highest value, so no gap and no spike is lost. "

@@ -35,7 +35,7 @@ def _y(field: str, unit: str) -> Spec:
         "type": "quantitative",
         "scale": {"zero": True, "nice": True},
         "stack": None,
-        "axis": {**_Y_AXIS, "title": unit},
+        "axis": {**_Y_AXIS, "title": unit, "format": "~s"},
     }
 
 

@@ -62,7 +62,7 @@ def test_cpu_and_throughput_through_a_migration(tmp_path: Path) -> None:
         "before",
         "during",
         "after",
-    ):  # one virtual CPU, busy throughout: the host's other work takes the rest
+    ):  # one busy virtual CPU: other work takes the rest
         assert 0 < given[phase]["value"] < 1.2
     said = [line for line in (samples / "load.txt").read_text().splitlines() if " eps: " in line]
     assert len(said) == len(rows)
@@ -80,6 +80,12 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     assert "dsik" in json.loads(done.stdout)["error"]
     done = limosa(tmp_path, "bench", "during-migration", "--before", "0 s", "--json")
     assert done.returncode == 2
+    done = limosa(tmp_path, "bench", "during-migration", "--memory", "900 GiB", "--json")
+    assert done.returncode == 2
+    assert "does not fit into guest1" in json.loads(done.stdout)["error"]
+    done = limosa(tmp_path, "explain", "bench", "--json")
+    assert done.returncode == 2
+    assert "which run" in json.loads(done.stdout)["error"]
 
 
 @contextmanager

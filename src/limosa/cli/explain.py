@@ -37,6 +37,8 @@ def explain(
 
     if guest == "bench" and run:
         guest, bench, run = "", run, ""
+    if guest == "bench" and not (migration or bench):
+        raise SpecError("explain which run of a bench?", hint="limosa explain bench RUN, which the bench has printed")
     if sum(map(bool, (guest, migration, bench))) != 1 or run:
         hint = "limosa explain GUEST, limosa explain --migration RUN, or limosa explain --bench RUN"
         raise SpecError("explain what?", hint=hint)

@@ -82,7 +82,7 @@ class Options:
                 if each not in known:
                     raise SpecError(f"{name} {each} is not known", hint=f"known: {', '.join(known)}")
         if self.before_s < 1 or self.after_s < 1:
-            raise SpecError("at least 1 s has to be measured before and after the migration")
+            raise SpecError("at least 1 s has to be measured before and after the migration", hint="--before '20 s'")
         if self.repeat < 1:
             raise SpecError("--repeat is at least 1")
 
@@ -106,6 +106,10 @@ async def during_migration(
     guest = next((g for g in described.guests.values() if g.image != "bare"), None)
     if guest is None or len(described.hosts) < 2:
         raise SpecError("this bench needs two hosts and a guest with an operating system", file=described.file)
+    if options.memory_bytes >= guest.memory_bytes:
+        wanted, there = (f"{size / 2**20:g} MiB" for size in (options.memory_bytes, guest.memory_bytes))
+        text = f"--memory {wanted} does not fit into {guest.name}, which has {there}"
+        raise SpecError(text, hint="ask for half of it at the most")
     async with Lab.open(described, events=events, ephemeral=True) as lab:
         await lab.up()
         async with recorded_run(lab, guest.name, KIND, base=base) as run:

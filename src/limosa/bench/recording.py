@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -36,6 +36,35 @@ async def watched(work: Callable[[], Awaitable[T]]) -> tuple[T, Watched]:
     ended_ns, after = time.time_ns(), environment.read_cpu_times()
     busy, steal = environment.busy_share(before, after), environment.steal_share(before, after)
     return done, Watched(started_ns, ended_ns, busy, steal)
+
+
+def unnumbered(
+    subject: str,
+    metric: str,
+    seen: Watched,
+    *,
+    value: float,
+    duration_s: float,
+    total: float | None = None,
+    seconds: Sequence[float] = (),
+    facts: dict[str, Any] | None = None,
+) -> Repetition:
+    """A repetition whose number and place in the order are still to be set."""
+    return Repetition(
+        subject=subject,
+        metric=metric,
+        repetition=0,
+        order=0,
+        value=value,
+        total=total,
+        duration_s=duration_s,
+        seconds=list(seconds),
+        started_ns=seen.started_ns,
+        ended_ns=seen.ended_ns,
+        busy_share=seen.busy_share,
+        steal_share=seen.steal_share,
+        facts=facts or {},
+    )
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 from limosa import accel as acceleration
 from limosa import paths, process
 from limosa.bench.format import Bench, Metric, Repetition
-from limosa.bench.recording import Recorder, recording, watched
+from limosa.bench.recording import Recorder, recording, unnumbered, watched
 from limosa.bench.sysbench import PRIME_LIMIT
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
@@ -109,19 +109,8 @@ async def _measured(lab: Lab, name: str, built: bare.BareImage, time_s: int) -> 
     # Between two lines the speed is taken to be even; the counts of the seconds add up to the total.
     marks = [*np.arange(moments[0], moments[-1], 1.0), moments[-1]]
     seconds = [float(step) for step in np.diff(np.interp(marks, moments, counts))]
-    repetition = Repetition(
-        subject=name,
-        metric=PRIMES.name,
-        repetition=0,
-        order=0,
-        value=total / duration_s,
-        total=total,
-        duration_s=duration_s,
-        seconds=seconds,
-        started_ns=seen.started_ns,
-        ended_ns=seen.ended_ns,
-        busy_share=seen.busy_share,
-        steal_share=seen.steal_share,
+    repetition = unnumbered(
+        name, PRIMES.name, seen, value=total / duration_s, total=total, duration_s=duration_s, seconds=seconds
     )
     raw = "".join(f"{moment - moments[0]:.6f} {count}\n" for moment, count in samples)
     return [(repetition, raw)]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from limosa.bench import sysbench
 from limosa.bench.format import Bench, Metric, Reference, Repetition, Subject
 from limosa.bench.programs import Program, parse_sums, program
-from limosa.bench.recording import Recorder, recording, watched
+from limosa.bench.recording import Recorder, recording, unnumbered, watched
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.experiment import benching
@@ -106,19 +106,14 @@ async def _measured(
         async with benching.awake(lab, name):
             text, seen = await watched(in_guest)
     primes = sysbench.parse(text)
-    repetition = Repetition(
-        subject=name,
-        metric=EVENTS.name,
-        repetition=0,
-        order=0,
+    repetition = unnumbered(
+        name,
+        EVENTS.name,
+        seen,
         value=primes.events_per_s,
         total=primes.events,
         duration_s=primes.duration_s,
-        seconds=list(primes.seconds),
-        started_ns=seen.started_ns,
-        ended_ns=seen.ended_ns,
-        busy_share=seen.busy_share,
-        steal_share=seen.steal_share,
+        seconds=primes.seconds,
         facts={"sysbench": primes.version, "seconds_scale": primes.scale},
     )
     return [(repetition, text)]

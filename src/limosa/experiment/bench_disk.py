@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from limosa.bench import fio
 from limosa.bench.format import Bench, Metric, Repetition, Subject
 from limosa.bench.programs import parse_sums, program
-from limosa.bench.recording import Recorder, recording, watched
+from limosa.bench.recording import Recorder, recording, unnumbered, watched
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
 from limosa.experiment import benching
@@ -90,19 +90,14 @@ async def _measured(lab: Lab, name: str, time_s: int, job: fio.Job) -> tuple[Rep
     words = ["fio", *fio.arguments(job, time_s)]
     text, seen = await watched(lambda: benching.in_guest(lab, name, words, time_s + PATIENCE_S))
     done = fio.parse(text, job)
-    repetition = Repetition(
-        subject=name,
-        metric=job.name,
-        repetition=0,
-        order=0,
+    repetition = unnumbered(
+        name,
+        job.name,
+        seen,
         value=done.total / done.duration_s,
         total=done.total,
         duration_s=done.duration_s,
-        seconds=list(done.seconds),
-        started_ns=seen.started_ns,
-        ended_ns=seen.ended_ns,
-        busy_share=seen.busy_share,
-        steal_share=seen.steal_share,
+        seconds=done.seconds,
         facts={"latency_median_s": done.latency_median_s},
     )
     return repetition, text

@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import os
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from limosa.bench import iperf
 from limosa.bench.format import Bench, Metric, Repetition, Subject
 from limosa.bench.programs import Program, parse_sums, program
-from limosa.bench.recording import Recorder, Watched, recording, watched
+from limosa.bench.recording import Recorder, recording, unnumbered, watched
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
@@ -128,41 +127,30 @@ async def _measured(
         receiver, sender = (sent, got) if reverse else (got, sent)
         tcp = iperf.received(receiver, sender)
         facts = {"retransmits": tcp.retransmits}
-        value = _value(name, metric, tcp.total_bits / tcp.duration_s, tcp.duration_s, tcp.seconds_bits, seen, facts)
-        found.append((replace(value, total=tcp.total_bits), receiver))
+        rate = tcp.total_bits / tcp.duration_s
+        done = unnumbered(
+            name,
+            metric,
+            seen,
+            value=rate,
+            total=tcp.total_bits,
+            duration_s=tcp.duration_s,
+            seconds=tcp.seconds_bits,
+            facts=facts,
+        )
+        found.append((done, receiver))
     words = iperf.udp(address, time_s, udp_bits_per_s)
     (_, got), seen = await watched(partial(_transfer, lab, name, time_s, client, words))
     udp = iperf.datagrams(got)
     facts = {"sent": udp.sent, "lost": udp.lost, "offered_bits_per_s": udp_bits_per_s}
-    found.append((_value(name, "udp-loss", udp.loss, udp.duration_s, udp.seconds_loss, seen, facts), got))
-    found.append((_value(name, "udp-jitter", udp.jitter_s, udp.duration_s, udp.seconds_jitter_s, seen, facts), got))
+    for metric, value, seconds in (
+        ("udp-loss", udp.loss, udp.seconds_loss),
+        ("udp-jitter", udp.jitter_s, udp.seconds_jitter_s),
+    ):
+        done = unnumbered(name, metric, seen, value=value, duration_s=udp.duration_s, seconds=seconds, facts=facts)
+        found.append((done, got))
     found.append(await _round_trips(lab, name, time_s))
     return found
-
-
-def _value(
-    subject: str,
-    metric: str,
-    value: float,
-    duration_s: float,
-    seconds: tuple[float, ...],
-    seen: Watched,
-    facts: dict[str, Any],
-) -> Repetition:
-    return Repetition(
-        subject=subject,
-        metric=metric,
-        repetition=0,
-        order=0,
-        value=value,
-        duration_s=duration_s,
-        seconds=list(seconds),
-        started_ns=seen.started_ns,
-        ended_ns=seen.ended_ns,
-        busy_share=seen.busy_share,
-        steal_share=seen.steal_share,
-        facts=facts,
-    )
 
 
 async def _transfer(lab: Lab, guest: str, time_s: int, client: Program, words: tuple[str, ...]) -> tuple[str, str]:
@@ -206,4 +194,6 @@ async def _round_trips(lab: Lab, name: str, time_s: int) -> tuple[Repetition, st
     second = (echo.sent_ns[answered] - echo.sent_ns[0]) // 1_000_000_000
     medians = tuple(float(np.median(trips_s[second == number])) for number in np.unique(second))
     facts = {"sent": len(echo), "answered": len(trips_s), "p95_s": float(np.quantile(trips_s, 0.95))}
-    return _value(name, "round-trip", float(np.median(trips_s)), float(time_s), medians, seen, facts), raw
+    middle = float(np.median(trips_s))
+    done = unnumbered(name, "round-trip", seen, value=middle, duration_s=float(time_s), seconds=medians, facts=facts)
+    return done, raw

@@ -110,9 +110,12 @@ def test_cpu_runs_the_same_files_on_host_and_in_guests(state: Path) -> None:
         match = re.search(r"total number of events: +(\d+)", printed)
         assert match is not None and int(match.group(1)) == repetition["total"]
         reported = [float(eps) for eps in re.findall(r"eps: ([0-9.]+)", printed)]
-        assert repetition["seconds"][:-1] == reported
-        # What sysbench left unreported is its last second, so it is like the others.
-        assert 0 <= repetition["seconds"][-1] <= 4 * max(reported)
+        # On a busy machine reports come late; then they are fitted to the total, which is what counts.
+        scale = repetition["facts"]["seconds_scale"]
+        assert repetition["seconds"][:-1] == pytest.approx([scale * rate for rate in reported])
+        assert sum(repetition["seconds"]) == pytest.approx(repetition["total"])
+        late = [f for f in shown["findings"] if f["rule"] == "uneven-seconds" and f["subject"] == repetition["subject"]]
+        assert scale == 1 or late or repetition["repetition"] == 0
     values = {row["subject"]: row["estimate"]["value"] for row in shown["rows"] if row["estimate"]}
     assert values["guest-tcg"] < values["host"], "emulation is slower"
     assert any(f["rule"] == "too-few" for f in shown["findings"])

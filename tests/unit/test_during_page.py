@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from test_during import MOMENTS, known, speed
 
@@ -51,6 +53,14 @@ def test_unsteady_is_said() -> None:
     said = verdict(bench(moved(CPU, lambda second: 100 if int(second) % 4 < 2 else 80)), "")
     assert (said.tone, said.mark) == ("warn", "Measured, but unsteady")
     assert "even before a migration: sysbench" in said.details[0]
+
+
+def test_a_guest_that_got_little_of_a_cpu_makes_it_unsound() -> None:
+    whole = moved(CPU)
+    starved = replace(whole.measures[0], name="cpu-given", course=course(speed(lambda _: 0.2), MOMENTS, 10**9))
+    said = verdict(bench(replace(whole, measures=[*whole.measures, starved])), "")
+    assert (said.tone, said.mark) == ("warn", "Unsound")
+    assert "only 0.2 of one" in said.details[0]
 
 
 def test_cut_short_after_the_move_keeps_its_figures() -> None:

@@ -222,7 +222,7 @@ def test_circumstances_of_a_migration(changes: dict[str, object], rule: str, sev
     assert soundness.of_migrations([moved(environment=quiet), again]) == []
 
 
-def taken_apart(whole: float, share: float, speed: float) -> Moved:
+def taken_apart(whole: float, share: float, speed: float, *, cpus: float = 1.0) -> Moved:
     made = moved()
     names = (("sysbench", whole), ("cpu-given", share), ("cpu-speed", speed))
     measures = []
@@ -230,6 +230,8 @@ def taken_apart(whole: float, share: float, speed: float) -> Moved:
         course = made.measures[0].course
         assert course is not None
         course = replace(course, during_ratio=estimate(ratio, ratio * 0.97, ratio * 1.02))
+        if name == "cpu-given":
+            course = replace(course, before=estimate(cpus), during=estimate(cpus * ratio))
         measures.append(replace(made.measures[0], name=name, label=name, course=course))
     return replace(made, part=Part(method="precopy", load="cpu"), measures=measures)
 
@@ -239,3 +241,11 @@ def test_less_cpu_time_is_told_from_less_work_in_it() -> None:
     assert one(said, "virtual CPU got 0.62 times", "did 0.97 times", "competition")
     assert not one(said, "cpu-given") and not one(said, "cpu-speed")
     assert not one(narration_moves.of_migrations([taken_apart(1.0, 1.0, 1.0)]), "virtual CPU got")
+
+
+def test_a_guest_that_got_little_of_a_cpu_is_not_taken_apart() -> None:
+    starved, fed = taken_apart(0.6, 0.62, 0.97, cpus=0.3), taken_apart(0.6, 0.62, 0.97)
+    assert not one(narration_moves.of_migrations([starved]), "virtual CPU got")
+    said = [f for f in soundness.of_migrations([starved]) if f.rule == "starved"]
+    assert [(f.severity, "only 0.19 of one" in f.text) for f in said] == [("unsound", True)]
+    assert not any(f.rule == "starved" for f in soundness.of_migrations([fed, moved()]))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from limosa.bench.during_format import DURING, IPERF_COLUMNS, SYSBENCH_COLUMNS, During, Part
-from limosa.bench.given import given, per_cpu_second, tracks
+from limosa.bench.given import LEAST_CPUS, given, per_cpu_second, tracks
 from limosa.bench.recovery import Course, Moments, Series, course, joined, series, silence_ms
 from limosa.errors import LimosaError
 from limosa.results import store
@@ -94,6 +94,13 @@ class Moved:
     def accel(self) -> str:
         """``kvm`` or ``tcg``; empty: not known."""
         return self.environment.accel if self.environment else ""
+
+    @property
+    def starved_at(self) -> float | None:
+        """The least of the CPU seconds a second before and during, where that is too little to tell a move's cost."""
+        courses = [measure.course for measure in self.measures if measure.name == "cpu-given" and measure.course]
+        levels = [e.value for course in courses for e in (course.before, course.during) if e is not None]
+        return min(levels) if levels and min(levels) < LEAST_CPUS else None
 
     @property
     def outage_ms(self) -> float | None:

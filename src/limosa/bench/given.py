@@ -18,6 +18,10 @@ from limosa.results.samples import columns
 LEAST_SHARE = 0.02
 """A second in which the guest got less than this of a CPU has no speed to speak of: clocks are read to some ms."""
 
+LEAST_CPUS = 0.5
+"""A guest that wants one CPU and gets less is starved: what it does beside its work (timers, ticks, the agent's loop)
+comes at a fixed rate, and is then so great a part of its CPU time that work per CPU second says little."""
+
 _Track = tuple[Times, Floats]
 """Moments, and the CPU time in ns that one QEMU's virtual CPUs had got until then."""
 

@@ -56,7 +56,9 @@ def given_and_made(found: list[Moved]) -> Iterator[str]:
     for moved in found:
         ratios = {m.name: m.course.during_ratio for m in moved.measures if m.course is not None}
         whole, share, speed = (ratios.get(name) for name in ("sysbench", "cpu-given", "cpu-speed"))
-        if whole is None or share is None or speed is None or not (below(whole) or below(share) or below(speed)):
+        if whole is None or share is None or speed is None or moved.starved_at is not None:
+            continue
+        if not (below(whole) or below(share) or below(speed)):
             continue
         clauses.append(
             f"while moving, the guest's virtual CPU got {times(share)} the CPU time of before, and sysbench did"

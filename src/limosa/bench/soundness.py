@@ -248,6 +248,11 @@ def of_migrations(found: list[Moved]) -> list[Finding]:
     share = max((environment.steal_share or 0.0 for environment in known), default=0.0)
     if share > STEAL_CAUTION:
         said.append(_steal(share, "while one of the loads was measured"))
+    starved = [found_at for moved in found if (found_at := moved.starved_at) is not None]
+    if starved:
+        text = "The guest wanted a whole CPU for sysbench, and before or during a move this machine gave it only"
+        text += f" {min(starved):.2g} of one: such a speed is that of a queue for CPUs and says little of the move."
+        said.append(Finding(rule="starved", severity="unsound", text=text))
     if known:
         first, cpus = known[0], max((host.cpus for host in known[0].hosts.values()), default=1)
         if first.load_average_before > LOAD_PER_CPU * cpus:

@@ -29,10 +29,7 @@ def shown(run: RunDirectory, name: str) -> list[Html]:
 def in_short(run: RunDirectory) -> str:
     """What the bench's own report says first. Raises LimosaError for a damaged run."""
     moved = during_page.load(run.path)
-    if moved is not None:
-        return during_page.verdict(moved, "").sentence
-    bench = run.read(BENCH)
-    said = bench_page.verdict(bench)
+    said = during_page.verdict(moved, "") if moved else bench_page.verdict(run.read(BENCH))
     return said.sentence + (" Not sound here, for the reasons told there." if said.mark == "Unsound" else "")
 
 

@@ -62,7 +62,8 @@ def verdict(found: Migrations, error: str) -> Verdict:
             details.append(_sentence(error))
     facts = [(figures.milliseconds(silent_ms), f"longest silence, {_short(moved)}") for moved in measured
              if (silent_ms := longest_ms(moved)) is not None][:5]  # fmt: skip
-    details += _unsteady(measured)
+    unsound = [finding.text for finding in soundness.of_migrations(found.found) if finding.severity == "unsound"]
+    details += [*unsound, *_unsteady(measured)]
     silences = [silent_ms for moved in measured if (silent_ms := longest_ms(moved)) is not None]
     if not measured:
         return Verdict(tone="bad", mark="Not measured", sentence="No load was measured through a whole migration.",
@@ -72,6 +73,7 @@ def verdict(found: Migrations, error: str) -> Verdict:
     sentence += f"; the longest silence was {figures.rounded(max(silences))}." if silences else "."
     whole = found.during.complete and all(moved.part.status == "measured" for moved in found.found)
     mark = "Measured in part" if not whole else "Measured, but unsteady" if details else "Measured"
+    mark = "Unsound" if unsound and whole else mark
     tone: Tone = "good" if whole and not details else "warn"
     return Verdict(tone=tone, mark=mark, sentence=sentence, details=details, facts=facts)
 

@@ -105,6 +105,8 @@ def test_disks() -> None:
     assert one(disk({"vblk-none": 2000, "sata-none": 4000}), "worse than SATA", "0.5 times")
     assert one(disk({"vblk-none": 1000, "vblk-writeback": 4000}), "cache none against writeback", "0.25 times")
     assert one(disk({"vblk-none": 4000, "vblk-writeback": 1000}), "faster with cache none", "4 times")
+    odd = disk({"vblk-none": 2000, "vblk-writeback": 4000, "vscsi-none": 40, "vscsi-writeback": 4000})
+    assert one(odd, "far more", "not the reason") and one(odd, "virtio-scsi with cache none", "0.01 times")
     assert disk({"vblk-none": 1000, "vblk-writeback": 1000, "sata-none": 1000}) == []
 
 

@@ -25,6 +25,10 @@ LOSS = 0.005
 """A share of datagrams below it is some single ones, which a busy machine loses with any card."""
 
 
+UNLIKE_BUSES = 5.0
+"""The same storage cannot slow two buses so differently."""
+
+
 def narrate(run: RunDirectory) -> list[str]:
     """What follows from a finished bench. Raises StateError for a run that is no bench."""
     if run.has(DURING):
@@ -155,12 +159,12 @@ def what_the_cache_does(bench: Bench, rows: list[Row]) -> Iterator[str]:
     """The same bus past the host's page cache, against through it."""
     if bench.kind != "bench-disk":
         return
-    slower = False
+    slower = list[float]()
     for bus, label in (("vblk", "virtio-blk"), ("vscsi", "virtio-scsi"), ("sata", "SATA")):
         pairs = list(_against(bench, f"{bus}-none", f"{bus}-writeback"))
         losses, gains = [p for p in pairs if below(p[1])], [p for p in pairs if above(p[1])]
         if losses:
-            slower = True
+            slower.append(min(ratio.value for _, ratio in losses))
             yield f"{label} with cache none against writeback: {_figures(losses)}."
         if gains:
             yield f"{label} was faster with cache none than with writeback: {_figures(gains)}."
@@ -170,6 +174,8 @@ def what_the_cache_does(bench: Bench, rows: list[Row]) -> Iterator[str]:
             " there. With none every request goes to the host's storage, whose own speed (and cache) is then part of"
             " the figure."
         )
+    if slower and max(slower) > UNLIKE_BUSES * min(slower):
+        yield "One bus loses far more by it than another, on the same storage: there the storage is not the reason."
 
 
 BENCH_RULES: tuple[Callable[[Bench, list[Row]], Iterator[str]], ...] = (

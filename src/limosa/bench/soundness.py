@@ -166,14 +166,14 @@ def intervals(bench: Bench) -> Iterator[Finding]:
 
 def clocks(bench: Bench) -> Iterator[Finding]:
     """A subject whose clock does not agree with ours counts its events in other seconds."""
-    for subject in bench.subjects:
-        mine = [r for r in _counted(bench) if r.subject == subject.name]
-        unlike = [r for r in mine if not _agrees(r)]
-        if unlike:
-            worst = max(unlike, key=lambda r: abs(_wall_s(r) - r.duration_s))
-            text = f"{subject.label}: by its own clock a repetition took {worst.duration_s:.1f} s, "
-            text += f"by this machine's {_wall_s(worst):.1f} s, so its rates are per other seconds."
-            yield Finding(rule="clocks", severity="caution", subject=subject.name, text=text)
+    unlike = [repetition for repetition in _counted(bench) if not _agrees(repetition)]
+    if unlike:
+        worst = max(unlike, key=lambda r: abs(_wall_s(r) - r.duration_s))
+        text = f"{bench.subject(worst.subject).label}: by its own clock a repetition took {worst.duration_s:.1f} s, by"
+        text += f" this machine's {_wall_s(worst):.1f} s ({len(unlike)} of {len(_counted(bench))} repetitions are like"
+        text += " that): either the clocks differ, and its rates are per other seconds, or a busy machine took long to"
+        text += " start the program."
+        yield Finding(rule="clocks", severity="caution", subject=worst.subject, text=text)
 
 
 def uneven_seconds(bench: Bench) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from limosa.experiment import benching
 from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
 from limosa.lab import Lab
 
-BUSES = {"virtio-blk": "virtio-blk", "virtio-scsi": "virtio-scsi", "sata": "SATA (ide-hd on AHCI)"}
+BUSES = {"virtio-blk": "virtio-blk", "virtio-scsi": "virtio-scsi", "sata": "SATA"}
 CACHES = ("writeback", "none")
 METRICS = [Metric(name=job.name, label=job.label, unit=job.unit) for job in fio.JOBS]
 

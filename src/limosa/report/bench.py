@@ -19,6 +19,9 @@ from limosa.report.theme import PAGE, Theme
 from limosa.report.vega import Spec
 from limosa.report.verdict import Tone, Verdict
 
+MOST_TOLD = 2
+"""Ratios in the first sentence: more are for the table."""
+
 
 def load(run: Path) -> Bench | None:
     """The bench of the run directory *run*; None when it has none. Raises LimosaError for a damaged one."""
@@ -41,7 +44,10 @@ def verdict(bench: Bench) -> Verdict:
     details = [finding.text for finding in unsound] + tables.reasons(bench)
     if not rows:
         return _verdict("bad", "Not measured", "No subject could be measured.", details, facts)
+    ratios = [r.ratio.value for r in first if r.ratio]
     told = listed([f"{bench.subject(r.subject).label} {r.ratio.value:.2g} times" for r in first if r.ratio])
+    if len(ratios) > MOST_TOLD:
+        told = f"the others from {min(ratios):.2g} to {max(ratios):.2g} times"
     sentence = wording.sentence(f"{first[0].metric.label}: {told} {_baseline(bench)}") if told else ""
     sentence = sentence or f"{bench.title}: measured."
     if unsound:

@@ -9,8 +9,9 @@ import pytest
 
 from limosa.errors import CommandError, LimosaError, MachineError, SpecError
 from limosa.guest import library
-from limosa.guest.debian import disk, files, image
-from limosa.guest.debian.image import Choice, bootstrap_argv, build, check, failure, sources
+from limosa.guest.debian import bootstrap, disk, files, image
+from limosa.guest.debian.bootstrap import failure
+from limosa.guest.debian.image import Choice, build, check, sources
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,9 @@ def test_packages_come_with_security_updates_unless_a_mirror_is_named() -> None:
 
 
 def test_the_bootstrap_dies_with_its_starter(tmp_path: Path) -> None:
-    argv = bootstrap_argv(tmp_path, tmp_path / "disk.raw", disk.Layout(2 << 30), "uuid", Choice())
+    what = {"suite": "bookworm", "sources": ("deb http://mirror.test/debian bookworm main",), "root_uuid": "uuid"}
+    system = bootstrap.System(**what, packages=("zstd",), units=("ssh",), size_bytes=2 << 30)  # type: ignore[arg-type]
+    argv = bootstrap.argv(system, tmp_path, tmp_path / "disk.raw")
     assert argv[:3] == ["setpriv", "--pdeathsig", "KILL"]
     assert {"--mount", "--pid", "--kill-child"} <= set(argv)
 

@@ -3,12 +3,14 @@
 # starter. All that is installed is in memory until it is written into the disk's second partition, so nothing with
 # another user's ownership is ever on this machine's disks.
 #
-#   bootstrap.sh WORK DISK SUITE PACKAGES MEMORY OFFSET BLOCKS UUID SKIP [SOURCE...]
+#   bootstrap.sh WORK DISK SUITE PACKAGES UNITS MEMORY OFFSET BLOCKS UUID SKIP [SOURCE...]
 #
 # WORK holds overlay/ (files to add); core.img and bootx64.efi are written there.
 set -eu
-work=$1 disk=$2 suite=$3 packages=$4 memory=$5 offset=$6 blocks=$7 uuid=$8 skip=$9
-shift 9
+work=$1 disk=$2 suite=$3 packages=$4 units=$5
+shift 5
+memory=$1 offset=$2 blocks=$3 uuid=$4 skip=$5
+shift 5
 
 say() { echo "I: $*" >&2; }
 
@@ -35,7 +37,8 @@ TMPDIR=$work/memory/tmp mmdebstrap --mode=root --variant=minbase ${skip:+"--skip
 
 say "configuring the system..."
 cp -R --preserve=mode "$work/overlay/." "$root/"
-chroot "$root" systemctl --quiet enable systemd-networkd systemd-resolved ssh limosa-host-keys limosa-agent
+# shellcheck disable=SC2086
+chroot "$root" systemctl --quiet enable $units
 # What has to be different on every machine is made at the first boot.
 rm -f "$root"/etc/ssh/ssh_host_*_key* "$root/etc/hostname" "$root/var/lib/dbus/machine-id"
 : >"$root/etc/machine-id"

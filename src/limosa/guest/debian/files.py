@@ -70,25 +70,35 @@ _MODULES = (
 """What the initramfs needs to find its disk on any bus of a guest; a kernel without one of them goes on without."""
 
 
-def write(overlay: Path, *, root_uuid: str, authorized_key: str, agent: Path) -> None:
-    """Fill the new directory *overlay*; its files are copied over the installed system."""
+UNITS = ("systemd-networkd", "systemd-resolved", "ssh", "limosa-host-keys", "limosa-agent")
+"""What systemd starts in this guest."""
+
+
+def boot_texts(root_uuid: str) -> dict[str, str]:
+    """The files by which any Debian boots from our disk: the boot loader's, the initramfs's, and the file systems."""
     menu = (
         "set timeout=0\nmenuentry 'Debian' {\n"
         f"    linux /vmlinuz root=UUID={root_uuid} {KERNEL_ARGUMENTS}\n    initrd /initrd.img\n}}\n"
     )
     early = f"search --no-floppy --fs-uuid --set=root {root_uuid}\nset prefix=($root)/boot/grub\n"
-    texts = {
+    return {
         "boot/grub/grub.cfg": _TERMINALS + menu,
         "boot/grub/early.cfg": f"{early}configfile ($root)/boot/grub/grub.cfg\n",
         "etc/fstab": f"UUID={root_uuid} / ext4 errors=remount-ro 0 1\n",
-        "etc/hosts": "127.0.0.1\tlocalhost\n",
         "etc/initramfs-tools/conf.d/limosa": "MODULES=list\nCOMPRESS=zstd\nRESUME=none\nFSTYPE=ext4\n",
+        "usr/share/initramfs-tools/modules.d/limosa": "".join(f"{name}\n" for name in _MODULES),
+    }
+
+
+def write(overlay: Path, *, root_uuid: str, authorized_key: str, agent: Path) -> None:
+    """Fill the new directory *overlay*; its files are copied over the installed system."""
+    texts = boot_texts(root_uuid) | {
+        "etc/hosts": "127.0.0.1\tlocalhost\n",
         "etc/ssh/sshd_config.d/10-limosa.conf": _SSHD,
         "etc/systemd/network/80-ethernet.network": _NETWORK,
         "etc/systemd/system.conf.d/10-limosa.conf": _PATIENCE,
         "etc/systemd/system/limosa-agent.service": _AGENT,
         "etc/systemd/system/limosa-host-keys.service": _HOST_KEYS,
-        "usr/share/initramfs-tools/modules.d/limosa": "".join(f"{name}\n" for name in _MODULES),
         "root/.ssh/authorized_keys": f"{authorized_key.strip()}\n",
     }
     for name, text in texts.items():

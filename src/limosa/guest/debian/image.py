@@ -1,26 +1,24 @@
-"""Builds the Debian disk: mmdebstrap in namespaces of its own, then the boot loaders. A killed build leaves nothing."""
+"""``limosa image build debian``: what may be chosen, what it takes, and the image in the library."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import pwd
 import re
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limosa import process, requirements
-from limosa.errors import CommandError, LimosaError, MachineError, SpecError
+from limosa import requirements
+from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.agent.build import PROGRAM
 from limosa.guest.agent.build import build as build_agent
-from limosa.guest.debian import disk as disks
 from limosa.guest.debian import files
+from limosa.guest.debian.bootstrap import System, assemble, new_uuid
 from limosa.guest.installer.login import make_key
 
 PACKAGES = (
@@ -41,10 +39,6 @@ SPACE_BYTES = 700 << 20
 """What the finished disk takes, with room to spare."""
 MEMORY_BYTES = 1 << 30
 """What a build takes of memory at its height, with room to spare: the system is put together there."""
-_TMPFS = "2g"
-_STEP = re.compile(r"^I: (.*?)\.*$")
-_UNTOLD = ("success", "chroot arch", "automatically", "finding", "running --", "cleaning")
-"""What mmdebstrap says that is no step to a person."""
 _SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
@@ -149,20 +143,22 @@ def _check_user_ids() -> None:
 
 async def _make(directory: Path, choice: Choice, events: Events) -> dict[str, Any]:
     """Make disk.raw and user_key in *directory*; return what is worth knowing of where they came from."""
-    work, disk = directory / "work", directory / "disk.raw"
+    work, root_uuid = directory / "work", new_uuid()
     (work / "overlay").mkdir(parents=True)
     work.chmod(0o755)
-    layout, root_uuid = disks.Layout(choice.size_bytes), str(uuid.uuid4())
     with events.stage("compile agent"):
         await build_agent(work / PROGRAM, events)
     public_key = make_key(directory / "user_key", "limosa-image")
     files.write(work / "overlay", root_uuid=root_uuid, authorized_key=public_key, agent=work / PROGRAM)
-    await disks.partition(disk, layout)
-    await _bootstrap(bootstrap_argv(work, disk, layout, root_uuid, choice), events)
-    with events.stage("make the disk bootable"):
-        await disks.make_bootable(disk, work / "boot.img", work / "core.img", work / "bootx64.efi")
-    versions = dict(line.split() for line in (work / "packages").read_text().splitlines())
-    await asyncio.to_thread(shutil.rmtree, work)
+    system = System(
+        suite=choice.suite,
+        sources=tuple(sources(choice)),
+        packages=(*PACKAGES, *choice.packages),
+        units=files.UNITS,
+        size_bytes=choice.size_bytes,
+        root_uuid=root_uuid,
+    )
+    versions = await assemble(system, work, directory / "disk.raw", events)
     return {
         "distribution": f"debian {choice.suite}",
         "from": sources(choice),
@@ -170,75 +166,3 @@ async def _make(directory: Path, choice: Choice, events: Events) -> dict[str, An
         "kernel_arguments": files.KERNEL_ARGUMENTS,
         "packages": versions,
     }
-
-
-def bootstrap_argv(work: Path, disk: Path, layout: disks.Layout, root_uuid: str, choice: Choice) -> list[str]:
-    """The command that puts the system together: killed with this process, in namespaces that end with it."""
-    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    skip = ""
-    if os.geteuid() != 0:
-        namespaces += ["--user", "--map-root-user", "--map-auto"]
-        skip = "check/qemu"
-    packages = ",".join([*PACKAGES, *choice.packages])
-    places = [str(disks.ROOT_START_BYTES), str(layout.root_blocks), root_uuid, skip]
-    script = str(Path(__file__).parent / "bootstrap.sh")
-    words = ["/bin/sh", script, str(work), str(disk), choice.suite, packages, _TMPFS, *places, *sources(choice)]
-    return ["setpriv", "--pdeathsig", "KILL", *namespaces, *words]
-
-
-async def _bootstrap(argv: list[str], events: Events) -> None:
-    """Run *argv*; each of its steps is a stage."""
-    proxies = {k: v for k, v in os.environ.items() if k.lower() in ("http_proxy", "https_proxy", "no_proxy")}
-    child = await process.start(argv, env={"LC_ALL": "C.UTF-8", **proxies})
-    assert child.stdin is not None
-    child.stdin.close()
-    try:
-        said = await _hear(child, events)
-        status = await child.wait()
-    finally:
-        await process.stop(child)
-    if status != 0:
-        raise failure(CommandError(argv, status, "\n".join(said)))
-
-
-async def _hear(child: asyncio.subprocess.Process, events: Events) -> list[str]:
-    """Turn what the bootstrap says into stages, to its end; the last lines of it."""
-    assert child.stderr is not None and child.stdout is not None
-    said: list[str] = []
-    draining = asyncio.create_task(_drain(child.stdout))
-    with contextlib.ExitStack() as stage:
-        while line := (await child.stderr.readline()).decode(errors="replace").strip():
-            said = [*said[-200:], line]
-            if (step := _STEP.match(line)) and not step[1].startswith(_UNTOLD):
-                stage.close()
-                stage.enter_context(events.stage(step[1]))
-    await draining
-    return said
-
-
-async def _drain(stream: asyncio.StreamReader) -> None:
-    while await stream.read(65536):
-        pass
-
-
-def failure(error: CommandError) -> LimosaError:
-    """The error for a person, from what mmdebstrap and its children said."""
-    said = error.stderr
-    if "No space left" in said or "Could not allocate block" in said:
-        return MachineError(
-            "there was not enough space to put Debian together",
-            hint="a larger --size, more free memory, or more disk space",
-        )
-    if missing := re.search(r"Unable to locate package (\S+)|Package '(\S+)' has no", said):
-        return SpecError(f"Debian has no package {missing[1] or missing[2]}", hint="look at --package and --suite")
-    if fetching := re.search(r"^(?:[EW]: |Err:\d+ )(Failed to fetch .*|.*Could not resolve.*)$", said, re.MULTILINE):
-        return MachineError(
-            f"Debian's packages could not be fetched: {fetching[1]}", hint="check the network, --mirror and --suite"
-        )
-    if mapping := re.search(r"^(unshare|newuidmap|newgidmap): .*$", said, re.MULTILINE):
-        return MachineError(
-            f"this user cannot have a range of user ids: {mapping[0]}",
-            hint="limosa doctor says whether user namespaces are permitted; the package uidmap brings newuidmap",
-        )
-    last = [line for line in said.splitlines() if line.startswith("E: ")]
-    return LimosaError(f"Debian could not be put together: {last[0][3:] if last else error.message}", hint=error.hint)

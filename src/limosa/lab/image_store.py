@@ -141,7 +141,8 @@ def remove_unused() -> dict[str, int]:
 def _remove_left() -> dict[str, int]:
     """What a killed command left half made, and downloads that nobody went on with."""
     gone: dict[str, int] = {}
-    for left in [*library.directory().glob(".*.building"), *library.directory().glob(".*.download.part")]:
+    images = library.directory()
+    for left in [path for end in ("building", "download", "download.part") for path in images.glob(f".*.{end}")]:
         with left.with_suffix(".lock").open("wb") as lock:
             if try_lock(lock.fileno()):
                 gone[left.name] = library.size_bytes(left) if left.is_dir() else left.stat().st_blocks * 512

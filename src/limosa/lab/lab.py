@@ -136,7 +136,7 @@ class Lab:
             if start and any(guest.boots_disk for guest in self.spec.guests.values()):
                 from limosa.lab import own_disk
 
-                own_disk.check_names(self.spec)
+                await own_disk.have(self.spec, self.events)
             if self.record.ephemeral and self._hosting.client is None:
                 self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
             self.directory.create(self.spec)

@@ -46,11 +46,11 @@ class Files:
     firmware_vars: str = ""
 
 
-def check_names(lab: resolved.Lab) -> None:
-    """Raise SpecError when a guest names an image that there is not: before anything is made for it."""
+async def have(lab: resolved.Lab, events: Events) -> None:
+    """Have the images of all guests, fetched where they have to be: before anything is made for them. As ``find``."""
     for guest in lab.guests.values():
-        if guest.boots_disk and guest.disk_image is None and library.find(guest.image) is None:
-            raise library.unknown(guest.image)
+        if guest.boots_disk:
+            await find(guest, events)
 
 
 async def find(guest: resolved.Guest, events: Events) -> Entry:
@@ -73,24 +73,25 @@ async def find(guest: resolved.Guest, events: Events) -> Entry:
         provenance={"name": Path(image.path or image.url).name, "sha256": image.sha256},
     )
     if image.url:
-        disk = await _fetched(image, events)
-        return msgspec.structs.replace(described, disk=str(disk), provenance=described.provenance | {"url": image.url})
+        kept = await _fetched(image, events)
+        provenance = described.provenance | {"url": image.url, "entry": kept.name}
+        return msgspec.structs.replace(described, disk=str(kept.disk_path), name=kept.name, provenance=provenance)
     return msgspec.structs.replace(described, provenance=described.provenance | {"path": image.path})
 
 
-async def _fetched(image: resolved.DiskImage, events: Events) -> Path:
+async def _fetched(image: resolved.DiskImage, events: Events) -> Entry:
     """The disk behind a URL, from the library, where it is an entry of its own."""
     from limosa.guest import download
 
     stem = re.sub(r"[^a-z0-9._-]+", "-", image.url.rpartition("/")[2].lower()).lstrip("._-")[:40] or "disk"
     name = f"{stem}-{image.sha256[:12]}"
     if (entry := library.find(name)) is not None:
-        return entry.disk_path
+        return entry
     # Beside the library, so that a broken download goes on where it stopped.
     part = library.directory() / f".{name}.download"
-    await download.fetch(image.url, part, events, sha256=image.sha256)
     try:
         async with library.adding(name, events) as building:
+            await download.fetch(image.url, part, events, sha256=image.sha256)
             disk = f"disk.{image.format}"
             await disk_file.inspect(part, image.format)
             await asyncio.to_thread(part.rename, building.directory / disk)
@@ -99,10 +100,10 @@ async def _fetched(image: resolved.DiskImage, events: Events) -> Path:
                 disk=disk, format=image.format, firmware=image.firmware, seed="nocloud", provenance=provenance
             )
     except library.ImageExists as there:
-        return there.entry.disk_path
+        return there.entry
     found = library.find(name)
     assert found is not None
-    return found.disk_path
+    return found
 
 
 async def place(shelf: Shelf, guest: resolved.Guest, entry: Entry) -> Files:

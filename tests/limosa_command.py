@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import limosa
+from limosa import paths
 from tests import leftovers
 
 SOURCE = Path(limosa.__file__).parents[1]
@@ -131,6 +132,16 @@ def fresh(folder: Path) -> Command:
     """A command in the new folder *folder*."""
     folder.mkdir(parents=True, exist_ok=True)
     return Command(folder)
+
+
+def with_own_cache(home: Path) -> Command:
+    """A command in *home* with an image cache of its own; what proves KVM and compiles the agent stays where it is."""
+    cache = home / "cache/limosa"
+    cache.mkdir(parents=True)
+    for part in ("accel", "agent", "qemu"):
+        (paths.cache() / part).mkdir(parents=True, exist_ok=True)
+        (cache / part).symlink_to(paths.cache() / part)
+    return Command(home, environment={"XDG_CACHE_HOME": str(home / "cache")})
 
 
 @dataclass

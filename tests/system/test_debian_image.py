@@ -20,26 +20,14 @@ from typing import Any
 
 import pytest
 
-from limosa import paths, requirements
+from limosa import requirements
 from limosa.guest import debian
 from limosa.qemu.firmware import uefi
-from tests.limosa_command import Command, Traces
+from tests.limosa_command import Command, with_own_cache
+from tests.main_job import goes_through, lab_file
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-LAB = """\
-name: debian
-networks:
-  lan: {{subnet: 10.77.1.0/24}}
-  migration: {{subnet: 10.77.2.0/24, purpose: migration}}
-storage:
-  shared: {{kind: directory}}
-hosts:
-  host1: {{}}
-  host2: {{}}
-guests:
-  guest1: {{image: {image}, host: host1, memory: 768 MiB, network: lan, address: 10.77.1.100}}
-"""
 BUILD_S = 1200
 BOOT_AND_MOVE_S = 900
 
@@ -57,13 +45,8 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def command(home: Path) -> Command:
-    """limosa with an image cache of its own; what proves KVM and compiles the agent stays where it is."""
-    cache = home / "cache/limosa"
-    cache.mkdir(parents=True)
-    for part in ("accel", "agent", "qemu"):
-        (paths.cache() / part).mkdir(parents=True, exist_ok=True)
-        (cache / part).symlink_to(paths.cache() / part)
-    return Command(home, environment={"XDG_CACHE_HOME": str(home / "cache")})
+    """limosa with an image cache of its own."""
+    return with_own_cache(home)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +58,7 @@ def image(command: Command) -> dict[str, Any]:
     )  # fmt: skip
     done = command.run("image", "build", "debian", "--name", "deb", "--json", timeout_s=BUILD_S)
     out, err = other.communicate(timeout=60)
-    assert done.returncode == 0 == other.returncode, (done, err)
+    assert done.returncode == 0 == other.returncode, (done, err.decode())
     said: dict[str, Any] = done.json
     assert json.loads(out)["image"]["provenance"]["sha256"] == said["image"]["provenance"]["sha256"]
     return said
@@ -88,7 +71,7 @@ def test_the_image_says_where_it_is_from_and_has_a_key_of_its_own(image: dict[st
     assert stat.S_IMODE((folder / "user_key").stat().st_mode) == 0o600
     assert {path.name for path in folder.iterdir()} == {"disk.raw", "image.json", "user_key", "user_key.pub"}
     again = command.run("image", "build", "debian", "--name", "deb")
-    assert again.returncode == 4 and "already" in again.stderr
+    assert again.returncode == 4 and "already" in again.errors
 
 
 def test_its_files_belong_to_whom_they_should(image: dict[str, Any]) -> None:
@@ -117,16 +100,7 @@ def test_it_boots_and_goes_through_the_main_job(firmware: str, image: dict[str, 
             pytest.skip(str(error))
         key = Path(image["directory"]) / "user_key"
         name = f"{{path: {image['disk']}, format: raw, firmware: uefi, seed: none, user: root, key: {key}}}"
-    file = command.home / f"{firmware}.yaml"
-    file.write_text(LAB.format(image=name))
-    traces = Traces(command.home)
-    done = command.run("demo", "--lab", str(file), "--json", timeout_s=BOOT_AND_MOVE_S)
-    assert done.returncode == 0, done
-    assert [row["outcome"] for row in done.json["summary"]["migrations"]] == ["completed", "completed"]
-    checks = {check["name"]: check["passed"] for check in done.json["summary"]["checks"]}
-    assert {"guest-alive", "disk-writes", "memory-checksum", "single-copy", "ssh-session"} <= checks.keys()
-    assert all(checks.values()), checks
-    traces.assert_gone(within_s=0)
+    goes_through(command, lab_file(command.home, firmware, name), within_s=BOOT_AND_MOVE_S)
 
 
 def test_a_killed_build_leaves_no_process_and_the_next_sweeps_its_files(command: Command) -> None:
@@ -149,7 +123,7 @@ def test_a_killed_build_leaves_no_process_and_the_next_sweeps_its_files(command:
     leftover = sum(path.stat().st_blocks * 512 for path in (images / ".killed.building").rglob("*") if path.is_file())
     assert leftover < 20 << 20, "the system was to be put together in memory"
     sweeping = command.run("image", "build", "debian", "--name", "other", "--mirror", "http://127.0.0.1:9/debian")
-    assert sweeping.returncode == 3 and "could not be fetched" in sweeping.stderr
+    assert sweeping.returncode == 3 and "could not be fetched" in sweeping.errors
     assert [path.name for path in images.glob(".*.building")] == []
 
 

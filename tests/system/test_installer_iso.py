@@ -20,24 +20,12 @@ from limosa.guest import library
 from limosa.guest.library import Entry
 from tests.example_install import HOSTNAME, PASSWORD, install_example
 from tests.installer_iso import installer_iso
-from tests.limosa_command import Command, Traces
+from tests.limosa_command import Command
+from tests.main_job import goes_through, lab_file
 
 pytestmark = pytest.mark.system
 
 PARTITION = 2048 * 512
-LAB = """\
-name: example
-networks:
-  lan: {{subnet: 10.77.1.0/24}}
-  migration: {{subnet: 10.77.2.0/24, purpose: migration}}
-storage:
-  shared: {{kind: directory}}
-hosts:
-  host1: {{}}
-  host2: {{}}
-guests:
-  guest1: {{image: {image}, host: host1, memory: 512 MiB, network: lan, address: 10.77.1.100}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -101,20 +89,7 @@ def test_the_transcript_shows_what_was_typed_but_no_password(installed: Entry) -
 def test_the_guest_goes_through_the_main_job(installed: Entry) -> None:
     home = Path(tempfile.mkdtemp(prefix="limosa-example-"))
     try:
-        command, traces = Command(home), Traces(home)
-        file = home / "lab.yaml"
-        file.write_text(LAB.format(image=installed.name))
-        done = command.run("demo", "--lab", str(file), "--json", timeout_s=300)
-        assert done.returncode == 0, done
-        assert done.json["passed"] is True
-        rows = done.json["summary"]["migrations"]
-        assert [(row["source"], row["target"], row["outcome"]) for row in rows] == [
-            ("host1", "host2", "completed"),
-            ("host2", "host1", "completed"),
-        ]
-        checks = {check["name"]: check["passed"] for check in done.json["summary"]["checks"]}
-        assert {"guest-alive", "disk-writes", "memory-checksum", "single-copy", "ssh-session"} <= checks.keys()
-        assert all(checks.values()), checks
-        traces.assert_gone(within_s=0)
+        file = lab_file(home, "example", installed.name, memory="512 MiB")
+        goes_through(Command(home), file, within_s=300)
     finally:
         shutil.rmtree(home)

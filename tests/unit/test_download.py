@@ -8,9 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,66 +16,16 @@ import pytest
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events, Note
 from limosa.guest import download
+from tests.file_server import Server, served
 
 CONTENT = os.urandom(700_001)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Server(ThreadingHTTPServer):
-    """Serves CONTENT as /file; counts requests, and breaks off when told to."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges: list[str] = []
-        self.content = CONTENT
-        self.break_after: list[int] = []
-        self.knows_ranges = True
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/file"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range", "")
-        self.server.ranges.append(wanted)
-        if self.path == "/file.sha256":
-            body = f"{SHA256}  file\n".encode()
-        elif self.path == "/file":
-            body = self.server.content
-        else:
-            self.send_error(404)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.knows_ranges else 0
-        if start >= len(body):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(body)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        limit = self.server.break_after.pop(0) if self.server.break_after else len(body)
-        self.wfile.write(body[start : start + limit])
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with served(CONTENT) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 async def test_a_file_arrives_whole_and_is_not_fetched_twice(server: Server, tmp_path: Path) -> None:
@@ -167,7 +115,7 @@ async def test_an_unreachable_server(tmp_path: Path) -> None:
 
 async def test_what_the_server_does_not_have(server: Server, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="the server has no"):
-        await download.fetch(f"{server.url}2", tmp_path / "file", Events())
+        await download.fetch(server.url.replace("file", "nothing"), tmp_path / "file", Events())
     assert await download.published_sha256(server.url) == SHA256
 
 

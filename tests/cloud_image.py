@@ -1,0 +1,42 @@
+"""A cloud image as distributions make them: Debian's cloud-init, and no user, no key and no network until it speaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limosa import process
+from limosa.events import Events
+from limosa.guest.debian import bootstrap, files
+from limosa.guest.debian.image import Choice, sources
+
+PACKAGES = (
+    *("systemd-sysv", "dbus", "udev", "iproute2", "linux-image-cloud-amd64", "initramfs-tools", "zstd"),
+    *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin"),
+    *("cloud-init", "cloud-guest-utils", "netplan.io", "systemd-resolved", "openssh-server", "sudo"),
+)
+"""What makes a guest of Debian's own cloud images, for a start; nothing of ours is among it."""
+
+
+async def make(folder: Path, events: Events) -> Path:
+    """Build ``cloud.qcow2`` in the new directory *folder*. Raises as ``bootstrap.assemble`` does."""
+    work, disk = folder / "work", folder / "cloud.raw"
+    (work / "overlay").mkdir(parents=True)
+    folder.chmod(0o755)
+    root_uuid = bootstrap.new_uuid()
+    for name, text in files.boot_texts(root_uuid).items():
+        path = work / "overlay" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    system = bootstrap.System(
+        suite="bookworm",
+        sources=tuple(sources(Choice())),
+        packages=PACKAGES,
+        units=("systemd-networkd", "systemd-resolved", "ssh"),
+        size_bytes=2 << 30,
+        root_uuid=root_uuid,
+    )
+    await bootstrap.assemble(system, work, disk, events)
+    made = folder / "cloud.qcow2"
+    await process.run(["qemu-img", "convert", "-O", "qcow2", str(disk), str(made)])
+    disk.unlink()
+    return made

@@ -55,6 +55,28 @@ time.sleep(30)
     assert "Failed to load installer component" in caught.value.message
 
 
+async def test_a_download_is_tried_again_and_what_the_mirror_lacks_is_shown(tmp_path: Path) -> None:
+    source = (
+        SAID
+        + r"""
+import tty
+asked = "Downloading a file failed:\n  1: Retry [*],  2: Change mirror,      3: Cancel,\n"
+asked += "Prompt: '?' for help, default=1> "
+for _ in range(3):
+    print("\nThe installer failed to download a file from the mirror.\n" + asked, end="", flush=True)
+    answer = sys.stdin.readline()
+assert answer == "\x014\n", answer
+print("\x1b[2J\x1b[Hanna[1]: WARNING **: package retrieval failed: libfribidi0-udeb")
+print("\x1b[24;1H[   1 installer  2 shell  3 shell  (4*log)    ][ Nov 23  5:55 ]", end="", flush=True)
+time.sleep(30)
+"""
+    )
+    async with program(source, tmp_path) as console:
+        with pytest.raises(Surprise, match="did not give a file that it asked for, 3 times") as caught:
+            await play(debian.install_script(5), console, Events())
+    assert "package retrieval failed: libfribidi0-udeb" in caught.value.message
+
+
 async def test_it_goes_through_to_the_host_key_and_the_end(tmp_path: Path) -> None:
     source = (
         SAID

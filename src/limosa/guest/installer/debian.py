@@ -23,7 +23,7 @@ from limosa.guest.installer import login
 from limosa.guest.installer.engine import TakeOver
 from limosa.guest.installer.installing import Plan, Request, install
 from limosa.guest.installer.machine import Hardware
-from limosa.guest.installer.script import Prompt, Script, Step
+from limosa.guest.installer.script import Asked, Prompt, Script, Step
 from limosa.guest.micro import cpio, packages
 
 if TYPE_CHECKING:
@@ -39,7 +39,24 @@ ARGUMENTS = (
 LASTS_S = 7 * 86400.0
 """How long the installer in the cache serves: its kernel has to fit the modules that the mirror has."""
 
+TRIED_AGAIN = 2
+"""How often a download that failed is tried again, as the installer offers it: mirrors have bad moments."""
+
+_SHOW_LOG = "\x014"
+"""The installer's serial console is a ``screen``, whose fourth window shows the log; it names the file that failed."""
+
+
+def _try_again(asked: Asked) -> str:
+    return "1" if asked.before < TRIED_AGAIN else _SHOW_LOG
+
+
 STUCK = (
+    Prompt("download failed", r"Downloading a file failed:[^>]*default=1>", _try_again, times=TRIED_AGAIN + 1),
+    Prompt(
+        "log",
+        r"4\*[- ]?log[\s\S]*",
+        fails=f"the mirror did not give a file that it asked for, {TRIED_AGAIN + 1} times; its log is shown",
+    ),
     Prompt("no mirror", r"Bad archive mirror[^\n]*|Failed to retrieve[^\n]*", fails="{0}", anywhere=True),
     Prompt("asked", r"Prompt: '\?' for help[^\n]*>", fails="the installer asks what no answer was prepared for"),
     Prompt("note", r"\[Press enter to continue\]", fails="the installer reports a fault", anywhere=True),

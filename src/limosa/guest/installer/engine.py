@@ -18,7 +18,7 @@ LATE_S = 4.0
 _LATE_LINES = 4
 _QUESTION = re.compile(r"[?:\])>#$] ?\Z")
 _SCREEN_LINES = 12
-"""As much of the screen as an error shows; all of it is in the transcript."""
+"""As much of the screen as an error shows, without empty lines; all of it is in the transcript."""
 
 
 class Surprise(LimosaError):
@@ -26,7 +26,7 @@ class Surprise(LimosaError):
 
     def __init__(self, why: str, step: Step, console: Console) -> None:
         self.why, self.step, self.screen = why, step, console.screen
-        shown = self.screen.splitlines()[-_SCREEN_LINES:]
+        shown = [line for line in self.screen.splitlines() if line][-_SCREEN_LINES:]
         picture = "\n".join(f"  | {line}" for line in shown) or "  | (nothing)"
         super().__init__(
             f"the installation stopped at “{step.name}”: {why}. The console showed:\n{picture}",

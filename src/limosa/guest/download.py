@@ -61,7 +61,7 @@ async def fetch(url: str, target: Path, events: Events, *, sha256: str = "", aga
                     return found
                 events.note(f"{target} is not what its checksum says: fetching it again", level="warning")
                 target.unlink()
-            with events.stage(f"download {target.name}"):
+            with events.stage(f"download {_called(target)}"):
                 return await _fetch(url, target, events, wanted, again_s)
 
 
@@ -98,6 +98,11 @@ def digest(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _called(path: Path) -> str:
+    """A target, its part or its lock, as a person knows it."""
+    return re.sub(r"^\.|(\.download)?(\.part|\.lock)?$", "", path.name)
 
 
 def unreachable(url: str, error: Exception | str) -> MachineError:
@@ -159,7 +164,7 @@ async def _fetch(url: str, target: Path, events: Events, wanted: str, again_s: f
     found = await asyncio.to_thread(digest, part)
     if wanted and found != wanted and resumed:
         # What was there may have been another file of the same name.
-        events.note(f"what was left of an earlier download of {target.name} does not fit: fetching it whole")
+        events.note(f"what was left of an earlier download of {_called(target)} does not fit: fetching it whole")
         part.unlink()
         await _whole(url, part, events, again_s)
         found = await asyncio.to_thread(digest, part)
@@ -188,7 +193,8 @@ async def _whole(url: str, part: Path, events: Events, again_s: float) -> None:
                 now = part.stat().st_size if part.exists() else 0
                 failures = 0 if now > before else failures + 1
                 if failures >= TRIES:
-                    raise unreachable(url, str(broken)) from broken
+                    arrived = f" ({format_bytes(now)} have arrived)" if now else ""
+                    raise unreachable(url, f"{broken}{arrived}") from broken
                 await asyncio.sleep(again_s)
 
 
@@ -207,7 +213,7 @@ async def _receive(client: httpx.AsyncClient, url: str, part: Path, before: int,
             have = before if resumed else 0
             total = _total(answer.headers, have)
             with part.open("ab" if resumed else "wb") as file:
-                have = await _write(answer, file.fileno(), part.stem, have, total, events)
+                have = await _write(answer, file.fileno(), _called(part), have, total, events)
     except httpx.TransportError as error:
         raise _Interrupted(str(error) or type(error).__name__) from error
     if total is not None and have != total:
@@ -255,7 +261,7 @@ async def _locked(lock: Path, events: Events) -> AsyncIterator[None]:
                 break
             except BlockingIOError:
                 if not told:
-                    events.note(f"another command fetches {lock.stem}: waiting for it")
+                    events.note(f"another command fetches {_called(lock)}: waiting for it")
                     told = True
                 await asyncio.sleep(_LOCK_POLL_S)
         yield

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pycdlib
+import pytest
 import yaml
 
 from limosa.guest import nocloud
@@ -54,6 +55,10 @@ def test_another_user_than_root_gets_sudo_and_root_stays_out() -> None:
     assert user["users"][0]["name"] == "debian" and "NOPASSWD" in user["users"][0]["sudo"] and user["disable_root"]
 
 
-def test_no_password_is_ever_set() -> None:
-    text = "".join(nocloud.files(GIVEN).values())
-    assert "passwd" not in text.replace("lock_passwd", "") and "chpasswd" not in text
+@pytest.mark.parametrize("name", ["root", "debian"])
+def test_no_password_is_ever_set_and_none_lets_in(name: str) -> None:
+    data = yaml.safe_load(nocloud.files(replace(GIVEN, user=name))["user-data"])
+    (user,) = data["users"]
+    assert user["hashed_passwd"] == "*" and user["lock_passwd"] is False and "!" not in user["hashed_passwd"]
+    assert not {"passwd", "plain_text_passwd"} & user.keys() and not {"password", "chpasswd"} & data.keys()
+    assert data["ssh_pwauth"] is False

@@ -43,13 +43,22 @@ def files(given: Belongings) -> dict[str, str]:
 
 
 def _user_data(given: Belongings) -> dict[str, Any]:
-    user: dict[str, Any] = {"name": given.user, "ssh_authorized_keys": [given.authorized_key], "lock_passwd": True}
+    # No password has the hash “*”. A locked one would do where PAM is used; elsewhere, as on Alpine, sshd then refuses
+    # the key too.
+    user: dict[str, Any] = {
+        "name": given.user,
+        "ssh_authorized_keys": [given.authorized_key],
+        "hashed_passwd": "*",
+        "lock_passwd": False,
+    }
     if given.user != "root":
         user |= {"sudo": "ALL=(ALL) NOPASSWD:ALL", "shell": "/bin/sh"}
     return {
         "users": [user],
         "disable_root": given.user != "root",
         "ssh_pwauth": False,
+        # sudo asks who this machine is, and there may be no name server to say it.
+        "manage_etc_hosts": "localhost",
         # The lab's key and no other: making keys takes an emulated guest many seconds, and nobody would know them.
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": given.host_key, "ed25519_public": given.host_key_public},

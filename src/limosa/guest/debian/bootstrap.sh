@@ -33,6 +33,7 @@ TMPDIR=$work/memory/tmp mmdebstrap --mode=root --variant=minbase ${skip:+"--skip
     --aptopt='Acquire::Retries "2"' --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-include=/usr/share/locale/locale.alias' \
     --essential-hook="$work/memory/early" "$suite" "$root" "$work/memory/sources.list"
 
 say "configuring the system..."

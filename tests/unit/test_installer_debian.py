@@ -59,7 +59,7 @@ async def test_a_download_is_tried_again_and_what_the_mirror_lacks_is_shown(tmp_
     source = (
         SAID
         + r"""
-import tty
+print("[   0 start  1 installer  2 shell  3 shell  (4*log)    ][ Nov 23  5:55 ]"); time.sleep(0.5)
 asked = "Downloading a file failed:\n  1: Retry [*],  2: Change mirror,      3: Cancel,\n"
 asked += "Prompt: '?' for help, default=1> "
 for _ in range(3):

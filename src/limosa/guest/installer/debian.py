@@ -54,7 +54,8 @@ STUCK = (
     Prompt("download failed", r"Downloading a file failed:[^>]*default=1>", _try_again, times=TRIED_AGAIN + 1),
     Prompt(
         "log",
-        r"4\*[- ]?log[\s\S]*",
+        # Words of the log alone: its window is shown for a moment as the installer starts, with the kernel's in it.
+        r"\b(?:anna|net-retriever|main-menu|cdebconf)(?:\[\d+\])?: [\s\S]*",
         fails=f"the mirror did not give a file that it asked for, {TRIED_AGAIN + 1} times; its log is shown",
     ),
     Prompt("no mirror", r"Bad archive mirror[^\n]*|Failed to retrieve[^\n]*", fails="{0}", anywhere=True),

@@ -11,7 +11,7 @@ import msgspec
 from limosa import requirements, spec
 from limosa.errors import SpecError
 from limosa.events import Events
-from limosa.experiment.measurement import Measurement, Probing, measure, recorded_run
+from limosa.experiment.measurement import Probing, has_agent, measure, recorded_run
 from limosa.experiment.result import Result, reported
 from limosa.experiment.workload import RunningWorkload, Workload
 from limosa.lab import Lab, sweep
@@ -70,10 +70,10 @@ def _route(lab: resolved.Lab) -> tuple[str, str, str]:
 async def _measured(
     lab: Lab, guest: str, targets: tuple[str, ...], run: RunDirectory, settings: Settings, workload: Workload
 ) -> None:
-    async with measure(lab, guest, run, Probing(), workload.described()) as measurement:
-        with lab.events.stage("set the guest to work"):
-            async with lab.agent(guest) as agent:
-                running = await RunningWorkload.start(agent, workload)
+    agent = await has_agent(lab, guest)
+    work = workload.described() if agent else {}
+    async with measure(lab, guest, run, Probing(), work, agent=agent) as measurement:
+        running = await _set_to_work(lab, guest, workload) if agent else None
         with lab.events.stage("measure the guest at rest"):
             await asyncio.sleep(SETTLE_S)
         for target in targets:
@@ -82,9 +82,12 @@ async def _measured(
                 lab.events.note(outcome.failure.message, level="warning")
             await asyncio.sleep(SETTLE_S)
         with lab.events.stage("check that nothing was lost"):
-            await _checked(measurement, running)
+            if running is not None:
+                await measurement.finish_workload(running)
+            await measurement.check_alive()
 
 
-async def _checked(measurement: Measurement, running: RunningWorkload) -> None:
-    await measurement.finish_workload(running)
-    await measurement.check_alive()
+async def _set_to_work(lab: Lab, guest: str, workload: Workload) -> RunningWorkload:
+    with lab.events.stage("set the guest to work"):
+        async with lab.agent(guest) as agent:
+            return await RunningWorkload.start(agent, workload)

@@ -64,7 +64,8 @@ class Measurement:
     guest: str
     run: RunDirectory
     probing: Probing
-    client: ClientProbe
+    client: ClientProbe | None
+    """None for a guest without an agent."""
     recorder: ProgressRecorder
     session: SshSession | None
     """None for a guest that runs no SSH server."""
@@ -77,7 +78,8 @@ class Measurement:
         settings = msgspec.structs.replace(settings or Settings(), poll_s=self.probing.progress_interval_ms / 1000)
         index = len(self.migrations) + 1
         self.recorder.migration = index
-        await self.client.mark(f"migration {index}")
+        if self.client is not None:
+            await self.client.mark(f"migration {index}")
         outcome = await self.lab.attempt(self.guest, target, settings)
         self.migrations.append(_recorded(outcome, index, self.guest, settings))
         self.run.write(store.MIGRATIONS, self.migrations)
@@ -109,22 +111,35 @@ class Measurement:
 
     async def check_alive(self) -> None:
         """Whether guest and clients came through; recorded as checks."""
-        report = await self.client.status()
         if self.session is not None:
             self.checks.append(await self.session.check())
-        service = report.service
+        if self.client is None:
+            self.checks.append(await self._check_answering())
+        else:
+            self.checks += await self._check_watched(self.client)
+        self.run.write(store.CHECKS, self.checks)
+
+    async def _check_watched(self, client: ClientProbe) -> list[Check]:
+        checks = []
+        service = (await client.status()).service
         if service is not None:
             passed = service.connected and service.connections == 1 and service.broken == 0
             detail = f"{service.answered} of {service.sent} requests answered on {service.connections} connection(s)"
-            self.checks.append(Check(name="tcp-connection", passed=passed, detail=detail))
+            checks.append(Check(name="tcp-connection", passed=passed, detail=detail))
         try:
             async with self.lab.agent(self.guest) as agent:
                 hello = await agent.hello()
             detail = f"the agent answers on {await self.lab.where(self.guest)}, {hello.monotonic_ns / 1e9:.1f} s of age"
-            self.checks.append(Check(name="guest-alive", passed=True, detail=detail))
+            return [*checks, Check(name="guest-alive", passed=True, detail=detail)]
         except LimosaError as error:
-            self.checks.append(Check(name="guest-alive", passed=False, detail=error.message))
-        self.run.write(store.CHECKS, self.checks)
+            return [*checks, Check(name="guest-alive", passed=False, detail=error.message)]
+
+    async def _check_answering(self) -> Check:
+        """What can be told from outside alone."""
+        address, host = self.lab.guest(self.guest).address, await self.lab.where(self.guest)
+        passed = await self.lab.answers(self.guest)
+        said = "answers" if passed else "does not answer"
+        return Check(name="guest-alive", passed=passed, detail=f"it runs on {host}, and {address} {said}")
 
     async def finish_workload(self, workload: RunningWorkload) -> None:
         """Stop the workload and record what became of it."""
@@ -166,15 +181,34 @@ def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> M
     )
 
 
+async def has_agent(lab: Lab, guest: str) -> bool:
+    """Whether an agent runs in *guest*: a system of its own may be without. What is not measured then is said."""
+    record = lab.directory.guest_record(guest)
+    if record is None or record.own_disk is None:
+        return True
+    try:
+        async with lab.agent(guest):
+            return True
+    except (LimosaError, TimeoutError, OSError):
+        lab.events.note(
+            f"no agent runs in {guest}: QEMU's own clocks are read, and whether it still answers; not its packets, a "
+            "TCP service, its own clock, its processor's speed, its memory and its disk",
+            level="warning",
+        )
+        return False
+
+
 @asynccontextmanager
 async def measure(
-    lab: Lab, guest: str, run: RunDirectory, probing: Probing, workload: dict[str, object]
+    lab: Lab, guest: str, run: RunDirectory, probing: Probing, workload: dict[str, object], *, agent: bool = True
 ) -> AsyncIterator[Measurement]:
-    """Watch *guest* for as long as the context is open; *workload* is what is noted of the guest's work."""
+    """Watch *guest* for as long as the context is open; *workload* is what is noted of the guest's work.
+
+    Without an *agent* in it (see ``has_agent``) only QEMU and the guest's login session are watched.
+    """
     before = environment.read_cpu_times()
-    spec = lab.guest(guest)
     run.write(store.SPEC, lab.spec)
-    noted = await _environment(lab, guest, probing, workload)
+    noted = await _environment(lab, guest, probing.described() if agent else {}, workload)
     async with AsyncExitStack() as stack:
         if probing.cpus_awake:
             noted = replace(noted, cpus_awake=stack.enter_context(cpus_awake()))
@@ -184,36 +218,44 @@ async def measure(
         lab.events.add(recorder)
         stack.callback(lab.events.remove, recorder)
         session = await stack.enter_async_context(SshSession.open(lab, guest)) if _logs_in(lab, guest) else None
-        client_address = lab.address(CLIENT, spec.network)
-        async with lab.agent(guest) as agent:
-            await agent.ticks_stop()  # what an earlier measurement of this guest left
-            await agent.echo_stop()
-            await agent.cpu_stop()
-            await agent.echo_start(ECHO_PORT)
-            await agent.ticks_start(client_address, TICK_PORT, interval_us=probing.tick_interval_us)
-            if probing.cpu_interval_ms:
-                await agent.cpu_start(interval_ms=probing.cpu_interval_ms)
-        config = ClientConfig(
-            tick=TickConfig(port=TICK_PORT, source=spec.address),
-            echo=EchoConfig(address=spec.address, port=ECHO_PORT, rate_hz=probing.echo_rate_hz)
-            if probing.echo_rate_hz
-            else None,
-            service=ServiceConfig(address=spec.address, port=ECHO_PORT, interval_ms=probing.service_interval_ms)
-            if probing.service_interval_ms
-            else None,
-        )
-        client = await stack.enter_async_context(ClientProbe.open(lab.host(CLIENT), config, run.samples))
-        await client.start()
+        client = await stack.enter_async_context(_probes(lab, guest, run, probing)) if agent else None
         measurement = Measurement(lab, guest, run, probing, client, recorder, session)
         try:
             yield measurement
-            await measurement._save_cpu_samples()
-            report = await client.stop()
-            run.write(store.CLIENT, report)
+            if client is not None:
+                await measurement._save_cpu_samples()
+                run.write(store.CLIENT, await client.stop())
         finally:
             after = environment.read_cpu_times()
             load, stolen = environment.read_load_average(), environment.steal_share(before, after)
             run.write(store.ENVIRONMENT, replace(noted, load_average_after=load, steal_share=stolen))
+
+
+@asynccontextmanager
+async def _probes(lab: Lab, guest: str, run: RunDirectory, probing: Probing) -> AsyncIterator[ClientProbe]:
+    """What the guest sends and answers, with the client that takes it down, at work."""
+    spec = lab.guest(guest)
+    async with lab.agent(guest) as agent:
+        await agent.ticks_stop()  # what an earlier measurement of this guest left
+        await agent.echo_stop()
+        await agent.cpu_stop()
+        await agent.echo_start(ECHO_PORT)
+        client_address = lab.address(CLIENT, spec.network)
+        await agent.ticks_start(client_address, TICK_PORT, interval_us=probing.tick_interval_us)
+        if probing.cpu_interval_ms:
+            await agent.cpu_start(interval_ms=probing.cpu_interval_ms)
+    config = ClientConfig(
+        tick=TickConfig(port=TICK_PORT, source=spec.address),
+        echo=EchoConfig(address=spec.address, port=ECHO_PORT, rate_hz=probing.echo_rate_hz)
+        if probing.echo_rate_hz
+        else None,
+        service=ServiceConfig(address=spec.address, port=ECHO_PORT, interval_ms=probing.service_interval_ms)
+        if probing.service_interval_ms
+        else None,
+    )
+    async with ClientProbe.open(lab.host(CLIENT), config, run.samples) as client:
+        await client.start()
+        yield client
 
 
 def _logs_in(lab: Lab, guest: str) -> bool:
@@ -225,7 +267,7 @@ def _logs_in(lab: Lab, guest: str) -> bool:
     return False
 
 
-async def _environment(lab: Lab, guest: str, probing: Probing, workload: dict[str, object]) -> Environment:
+async def _environment(lab: Lab, guest: str, probes: dict[str, object], workload: dict[str, object]) -> Environment:
     record = lab.directory.guest_record(guest)
     assert record is not None, "a guest that is measured has been started"
     machine = environment.read_machine()
@@ -250,7 +292,7 @@ async def _environment(lab: Lab, guest: str, probing: Probing, workload: dict[st
         governor=machine.governor,
         image=record.image,
         load_average_before=environment.read_load_average(),
-        probes=probing.described(),
+        probes=probes,
         workload=workload,
     )
 

@@ -300,6 +300,10 @@ class Lab:
         finally:
             await client.close()
 
+    async def answers(self, guest: str) -> bool:
+        """Whether a network stack answers at the guest's address, with or without an agent."""
+        return await reach.answers(self._hosting, self.guest(guest))
+
     def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
         """Connections to the guest's serial console: one where it runs, and another each time that it has moved."""
         self.guest(guest)

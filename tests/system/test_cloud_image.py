@@ -59,7 +59,7 @@ def test_the_image_brings_nothing_of_its_own(image: str, home: Path) -> None:
         ask = ["debugfs", "-R", f"ls -p {folder}", f"{raw}?offset={33 << 20}"]
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout
 
-    assert "/.ssh/" not in names("/root") and "ssh_host" not in names("/etc/ssh")
+    assert "/authorized_keys/" not in names("/root/.ssh") and "ssh_host" not in names("/etc/ssh")
     assert "/debian/" not in names("/home") and ".yaml" not in names("/etc/netplan")
     assert ".network" not in names("/etc/systemd/network") and "limosa" not in names("/usr/local/sbin")
     raw.unlink()

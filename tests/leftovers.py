@@ -30,8 +30,9 @@ OTHERS_INTERFACES = re.compile(
     r"(veth[0-9a-f]{6,8}|br-[0-9a-f]{12}|docker\d+|virbr\d+(-nic)?|vnet\d+|(incus|lxd)br\d+)"
 )
 OTHERS_MOUNTS = re.compile(
-    r"/(var/lib/(docker|containers|containerd|incus|lxd)|run/(docker|user|containerd)|media|snap)\b"
+    r"/(var/lib/(docker|containers|containerd|incus|lxd)|run/(docker|user|containerd)|media|snap|tmp/mmdebstrap\.)\b"
 )
+"""Limosa's own mmdebstrap works in namespaces, and in a folder of the image cache."""
 NAME = "limosa"
 """What also counts, wherever it is, on a machine where nobody else uses limosa."""
 

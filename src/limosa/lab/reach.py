@@ -58,9 +58,7 @@ except OSError:
 """Run on the client, with the guest's address."""
 
 
-def ssh_words(
-    keys: Path, guest: resolved.Guest, record: GuestRecord | None, *, connect_s: int = CONNECT_S
-) -> list[str]:
+def ssh_words(keys: Path, guest: resolved.Guest, record: GuestRecord | None) -> list[str]:
     """The ``ssh`` that logs in to *guest*, without a command; *keys* is the lab's folder of keys."""
     own = record.own_disk if record else None
     key, known, strict = keys / "user_key", keys / "known_hosts", "yes"

@@ -38,8 +38,12 @@ async def test_an_image_that_a_lab_uses_stays(places: Path) -> None:
     with pytest.raises(StateError, match="used by the lab user") as raised:
         image_store.remove("alpine")
     assert "limosa down --lab user" in raised.value.hint
+    await add("debian")
+    with pytest.raises(StateError, match="used by the lab user"):
+        image_store.remove("debian", "alpine")
+    assert image_store.find("debian"), "one of two that cannot both go is gone"
     directory.remove()
-    assert image_store.remove("alpine") > 0
+    assert image_store.remove("alpine", "debian").keys() == {"alpine", "debian"}
     with pytest.raises(SpecError):
         image_store.find("alpine")
 

@@ -100,7 +100,7 @@ def remove(
 
     if not names and not unused:
         raise SpecError("which image?", hint="give names, or --unused; limosa image list shows them")
-    gone = {name: image_store.remove(name) for name in names or ()}
+    gone = image_store.remove(*dict.fromkeys(names or ()))
     if unused:
         gone |= image_store.remove_unused()
     if as_json:

@@ -115,15 +115,23 @@ def _users() -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(labs)) for name, labs in found.items()}
 
 
-def remove(name: str) -> int:
-    """Delete an image; return how many bytes it took. Raises StateError while a lab uses it, SpecError for none."""
+def remove(*names: str) -> dict[str, int]:
+    """Delete images, all or none; return how many bytes each took.
+
+    Raises StateError while a lab uses one of them, SpecError for a name that none has.
+    """
+    for name in names:
+        _require_unused(name)
+    return {name: library.remove(name) for name in names}
+
+
+def _require_unused(name: str) -> None:
     if used_by := find(name).used_by:
         labs = "labs" if len(used_by) > 1 else "lab"
         raise StateError(
             f"the image {name} is used by the {labs} {', '.join(used_by)}",
             hint=f"limosa down --lab {used_by[0]} first",
         )
-    return library.remove(name)
 
 
 def remove_unused() -> dict[str, int]:

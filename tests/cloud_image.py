@@ -1,4 +1,7 @@
-"""A cloud image as distributions make them: Debian's cloud-init, and no user, no key and no network until it speaks."""
+"""A cloud image as distributions make them: Debian's cloud-init, and no user, no key and no network until it speaks.
+
+One thing is other: systemd waits longer than 90 s for what is slow, since a test has to hold on a busy machine.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ async def make(folder: Path, events: Events) -> Path:
     (work / "overlay").mkdir(parents=True)
     folder.chmod(0o755)
     root_uuid = bootstrap.new_uuid()
-    for name, text in files.boot_texts(root_uuid).items():
+    texts = {**files.boot_texts(root_uuid), "etc/systemd/system.conf.d/patience.conf": files.PATIENCE}
+    for name, text in texts.items():
         path = work / "overlay" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

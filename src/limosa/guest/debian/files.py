@@ -56,7 +56,7 @@ KbdInteractiveAuthentication no
 HostKey /etc/ssh/ssh_host_ed25519_key
 UseDNS no
 """
-_PATIENCE = """\
+PATIENCE = """\
 # Emulated on a busy machine, a device may take longer to appear than the usual 90 s; the console would be given up.
 [Manager]
 DefaultDeviceTimeoutSec=15min
@@ -96,7 +96,7 @@ def write(overlay: Path, *, root_uuid: str, authorized_key: str, agent: Path) ->
         "etc/hosts": "127.0.0.1\tlocalhost\n",
         "etc/ssh/sshd_config.d/10-limosa.conf": _SSHD,
         "etc/systemd/network/80-ethernet.network": _NETWORK,
-        "etc/systemd/system.conf.d/10-limosa.conf": _PATIENCE,
+        "etc/systemd/system.conf.d/10-limosa.conf": PATIENCE,
         "etc/systemd/system/limosa-agent.service": _AGENT,
         "etc/systemd/system/limosa-host-keys.service": _HOST_KEYS,
         "root/.ssh/authorized_keys": f"{authorized_key.strip()}\n",

@@ -53,6 +53,12 @@ def _try_again(asked: Asked) -> str:
 STUCK = (
     Prompt("download failed", r"Downloading a file failed:[^>]*default=1>", _try_again, times=TRIED_AGAIN + 1),
     Prompt(
+        "lacking",
+        r"pool/\S+\.udeb(?=:\s+[^\n]*ERROR)",
+        fails=f"the mirror did not give {{0}}, {TRIED_AGAIN + 1} times; the installer's log is shown",
+        anywhere=True,
+    ),
+    Prompt(
         "log",
         # Words of the log alone: its window is shown for a moment as the installer starts, with the kernel's in it.
         r"\b(?:anna|net-retriever|main-menu|cdebconf)(?:\[\d+\])?: [\s\S]*",

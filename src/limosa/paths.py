@@ -1,9 +1,13 @@
-"""Where things are kept: state (labs, disks, runs) and cache (images), by the XDG rules."""
+"""Where things are kept: state (labs, disks, runs) and cache (images), by the XDG rules; and the error for
+a place that takes no file."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+from limosa.errors import MachineError
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -30,3 +34,13 @@ def labs() -> Path:
 def runs() -> Path:
     """One folder a measured run."""
     return state() / "runs"
+
+
+def cannot_write(error: OSError, path: Path) -> MachineError:
+    """The error for a directory that takes no file."""
+    variable = "XDG_CACHE_HOME" if path.is_relative_to(cache()) else "XDG_STATE_HOME"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MachineError(f"no space left in {path}", hint=f"make room, or set {variable} to another disk")
+    return MachineError(
+        f"{path} cannot be written: {error.strerror}", hint=f"set {variable} to a directory that can be"
+    )

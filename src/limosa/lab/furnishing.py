@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from limosa.deadline import Deadline
 from limosa.hosts.host import Host
 from limosa.network import wiring
@@ -12,44 +14,44 @@ from limosa.spec import resolved
 from limosa.storage import nfs, sharing
 
 
-async def furnish(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
-    """Give *host* what it lacks; what is in its place stays. Returns its address in each network.
+class Furnisher(msgspec.Struct, frozen=True):
+    """Furnishes the hosts of one lab; *mark* is what its things bear. Every method raises LimosaError's children."""
 
-    Raises LimosaError's children.
-    """
-    await host.run(["mkdir", "-p", "-m", "0700", f"{host.runtime_directory}/log"])
-    return await wiring.attach(host, lab, mark)
+    lab: resolved.Lab
+    mark: str
 
+    async def furnish(self, host: Host) -> dict[str, str]:
+        """Give *host* what it lacks; what is in its place stays. Returns its address in each network."""
+        await host.run(["mkdir", "-p", "-m", "0700", f"{host.runtime_directory}/log"])
+        return await wiring.attach(host, self.lab, self.mark)
 
-async def client_addresses(client: Host, towards: Mapping[str, str]) -> dict[str, str]:
-    """By network, how *client* is seen by the host with these addresses."""
-    return {network: await wiring.towards(client, address) for network, address in towards.items()}
+    async def client_addresses(self, client: Host, towards: Mapping[str, str]) -> dict[str, str]:
+        """By network, how *client* is seen by the host with these addresses."""
+        return {network: await wiring.towards(client, address) for network, address in towards.items()}
 
+    async def share(self, hosts: Mapping[str, Host], addresses: Mapping[str, str]) -> None:
+        """Serve and mount what is to be mounted, then prove that each storage is the same on all *hosts*.
 
-async def share(hosts: Mapping[str, Host], lab: resolved.Lab, addresses: Mapping[str, str]) -> None:
-    """Serve and mount what is to be mounted, then prove that each storage is the same on all *hosts*.
+        *addresses* are the hosts' in the network that migration traffic takes.
+        """
+        for storage in self.lab.storage.values():
+            if storage.kind == "nfs":
+                if storage.server in hosts:
+                    await nfs.export(hosts[storage.server], storage, self.lab.migration_network.subnet)
+                for host in hosts.values():
+                    await nfs.mount(host, storage, nfs.address_of(storage, addresses))
+            await sharing.prove(list(hosts.values()), storage.mount_point)
 
-    *addresses* are the hosts' in the network that migration traffic takes.
-    """
-    for storage in lab.storage.values():
-        if storage.kind == "nfs":
-            if storage.server in hosts:
-                await nfs.export(hosts[storage.server], storage, lab.migration_network.subnet)
-            for host in hosts.values():
-                await nfs.mount(host, storage, nfs.address_of(storage, addresses))
-        await sharing.prove(list(hosts.values()), storage.mount_point)
-
-
-async def strip(host: Host, lab: resolved.Lab, mark: str) -> None:
-    """End the lab's guests on *host* and give back what it had. Raises LimosaError's children."""
-    for guest in lab.guests:
-        await process.end_leftover(host, guest, Deadline.after(0))
-    spec = lab.hosts[host.name]
-    if spec.kind != "ssh" and not spec.adopt:
-        return  # a container of the lab's own goes as a whole
-    for storage in lab.storage.values():
-        if storage.kind == "nfs":
-            await nfs.unmount(host, storage)
-            if storage.server == host.name:
-                await nfs.unexport(host, storage, lab.migration_network.subnet)
-    await wiring.detach(host, lab, mark)
+    async def strip(self, host: Host) -> None:
+        """End the lab's guests on *host* and give back what it had."""
+        for guest in self.lab.guests:
+            await process.end_leftover(host, guest, Deadline.after(0))
+        spec = self.lab.hosts[host.name]
+        if spec.kind != "ssh" and not spec.adopt:
+            return  # a container of the lab's own goes as a whole
+        for storage in self.lab.storage.values():
+            if storage.kind == "nfs":
+                await nfs.unmount(host, storage)
+                if storage.server == host.name:
+                    await nfs.unexport(host, storage, self.lab.migration_network.subnet)
+        await wiring.detach(host, self.lab, self.mark)

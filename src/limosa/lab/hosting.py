@@ -20,6 +20,7 @@ from limosa.spec import resolved
 
 if TYPE_CHECKING:
     from limosa.hosts.local import LocalHost
+    from limosa.lab.furnishing import Furnisher
 
 
 class Hosting:
@@ -124,11 +125,9 @@ class Hosting:
             elif name in self.hosts and name not in self.record.cut:
                 await self._furnish(name)  # finds everything in its place, or repairs it
         if self.hosts and (self.elsewhere or any(s.kind == "nfs" for s in self.lab.storage.values())):
-            from limosa.lab import furnishing
-
             network = self.lab.migration_network.name
             addresses = {name: self.address(name, network) for name in self.hosts}
-            await furnishing.share(self.hosts, self.lab, addresses)
+            await self._furnisher().share(self.hosts, addresses)
         return made
 
     async def _make_client(self) -> None:
@@ -162,16 +161,21 @@ class Hosting:
         self.record.cut = [n for n in self.record.cut if n != name]
         self.directory.save(self.record)
 
+    def _furnisher(self) -> Furnisher:
+        """For hosts that have a system of their own, or mount something; other labs have no use for the module."""
+        from limosa.lab.furnishing import Furnisher
+
+        return Furnisher(self.lab, self.directory.mark)
+
     async def _furnish(self, name: str) -> None:
         """The links of a host that has a system of its own; namespaces get theirs when they are made."""
         if name not in self.elsewhere:
             return
-        from limosa.lab import furnishing
-
-        found = await furnishing.furnish(self.host(name), self.lab, self.directory.mark)
+        furnisher = self._furnisher()
+        found = await furnisher.furnish(self.host(name))
         self.record.addresses[name] = found
         if not self.has_fabric:
-            self.record.addresses[CLIENT] = await furnishing.client_addresses(self.the_client(), found)
+            self.record.addresses[CLIENT] = await furnisher.client_addresses(self.the_client(), found)
         self.directory.save(self.record)
 
     async def power_off(self, name: str) -> None:
@@ -229,10 +233,8 @@ class Hosting:
             raise LimosaError(f"lab {self.lab.name} is not wholly gone: {', '.join(left)} is left")
 
     async def _strip(self, name: str) -> None:
-        from limosa.lab import furnishing
-
         try:
-            await furnishing.strip(self.hosts[name], self.lab, self.directory.mark)
+            await self._furnisher().strip(self.hosts[name])
         except LimosaError as error:
             self.events.note(f"{name} was not wholly given back: {error.message}", level="warning")
 

@@ -20,7 +20,7 @@ from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import disk_file, library
 from limosa.guest.library import Access, Entry
-from limosa.lab.record import cannot_write
+from limosa.paths import cannot_write
 from limosa.qemu.argv import guest_uuid
 from limosa.qemu.firmware import uefi
 from limosa.spec import resolved

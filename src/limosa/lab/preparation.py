@@ -21,7 +21,7 @@ from limosa.guest.micro import seed
 from limosa.lab import leases, own_disk
 from limosa.lab.hosting import Hosting
 from limosa.lab.launching import offer, offers
-from limosa.lab.record import GuestRecord, OwnDisk, cannot_write, write
+from limosa.lab.record import GuestRecord, OwnDisk, write
 from limosa.qemu import argv, features
 from limosa.spec import resolved
 from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
@@ -120,7 +120,7 @@ async def agent_program(events: Events) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(error, path.parent) from error
+            raise paths.cannot_write(error, path.parent) from error
         with events.stage("compile the guest agent"):
             await build_agent(path, events)
     return path

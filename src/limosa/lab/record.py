@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -138,7 +137,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
                 if storage.kind == "directory" and not storage.path:
                     self.storage(storage).mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(error, self.path) from error
+            raise paths.cannot_write(error, self.path) from error
         write(self.path / "spec.json", spec.encode(lab))
 
     def spec(self) -> resolved.Lab:
@@ -252,7 +251,7 @@ def _opened(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise cannot_write(error, path.parent) from error
+        raise paths.cannot_write(error, path.parent) from error
 
 
 def _is_still(descriptor: int, path: Path) -> bool:
@@ -271,17 +270,7 @@ def write(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             new.unlink()
-        raise cannot_write(error, path.parent) from error
-
-
-def cannot_write(error: OSError, path: Path) -> MachineError:
-    """The error for a directory that takes no file."""
-    variable = "XDG_CACHE_HOME" if path.is_relative_to(paths.cache()) else "XDG_STATE_HOME"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MachineError(f"no space left in {path}", hint=f"make room, or set {variable} to another disk")
-    return MachineError(
-        f"{path} cannot be written: {error.strerror}", hint=f"set {variable} to a directory that can be"
-    )
+        raise paths.cannot_write(error, path.parent) from error
 
 
 def cannot_read(error: OSError, path: Path) -> MachineError:

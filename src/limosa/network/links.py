@@ -10,10 +10,17 @@ from limosa.network import plan
 from limosa.spec import resolved
 
 
-async def apply(host: Host, program: str, lines: Sequence[str]) -> None:
-    """Run *lines* in one ``ip -batch`` or ``tc -batch``. Raises CommandError with the first line that failed."""
+async def apply(
+    host: Host, program: str, lines: Sequence[str], *, as_root: bool = False, all_of_them: bool = False
+) -> None:
+    """Run *lines* in one ``ip -batch`` or ``tc -batch``; *as_root* where the login may not be root's.
+
+    Raises CommandError with the first line that failed. With *all_of_them* a line that fails, as the removal of what
+    is gone already does, neither stops the rest nor counts.
+    """
     if lines:
-        await host.run([program, "-batch", "-"], stdin="\n".join([*lines, ""]).encode())
+        argv = [program, *(["-force"] if all_of_them else []), "-batch", "-"]
+        await host.run(argv, stdin="\n".join([*lines, ""]).encode(), check=not all_of_them, as_root=as_root)
 
 
 async def make_fabric(client: Host, lab: resolved.Lab) -> None:
@@ -34,8 +41,7 @@ async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, 
     """Join the fabric, whose first process is *pid* here, with a bridge of this machine. Raises MachineError."""
     await part_bridge(machine, lab, network)
     try:
-        lines = "\n".join([*plan.uplink(lab, network, pid), ""])
-        await machine.run(["ip", "-batch", "-"], stdin=lines.encode(), as_root=True)
+        await apply(machine, "ip", plan.uplink(lab, network, pid), as_root=True)
     except CommandError as error:
         bridge = lab.networks[network].bridge
         raise MachineError(
@@ -47,8 +53,7 @@ async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, 
 
 async def part_bridge(machine: Host, lab: resolved.Lab, network: str) -> None:
     """Remove this machine's end of what joined the fabric with its bridge, if the kernel has not done so already."""
-    lines = "\n".join([*plan.uplink_removed(lab, network), ""])
-    await machine.run(["ip", "-force", "-batch", "-"], stdin=lines.encode(), as_root=True, check=False)
+    await apply(machine, "ip", plan.uplink_removed(lab, network), as_root=True, all_of_them=True)
 
 
 async def part(client: Host, lab: resolved.Lab, host: str) -> None:
@@ -56,8 +61,7 @@ async def part(client: Host, lab: resolved.Lab, host: str) -> None:
 
     The kernel does so by itself, but later: it clears ended network namespaces away in the background.
     """
-    lines = "\n".join([*plan.outer_links_removed(lab, host), ""])
-    await client.run(["ip", "-force", "-batch", "-"], stdin=lines.encode(), check=False)
+    await apply(client, "ip", plan.outer_links_removed(lab, host), all_of_them=True)
 
 
 async def _make_taps(host: Host, lab: resolved.Lab) -> None:
@@ -89,7 +93,7 @@ async def _shape(host: Host, lines: Sequence[str]) -> None:
 async def set_own_links(host: Host, lab: resolved.Lab, state: str) -> None:
     """The same on a host that has links of its own, from inside."""
     lines = [f"link set {link} {state}" for link in dict.fromkeys(lab.hosts[host.name].links.values())]
-    await host.run(["ip", "-batch", "-"], stdin="\n".join([*lines, ""]).encode(), as_root=True)
+    await apply(host, "ip", lines, as_root=True)
 
 
 async def set_link(client: Host, lab: resolved.Lab, host: str, state: str) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError, StateError
 from limosa.hosts.host import Host
-from limosa.network import plan
+from limosa.network import links, plan
 from limosa.spec import resolved
 
 ADDRESS_S = 15.0
@@ -164,7 +164,7 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
     uid = int((await host.run(["id", "-u"])).text)
     lines = attached(lab, host.name, mark, has, uid)
     try:
-        await host.run(["ip", "-batch", "-"], stdin="\n".join([*lines, ""]).encode(), as_root=True)
+        await links.apply(host, "ip", lines, as_root=True)
     except CommandError as error:
         if not (await host.facts()).tun and any(guest.network for guest in lab.guests.values()):
             message = f"/dev/net/tun cannot be opened on {host.name}, so guests can have no network"
@@ -209,8 +209,7 @@ def _address(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Inter
 
 async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:
     """Undo ``attach``. Raises LimosaError's children."""
-    if lines := detached(lab, host.name, mark, await interfaces(host)):
-        await host.run(["ip", "-batch", "-"], stdin="\n".join([*lines, ""]).encode(), as_root=True)
+    await links.apply(host, "ip", detached(lab, host.name, mark, await interfaces(host)), as_root=True)
 
 
 async def towards(client: Host, address: str) -> str:

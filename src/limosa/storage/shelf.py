@@ -16,6 +16,7 @@ from typing import Protocol
 from limosa import process
 from limosa.errors import MachineError
 from limosa.hosts.host import Host
+from limosa.paths import cannot_write
 
 SPARE_BYTES = 64 * 1024 * 1024
 """Room that is left free on the storage beside what is copied there."""
@@ -109,16 +110,7 @@ def _written(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _refused(error, folder) from error
-
-
-def _refused(error: OSError, folder: Path | str) -> MachineError:
-    """As ``lab.record.cannot_write`` says it of the lab's own directory, where a storage is by default."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MachineError(f"no space left in {folder}", hint="make room, or set XDG_STATE_HOME to another disk")
-    return MachineError(
-        f"{folder} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME to a directory that can be"
-    )
+        raise cannot_write(error, folder) from error
 
 
 def _room(folder: Path, needed_bytes: int) -> None:
@@ -171,7 +163,7 @@ class HostShelf:
     async def _need(self, needed_bytes: int) -> None:
         words = await self._space()
         if int(words[-3]) * 1024 < needed_bytes + SPARE_BYTES:
-            raise _refused(OSError(errno.ENOSPC, ""), f"{self._folder} of {self._host.name}")
+            raise MachineError(f"no space left in {self._folder} of {self._host.name}", hint="make room there")
 
     async def write(self, name: str, data: bytes) -> None:
         """Replace the file by *data*."""

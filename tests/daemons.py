@@ -256,19 +256,19 @@ def tiny_image(directory: Path) -> tuple[Path, Path]:
     """``metadata.tar.gz`` and ``rootfs.tar``."""
     metadata, rootfs = directory / "metadata.tar.gz", directory / "rootfs.tar"
     with tarfile.open(metadata, "w:gz") as archive:
-        _file(archive, "metadata.yaml", METADATA)
-        _file(archive, "templates/hostname.tpl", "{{ container.name }}\n")
+        add_file(archive, "metadata.yaml", METADATA)
+        add_file(archive, "templates/hostname.tpl", "{{ container.name }}\n")
     with tarfile.open(rootfs, "w") as archive:
         for name in EMPTY:
             _add(archive, name, tarfile.DIRTYPE, 0o1777 if name.endswith("tmp") else 0o755)
         for name, target in LINKS.items():
             _add(archive, name, tarfile.SYMTYPE, 0o777, target)
         for name, text in ETC.items():
-            _file(archive, f"etc/{name}", text)
+            add_file(archive, f"etc/{name}", text)
         # The C library's cache of what is where, and the links that Debian's alternatives are.
         archive.add("/etc/ld.so.cache", "etc/ld.so.cache")
         archive.add("/etc/alternatives", "etc/alternatives")
-        _file(archive, "init", INIT, 0o755)
+        add_file(archive, "init", INIT, 0o755)
     return metadata, rootfs
 
 
@@ -285,7 +285,7 @@ def busybox_image(directory: Path, busybox: Path) -> tuple[Path, Path]:
     """A system of nothing but a static busybox."""
     metadata, rootfs = directory / "metadata.tar.gz", directory / "rootfs.tar"
     with tarfile.open(metadata, "w:gz") as archive:
-        _file(archive, "metadata.yaml", METADATA.partition("templates:")[0])
+        add_file(archive, "metadata.yaml", METADATA.partition("templates:")[0])
     with tarfile.open(rootfs, "w") as archive:
         for name in ("bin", "sbin", *EMPTY):
             _add(archive, name, tarfile.DIRTYPE, 0o1777 if name.endswith("tmp") else 0o755)
@@ -293,8 +293,8 @@ def busybox_image(directory: Path, busybox: Path) -> tuple[Path, Path]:
         for name in APPLETS.split():
             _add(archive, f"bin/{name}", tarfile.SYMTYPE, 0o777, "busybox")
         for name in ("passwd", "group", "hosts"):
-            _file(archive, f"etc/{name}", ETC[name])
-        _file(archive, "sbin/init", INIT, 0o755)
+            add_file(archive, f"etc/{name}", ETC[name])
+        add_file(archive, "sbin/init", INIT, 0o755)
     return metadata, rootfs
 
 
@@ -304,7 +304,7 @@ def _add(archive: tarfile.TarFile, name: str, kind: bytes, mode: int, target: st
     archive.addfile(entry)
 
 
-def _file(archive: tarfile.TarFile, name: str, text: str, mode: int = 0o644) -> None:
+def add_file(archive: tarfile.TarFile, name: str, text: str, mode: int = 0o644) -> None:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(text.encode()), mode
     archive.addfile(entry, io.BytesIO(text.encode()))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,13 +102,44 @@ def test_what_is_kept_gets_a_scope_where_systemd_would_end_it(
     systemd: bool, root: bool, lingers: bool, wanted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os.path, "isdir", lambda path: systemd)
-    monkeypatch.setattr(os.path, "exists", lambda path: lingers)
+    monkeypatch.setattr(system, "lingers", lambda: lingers)
     monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1234)
     monkeypatch.setattr(system.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1234")
     words = system.kept_words(["sleep", "1"])
     assert words[-2:] == ["sleep", "1"]
     assert words[: len(wanted)] == wanted and (wanted or len(words) == 2)
+
+
+@pytest.mark.parametrize(("variable", "lingers", "wanted"), [
+    ("login", False, "/tmp/limosa-{uid}-lab"),
+    ("login", True, "{login}/limosa-lab"),
+    ("own", False, "{own}/limosa-lab"),
+    ("absent", False, "/tmp/limosa-{uid}-lab"),
+])  # fmt: skip
+def test_a_lab_is_not_kept_where_the_last_logout_removes_it(
+    variable: str, lingers: bool, wanted: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    uid, login, own = os.getuid(), tmp_path / "login", tmp_path / "own"
+    login.mkdir()
+    own.mkdir()
+    monkeypatch.setattr(claims, "login_directory", lambda: str(login))
+    monkeypatch.setattr(claims, "lingers", lambda: lingers)
+    monkeypatch.setattr(os, "geteuid", lambda: uid or 12345)
+    monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_uid=uid or 12345))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str({"login": login, "own": own, "absent": login}[variable]))
+    if variable == "absent":
+        monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert claims.directory("lab") == wanted.format(uid=uid or 12345, login=login, own=own)
+
+
+def test_a_lab_stays_where_it_is_when_its_user_begins_to_linger(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    there, better = tmp_path / "there", tmp_path / "better"
+    monkeypatch.setattr(claims, "_places", lambda lab: iter([str(better), str(there)]))
+    assert claims.directory("lab") == str(better)
+    there.mkdir()
+    assert claims.directory("lab") == str(there)
 
 
 def test_holes_are_left_out(tmp_path: Path) -> None:

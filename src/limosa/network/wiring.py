@@ -20,6 +20,8 @@ from limosa.spec import resolved
 ADDRESS_S = 15.0
 """How long a new container may take until its DHCP client has an address."""
 
+_LABEL_BYTES = 15
+
 OWN = "own"
 """A host's address that is not limosa's to choose."""
 
@@ -35,6 +37,8 @@ class Interface(msgspec.Struct, frozen=True):
     master: str = ""
     addresses: tuple[str, ...] = ()
     """IPv4 with prefix length, ``10.0.0.2/24``."""
+    given: tuple[str, ...] = ()
+    """Those of them that came from a lab file and were not there before."""
     gateway: str = ""
     """The default route's, if that goes over this interface."""
 
@@ -51,26 +55,36 @@ def _interface(entry: Mapping[str, object], gateways: Mapping[str, str]) -> Inte
     told: Mapping[str, object] = entry.get("linkinfo") or {}  # type: ignore[assignment]
     listed: Sequence[Mapping[str, object]] = entry.get("addr_info") or []  # type: ignore[assignment]
     name = str(entry["ifname"])
+    held = {f"{a['local']}/{a['prefixlen']}": a.get("label") for a in listed if a.get("family") == "inet"}
     return Interface(
         name=name,
         kind=str(told.get("info_kind", "")),
         alias=str(entry.get("ifalias", "")),
         mac=str(entry.get("address", "")),
         master=str(entry.get("master", "")),
-        addresses=tuple(f"{a['local']}/{a['prefixlen']}" for a in listed if a.get("family") == "inet"),
+        addresses=tuple(held),
+        given=tuple(address for address, label in held.items() if label == _label(name) != name),
         gateway=gateways.get(name, ""),
     )
+
+
+def _label(interface: str) -> str:
+    """What marks an address on *interface* as added by limosa: the kernel takes 15 bytes that begin with its name."""
+    return f"{interface}:lim" if len(interface) <= _LABEL_BYTES - len(":lim") else interface
 
 
 def carrier(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface]) -> str:
     """What carries *network* on *host*: the bridge that is there or will be, or for migration the plain interface.
 
+    An interface that is in a bridge already, whoever made that, stays in it: it has the addresses, and takes the TAPs.
     Raises MachineError when the host has no such interface.
     """
     link = lab.hosts[host].links[network]
     if link not in has:
         others = ", ".join(name for name in has if name != "lo")
         raise MachineError(f"{host} has no interface {link}", hint=f"correct `links`: it has {others or 'none'}")
+    if (master := has[link].master) in has and has[master].kind == "bridge":
+        return master
     if has[link].kind == "bridge" or lab.networks[network].purpose == "migration":
         return link
     return plan.bridge(lab, network, host)
@@ -85,7 +99,7 @@ def attached(lab: resolved.Lab, host: str, mark: str, has: Mapping[str, Interfac
     for network in lab.networks:
         over = carrier(lab, host, network, has)
         link = lab.hosts[host].links[network]
-        if over != link:
+        if over not in (link, has[link].master):
             lines += _bridged(has[link], over, mark, has)
         lines += _own_address(lab, host, network, has, over, link)
     for guest in lab.guests.values():
@@ -109,10 +123,8 @@ def _taken(host: str, name: str, mark: str, has: Mapping[str, Interface]) -> boo
 
 def _bridged(link: Interface, bridge: str, mark: str, has: Mapping[str, Interface]) -> list[str]:
     """A bridge over *link* that takes its addresses and its default route."""
-    if _taken(link.name, bridge, mark, has) and link.master == bridge:
-        return []
     lines = []
-    if bridge not in has:
+    if not _taken(link.name, bridge, mark, has):
         settings = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
         lines += [f"link add name {bridge} address {link.mac} {settings}", f'link set {bridge} alias "{mark}"']
     lines += [f"link set {link.name} master {bridge}", f"link set {link.name} up", f"link set {bridge} up"]
@@ -134,7 +146,7 @@ def _own_address(
     held = {address.split("/")[0] for name in (over, link) if name in has for address in has[name].addresses}
     if wanted == OWN or wanted in held:
         return []
-    return [f"addr add {wanted}/{lab.networks[network].prefix_length} dev {over}"]
+    return [f"addr add {wanted}/{lab.networks[network].prefix_length} dev {over} label {_label(over)}"]
 
 
 def detached(lab: resolved.Lab, host: str, mark: str, has: Mapping[str, Interface]) -> list[str]:
@@ -148,11 +160,17 @@ def detached(lab: resolved.Lab, host: str, mark: str, has: Mapping[str, Interfac
             members = [member.name for member in has.values() if member.master == name and member.kind != "tun"]
             lines += [f"link set {member} nomaster" for member in members]
             if members:
-                given = {f"{a}/{lab.networks[n].prefix_length}" for n, a in lab.hosts[host].addresses.items()}
-                kept = tuple(address for address in interface.addresses if address not in given)
+                kept = tuple(address for address in interface.addresses if address not in interface.given)
                 lines += _moved(msgspec.structs.replace(interface, addresses=kept), members[0])
             lines.append(f"link del {name}")
+        else:
+            lines += [f"addr del {a} dev {name}" for a in interface.given if _is_of(a, lab.hosts[host])]
     return lines
+
+
+def _is_of(address: str, host: resolved.Host) -> bool:
+    """Whether the lab file gives the host that address: another lab may have given it others."""
+    return address.split("/")[0] in host.addresses.values()
 
 
 async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:

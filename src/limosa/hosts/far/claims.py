@@ -9,20 +9,39 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from typing import Any
+
+from limosa.hosts.far.system import lingers, login_directory
 
 MARK_FILE = "limosa.json"
 
 
 def directory(lab: str) -> str:
-    """Where the lab's sockets and logs are: short, because a socket's path may have 107 bytes."""
+    """Where the lab's sockets and logs are: short, because a socket's path may have 107 bytes.
+
+    A lab that is there already stays where it is, whether or not its user lingers by now.
+    """
+    places = list(_places(lab))
+    for place in places:
+        with contextlib.suppress(OSError):
+            if os.lstat(place).st_uid == os.geteuid():
+                return place
+    return places[0]
+
+
+def _places(lab: str) -> Iterator[str]:
+    """Those that may be, the best first. Guests outlive the login, and the login's own directory goes with it."""
     if os.geteuid() == 0:
-        return f"/run/limosa-{lab}"
-    own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    with contextlib.suppress(OSError):
-        if os.stat(own).st_uid == os.geteuid():  # noqa: PTH116
-            return f"{own}/limosa-{lab}"
-    return f"/tmp/limosa-{os.geteuid()}-{lab}"
+        yield f"/run/limosa-{lab}"
+        return
+    login = login_directory()
+    own = os.environ.get("XDG_RUNTIME_DIR") or login
+    if os.path.realpath(own) != login or lingers():
+        with contextlib.suppress(OSError):
+            if os.stat(own).st_uid == os.geteuid():  # noqa: PTH116
+                yield f"{own}/limosa-{lab}"
+    yield f"/tmp/limosa-{os.geteuid()}-{lab}"
 
 
 def look(lab: str, owner: str) -> dict[str, Any]:

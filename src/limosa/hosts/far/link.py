@@ -30,6 +30,7 @@ from limosa.hosts.far.system import (
     found,
     hang_up_sshd,
     kept_words,
+    login_directory,
     machine_facts,
     marked,
     start,
@@ -217,7 +218,7 @@ class Link:
         try:
             words = kept_words(words)
             if words[0] == "systemd-run" and "--user" in words:
-                env.setdefault("XDG_RUNTIME_DIR", os.environ["XDG_RUNTIME_DIR"])
+                env.setdefault("XDG_RUNTIME_DIR", login_directory())
             return {"pid": start(asked, [nothing, log, log], env, words)}
         finally:
             os.close(log)

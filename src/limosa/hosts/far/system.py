@@ -65,10 +65,19 @@ def kept_words(words: list[str]) -> list[str]:
         return words
     if os.geteuid() == 0:
         return ["systemd-run", "--scope", "--quiet", "--collect", "--", *words]
-    lingers = os.path.exists(f"/var/lib/systemd/linger/{user_name()}")  # noqa: PTH110
-    if lingers and os.environ.get("XDG_RUNTIME_DIR"):
+    if lingers() and os.path.isdir(login_directory()):  # noqa: PTH112
         return ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--", *words]
     return words
+
+
+def lingers() -> bool:
+    """Whether what systemd keeps for this user, a manager and a runtime directory, outlives the last login."""
+    return os.path.exists(f"/var/lib/systemd/linger/{user_name()}")  # noqa: PTH110
+
+
+def login_directory() -> str:
+    """Where systemd keeps this user's sockets while somebody is logged in, or always for one that lingers."""
+    return f"/run/user/{os.geteuid()}"
 
 
 def user_name() -> str:

@@ -1,0 +1,186 @@
+"""A real Debian as the container: systemd is its init, dnsmasq gives it its address, apt-get installs QEMU in it.
+
+The second half logs in to such a container, as to any machine that runs systemd: what a lab starts there has to be in a
+scope of its own, or it would end with the login.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from limosa import paths
+from tests import daemons, debian_container
+from tests.limosa_command import Command, Done
+from tests.ssh_machine import keygen
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+EXAMPLE = Path(__file__).parents[2] / "examples" / "incus-two-hosts.yaml"
+INSTALL_S = 600
+
+
+@pytest.fixture(scope="module")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> debian_container.Debian:
+    return debian_container.built(tmp_path_factory.mktemp("debian"))
+
+
+@pytest.fixture(scope="module", params=("incus", "lxd"))
+def daemon(request: pytest.FixtureRequest, debian: debian_container.Debian) -> Iterator[daemons.Daemon]:
+    with daemons.running(request.param) as daemon:
+        debian_container.imported(daemon, debian)
+        yield daemon
+
+
+@pytest.fixture
+def repository(daemon: daemons.Daemon, debian: debian_container.Debian) -> Iterator[None]:
+    with debian_container.served(daemon, debian):
+        yield
+
+
+@pytest.fixture
+def limosa(daemon: daemons.Daemon) -> Iterator[Command]:
+    with tempfile.TemporaryDirectory(prefix="ld", dir="/tmp") as home:
+        command = Command(Path(home), tuple(daemon.enter([])), environment=dict(daemon.variables) | {"HOME": home, "XDG_CACHE_HOME": str(paths.cache().parent)})
+        yield command
+        assert command.labs == []
+        assert daemon.client("list", "--format", "csv") == ""
+        assert "nfs" not in daemon.client("storage", "volume", "list", "default", "--format", "csv")
+
+
+def example(limosa: Command, daemon: daemons.Daemon) -> Path:
+    """The course's setup, with this image; addresses are its system's own, by DHCP."""
+    text = EXAMPLE.read_text().replace("images:alpine/3.20", "debian").replace("kind: incus", f"kind: {daemon.flavour.name}")
+    file = limosa.home / "lab.yaml"
+    file.write_text(text.replace("incusbr0", daemon.flavour.bridge))
+    return file
+
+
+def test_without_a_network_it_is_said_what_could_not_be_installed(limosa: Command, daemon: daemons.Daemon) -> None:
+    done = limosa.run("up", str(example(limosa, daemon)), timeout_s=INSTALL_S)
+    done.refused(3, "lacks python3 qemu-system-x86, and apt-get could not install it", hint="a way out?")
+    limosa.run("down", "--lab", "incus-two-hosts")
+
+
+@pytest.mark.usefixtures("repository")
+def test_the_main_job_in_containers_that_install_qemu_themselves(limosa: Command, daemon: daemons.Daemon) -> None:
+    done = limosa.ok("demo", "--lab", str(example(limosa, daemon)), "--json", timeout_s=INSTALL_S)
+    run = Path(done.json["run"])
+    migrations = json.loads((run / "migrations.json").read_text())
+    assert [m["outcome"] for m in migrations] == ["completed", "completed"]
+    assert (run / "report.html").stat().st_size > 10_000
+    environment = json.loads((run / "environment.json").read_text())
+    assert {host["kind"] for host in environment["hosts"].values()} == {daemon.flavour.name}
+    assert "its own package manager installs it there: apt-get: python3 qemu-system-x86" in done.errors
+
+
+# -- a machine that runs systemd --------------------------------------------------------------------------------------
+
+USER, USER_ID = "ordinary", 12345
+# With KillUserProcesses whatever is in a login's own session ends with it.
+PREPARE = f"""
+export DEBIAN_FRONTEND=noninteractive
+until ip -4 -o addr show dev eth0 scope global | grep -q .; do sleep 0.2; done
+apt-get update -q && apt-get install -y -q --no-install-recommends {debian_container.IN_REPOSITORY} || exit
+useradd --create-home --uid {USER_ID} --shell /bin/sh {USER} || exit
+echo '{USER} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{USER}
+mkdir -p /etc/systemd/logind.conf.d /srv/vms && chmod 1777 /srv/vms
+printf '[Login]\\nKillUserProcesses=%s\\n' "$1" >/etc/systemd/logind.conf.d/tests.conf
+systemctl restart systemd-logind || exit
+for home in /root /home/{USER}; do
+    mkdir -p -m 700 $home/.ssh && echo "$2" >$home/.ssh/authorized_keys
+done
+chown -R {USER}: /home/{USER}/.ssh
+"""
+SCOPES = """
+name: scopes
+networks: {lan: {subnet: 10.83.0.0/24}}
+storage: {shared: {path: /srv/vms}}
+hosts: {host1: {kind: ssh, machine: box, links: {lan: eth0}}}
+guests: {guest1: {image: bare, host: host1, memory: 32 MiB, accel: tcg}}
+"""
+# A minimal system has no pgrep.
+QEMUS = "for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in qemu-*) echo ${p#/proc/} ;; esac; done"
+LOGINS = "grep -alE '^sshd: .*(@|priv)' /proc/[0-9]*/cmdline 2>/dev/null || true"
+
+
+@pytest.fixture
+def box(
+    request: pytest.FixtureRequest, limosa: Command, daemon: daemons.Daemon, repository: None
+) -> Iterator[Callable[..., str]]:
+    """A container that one logs in to as ``box``; the function runs a shell command there, from below."""
+    ssh = limosa.home / ".ssh"
+    ssh.mkdir(mode=0o700)
+    public = keygen(ssh / "id_ed25519")
+    daemon.client("launch", "debian", "box")
+
+    def inside(script: str, *words: str, check: bool = True) -> str:
+        return daemon.client("exec", "box", "--", "sh", "-c", script, "sh", *words, check=check)
+
+    try:
+        inside("until [ -S /run/dbus/system_bus_socket ]; do sleep 0.2; done")
+        inside(PREPARE, request.param, public.strip())
+        address = inside("hostname -I || ip -4 -o addr show dev eth0").split()[0]
+        host_key = inside("cat /etc/ssh/ssh_host_ed25519_key.pub")
+        (ssh / "known_hosts").write_text(f"{address} {host_key}")
+        (ssh / "config").write_text(
+            f"Host box\nHostName {address}\nIdentityFile {ssh}/id_ed25519\nIdentitiesOnly yes\n"
+            f"UserKnownHostsFile {ssh}/known_hosts\n"
+        )
+        yield inside
+    finally:
+        daemon.client("delete", "--force", "box")
+
+
+def wait_until(what: str, holds: Callable[[], object]) -> None:
+    end_s = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end_s, what
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("box", "user", "lingers", "group"),
+    [
+        ("yes", "root", False, "system.slice/run-"),
+        ("yes", USER, True, f"user@{USER_ID}.service/app.slice/run-"),
+        ("no", USER, False, f"user-{USER_ID}.slice/session-"),
+    ],
+    ids=["root", "lingering", "not-lingering"],
+    indirect=["box"],
+)
+def test_a_guest_outlives_the_login(
+    limosa: Command, box: Callable[..., str], user: str, lingers: bool, group: str
+) -> None:
+    if lingers:
+        box(f"loginctl enable-linger {user}")
+    file = limosa.home / "scopes.yaml"
+    file.write_text(SCOPES.replace("machine: box", f"machine: {user}@box"))
+    before = left(box)
+    limosa.ok("up", str(file))
+    try:
+        pid = box(QEMUS).split()[0]
+        cgroup = box(f"cat /proc/{pid}/cgroup")
+        assert group in cgroup and cgroup.strip().endswith(".scope"), cgroup
+        wait_until("the login ends", lambda: not box(LOGINS))
+        [guest] = limosa.ok("status", "--lab", "scopes", "--json").json["guests"]
+        assert (guest["state"], guest["host"]) == ("running", "host1")
+        assert box(QEMUS).split() == [pid]
+    finally:
+        limosa.ok("down", "--lab", "scopes")
+    assert not box(QEMUS)
+    wait_until("the login ends", lambda: not box("loginctl list-sessions --no-legend").strip())
+    assert left(box) == before
+
+
+def left(box: Callable[..., str]) -> str:
+    """What a lab could leave: sockets and files, links and their addresses, and scopes."""
+    return box(
+        "ls -A /run /tmp /run/user; ls -A /run/user/* | grep limosa; ip -br addr show; "
+        "systemctl list-units --all --no-legend 'run-*.scope'"
+    )

@@ -1,4 +1,4 @@
-"""A real Debian for container daemons: systemd as its init, its address by DHCP, and a repository of packages beside it.
+"""A real Debian for container daemons: systemd is its init, it asks for an address by DHCP, and packages lie beside it.
 
 mmdebstrap puts both together from the machine's own sources: the image has neither QEMU nor Python, and the
 repository has them with all that they need, so that what is installed in a container needs no other network than the
@@ -31,6 +31,8 @@ SOURCE = f"deb [trusted=yes] http://{daemons.ADDRESS.split('/')[0]}:{PORT}/ ./\n
 FILES = {
     "etc/systemd/network/eth0.network": "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n",
     "etc/apt/sources.list": SOURCE,
+    # With a login ends what is in its session, root's too, but for one user.
+    "etc/systemd/logind.conf.d/tests.conf": "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=spared\n",
     # Languages of package descriptions are fetched by nobody.
     "etc/apt/apt.conf.d/tests": 'Acquire::Languages "none";\nAcquire::Retries "0";\n',
 }

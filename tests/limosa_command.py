@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import limosa
 from limosa import paths
 from tests import leftovers
@@ -142,6 +144,32 @@ def with_own_cache(home: Path) -> Command:
         (paths.cache() / part).mkdir(parents=True, exist_ok=True)
         (cache / part).symlink_to(paths.cache() / part)
     return Command(home, environment={"XDG_CACHE_HOME": str(home / "cache")})
+
+
+ORDINARY_USER = "12345"
+
+
+def as_user(home: Path, *before: str, **variables: str) -> Command:
+    """The command line as an ordinary user, after *before* was run; skips where that cannot be."""
+    if os.geteuid() != 0:
+        pytest.skip("not root, so this cannot become another user")
+    for path in (home, *home.iterdir()):
+        os.chown(path, int(ORDINARY_USER), int(ORDINARY_USER))
+    drop = ["setpriv", "--reuid", ORDINARY_USER, "--regid", ORDINARY_USER, "--clear-groups", "--"]
+    # What setpriv itself starts is still found with root's right to search; what that starts is not.
+    drop += ["sh", "-c", 'exec "$@"', "sh"]
+    libraries = [path for path in sys.path if path.endswith("site-packages")]
+    environment = {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "PYTHONPATH": ":".join([str(SOURCE), *libraries]),
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        **variables,
+    }
+    for python in (sys.executable, "/usr/bin/python3"):
+        if Command(home, tuple(drop), environment, (python,)).run("--version").returncode == 0:
+            return Command(home, (*before, *drop), environment, (python,))
+    pytest.skip("no Python here that another user may run")
 
 
 @dataclass

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.limosa_command import SOURCE, Command, Done, Traces
+from tests.limosa_command import Command, Done, Traces, as_user
 
 pytestmark = pytest.mark.system
 
 BARE = "hosts: {host1: {}, host2: {}}\nguests: {guest1: {image: bare, host: host1}}\n"
-ORDINARY_USER = "12345"
 
 
 @pytest.fixture
@@ -158,30 +155,6 @@ def test_no_tun_device(home: Path) -> None:
     done.refused(3, "/dev/net/tun cannot be opened, so guests can have no network", hint="sudo modprobe tun")
     found = {finding["name"]: finding for finding in command.run("doctor", "--json").json["findings"]}
     assert found["TAP by /dev/net/tun"]["fix"].startswith("sudo modprobe tun")
-
-
-def as_user(home: Path, *before: str) -> Command:
-    """The command line as an ordinary user, after *before* was run; skips where that cannot be."""
-    if os.geteuid() != 0:
-        pytest.skip("not root, so this cannot become another user")
-    for path in (home, *home.iterdir()):
-        os.chown(path, int(ORDINARY_USER), int(ORDINARY_USER))
-    drop = ["setpriv", "--reuid", ORDINARY_USER, "--regid", ORDINARY_USER, "--clear-groups", "--"]
-    libraries = [path for path in sys.path if path.endswith("site-packages")]
-    environment = {
-        "HOME": str(home),
-        "XDG_CACHE_HOME": str(home / "cache"),
-        "PYTHONPATH": ":".join([str(SOURCE), *libraries]),
-        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-    }
-    for python in (sys.executable, "/usr/bin/python3"):
-        command = Command(home, (*before, *drop, "sh", "-c", 'exec "$@"', "sh"), environment, (python,))
-        if (
-            Command(home, (*drop, "sh", "-c", 'exec "$@"', "sh"), environment, (python,)).run("--version").returncode
-            == 0
-        ):
-            return command
-    pytest.skip("no Python here that another user may run")
 
 
 def test_tun_device_that_a_user_may_not_open(home: Path) -> None:

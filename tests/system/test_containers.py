@@ -17,6 +17,7 @@ import pytest
 
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Event, Events, Note
+from limosa.hosts.containers import packages
 from limosa.hosts.containers.kind import Containers
 from limosa.lab import Lab
 from limosa.spec import resolved
@@ -159,7 +160,8 @@ async def test_a_maker_that_is_killed_leaves_what_can_be_taken_away(daemon: daem
     lab = lab_of(daemon, [volume])
     script = f"""
         import asyncio
-        from limosa.hosts.containers.kind import Containers
+        from limosa.hosts.containers import packages
+from limosa.hosts.containers.kind import Containers
         from limosa.spec import codec
         kind = Containers({daemon.flavour.name!r}, codec.decode({msgspec.json.encode(lab)!r}), "/marks/tl", {{}})
         asyncio.run(kind.make("host1"))
@@ -348,9 +350,12 @@ def bare(daemon: daemons.Daemon, tmp_path: Path) -> Iterator[str]:
 
 
 APK_WITHOUT_NETWORK = """#!/bin/sh
+[ "$1 $2 $3" = "add --no-progress --update-cache" ] || exit 9
 echo "fetch https://mirror.invalid/alpine/v3.20/main/x86_64/APKINDEX.tar.gz"
 echo "WARNING: fetching https://mirror.invalid/alpine/v3.20/main: temporary error (try again later)" >&2
-echo "ERROR: unable to select packages: qemu-system-x86_64 (no such package)" >&2
+echo "ERROR: unable to select packages:" >&2
+echo "  qemu-system-x86_64 (no such package):" >&2
+echo "    required by: world[qemu-system-x86_64]" >&2
 exit 1
 """
 
@@ -373,9 +378,12 @@ async def test_a_package_manager_without_network_is_quoted(
         await real(kind, name)
 
     monkeypatch.setattr(Containers, "_settle", settle)
+    monkeypatch.setattr(packages, "NETWORK_S", 0.5)
     async with containers(daemon, lab_of(daemon, image=bare), events=Events(heard.append)) as kind:
         with pytest.raises(MachineError, match="apk could not install it: ERROR: unable to select") as caught:
             await kind.make("host1")
+    assert "qemu-system-x86_64 (no such package)" in caught.value.message
+    assert caught.value.message.endswith("v3.20/main: temporary error (try again later))")
     assert "network" in caught.value.hint
     notes = [event.text for event in heard if isinstance(event, Note)]
     assert any("apk: iproute2 python3 qemu-system-x86_64" in note for note in notes), "it is said before it is done"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from limosa.errors import MachineError, SpecError, StateError
-from limosa.hosts.containers import plan, reach
+from limosa.hosts.containers import packages, plan, reach
 from limosa.hosts.containers.daemon import Daemon, DaemonError, Image, Instance
 from limosa.hosts.containers.kind import Containers
 from limosa.spec import resolved
@@ -274,3 +274,35 @@ def test_the_environment_names_the_socket(tmp_path: Path, monkeypatch: pytest.Mo
         listener.bind(os.fspath(path))
         listener.listen()
         assert reach.find(reach.INCUS).socket == str(path)
+
+
+SAID = {
+    "apt-get without a network": (
+        "Ign:1 http://deb.debian.org/debian bookworm InRelease\n"
+        "W: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure resolving it\n"
+        "W: Some index files failed to download. They have been ignored, or old ones used instead.\n"
+        "E: Unable to locate package qemu-system-x86\nE: Unable to locate package python3\n",
+        "E: Unable to locate package qemu-system-x86 (W: Failed to fetch "
+        "http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure resolving it)",
+    ),
+    "apk without such a package": (
+        "fetch https://mirror.invalid/main/x86_64/APKINDEX.tar.gz\n"
+        "ERROR: unable to select packages:\n  qemu (no such package):\n    required by: world[qemu]\n",
+        "ERROR: unable to select packages: qemu (no such package): required by: world[qemu]",
+    ),
+    "dnf without a network": (
+        "Errors during downloading metadata for repository 'fedora':\n"
+        "  - Curl error (6): Could not resolve hostname for https://mirrors.invalid/ [Could not resolve host]\n"
+        "Error: Failed to download metadata for repo 'fedora': Cannot prepare internal mirrorlist\n",
+        "Error: Failed to download metadata for repo 'fedora': Cannot prepare internal mirrorlist "
+        "(Curl error (6): Could not resolve hostname for https://mirrors.invalid/ [Could not resolve host])",
+    ),
+    "what nobody expected": ("Killed\n", "Killed"),
+    "nothing": ("\n", "it said nothing"),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_the_sentence_of_a_package_manager_that_counts(case: str) -> None:
+    said, sentence = SAID[case]
+    assert packages.why(said) == sentence

@@ -13,6 +13,10 @@ class Kind(Protocol):
     What is made bears the lab's mark; what does not bear it is never touched.
     """
 
+    async def check(self) -> None:
+        """Raise MachineError where no host of the kind can be had here and now, so that nothing is begun."""
+        ...
+
     async def find(self) -> dict[str, Host]:
         """The hosts that are made and on now, by name. A machine that does not answer is not on."""
         ...

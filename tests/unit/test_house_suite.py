@@ -95,6 +95,7 @@ def test_workers_tell_what_they_left_out(pytester: pytest.Pytester, monkeypatch:
         f"import sys, pytest; sys.path.insert(0, {str(CONFTEST.parents[1])!r}); sys.exit(pytest.main(sys.argv[1:]))"
     )
     argv = [sys.executable, "-P", "-c", program, "-p", "no:cacheprovider", "-p", "no:asyncio", "-n", "1", "tests"]
+    monkeypatch.setenv(turns.NESTED, "1")
     done = subprocess.run(argv, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=60)
     _says_left_out(done.stdout.splitlines(), 1, 2)
 

@@ -61,7 +61,7 @@ def test_cpu_and_throughput_through_a_migration(tmp_path: Path) -> None:
     for phase in ("before", "after"):
         assert 0 < given[phase]["value"] < 1.2, "one busy virtual CPU: other work takes the rest"
     during = given["during"]
-    if moments["end_ns"] - moments["start_ns"] > 2 * 10**9:  # a quicker move holds no second of sysbench's whole
+    if moments["end_ns"] - moments["start_ns"] > 3 * 10**9:  # a quicker move holds no second of sysbench's whole
         assert during is not None
     assert during is None or 0 < during["value"] < 1.2
     said = [line for line in (samples / "load.txt").read_text().splitlines() if " eps: " in line]

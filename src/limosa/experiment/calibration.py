@@ -15,12 +15,15 @@ APART_S = 2.0
 
 
 async def calibrate(lab: Lab, guest: str, *, repeat: int = 5, lengths_ms: tuple[float, ...] = LENGTHS_MS) -> Result:
-    """Pause *guest* *repeat* times for each of *lengths_ms*, in random order; the errors are in the summary."""
+    """Pause *guest* *repeat* times for each of *lengths_ms*, in random order; the errors are in the summary.
+
+    The probes are those of a demo, at the same rates: what is calibrated is what measures.
+    """
     order = [length for length in lengths_ms for _ in range(repeat)]
     random.shuffle(order)
     async with (
         recorded_run(lab, guest, "calibrate") as run,
-        measure(lab, guest, run, Probing(echo_rate_hz=100.0, cpus_awake=True), {}) as measurement,
+        measure(lab, guest, run, Probing(cpus_awake=True), {}) as measurement,
     ):
         await asyncio.sleep(APART_S)
         with lab.events.stage(f"pause {guest} {len(order)} times"):

@@ -21,6 +21,7 @@ from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
 from limosa.probes import ClientConfig, ClientProbe, EchoConfig, ServiceConfig, TickConfig
 from limosa.probes.progress import ProgressRecorder
+from limosa.qemu.monitor import Monitor
 from limosa.results import environment, store
 from limosa.results.format import CPU_COLUMNS, Check, Environment, HostEnvironment, Migration, Pause
 from limosa.results.store import EventFile, RunDirectory
@@ -31,6 +32,13 @@ ECHO_PORT = 7007
 CALM_S = 0.25
 """Between taking a guest's monitors and pausing it, and again before hanging up: both keep QEMU's main loop busy,
 which runs the guest's timers and its network card, so that the clocks would show the tool instead of the pause."""
+
+UNSEEN_S = 0.1
+"""After ``cont`` this process stands still for so long. A 2-core machine has its cores busy then with QEMU's main loop
+and the guest's CPU."""
+WRITTEN_TURNS = 8
+"""Of the event loop, until the command has gone out: it passes a queue and a task of qemu.qmp. With too few of them
+the pause would be longer by ``UNSEEN_S``, and STOP and RESUME would say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ class Measurement:
             begun = time.monotonic()
             await monitor.pause()
             await asyncio.sleep(max(0.0, begun + duration_ms / 1000 - time.monotonic()))
-            await monitor.resume()
+            await self._resume_unseen(monitor)
             stop = resume = 0
             while not (stop and resume):
                 event = await monitor.next_event()
@@ -108,6 +116,14 @@ class Measurement:
         self.pauses.append(paused)
         self.run.write(store.PAUSES, self.pauses)
         return paused
+
+    async def _resume_unseen(self, monitor: Monitor) -> None:
+        """Let the guest run and do nothing else until it does: to read QEMU's answer would take a CPU from it."""
+        answer = asyncio.ensure_future(monitor.resume())
+        for _ in range(WRITTEN_TURNS):
+            await asyncio.sleep(0)
+        time.sleep(UNSEEN_S)  # noqa: ASYNC251
+        await answer
 
     async def check_alive(self) -> None:
         """Whether guest and clients came through; recorded as checks."""

@@ -5,8 +5,10 @@ Everything is made here: host key, login key, known_hosts, configuration.
 
 from __future__ import annotations
 
+import gc
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from limosa import spec
+from limosa.deadline import Deadline
 from limosa.hosts.namespaces import NamespaceHost
 from limosa.lab import Lab
 from tests import sshd
@@ -107,4 +110,16 @@ async def ssh_machine(name: str, user: str = "root", extra: str = SFTP) -> Async
                 await machine.start()
                 yield machine
         finally:
+            await _relays_ended()
             shutil.rmtree(home)
+
+
+async def _relays_ended() -> None:
+    """Until the ProxyCommands of all connections have ended and are collected, while there is a loop to do that.
+
+    asyncssh does not wait for that of a login that failed.
+    """
+    async for _ in Deadline.after(10).ticks(0.02):
+        started = [found for found in gc.get_objects() if isinstance(found, subprocess.Popen)]
+        if all(relay.returncode is not None for relay in started if relay.args[0] == "/bin/sh"):
+            return

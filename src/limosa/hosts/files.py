@@ -34,14 +34,14 @@ class Arriving:
     """A local file that is being written: what is not written is a hole. ``size`` and ``mode`` are set by who knows."""
 
     def __init__(self, descriptor: int, *, seekable: bool) -> None:
-        self._descriptor, self._seekable = descriptor, seekable
+        self._descriptor, self.seekable = descriptor, seekable
         self.size, self.mode = 0, 0o600
 
     def write(self, data: bytes, place: int) -> None:
         """Write it there. Raises OSError."""
         view = memoryview(data)
         while view:
-            done = os.pwrite(self._descriptor, view, place) if self._seekable else os.write(self._descriptor, view)
+            done = os.pwrite(self._descriptor, view, place) if self.seekable else os.write(self._descriptor, view)
             view, place = view[done:], place + done
 
 

@@ -6,31 +6,71 @@ SFTP knows no holes, and nobody would take away what a broken connection left ha
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import BinaryIO, TypeVar, cast
 
 import asyncssh
 
 from limosa.hosts.files import Arriving, pieces
 
-PIECE_BYTES = 4 << 20
-"""How much is handed over at once: many requests of SFTP, which are under way together."""
+REQUEST_BYTES = 32768
+"""What every server takes in one request (draft-ietf-secsh-filexfer-02, section 3)."""
+REQUESTS = 64
+"""How many are under way together. asyncssh would do that too, but leaves the requests that a lost connection broke
+to be found, and printed, by the event loop."""
+
+_Item = TypeVar("_Item")
 
 
 async def send(client: asyncssh.SFTPClient, file: BinaryIO, there: str) -> None:
     """The data of *file* into the file *there*, which exists and is empty. Raises asyncssh.Error."""
-    async with client.open(os.fsencode(there), asyncssh.FXF_WRITE, encoding=None) as target:
-        for place, data in pieces(file.fileno(), PIECE_BYTES):
-            await target.write(data, place)
+    async with client.open(os.fsencode(there), asyncssh.FXF_WRITE, encoding=None, block_size=0) as target:
+
+        async def write(piece: tuple[int, bytes]) -> None:
+            await target.write(piece[1], piece[0])
+
+        await _together(write, pieces(file.fileno(), REQUEST_BYTES), REQUESTS)
 
 
 async def receive(client: asyncssh.SFTPClient, there: str, extents: Sequence[tuple[int, int]], file: Arriving) -> bool:
     """The data of the file *there*; return whether all of it was there. Raises asyncssh.Error and OSError."""
-    came = 0
-    async with client.open(os.fsencode(there), asyncssh.FXF_READ, encoding=None) as source:
-        for begin, end in extents:
-            async for place, data in await source.read_parallel(end - begin, begin):
+    lacking = 0
+    async with client.open(os.fsencode(there), asyncssh.FXF_READ, encoding=None, block_size=0) as source:
+
+        async def read(block: tuple[int, int]) -> None:
+            nonlocal lacking
+            place, end = block
+            while place < end and (data := cast("bytes", await source.read(end - place, place))):
                 file.write(data, place)
-                came += len(data)
-    return came == sum(end - begin for begin, end in extents)
+                place += len(data)
+            lacking += end - place
+
+        await _together(read, _blocks(extents), REQUESTS if file.seekable else 1)
+    return lacking == 0
+
+
+def _blocks(extents: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for begin, end in extents:
+        for place in range(begin, end, REQUEST_BYTES):
+            yield place, min(place + REQUEST_BYTES, end)
+
+
+async def _together(work: Callable[[_Item], Awaitable[None]], items: Iterator[_Item], most: int) -> None:
+    """Do *work* on all *items*, at most *most* at a time; the first that fails ends the others. Raises its error."""
+    room = asyncio.Semaphore(most)
+
+    async def one(item: _Item) -> None:
+        try:
+            await work(item)
+        finally:
+            room.release()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for item in items:
+                await room.acquire()
+                group.create_task(one(item))
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None

@@ -1,6 +1,7 @@
 """A cloud image as distributions make them: Debian's cloud-init, and no user, no key and no network until it speaks.
 
-One thing is other: systemd waits longer than 90 s for what is slow, since a test has to hold on a busy machine.
+One thing is other: systemd waits longer than 90 s for what is slow, since a test has to hold on a busy machine. And as
+no locale is installed, cloud-init is told of the one that needs none; its own default would be an error of the image.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ async def make(folder: Path, events: Events) -> Path:
     (work / "overlay").mkdir(parents=True)
     folder.chmod(0o755)
     root_uuid = bootstrap.new_uuid()
-    texts = {**files.boot_texts(root_uuid), "etc/systemd/system.conf.d/patience.conf": files.PATIENCE}
+    texts = {
+        **files.boot_texts(root_uuid),
+        "etc/systemd/system.conf.d/patience.conf": files.PATIENCE,
+        "etc/cloud/cloud.cfg.d/10_locale.cfg": "locale: C.UTF-8\n",
+    }
     for name, text in texts.items():
         path = work / "overlay" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -97,7 +97,7 @@ def network(
 def disk(
     bus: Annotated[
         list[str] | None,
-        typer.Option("--bus", help="virtio-blk, virtio-scsi, sata; may be repeated. Default: all of them."),
+        typer.Option("--bus", help="virtio-blk, virtio-scsi, sata (or ide); may be repeated. Default: all of them."),
     ] = None,
     cache: Annotated[
         list[str] | None, typer.Option("--cache", help="writeback, none; may be repeated. Default: both.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from limosa.bench import fio
 from limosa.bench.format import Bench, Metric, Repetition, Subject
@@ -16,6 +16,8 @@ from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
 from limosa.lab import Lab
 
 BUSES = {"virtio-blk": "virtio-blk", "virtio-scsi": "virtio-scsi", "sata": "SATA"}
+ALSO_CALLED = {"ide": "sata"}
+"""On a q35 machine an ``ide-hd`` is attached to the AHCI controller."""
 CACHES = ("writeback", "none")
 METRICS = [Metric(name=job.name, label=job.label, unit=job.unit) for job in fio.JOBS]
 
@@ -35,6 +37,7 @@ class DiskSettings:
 
 async def bench_disk(settings: DiskSettings, *, events: Events) -> BenchResult:
     """Measure and report. Raises SpecError for an unknown bus or cache."""
+    settings = replace(settings, buses=tuple(dict.fromkeys(ALSO_CALLED.get(bus, bus) for bus in settings.buses)))
     for wanted, known, what in ((settings.buses, tuple(BUSES), "bus"), (settings.caches, CACHES, "cache mode")):
         for name in wanted:
             if name not in known:

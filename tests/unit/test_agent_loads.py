@@ -121,24 +121,27 @@ async def test_a_bit_flipped_behind_the_agents_back_is_seen(agent: RunningAgent)
     assert (await client.memory_verify()).first_bad_page == number
 
 
-@pytest.mark.alone
+async def kept_up(client: AgentClient, rate_bytes_per_s: int) -> MemoryStatus:
+    """The writer after 0.2 s in which it dropped nothing: for a machine that stood still it does not make up."""
+    for _ in range(20):
+        await client.memory_start(1 << 20, rate_bytes_per_s=rate_bytes_per_s)
+        await client.wait_memory_filled(Deadline.after(5))
+        await asyncio.sleep(0.2)
+        status = await client.memory_status()
+        if not status.slipped:
+            return status
+        await client.memory_stop()
+    raise AssertionError("a backlog was dropped in each of 20 runs")
+
+
 async def test_the_rate_is_kept(client: AgentClient) -> None:
-    await client.memory_start(1 << 20, rate_bytes_per_s=40 << 20)
-    await client.wait_memory_filled(Deadline.after(5))
-    before, began = (await client.memory_status()).bytes_written, time.monotonic()
-    await asyncio.sleep(0.2)
-    status = await client.memory_status()
-    rate = (status.bytes_written - before) / (time.monotonic() - began)
-    assert rate == pytest.approx(40 << 20, rel=0.25)
-    assert status.rate_bytes_per_s == pytest.approx(40 << 20, rel=0.25)
+    status = await kept_up(client, 40 << 20)
+    assert status.bytes_written / status.elapsed_s == pytest.approx(40 << 20, rel=0.15)
+    assert status.rate_bytes_per_s == pytest.approx(40 << 20, rel=0.15)
 
 
-@pytest.mark.alone
 async def test_a_rate_below_one_page_a_batch_is_kept_too(client: AgentClient) -> None:
-    await client.memory_start(1 << 20, rate_bytes_per_s=100 * PAGE_BYTES)
-    await client.wait_memory_filled(Deadline.after(5))
-    await asyncio.sleep(0.2)
-    status = await client.memory_stop()
+    status = await kept_up(client, 100 * PAGE_BYTES)
     assert status.bytes_written / PAGE_BYTES == pytest.approx(100 * status.elapsed_s, abs=4)
 
 

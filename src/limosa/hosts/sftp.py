@@ -7,8 +7,9 @@ SFTP knows no holes, and nobody would take away what a broken connection left ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import BinaryIO, TypeVar, cast
 
 import asyncssh
@@ -24,12 +25,25 @@ to be found, and printed, by the event loop."""
 _Item = TypeVar("_Item")
 
 
+@contextlib.contextmanager
+def asking() -> Iterator[None]:
+    """Around what the server is asked: raises asyncssh.SFTPConnectionLost for what a broken socket raises.
+
+    asyncssh passes that on as it is (BrokenPipeError, say), and it would be taken for an error of the file here.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise asyncssh.SFTPConnectionLost(str(error) or type(error).__name__) from error
+
+
 async def send(client: asyncssh.SFTPClient, file: BinaryIO, there: str) -> None:
     """The data of *file* into the file *there*, which exists and is empty. Raises asyncssh.Error."""
-    async with client.open(os.fsencode(there), asyncssh.FXF_WRITE, encoding=None, block_size=0) as target:
+    async with _opened(client, there, asyncssh.FXF_WRITE) as target:
 
         async def write(piece: tuple[int, bytes]) -> None:
-            await target.write(piece[1], piece[0])
+            with asking():
+                await target.write(piece[1], piece[0])
 
         await _together(write, pieces(file.fileno(), REQUEST_BYTES), REQUESTS)
 
@@ -37,18 +51,33 @@ async def send(client: asyncssh.SFTPClient, file: BinaryIO, there: str) -> None:
 async def receive(client: asyncssh.SFTPClient, there: str, extents: Sequence[tuple[int, int]], file: Arriving) -> bool:
     """The data of the file *there*; return whether all of it was there. Raises asyncssh.Error and OSError."""
     lacking = 0
-    async with client.open(os.fsencode(there), asyncssh.FXF_READ, encoding=None, block_size=0) as source:
+    async with _opened(client, there, asyncssh.FXF_READ) as source:
 
         async def read(block: tuple[int, int]) -> None:
             nonlocal lacking
             place, end = block
-            while place < end and (data := cast("bytes", await source.read(end - place, place))):
+            while place < end:
+                with asking():
+                    data = cast("bytes", await source.read(end - place, place))
+                if not data:
+                    break
                 file.write(data, place)
                 place += len(data)
             lacking += end - place
 
         await _together(read, _blocks(extents), REQUESTS if file.seekable else 1)
     return lacking == 0
+
+
+@contextlib.asynccontextmanager
+async def _opened(client: asyncssh.SFTPClient, path: str, how: int) -> AsyncIterator[asyncssh.SFTPClientFile]:
+    with asking():
+        file = await client.open(os.fsencode(path), how, encoding=None, block_size=0)
+    try:
+        yield file
+    finally:
+        with asking():
+            await file.close()
 
 
 def _blocks(extents: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

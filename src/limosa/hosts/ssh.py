@@ -87,11 +87,14 @@ class SshOpener:
 
     async def files(self) -> asyncssh.SFTPClient:
         """The session of SFTP on the connection, kept as long as that. Raises asyncssh.Error, StateError."""
+        from limosa.hosts import sftp
+
         async with self._opening_files:
             connection = await self.connection()
             if self._files is None or self._files[0] is not connection:
-                async with asyncio.timeout(ssh_login.CONNECT_S):
-                    self._files = connection, await connection.start_sftp_client()
+                with sftp.asking():
+                    async with asyncio.timeout(ssh_login.CONNECT_S):
+                        self._files = connection, await connection.start_sftp_client()
             return self._files[1]
 
     def forget_files(self) -> None:
@@ -208,7 +211,7 @@ class SshHost(LinkedHost):
         try:
             client = await self._ssh.files()
             return await work(client) is not False
-        except (asyncssh.Error, TimeoutError) as error:
+        except asyncssh.Error as error:
             # Without SFTP, or with another view of the files (a chroot), it is of no use. A connection that breaks
             # now says so on the link, which also knows best what is wrong with the file itself.
             if isinstance(error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection):

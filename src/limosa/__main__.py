@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 
 
@@ -15,6 +16,7 @@ def main() -> None:
     be tidied up is tidied by who made it.
     """
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the launcher holds back an early Ctrl-C
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:  # also while what the command needs is still being imported
         code = _flushed(130)

@@ -226,6 +226,17 @@ def test_warm_start_spawns_no_process(warm: Path) -> None:
     assert (done.stdout, done.stderr) == (f"['up'] {warm}/.venv\n", "")
 
 
+def test_ctrl_c_while_python_starts_is_no_traceback(warm: Path) -> None:
+    """It waits for the program's own main, which needs nothing else to see it."""
+    (site,) = (warm / ".venv/lib").glob("python3.*/site-packages")
+    interrupted = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (site / "limosa.pth").write_text(f"{LAUNCHER.parent / 'src'}\n{interrupted}\n")
+    done = launch(warm, "up")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    (warm / ".venv/blocks").unlink()
+    assert "KeyboardInterrupt" in launch(warm, "up").stderr, "an env that cannot block is no obstacle"
+
+
 def test_uv_is_used_where_it_is(clone: Path) -> None:
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv is None:

@@ -103,6 +103,17 @@ async def test_a_step_that_never_comes_ends_with_the_screen(tmp_path: Path) -> N
     assert "--attach" in caught.value.hint
 
 
+async def test_a_progress_bar_is_no_question(tmp_path: Path) -> None:
+    """apk draws it of # on a plain terminal; it may stand for long, as while an initramfs is packed."""
+    source = r"""
+import time
+print("\x1b7 98% " + "#" * 40 + "  \x1b8\x1b[0K", end="", flush=True); time.sleep(1.5)
+print("done: ", end="", flush=True); input()
+"""
+    async with program(source, tmp_path) as console:
+        await play(script(Prompt("done", "done: ?", ends=True), within_s=60, unknown_s=0.5), console, Events())
+
+
 async def test_an_unknown_question_is_named_before_the_deadline(tmp_path: Path) -> None:
     source = "input('Do you accept the licence? (y/n) [n] ')"
     async with program(source, tmp_path) as console:

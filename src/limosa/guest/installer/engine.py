@@ -16,7 +16,9 @@ LATE_S = 4.0
 """After so much silence a prompt counts although something was printed behind it, as a kernel's message may be."""
 
 _LATE_LINES = 4
-_QUESTION = re.compile(r"[?:\])>#$] ?\Z")
+_QUESTION = re.compile(r"(?!\s*\d{1,3}% ).*[?:\])>#$] ?\Z")
+"""How a question ends. A progress bar, which apk draws of # where it takes the terminal to know no more, is none."""
+
 _SCREEN_LINES = 12
 """As much of the screen as an error shows, without empty lines; all of it is in the transcript."""
 
@@ -24,8 +26,8 @@ _SCREEN_LINES = 12
 class Surprise(LimosaError):
     """The console did not do what the script says: ``step`` was waited for, ``screen`` is what was seen."""
 
-    def __init__(self, why: str, step: Step, console: Console) -> None:
-        self.why, self.step, self.screen = why, step, console.screen
+    def __init__(self, why: str, step: Step, console: Console, screen: str = "") -> None:
+        self.why, self.step, self.screen = why, step, screen or console.screen
         shown = [line for line in self.screen.splitlines() if line][-_SCREEN_LINES:]
         picture = "\n".join(f"  | {line}" for line in shown) or "  | (nothing)"
         super().__init__(
@@ -109,7 +111,7 @@ def _find(step: Step, console: Console) -> tuple[Prompt, re.Match[str]] | None:
 def _question(console: Console) -> str:
     """The unfinished line at the end of the text, when it looks like a question."""
     line = console.recent.rpartition("\n")[2].rstrip()
-    return line if line and _QUESTION.search(line) else ""
+    return line if line and _QUESTION.match(line) else ""
 
 
 async def _answer(prompt: Prompt, asked: Asked, console: Console) -> None:

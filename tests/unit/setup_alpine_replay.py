@@ -16,9 +16,10 @@ import sys
 import termios
 import time
 
+MAIN = "https://dl-cdn.alpinelinux.org/alpine/v3.15/main"
 HOSTNAME, PASSWORD_LENGTH = "lab-alpine", 24
 BLOCK = "\u2588"
-PROGRESS = "".join(f"\x1b7{n:3}% {BLOCK * (n // 10)}   \x1b8\x1b[0K" for n in (0, 55, 100))
+PROGRESS = "".join(f"\x1b7{n:3}% {sign * (n // 10)}   \x1b8\x1b[0K" for sign in (BLOCK, "#") for n in (0, 55, 100))
 SECRET = "(secret)"
 KEY = "(key)"
 """Behind what is typed as one key, without Enter."""
@@ -113,6 +114,31 @@ GENERATIONS["3.15-online"] = tuple(
 GENERATIONS["3.19-online"] = tuple(
     (prompt, "1" if "mirror number" in prompt else answer) for prompt, answer in GENERATIONS["3.19"]
 )
+# The list of mirrors is fetched as well; without it, the first of it is no answer.
+MENU = (
+    " (f)    Find and use fastest mirror\n (skip) Skip setting up apk repositories\n\nEnter mirror number or URL: [1] "
+)
+GENERATIONS["3.22-list-lost-online"] = tuple(
+    pair
+    for prompt, answer in GENERATIONS["3.19"]
+    for pair in (
+        (("wget: server returned error: HTTP/1.1 503\n" + MENU, "1"), (MENU, MAIN))
+        if "mirror number" in prompt
+        else ((prompt, answer),)
+    )
+)
+GENERATIONS["3.15-list-lost-online"] = tuple(
+    pair
+    for prompt, answer in GENERATIONS["3.15"]
+    for pair in (
+        ((OLD_MIRROR % "1", "1"), (OLD_MIRROR % "1", MAIN)) if "mirror number" in prompt else ((prompt, answer),)
+    )
+)
+# On a screen newer scripts ask for the keymap too, under a list of all.
+GENERATIONS["3.21-screen"] = (
+    ("\naf    al    am    ara   at    az\nus    uy    uz\n\nSelect keyboard layout: [none] ", "none"),
+    *GENERATIONS["3.19"],
+)
 # Between those two, the list of mirrors comes through a pager, which reads a key.
 GENERATIONS["3.16-online"] = tuple(
     pair
@@ -126,7 +152,7 @@ GENERATIONS["3.16-online"] = tuple(
         else ((prompt, answer),)
     )
 )
-BY_FILE = ("mirror number", "Setup a user", "New password", "Retype", "Erase the above")
+BY_FILE = ("keyboard layout", "mirror number", "Setup a user", "New password", "Retype", "Erase the above")
 """What is still asked when there is an answer file, since it does not say it or an older script does not know it."""
 
 
@@ -220,7 +246,10 @@ def shell(questions: tuple[tuple[str, str], ...]) -> None:
 
 def main(generation: str) -> None:
     show("\x1bc\x1b[?7l\x1b[2JSeaBIOS\n\nBooting from DVD/CD...\n\nISOLINUX 6.04\nboot: \n")
-    show("   OpenRC is starting up Linux\n * Setting hostname ... [ ok ]\n\nWelcome to Alpine Linux\n\n")
+    if not generation.startswith("3.2"):
+        # Later nothing is said there between boot loader and login.
+        show("   OpenRC is starting up Linux\n * Setting hostname ... [ ok ]\n")
+    show("\nWelcome to Alpine Linux\n\n")
     ask("\rlocalhost login: ", "root")
     show("Welcome to Alpine!\n\nlogin[667]: root login on 'ttyS0'\n")
     shell(GENERATIONS[generation])

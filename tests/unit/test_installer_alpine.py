@@ -7,17 +7,15 @@ import dataclasses
 import re
 import shutil
 import subprocess
-from io import BytesIO
 from pathlib import Path
 
-import pycdlib
 import pytest
 import setup_alpine_replay
 from console_program import program
 
-from limosa.errors import LimosaError, SpecError
+from limosa.errors import LimosaError
 from limosa.events import Events
-from limosa.guest.installer import Prompt, Script, Step, Surprise, alpine, engine, installing, iso, machine, play
+from limosa.guest.installer import Prompt, Script, Step, Surprise, alpine, engine, installing, machine, play
 from limosa.guest.installer.installing import HOST_KEY
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey limosa-alpine"
@@ -170,52 +168,13 @@ def test_the_finishing_lines_do_to_a_tree_what_they_say(tmp_path: Path, times: i
     assert (root / "etc/runlevels/default/sshd").readlink() == Path("/etc/init.d/sshd")
 
 
-def volume(path: Path, label: str, blocks: int, there: int) -> Path:
-    """A file with an ISO 9660 volume descriptor that says *blocks*, of which *there* are there."""
-    data = bytearray(there * 2048)
-    data[16 * 2048 : 16 * 2048 + 6] = b"\x01CD001"
-    data[16 * 2048 + 40 : 16 * 2048 + 72] = label.encode().ljust(32)
-    data[16 * 2048 + 80 : 16 * 2048 + 84] = blocks.to_bytes(4, "little")
-    data[16 * 2048 + 128 : 16 * 2048 + 130] = (2048).to_bytes(2, "little")
-    path.write_bytes(data)
-    return path
-
-
-def test_what_a_medium_says_of_itself(tmp_path: Path) -> None:
-    medium = iso.examine(volume(tmp_path / "a.iso", "alpine-virt 3.15.4 x86_64", 20, 20))
-    assert iso.alpine_version(medium) == "3.15.4"
-    assert iso.alpine_version(iso.Medium("Debian 12.5", 0)) == ""
-    with pytest.raises(LimosaError, match="cut off: 36864 of 40960 bytes"):
-        iso.examine(volume(tmp_path / "b.iso", "alpine", 20, 18))
-    (tmp_path / "c.iso").write_bytes(b"x" * 50_000)
-    for name, why in (("c.iso", "is no ISO image"), ("none.iso", "cannot be read")):
-        with pytest.raises(SpecError, match=why):
-            iso.examine(tmp_path / name)
-
-
-def test_the_kernel_of_a_medium_is_found(tmp_path: Path) -> None:
-    medium = pycdlib.PyCdlib()
-    medium.new(rock_ridge="1.09", vol_ident="alpine-virt 3.15.4 x86_64")
-    medium.add_directory("/BOOT", rr_name="boot")
-    for number, name in enumerate(("System.map-virt", "initramfs-virt", "vmlinuz-virt")):
-        content = name.encode() * 100
-        medium.add_fp(BytesIO(content), len(content), f"/BOOT/F{number}.;1", rr_name=name)
-    medium.write(str(tmp_path / "a.iso"))
-    medium.close()
-    found = iso.kernel(tmp_path / "a.iso", tmp_path)
-    assert found is not None
-    assert [path.read_bytes()[:12] for path in found] == [b"vmlinuz-virt", b"initramfs-vi"]
-    volume(tmp_path / "b.iso", "alpine", 20, 20)
-    assert iso.kernel(tmp_path / "b.iso", tmp_path) is None
-
-
 async def test_a_kernel_that_gave_up_over_its_timer_is_started_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The panic comes of a busy machine and cannot be made on demand, so the installation itself is a fake here."""
     script = alpine.install_script(wishes(), LIMITS)
     first = machine.Hardware(disk=tmp_path / "disk", iso=tmp_path / "a.iso")
-    second = dataclasses.replace(first, kernel=tmp_path / "vmlinuz", append=alpine.DIRECT)
+    second = dataclasses.replace(first, kernel=tmp_path / "vmlinuz", append=alpine.direct("", "virt"))
     started: list[machine.Hardware] = []
     panic = "Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug"
 

@@ -44,7 +44,9 @@ class Wishes:
     branch: str = ""
     """``v3.15``: the folder of the mirror."""
     mirror: str = ""
-    """Empty: no network, so only what is on the ISO is installed."""
+    """As the machine to be installed calls it. Empty: no network, so only what is on the ISO is installed."""
+    proxy: str = ""
+    """The HTTP proxy that leads to the mirror; empty: none. The installed system does not keep it."""
     as_a_person: bool = False
     """Whether every question is answered, or an answer file is used."""
 
@@ -63,13 +65,13 @@ class Limits:
     """How long things may take, in seconds. Emulated on a busy machine, a boot was seen to take over a minute."""
 
     boot_s: float = 600.0
-    answer_s: float = 900.0
+    answer_s: float = 1800.0
     command_s: float = 300.0
 
 
 def branch(version: str) -> str:
-    """The mirror's folder of a release: ``v3.15`` for 3.15.4."""
-    return "v" + ".".join(version.split(".")[:2])
+    """The mirror's folder of a release: ``v3.15`` for 3.15.4; ``edge`` for a snapshot, which is named by its day."""
+    return "v" + ".".join(version.split(".")[:2]) if "." in version else "edge"
 
 
 def install_script(wishes: Wishes, limits: Limits) -> Script:
@@ -124,7 +126,7 @@ def dialogue(wishes: Wishes) -> tuple[Prompt, ...]:
         Prompt("password", r"New password: ?", password),
         Prompt("password again", r"Retype password: ?", password),
         Prompt("timezone", r"Which timezone are you in\?[^\n]*", "UTC"),
-        Prompt("proxy", r"HTTP/FTP proxy URL\?[^\n]*", "none"),
+        Prompt("proxy", r"HTTP/FTP proxy URL\?[^\n]*", wishes.proxy or "none"),
         Prompt("NTP client", r"Which NTP client to run\?[^\n]*", "none"),
         Prompt("mirror", r"Enter mirror number[^\n]*", _mirror(wishes), times=4),
         # 3.16 to 3.18 show the list of mirrors through a pager, which takes a key without Enter.
@@ -151,12 +153,16 @@ def _interface(asked: Asked) -> str:
 
 
 def _mirror(wishes: Wishes) -> Callable[[Asked], str]:
+    # The first of the list is Alpine's own. The list is fetched too, and is empty when that failed.
+    # An address is taken as it is for one repository, without the release being added.
+    offers = (["1"] if wishes.mirror == MIRROR else []) + list(wishes.repositories[:1])
+
     def answer(asked: Asked) -> str:
-        # The first of the list is Alpine's own. Asked again, one was taken already (older scripts), or it failed.
-        if wishes.mirror and asked.before == 0:
-            # An address is taken as it is for one repository, without the release being added.
-            return "1" if wishes.mirror == MIRROR else wishes.repositories[0]
-        return "done" if "/done" in asked.match.group(0) else "skip"
+        question = asked.match.group(0)
+        # Asked again, one was taken already (older scripts, which propose to be done then), or it failed.
+        if asked.before < len(offers) and "[done]" not in question:
+            return offers[asked.before]
+        return "done" if "/done" in question else "skip"
 
     return answer
 
@@ -164,22 +170,23 @@ def _mirror(wishes: Wishes) -> Callable[[Asked], str]:
 def _answer_file(wishes: Wishes) -> list[tuple[str, str]]:
     """Shell commands that write an answer file; what it leaves open, or a generation does not know, is asked."""
     interfaces = "auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n"
+    # No keymap: where it is asked for, the answer is none; newer scripts do not ask on a serial console, and would take
+    # "none" for a layout there.
     lines = [
-        "KEYMAPOPTS=none",
         f'HOSTNAMEOPTS="-n {wishes.hostname}"',
         f'INTERFACESOPTS="{interfaces}"',
         'TIMEZONEOPTS="-z UTC"',
-        "PROXYOPTS=none",
+        f'PROXYOPTS="{wishes.proxy or "none"}"',
         'NTPOPTS="-c none"',
         'SSHDOPTS="-c openssh"',
         'DISKOPTS="-m sys /dev/vda"',
     ]
     if wishes.mirror:
-        # Named repositories are taken by every generation, and take the place of the medium's.
-        chosen = "-1" if wishes.mirror == MIRROR else " ".join(wishes.repositories)
-        lines.insert(5, f'APKREPOSOPTS="{chosen}"')
+        # Named repositories are taken by every generation, without a list of mirrors being fetched, and take the
+        # place of the medium's.
+        lines.append(f'APKREPOSOPTS="{" ".join(wishes.repositories)}"')
     text = "\\n".join(line.replace("\n", "\\n") for line in lines)
-    return [("write the answer file", f"printf {shlex.quote(text + chr(92) + 'n')} > {_ANSWERS}")]
+    return [("write the answer file", f"printf '%b' {shlex.quote(text + chr(92) + 'n')} > {_ANSWERS}")]
 
 
 LONGEST_TYPED = 400
@@ -245,12 +252,18 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
         *_boot_loader(),
     ]
     if wishes.mirror:
-        there = " ".join(shlex.quote(repository) for repository in wishes.repositories)
-        lines.append(("name the mirror", f"printf '%s\\n' {there} > /mnt/etc/apk/repositories"))
+        lines.append(("name the mirror", naming(wishes, "/mnt/etc/apk/repositories")))
+    if wishes.proxy:
+        lines.append(("forget the proxy", "rm -f /mnt/etc/profile.d/proxy.sh"))
     if not wishes.password:
         # Not with "!", which sshd takes for an account that is locked against keys too.
         lines.append(("have no password", "sed -i 's/^root:[^:]*:/root:*:/' /mnt/etc/shadow"))
     return [*lines, ("write everything to the disk", "sync && umount /mnt/boot; umount /mnt")]
+
+
+def naming(wishes: Wishes, path: str) -> str:
+    """A shell command that writes the repositories to *path*."""
+    return f"printf '%s\\n' {shlex.join(wishes.repositories)} > {path}"
 
 
 CONSOLES = "console=tty0 console=ttyS0,115200"
@@ -258,8 +271,15 @@ CONSOLES = "console=tty0 console=ttyS0,115200"
 NO_TIMER_CHECK = "no_timer_check"
 """Emulated on a busy machine, Alpine's kernel was seen to panic since the timer's interrupt came late for its check."""
 
-DIRECT = f"modules=loop,squashfs,sd-mod,usb-storage quiet {CONSOLES} {NO_TIMER_CHECK}"
-"""The kernel's arguments when the medium's kernel is started without its boot loader: the medium's own, and ours."""
+
+def direct(append: str, flavour: str) -> str:
+    """The kernel's arguments when the medium's kernel is started without its boot loader.
+
+    They are what ISOLINUX would hand over, *append* of its configuration and its own ``BOOT_IMAGE``, and ours.
+    """
+    words = (append or "modules=loop,squashfs,sd-mod,usb-storage quiet").split()
+    kept = [word for word in words if not word.startswith("console=")]
+    return " ".join([f"BOOT_IMAGE=/boot/vmlinuz-{flavour}", *kept, CONSOLES, NO_TIMER_CHECK])
 
 
 def _boot_loader() -> list[tuple[str, str]]:

@@ -1,9 +1,11 @@
-"""``image install alpine``: the medium from a mirror or a file, setup-alpine on it, and a few things over SSH."""
+"""``image install alpine``: setup-alpine on a machine that was started from its medium, and a few things over SSH."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +16,7 @@ from limosa.events import Events
 from limosa.guest import download, library
 from limosa.guest.agent.build import build as build_agent
 from limosa.guest.agent.build import source_digest
-from limosa.guest.installer import alpine, iso, login
+from limosa.guest.installer import alpine, alpine_medium, iso, login
 from limosa.guest.installer.engine import TakeOver
 from limosa.guest.installer.installing import Plan, Request, install
 from limosa.guest.installer.machine import Hardware
@@ -28,7 +30,6 @@ MEMORY_BYTES = 1 << 30
 SIZE_BYTES = 2 << 30
 SMALLEST_BYTES = 700 << 20
 LARGEST_NAME = 32
-_REACH_S = 5.0
 
 _SERVICE = """\
 #!/sbin/openrc-run
@@ -41,54 +42,72 @@ command=/usr/sbin/limosa-agent
 async def install_alpine(request: Request, events: Events, take_over: TakeOver | None = None) -> library.Entry:
     """Install Alpine as *request* says; see ``installing.install`` for what is raised beside errors in the request."""
     _check(request)
-    medium, version, provenance = await _medium(request, events)
-    name = request.name or f"alpine-{version}"
+    source = await alpine_medium.medium(request, events)
+    name = request.name or f"alpine-{source.version}"
     library.check_name(name)
     if (there := library.find(name)) is not None:
         raise library.ImageExists(there)
-    mirror = "" if request.offline else await _reachable_mirror(request.mirror or alpine.MIRROR, version, events)
+    mirror = alpine_medium.Mirror()
+    if not request.offline:
+        mirror = await alpine_medium.reachable(request.mirror or alpine.MIRROR, source.version, events)
+    alpine_medium.check_enough(source, mirror)
+    with tempfile.TemporaryDirectory(prefix="limosa-kernel-") as folder:
+        plan = await asyncio.to_thread(_plan, request, source, mirror, name, Path(folder), events)
+        return await install(plan, events, take_over)
+
+
+def _plan(
+    request: Request,
+    source: alpine_medium.Source,
+    mirror: alpine_medium.Mirror,
+    name: str,
+    folder: Path,
+    events: Events,
+) -> Plan:
     wishes = alpine.Wishes(
         hostname=re.sub(r"[^a-z0-9-]", "-", name)[:LARGEST_NAME].strip("-"),
         authorized_keys=request.public_keys,
         password=request.password,
         typed_password=request.password or secrets.token_urlsafe(18),
-        branch=alpine.branch(version),
-        mirror=mirror,
+        branch=alpine.branch(source.version),
+        mirror=mirror.url,
+        proxy=mirror.proxy,
         as_a_person=request.as_a_person,
     )
     limit_s = request.step_limit_s
     limits = alpine.Limits(boot_s=limit_s, answer_s=limit_s, command_s=limit_s) if limit_s else alpine.Limits()
-    network: Literal["open", "closed"] = "open" if mirror else "closed"
-    installer = Hardware(
-        disk=Path(), iso=medium, memory_bytes=MEMORY_BYTES, network=network, reboots=False, display=True
+    network: Literal["open", "closed"] = "open" if mirror.url else "closed"
+    booted = Hardware(
+        disk=Path(), iso=source.path, memory_bytes=MEMORY_BYTES, network=network, reboots=False, display=True
     )
-    plan = Plan(
+    # A medium whose kernel is silent on the serial port is started past its boot loader, which would not make it speak.
+    direct = _direct(booted, source.holds, folder) if source.holds.silent else None
+    return Plan(
         name=name,
-        title=f"Alpine {version}",
+        title=f"Alpine {source.version}",
         size_bytes=request.size_bytes or SIZE_BYTES,
-        installer=installer,
-        again=lambda folder: _direct(installer, folder),
+        installer=direct or booted,
+        again=None if direct else lambda folder: _direct(booted, source.holds, folder),
         script=lambda key: alpine.install_script(wishes.letting_in(key), limits),
         installed=Hardware(disk=Path(), memory_bytes=MEMORY_BYTES, machine="q35", network=network, reboots=False),
         boot=alpine.boot_script(wishes.hostname, limits),
-        finish=lambda connection: _finish(connection, mirror, events),
+        finish=lambda connection: _finish(connection, wishes, mirror, events),
         ssh_within_s=limits.command_s,
         provenance={
             "how": "installed by setup-alpine, " + ("question by question" if request.as_a_person else "answer file"),
             "system": "Alpine Linux",
-            "version": version,
+            "version": source.version,
+            "started": "its kernel, directly" if direct else "its boot loader",
             "hostname": wishes.hostname,
-            "mirror": mirror,
+            "mirror": mirror.url,
             "root_password": bool(request.password),
-            **provenance,
+            **source.provenance,
         },
     )
-    return await install(plan, events, take_over)
 
 
 def _check(request: Request) -> None:
-    if request.version and not re.fullmatch(r"\d+\.\d+\.\d+(_\w+)?", request.version):
-        raise SpecError(f"{request.version!r} is no Alpine release", hint="as in --version 3.15.4")
+    alpine_medium.check_version(request.version)
     if 0 < request.size_bytes < SMALLEST_BYTES:
         raise SpecError("the disk is too small for Alpine", hint="--size 1GiB at least")
     if any(ord(character) < 32 or ord(character) > 126 for character in request.password):
@@ -96,87 +115,30 @@ def _check(request: Request) -> None:
     download.checked_sha256(request.sha256)
 
 
-async def _medium(request: Request, events: Events) -> tuple[Path, str, dict[str, Any]]:
-    """The ISO, the release on it, and where it is from."""
-    if request.iso is not None:
-        medium = iso.examine(request.iso)
-        with events.stage("check the ISO"):
-            found = download.digest(request.iso)
-        if request.sha256 and found != request.sha256.lower():
-            raise LimosaError(
-                f"{request.iso} is not what --sha256 says: {found}", hint="download it again, from a source you trust"
-            )
-        version = request.version or iso.alpine_version(medium)
-        if not version:
-            raise SpecError(
-                f"{request.iso} does not say which Alpine it holds (its label is {medium.label!r})",
-                hint="say it with --version",
-            )
-        return request.iso.absolute(), version, {"iso": str(request.iso.absolute()), "iso_sha256": found}
-    mirror = (request.mirror or alpine.MIRROR).rstrip("/")
-    version = request.version or await _latest(mirror)
-    file = f"alpine-virt-{version}-x86_64.iso"
-    url = f"{mirror}/{alpine.branch(version)}/releases/x86_64/{file}"
-    target = paths.cache() / "downloads" / file
-    found = await download.fetch(url, target, events, sha256=request.sha256 or await _checksum(url, target))
-    target.with_name(file + ".sha256").write_text(f"{found}  {file}\n")
-    iso.examine(target)
-    return target, version, {"url": url, "iso_sha256": found}
-
-
-async def _checksum(url: str, target: Path) -> str:
-    """What the mirror publishes; one that cannot be reached is not needed for a medium that was fetched before."""
-    try:
-        return await download.published_sha256(url)
-    except MachineError:
-        kept = target.with_name(target.name + ".sha256")
-        if not (target.is_file() and kept.is_file()):
-            raise
-        return kept.read_text().split()[0]
-
-
-def _direct(installer: Hardware, folder: Path) -> Hardware | None:
+def _direct(booted: Hardware, holds: iso.Alpine, folder: Path) -> Hardware | None:
     """The same machine with the medium's kernel started by QEMU, so that it can be given arguments."""
-    assert installer.iso is not None
-    found = iso.kernel(installer.iso, folder)
-    return replace(installer, kernel=found[0], initrd=found[1], append=alpine.DIRECT) if found else None
+    assert booted.iso is not None
+    found = iso.kernel(booted.iso, folder)
+    append = alpine.direct(holds.append, holds.flavour)
+    return replace(booted, kernel=found[0], initrd=found[1], append=append) if found else None
 
 
-async def _latest(mirror: str) -> str:
-    """The newest release, as the mirror lists it."""
-    listed = await download.text(f"{mirror}/latest-stable/releases/x86_64/latest-releases.yaml")
-    found = re.search(r"alpine-virt-(\d+\.\d+\.\d+)-x86_64\.iso", listed)
-    if found is None:
-        raise LimosaError(f"{mirror} does not list its newest release", hint="say which one with --version")
-    return found.group(1)
-
-
-async def _reachable_mirror(mirror: str, version: str, events: Events) -> str:
-    """The mirror when the machine to be installed can reach it as this one does, without a proxy; else empty."""
-    import httpx
-
-    mirror = mirror.rstrip("/")
-    try:
-        async with httpx.AsyncClient(timeout=_REACH_S, trust_env=False, follow_redirects=True) as client:
-            answer = await client.head(f"{mirror}/{alpine.branch(version)}/main/x86_64/APKINDEX.tar.gz")
-        why = "" if answer.status_code == 200 else f"it answered {answer.status_code}"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        why = str(error) or type(error).__name__
-    if why:
-        events.note(f"{mirror} cannot be reached ({why}): installing from the ISO alone, without sysbench")
-    return "" if why else mirror
-
-
-async def _finish(connection: asyncssh.SSHClientConnection, mirror: str, events: Events) -> dict[str, Any]:
+async def _finish(
+    connection: asyncssh.SSHClientConnection, wishes: alpine.Wishes, mirror: alpine_medium.Mirror, events: Events
+) -> dict[str, Any]:
     """sysbench where the network allows, and the agent where it can be compiled; what is left out is said."""
     release = (await login.run(connection, "cat /etc/alpine-release", 60)).strip()
     added, left_out = [], []
-    if mirror:
+    if mirror.url:
+        through = f"env http_proxy={mirror.proxy} https_proxy={mirror.proxy} " if mirror.proxy else ""
         try:
-            await login.run(connection, "apk add --no-progress sysbench", 300)
+            await login.run(connection, f"{through}apk add --no-progress sysbench", 300)
             added.append("sysbench")
         except LimosaError as error:
             left_out.append(f"sysbench ({error.message})")
+    if mirror.passing:
+        # Elsewhere nobody answers at this machine's loopback.
+        await login.run(connection, alpine.naming(replace(wishes, mirror=alpine.MIRROR), "/etc/apk/repositories"), 60)
     try:
         program = paths.cache() / "agent" / f"limosa-agent-{source_digest()[:16]}"
         if not program.exists():

@@ -1,13 +1,20 @@
-"""What an installation medium says of itself: an ISO 9660 volume descriptor (ECMA-119, section 8.4)."""
+"""What an installation medium says of itself: its ISO 9660 descriptor (ECMA-119, section 8.4), and Alpine's files."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limosa.errors import LimosaError, SpecError
+
+if TYPE_CHECKING:
+    from pycdlib.facade import PyCdlibRockRidge
 
 _SECTOR_BYTES = 2048
 _DESCRIPTOR = 16 * _SECTOR_BYTES
@@ -44,30 +51,127 @@ def examine(path: Path) -> Medium:
     return Medium(descriptor[40:72].decode("ascii", errors="replace").strip(), size_bytes)
 
 
-def alpine_version(medium: Medium) -> str:
-    """The release that an Alpine medium's label names, ``alpine-virt 3.15.4 x86_64``; empty when it names none."""
-    found = re.search(r"\b(\d+\.\d+(?:\.\d+)?(?:_\w+)?)\b", medium.label) if "alpine" in medium.label.lower() else None
-    return found.group(1) if found else ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alpine:
+    """What an Alpine medium holds; empty where it does not say, or is made in another way than Alpine's own."""
+
+    version: str = ""
+    """``3.15.4``, or the day of a snapshot of edge: ``20250108``."""
+    flavour: str = ""
+    """The kernel's: ``virt`` or ``lts``."""
+    append: str = ""
+    """With what its boot loader starts that kernel; empty when that was not found."""
+    packages: frozenset[str] = frozenset()
+    """Names without versions."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether its boot loader is known to start a kernel that says nothing on the serial port.
+
+        Newer media of alpine-virt are so too: a login is offered there, but a panic is not heard.
+        """
+        return bool(self.append) and "console=ttyS" not in self.append
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What an installation on a disk needs, and the medium does not hold: of Alpine's own, only extended does.
+
+        That is by their lists of packages (``scripts/mkimg.*.sh`` in aports). Empty too when it was not found what is
+        held.
+        """
+        if not self.packages:
+            return ()
+        needed = ("sfdisk", "e2fsprogs", "syslinux", f"linux-{self.flavour}", "openssh")
+        return tuple(name for name in needed if name not in self.packages)
+
+
+_VERSION = re.compile(r"(?<![\w.])(\d+\.\d+(?:\.\d+)?(?:_(?:rc|alpha|beta)\d*)?|20\d{6})(?![\w.]*\d)")
+
+
+def alpine(path: Path, medium: Medium) -> Alpine:
+    """What the Alpine medium at *path* holds, as far as it is laid out as Alpine's own."""
+    found = Alpine(version=_version(path, medium))
+    with contextlib.suppress(*_unreadable()), _opened(path) as files:
+        flavour = _flavour(files)
+        return Alpine(
+            version=found.version,
+            flavour=flavour,
+            append=_append(_text(files, "/boot/syslinux/syslinux.cfg"), flavour),
+            packages=frozenset(_packages(files)),
+        )
+    return found
+
+
+def _version(path: Path, medium: Medium) -> str:
+    """From the label, ``alpine-virt 3.15.4 x86_64``, which leaves ``_rc1`` out, or from the name it is published by."""
+    labelled = _VERSION.search(medium.label) if "alpine" in medium.label.lower() else None
+    named = re.fullmatch(r"alpine-\w+-([\d.]+(?:_\w+)?)-\w+\.iso", path.name)
+    if labelled is None:
+        return named.group(1) if named else ""
+    version = labelled.group(1)
+    return named.group(1) if named and named.group(1).partition("_")[0] == version else version
 
 
 def kernel(path: Path, folder: Path) -> tuple[Path, Path] | None:
     """The kernel and the initramfs of an Alpine medium, copied to *folder*; None when it has none where Alpine has."""
-    import pycdlib
-    from pycdlib.pycdlibexception import PyCdlibException
-
-    medium = pycdlib.PyCdlib()
+    found = (folder / "vmlinuz", folder / "initramfs")
     try:
-        medium.open(str(path))
-        try:
-            files = medium.get_rock_ridge_facade()
-            children = [child for child in files.list_children("/boot") if child and child.rock_ridge is not None]
-            names = {child.rock_ridge.name().decode(errors="replace") for child in children}
-            flavour = next(name.partition("-")[2] for name in sorted(names) if name.startswith("vmlinuz-"))
-            found = (folder / "vmlinuz", folder / "initramfs")
+        with _opened(path) as files:
+            flavour = _flavour(files)
             for file, name in zip(found, (f"vmlinuz-{flavour}", f"initramfs-{flavour}"), strict=True):
                 files.get_file_from_iso(str(file), f"/boot/{name}")
-        finally:
-            medium.close()
-    except (PyCdlibException, StopIteration, IndexError, struct.error):
+    except _unreadable():
         return None
     return found
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What comes of a medium that is laid out in another way."""
+    from pycdlib.pycdlibexception import PyCdlibException
+
+    return PyCdlibException, StopIteration, IndexError, struct.error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[PyCdlibRockRidge]:
+    import pycdlib
+
+    medium = pycdlib.PyCdlib()
+    medium.open(str(path))
+    try:
+        yield medium.get_rock_ridge_facade()
+    finally:
+        medium.close()
+
+
+def _names(files: PyCdlibRockRidge, folder: str) -> list[str]:
+    children = [child for child in files.list_children(folder) if child and child.rock_ridge is not None]
+    return sorted(child.rock_ridge.name().decode(errors="replace") for child in children)
+
+
+def _flavour(files: PyCdlibRockRidge) -> str:
+    names = [name.partition("-")[2] for name in _names(files, "/boot") if name.startswith("vmlinuz-")]
+    if not names:
+        raise IndexError("no kernel")
+    return names[0]
+
+
+def _text(files: PyCdlibRockRidge, path: str) -> str:
+    content = BytesIO()
+    with contextlib.suppress(*_unreadable()):
+        files.get_file_from_iso_fp(content, path)
+    return content.getvalue().decode(errors="replace")
+
+
+def _append(configuration: str, flavour: str) -> str:
+    """The words behind APPEND of the entry that ISOLINUX starts by itself: the one of the flavour's name."""
+    entry = re.search(rf"^LABEL {re.escape(flavour)}$(.*?)(?=^LABEL |\Z)", configuration, re.MULTILINE | re.DOTALL)
+    words = re.search(r"^\s*APPEND[ \t]+(.*\S)\s*$", entry.group(1), re.MULTILINE) if entry else None
+    return words.group(1) if words else ""
+
+
+def _packages(files: PyCdlibRockRidge) -> Iterator[str]:
+    with contextlib.suppress(*_unreadable()):
+        for name in _names(files, "/apks/x86_64"):
+            if found := re.fullmatch(r"(.+?)-\d[^-]*-r\d+\.apk", name):
+                yield found.group(1)

@@ -14,7 +14,7 @@ from limosa.errors import MachineError
 from limosa.events import Events
 from limosa.guest.installer.console import Console
 from limosa.guest.installer.display import Display, Teletype
-from limosa.guest.installer.engine import TakeOver, play
+from limosa.guest.installer.engine import Surprise, TakeOver, play
 from limosa.guest.installer.machine import Running
 from limosa.guest.installer.script import Script, Step
 
@@ -50,9 +50,11 @@ async def begun(
 async def _on_serial(first: Script, console: Console, display: Display, take_over: TakeOver | None) -> bool:
     """Whether *first* could be played on the serial console; False when the screen has asked meanwhile."""
     playing = asyncio.ensure_future(play(first, console, Events(), take_over))  # the stage is told of outside
-    watching = asyncio.ensure_future(_asks(display, first.steps[0]))
+    watching = asyncio.ensure_future(_asks(display, first.steps[0], console))
     try:
         await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not playing.done() and isinstance(given_up := watching.exception(), Surprise):
+            raise given_up
         if playing.done() or watching.exception() is not None:
             await playing
             return True
@@ -63,12 +65,16 @@ async def _on_serial(first: Script, console: Console, display: Display, take_ove
         await asyncio.gather(playing, watching, return_exceptions=True)
 
 
-async def _asks(display: Display, step: Step) -> None:
-    """Return when the screen has shown for a while what ends *step*."""
+async def _asks(display: Display, step: Step, console: Console) -> None:
+    """Return when the screen has shown for a while what ends *step*; raise Surprise when it shows what fails it."""
     patterns = [re.compile(rf"(?:{prompt.pattern})[ \t]*\Z") for prompt in step.prompts if prompt.ends]
     since_s: float | None = None
     while True:
         shown = "\n".join(await display.lines() or ())
+        for prompt in step.prompts:
+            # A kernel that is silent on the serial port says only here that it has given up.
+            if prompt.fails and (match := re.search(prompt.pattern, shown + "\n")):
+                raise Surprise(prompt.fails.format(match.group(0).strip()), step, console, shown)
         if not any(pattern.search(shown) for pattern in patterns):
             since_s = None
         elif since_s is None:

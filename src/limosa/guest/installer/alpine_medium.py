@@ -1,0 +1,160 @@
+"""Where an Alpine is installed from: the medium, a file or fetched, and the mirror that the new machine can reach."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limosa import paths
+from limosa.errors import LimosaError, MachineError, SpecError
+from limosa.events import Events
+from limosa.guest import download
+from limosa.guest.installer import alpine, iso
+from limosa.guest.installer.installing import Request
+
+_REACH_S = 5.0
+_WHOLE = r"\d+\.\d+\.\d+(?:_\w+)?|20\d{6}"
+_LOOPBACK = re.compile(r"(?<=//)(?:localhost|127(?:\.\d+){3}|\[::1\])(?=[:/]|$)")
+_THIS_MACHINE = "10.0.2.2"
+"""What a guest of QEMU's user network calls the machine that it runs on (QEMU's documentation, Network emulation)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A medium that is here and whole."""
+
+    path: Path
+    version: str
+    holds: iso.Alpine
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """A mirror as the machine to be installed calls it; empty: none."""
+
+    url: str = ""
+    proxy: str = ""
+    """The HTTP proxy on the way; empty: none."""
+    passing: bool = False
+    """Whether only this machine's guests know it by that name."""
+
+
+def check_version(version: str) -> None:
+    """Raise SpecError unless *version* is empty or could be a release."""
+    if version and not re.fullmatch(rf"{_WHOLE}|\d+\.\d+|edge", version):
+        raise SpecError(f"{version!r} is no Alpine release", hint="as in --version 3.15.4, 3.15 or edge")
+
+
+async def medium(request: Request, events: Events) -> Source:
+    """The ISO, the release on it, and where it is from."""
+    if request.iso is not None:
+        return await _given(request, request.iso, events)
+    mirror = (request.mirror or alpine.MIRROR).rstrip("/")
+    version = request.version
+    if not re.fullmatch(_WHOLE, version):
+        version = await _newest(mirror, alpine.branch(version) if version else "latest-stable")
+    file = f"alpine-virt-{version}-x86_64.iso"
+    url = f"{mirror}/{alpine.branch(version)}/releases/x86_64/{file}"
+    target = paths.cache() / "downloads" / file
+    found = await download.fetch(url, target, events, sha256=request.sha256 or await _checksum(url, target))
+    target.with_name(file + ".sha256").write_text(f"{found}  {file}\n")
+    holds = await asyncio.to_thread(iso.alpine, target, iso.examine(target))
+    return Source(path=target, version=version, holds=holds, provenance={"url": url, "iso_sha256": found})
+
+
+async def _given(request: Request, path: Path, events: Events) -> Source:
+    whole = iso.examine(path)
+    with events.stage("check the ISO"):
+        found = await asyncio.to_thread(download.digest, path)
+        holds = await asyncio.to_thread(iso.alpine, path, whole)
+    if request.sha256 and found != request.sha256.lower():
+        raise LimosaError(
+            f"{path} is not what --sha256 says: {found}", hint="download it again, from a source you trust"
+        )
+    version = request.version or holds.version
+    if not version:
+        raise SpecError(
+            f"{path} does not say which Alpine it holds (its label is {whole.label!r})",
+            hint="say it with --version",
+        )
+    if holds.version and alpine.branch(version) != alpine.branch(holds.version):
+        raise SpecError(
+            f"{path} holds Alpine {holds.version}, not {version}", hint="leave --version out, or give the other ISO"
+        )
+    provenance = {"iso": str(path.absolute()), "iso_sha256": found}
+    return Source(path=path.absolute(), version=version, holds=holds, provenance=provenance)
+
+
+async def _checksum(url: str, target: Path) -> str:
+    """What the mirror publishes; one that cannot be reached is not needed for a medium that was fetched before."""
+    try:
+        return await download.published_sha256(url)
+    except MachineError:
+        kept = target.with_name(target.name + ".sha256")
+        if not (target.is_file() and kept.is_file()):
+            raise
+        return kept.read_text().split()[0]
+
+
+async def _newest(mirror: str, branch: str) -> str:
+    """The newest release of a branch, as the mirror lists it."""
+    listed = await download.text(f"{mirror}/{branch}/releases/x86_64/latest-releases.yaml")
+    found = re.search(rf"alpine-virt-({_WHOLE})-x86_64\.iso", listed)
+    if found is None:
+        raise LimosaError(
+            f"{mirror} lists no alpine-virt in {branch}", hint="say which release with --version, as in 3.15.4"
+        )
+    return found.group(1)
+
+
+async def reachable(mirror: str, version: str, events: Events) -> Mirror:
+    """The mirror, when the machine to be installed can reach it as this one does; else an empty one.
+
+    That machine is on QEMU's user network: this one's loopback has another address there, and a proxy of this one's
+    environment serves it as well.
+    """
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    mirror = mirror.rstrip("/")
+    passing = bool(_LOOPBACK.search(mirror))
+    index = f"{mirror}/{alpine.branch(version)}/main/x86_64/APKINDEX.tar.gz"
+    if not (why := await _why_not(index, None)):
+        return Mirror(url=_LOOPBACK.sub(_THIS_MACHINE, mirror), passing=passing)
+    parts = urlsplit(mirror)
+    proxy = "" if passing or proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
+    # A proxy's password would be typed on the console, and shown there.
+    if re.fullmatch(r"https?://[^@\s'\"$`\\]+", proxy) and not await _why_not(index, proxy):
+        return Mirror(url=mirror, proxy=_LOOPBACK.sub(_THIS_MACHINE, proxy).rstrip("/"))
+    events.note(f"{mirror} cannot be reached ({why}): installing from the ISO alone, without sysbench")
+    return Mirror()
+
+
+async def _why_not(url: str, proxy: str | None) -> str:
+    """Why a file cannot be fetched; empty when it can."""
+    import httpx
+
+    try:
+        async with (
+            httpx.AsyncClient(timeout=_REACH_S, trust_env=False, proxy=proxy, follow_redirects=True) as client,
+            client.stream("GET", url) as answer,
+        ):
+            return "" if answer.status_code == 200 else f"it answered {answer.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        return str(error) or type(error).__name__
+
+
+def check_enough(source: Source, mirror: Mirror) -> None:
+    """Raise MachineError when neither medium nor mirror has what a disk needs: better now than at the last question."""
+    if mirror.url or not (lacks := source.holds.lacks):
+        return
+    raise MachineError(
+        f"{source.path.name} does not hold what an installation on a disk needs ({', '.join(lacks)}), "
+        "and no mirror can be reached",
+        hint="the media alpine-virt and alpine-standard need a mirror: give one with --mirror, "
+        "or the ISO alpine-extended, which needs none",
+    )

@@ -1,0 +1,287 @@
+"""What an Alpine medium says of itself, how it is started, and which mirror the machine to be installed can reach."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pycdlib
+import pytest
+
+from limosa.errors import LimosaError, MachineError, SpecError
+from limosa.events import Event, Events, Note
+from limosa.guest.installer import Console, Step, Surprise, alpine, alpine_image, alpine_medium, iso, listening
+from limosa.guest.installer.alpine_medium import Mirror, Source
+from limosa.guest.installer.display import Display
+from limosa.guest.installer.installing import Plan, Request
+from tests.unit.console_program import program
+
+CONFIGURATION = """\
+SERIAL 0 115200
+TIMEOUT 10
+PROMPT 1
+DEFAULT {flavour}
+
+LABEL {flavour}
+\tMENU LABEL Linux {flavour}
+\tKERNEL /boot/vmlinuz-{flavour}
+\tINITRD /boot/initramfs-{flavour}
+\tFDTDIR /boot/dtbs-{flavour}
+\tAPPEND modules=loop,squashfs,sd-mod,usb-storage quiet {more}
+"""
+LOUD = "console=tty0 console=ttyS0,115200"
+STANDARD = ("alpine-base-3.20.3-r0", "openssh-9.7_p1-r4", "e2fsprogs-1.47.0-r5", "ca-certificates-bundle-20240705-r0")
+EXTENDED = (*STANDARD, "sfdisk-2.40.1-r1", "syslinux-6.04_pre1-r15", "linux-virt-6.6.49-r0", "linux-lts-6.6.49-r0")
+"""As in Alpine's scripts/mkimg.*.sh, shortened."""
+
+
+def made(path: Path, label: str, *, flavour: str = "virt", more: str = "", packages: tuple[str, ...] = ()) -> Path:
+    """An ISO laid out as Alpine's, with names instead of contents."""
+    medium = pycdlib.PyCdlib()
+    medium.new(rock_ridge="1.09", vol_ident=label)
+    for folder in ("BOOT", "BOOT/SYSLINUX", "APKS", "APKS/X86_64"):
+        medium.add_directory(f"/{folder}", rr_name=folder.rpartition("/")[2].lower())
+    configuration = CONFIGURATION.format(flavour=flavour, more=more)
+    files = [(f"BOOT/{name}", name, name * 100) for name in ("System.map-lts", f"initramfs-{flavour}")]
+    files += [("BOOT", f"vmlinuz-{flavour}", f"vmlinuz-{flavour}"), ("BOOT/SYSLINUX", "syslinux.cfg", configuration)]
+    files += [("APKS/X86_64", f"{name}.apk", name) for name in packages]
+    for number, (folder, name, text) in enumerate(files):
+        where = folder.removesuffix(f"/{name}")
+        medium.add_fp(BytesIO(text.encode()), len(text), f"/{where}/F{number}.;1", rr_name=name)
+    medium.write(str(path))
+    medium.close()
+    return path
+
+
+def volume(path: Path, label: str, blocks: int, there: int) -> Path:
+    """A file with an ISO 9660 volume descriptor that says *blocks*, of which *there* are there."""
+    data = bytearray(there * 2048)
+    data[16 * 2048 : 16 * 2048 + 6] = b"\x01CD001"
+    data[16 * 2048 + 40 : 16 * 2048 + 72] = label.encode().ljust(32)
+    data[16 * 2048 + 80 : 16 * 2048 + 84] = blocks.to_bytes(4, "little")
+    data[16 * 2048 + 128 : 16 * 2048 + 130] = (2048).to_bytes(2, "little")
+    path.write_bytes(data)
+    return path
+
+
+def test_what_a_medium_says_of_itself(tmp_path: Path) -> None:
+    medium = iso.examine(volume(tmp_path / "a.iso", "alpine-virt 3.15.4 x86_64", 20, 20))
+    assert iso.alpine(tmp_path / "a.iso", medium) == iso.Alpine(version="3.15.4")
+    with pytest.raises(LimosaError, match="cut off: 36864 of 40960 bytes"):
+        iso.examine(volume(tmp_path / "b.iso", "alpine", 20, 18))
+    (tmp_path / "c.iso").write_bytes(b"x" * 50_000)
+    for name, why in (("c.iso", "is no ISO image"), ("none.iso", "cannot be read")):
+        with pytest.raises(SpecError, match=why):
+            iso.examine(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "version"),
+    [
+        ("alpine-std 3.23.0 x86_64", "x.iso", "3.23.0"),
+        ("alpine-ext 3.8.0 x86_64", "alpine-extended-3.8.0-x86_64.iso", "3.8.0"),
+        # A release candidate's label leaves out that it is one.
+        ("alpine-virt 3.20.0 x86_64", "alpine-virt-3.20.0_rc1-x86_64.iso", "3.20.0_rc1"),
+        ("alpine-virt 3.20.0 x86_64", "alpine-virt-3.19.0-x86_64.iso", "3.20.0"),
+        ("alpine-virt 20250108 x86_64", "x.iso", "20250108"),
+        ("ALPINE", "alpine-virt-3.15.4-x86_64.iso", "3.15.4"),
+        ("alpine-virt x86_64", "x.iso", ""),
+        ("Debian 12.5.0", "debian-12.5.0-amd64.iso", ""),
+    ],
+)
+def test_the_release_on_a_medium(tmp_path: Path, label: str, name: str, version: str) -> None:
+    path = volume(tmp_path / name, label, 20, 20)
+    assert iso.alpine(path, iso.examine(path)).version == version
+
+
+def test_the_folder_of_a_release() -> None:
+    branches = [alpine.branch(version) for version in ("3.15.4", "3.20", "3.20.0_rc1", "20250108", "edge")]
+    assert branches == ["v3.15", "v3.20", "v3.20", "edge", "edge"]
+    for version in ("3.15.4", "3.15", "3.20.0_rc1", "20250108", "edge", ""):
+        alpine_medium.check_version(version)
+    for version in ("three", "3", "3.15.4.1", "v3.15", "latest", "3.15/../x"):
+        with pytest.raises(SpecError, match="no Alpine release"):
+            alpine_medium.check_version(version)
+
+
+def test_the_kernel_of_a_medium_is_found(tmp_path: Path) -> None:
+    found = iso.kernel(made(tmp_path / "a.iso", "alpine-virt 3.15.4 x86_64"), tmp_path)
+    assert found is not None
+    assert [path.read_bytes()[:12] for path in found] == [b"vmlinuz-virt", b"initramfs-vi"]
+    volume(tmp_path / "b.iso", "alpine", 20, 20)
+    assert iso.kernel(tmp_path / "b.iso", tmp_path) is None
+
+
+def plan_of(path: Path, folder: Path) -> Plan:
+    holds = iso.alpine(path, iso.examine(path))
+    source = Source(path=path, version=holds.version, holds=holds, provenance={})
+    return alpine_image._plan(Request(), source, Mirror(), "alpine", folder, Events())
+
+
+def test_a_medium_whose_kernel_speaks_is_started_as_it_is(tmp_path: Path) -> None:
+    plan = plan_of(made(tmp_path / "a.iso", "alpine-virt 3.15.4 x86_64", more=LOUD), tmp_path)
+    assert plan.installer.kernel is None
+    assert plan.provenance["started"] == "its boot loader"
+    # Should its kernel panic, it is started with the same words and one more.
+    assert plan.again is not None
+    again = plan.again(tmp_path)
+    assert again is not None
+    assert again.append == (
+        "BOOT_IMAGE=/boot/vmlinuz-virt modules=loop,squashfs,sd-mod,usb-storage quiet "
+        "console=tty0 console=ttyS0,115200 no_timer_check"
+    )
+
+
+@pytest.mark.parametrize("flavour", ["virt", "lts"])
+def test_a_medium_whose_kernel_is_silent_is_made_to_speak(tmp_path: Path, flavour: str) -> None:
+    path = made(tmp_path / "a.iso", "alpine-virt 3.21.3 x86_64", flavour=flavour, more="nomodeset")
+    plan = plan_of(path, tmp_path)
+    assert plan.installer.kernel is not None
+    assert plan.installer.kernel.read_bytes() == f"vmlinuz-{flavour}".encode()
+    assert plan.installer.iso == path
+    assert plan.installer.append == (
+        f"BOOT_IMAGE=/boot/vmlinuz-{flavour} modules=loop,squashfs,sd-mod,usb-storage quiet nomodeset "
+        "console=tty0 console=ttyS0,115200 no_timer_check"
+    )
+
+
+def test_a_medium_of_another_kind_is_left_to_its_boot_loader(tmp_path: Path) -> None:
+    plan = plan_of(volume(tmp_path / "a.iso", "alpine-mine 3.21.3 x86_64", 20, 20), tmp_path)
+    assert plan.installer.kernel is None
+
+
+def test_a_medium_without_what_a_disk_needs_wants_a_mirror(tmp_path: Path) -> None:
+    for name, packages in (("standard", STANDARD), ("extended", EXTENDED), ("mine", ())):
+        path = made(tmp_path / f"{name}.iso", "alpine-virt 3.20.3 x86_64", packages=packages)
+        source = Source(path=path, version="3.20.3", holds=iso.alpine(path, iso.examine(path)), provenance={})
+        alpine_medium.check_enough(source, Mirror(url=alpine.MIRROR))
+        if name != "standard":
+            alpine_medium.check_enough(source, Mirror())
+            continue
+        with pytest.raises(
+            MachineError, match=r"standard.iso does not hold .*\(sfdisk, syslinux, linux-virt\)"
+        ) as caught:
+            alpine_medium.check_enough(source, Mirror())
+        assert "alpine-extended" in (caught.value.hint or "")
+
+
+async def test_the_release_that_is_asked_for_has_to_be_the_one_on_the_iso(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.iso", "alpine-virt 3.20.3 x86_64")
+    for version in ("", "3.20", "3.20.3"):
+        source = await alpine_medium.medium(Request(iso=path, version=version), Events())
+        assert source.version == (version or "3.20.3")
+    with pytest.raises(SpecError, match=r"holds Alpine 3\.20\.3, not 3\.18"):
+        await alpine_medium.medium(Request(iso=path, version="3.18"), Events())
+    with pytest.raises(SpecError, match="does not say which Alpine"):
+        await alpine_medium.medium(Request(iso=volume(tmp_path / "b.iso", "MINE", 20, 20)), Events())
+
+
+LISTED = """\
+---
+-
+  title: "Standard"
+  branch: {branch}
+  iso: alpine-standard-{version}-x86_64.iso
+  version: {version}
+-
+  title: "Virtual"
+  iso: alpine-virt-{version}-x86_64.iso
+"""
+
+
+class Loopback(http.server.ThreadingHTTPServer):
+    """A mirror on loopback that has a few files; asked as a proxy, for a whole address, it has the same."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Loopback
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        path = self.path.removeprefix("http://mirror.invalid")
+        releases = {"latest-stable": "3.23.0", "v3.20": "3.20.3", "edge": "20250108"}
+        text = {
+            f"/{b}/releases/x86_64/latest-releases.yaml": LISTED.format(branch=b, version=v)
+            for b, v in releases.items()
+        }
+        text["/v3.20/main/x86_64/APKINDEX.tar.gz"] = "index"
+        body = text.get(path, "").encode()
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    with Loopback() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_release_without_its_last_number_is_the_newest_of_its_branch(loopback: Loopback) -> None:
+    for branch, version in (("latest-stable", "3.23.0"), ("v3.20", "3.20.3"), ("edge", "20250108")):
+        assert await alpine_medium._newest(loopback.url, branch) == version
+    with pytest.raises(SpecError, match="the server has no"):
+        await alpine_medium._newest(loopback.url, "v3.99")
+
+
+async def test_a_mirror_on_this_machine_has_another_name_in_the_machine_to_be_installed(loopback: Loopback) -> None:
+    for host in ("127.0.0.1", "localhost"):
+        mirror = await alpine_medium.reachable(f"http://{host}:{loopback.server_port}/", "3.20.3", Events())
+        assert mirror == Mirror(url=f"http://10.0.2.2:{loopback.server_port}", passing=True)
+    said = list[Event]()
+    assert await alpine_medium.reachable(loopback.url, "3.99.0", Events(said.append)) == Mirror()
+    notes = [event.text for event in said if isinstance(event, Note)]
+    assert len(notes) == 1
+    assert "it answered 404" in notes[0]
+
+
+async def test_a_mirror_behind_a_proxy(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", loopback.url + "/")
+    mirror = await alpine_medium.reachable("http://mirror.invalid", "3.20.3", Events())
+    assert mirror == Mirror(url="http://mirror.invalid", proxy=f"http://10.0.2.2:{loopback.server_port}")
+    assert loopback.asked == ["http://mirror.invalid/v3.20/main/x86_64/APKINDEX.tar.gz"]
+    monkeypatch.setenv("no_proxy", "mirror.invalid")
+    assert await alpine_medium.reachable("http://mirror.invalid", "3.20.3", Events()) == Mirror()
+    monkeypatch.delenv("no_proxy")
+    # Its password would be typed on a console that is recorded.
+    monkeypatch.setenv("http_proxy", loopback.url.replace("//", "//me:secret@"))
+    assert await alpine_medium.reachable("http://mirror.invalid", "3.20.3", Events()) == Mirror()
+    assert len(loopback.asked) == 1
+
+
+class Still(Display):
+    """A screen that shows one picture."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def lines(self) -> tuple[str, ...]:
+        return tuple(self._text.splitlines())
+
+
+async def test_a_kernel_that_gives_up_on_the_screen_alone_is_heard(tmp_path: Path) -> None:
+    panic = "[    0.4] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug"
+    step = Step("boot the ISO", (*alpine.NOT_BOOTED,), 60)
+    async with program("input()", tmp_path) as console:
+        assert isinstance(console, Console)
+        with pytest.raises(Surprise, match=r"the kernel gave up \(Kernel panic .* timer doesn't work") as caught:
+            await listening._asks(Still(f"SeaBIOS\n{panic}"), step, console)
+    assert caught.value.screen.endswith(panic)

@@ -202,10 +202,10 @@ def test_a_person_may_take_over_and_give_up(limosa: Command, no_system: Path) ->
 
 
 def _until(master: int, text: str, within_s: float = 40) -> str:
-    """What the terminal has shown up to *text*."""
+    """What the terminal has shown up to *text*; what is behind it stays for the next, which may be there already."""
     seen, end = b"", time.monotonic() + within_s
     while text.encode() not in seen:
         assert time.monotonic() < end, seen.decode(errors="replace")
         if select.select([master], [], [], 0.2)[0]:
-            seen += os.read(master, 4096)
+            seen += os.read(master, 1)
     return seen.decode(errors="replace")

@@ -22,6 +22,7 @@ import pycdlib
 import pytest
 
 from tests.limosa_command import Command, fresh
+from tests.tiny_linux import initramfs, tiny_linux
 
 pytestmark = pytest.mark.system
 
@@ -97,6 +98,54 @@ def test_an_iso_that_does_not_boot(limosa: Command, no_system: Path) -> None:
     assert [path.name for path in transcripts] == ["console.cast", "console.txt"]
     assert "Boot failed" in transcripts[1].read_text()
     assert transcripts[0].read_text().startswith('{"version": 2')
+
+
+MEDIUM = r"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs none /dev
+mount -t proc none /proc
+mount -t sysfs none /sys
+# As Alpine's initramfs does it: a login for each console of the command line, and the last is the system's.
+exec </dev/console >/dev/console 2>&1
+echo "consoles $(cat /sys/class/tty/console/active), words $(cat /proc/cmdline)"
+printf "\\nWelcome to Alpine Linux\\n\\nlocalhost login: "; read name
+echo "$name is here"
+poweroff -f
+"""
+SILENT = b"""\
+DEFAULT lts
+
+LABEL lts
+\tKERNEL /boot/vmlinuz-lts
+\tAPPEND modules=loop,squashfs,sd-mod,usb-storage quiet
+"""
+
+
+def test_a_medium_whose_kernel_is_silent_is_heard(limosa: Command, tmp_path: Path) -> None:
+    """As alpine-standard is, and alpine-virt since 3.2x: its configuration names no serial console."""
+    linux, why = tiny_linux()
+    if linux is None:
+        pytest.skip(why)
+    medium = pycdlib.PyCdlib()
+    medium.new(rock_ridge="1.09", vol_ident="alpine-std 3.22.1 x86_64")
+    for folder in ("boot", "boot/syslinux"):
+        medium.add_directory(f"/{folder.upper()}", rr_name=folder.rpartition("/")[2])
+    initrd = initramfs(linux.busybox, MEDIUM)
+    files = {"BOOT/A vmlinuz-lts": linux.kernel.read_bytes(), "BOOT/B initramfs-lts": initrd}
+    for name, content in {**files, "BOOT/SYSLINUX/C syslinux.cfg": SILENT}.items():
+        short, _, long = name.partition(" ")
+        medium.add_fp(BytesIO(content), len(content), f"/{short}.;1", rr_name=long)
+    path = tmp_path / "alpine-standard-3.22.1-x86_64.iso"
+    medium.write(str(path))
+    medium.close()
+    done = limosa.run("image", "install", "alpine", "--iso", str(path), "--offline", timeout_s=180)
+    done.refused(1, "stopped at “log in”: the machine ended")
+    (said,) = (limosa.state / "installs").glob("alpine-3.22.1-*/console.txt")
+    text = said.read_text()
+    assert "consoles tty0 ttyS0, words BOOT_IMAGE=/boot/vmlinuz-lts modules=loop,squashfs,sd-mod" in text
+    assert "no_timer_check" in text
+    assert "root is here" in text
+    assert_nothing_left(limosa)
 
 
 def test_a_command_that_is_killed_takes_its_machine_along(limosa: Command, no_system: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import threading
 from collections.abc import Iterator
@@ -267,6 +268,26 @@ async def test_a_mirror_behind_a_proxy(loopback: Loopback, monkeypatch: pytest.M
     assert len(loopback.asked) == 1
 
 
+async def test_alpines_own_mirror_is_asked_without_tls_when_certificates_are_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody on the way who replaces certificates cannot be made here without a CA, so the asking is a fake."""
+    asked = list[str]()
+
+    async def why_not(url: str, proxy: str) -> str:
+        asked.append(f"{url.partition(':')[0]} {proxy}".strip())
+        return "certificate verify failed" if url.startswith("https:") else ""
+
+    monkeypatch.setattr(alpine_medium, "_why_not", why_not)
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    mirror = await alpine_medium.reachable(alpine.MIRROR, "3.20.3", Events())
+    assert mirror == Mirror(url="http://dl-cdn.alpinelinux.org/alpine")
+    assert asked == ["https", "https http://proxy:3128", "http"]
+    # Another's is taken as it was named.
+    assert await alpine_medium.reachable("https://mirror.invalid", "3.20.3", Events()) == Mirror()
+
+
 class Still(Display):
     """A screen that shows one picture."""
 
@@ -285,3 +306,14 @@ async def test_a_kernel_that_gives_up_on_the_screen_alone_is_heard(tmp_path: Pat
         with pytest.raises(Surprise, match=r"the kernel gave up \(Kernel panic .* timer doesn't work") as caught:
             await listening._asks(Still(f"SeaBIOS\n{panic}"), step, console)
     assert caught.value.screen.endswith(panic)
+
+
+async def test_what_both_consoles_say_is_heard_on_the_serial_one(tmp_path: Path) -> None:
+    """There a person may have taken it over."""
+    said = "Boot failed: Could not read from CDROM (code 0009)"
+    step = Step("boot the ISO", (*alpine.NOT_BOOTED,), 60)
+    async with program(f"print({said!r}, flush=True); input()", tmp_path) as console:
+        while said not in console.text:
+            await console.wait_news(1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(listening._asks(Still(said), step, console), 0.3)

@@ -99,7 +99,7 @@ def _plan(
             "version": source.version,
             "started": "its kernel, directly" if direct else "its boot loader",
             "hostname": wishes.hostname,
-            "mirror": mirror.url,
+            "mirror": (request.mirror or alpine.MIRROR) if mirror.url else "",
             "root_password": bool(request.password),
             **source.provenance,
         },

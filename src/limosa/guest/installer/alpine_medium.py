@@ -115,32 +115,44 @@ async def reachable(mirror: str, version: str, events: Events) -> Mirror:
     """The mirror, when the machine to be installed can reach it as this one does; else an empty one.
 
     That machine is on QEMU's user network: this one's loopback has another address there, and a proxy of this one's
-    environment serves it as well.
+    environment serves it as well. Alpine's own mirror is asked without TLS too, should somebody on the way replace
+    certificates: apk checks the signatures of what it gets.
     """
-    from urllib.parse import urlsplit
-    from urllib.request import getproxies, proxy_bypass
-
     mirror = mirror.rstrip("/")
-    passing = bool(_LOOPBACK.search(mirror))
-    index = f"{mirror}/{alpine.branch(version)}/main/x86_64/APKINDEX.tar.gz"
-    if not (why := await _why_not(index, None)):
-        return Mirror(url=_LOOPBACK.sub(_THIS_MACHINE, mirror), passing=passing)
-    parts = urlsplit(mirror)
-    proxy = "" if passing or proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
-    # A proxy's password would be typed on the console, and shown there.
-    if re.fullmatch(r"https?://[^@\s'\"$`\\]+", proxy) and not await _why_not(index, proxy):
-        return Mirror(url=mirror, proxy=_LOOPBACK.sub(_THIS_MACHINE, proxy).rstrip("/"))
+    passing, why = bool(_LOOPBACK.search(mirror)), ""
+    for url in (mirror, *([mirror.replace("https:", "http:")] if mirror == alpine.MIRROR else [])):
+        index = f"{url}/{alpine.branch(version)}/main/x86_64/APKINDEX.tar.gz"
+        for proxy in ("", *([] if passing else _proxies(url))):
+            if not (failed := await _why_not(index, proxy)):
+                return Mirror(
+                    url=_LOOPBACK.sub(_THIS_MACHINE, url),
+                    proxy=_LOOPBACK.sub(_THIS_MACHINE, proxy).rstrip("/"),
+                    passing=passing,
+                )
+            why = why or failed
     events.note(f"{mirror} cannot be reached ({why}): installing from the ISO alone, without sysbench")
     return Mirror()
 
 
-async def _why_not(url: str, proxy: str | None) -> str:
+def _proxies(url: str) -> list[str]:
+    """The proxy that this machine's environment has for an address, if it can be used."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme, "")
+    # A proxy's password would be typed on the console, and be shown there.
+    usable = re.fullmatch(r"https?://[^@\s'\"$`\\]+", proxy) and not proxy_bypass(parts.hostname or "")
+    return [proxy] if usable else []
+
+
+async def _why_not(url: str, proxy: str) -> str:
     """Why a file cannot be fetched; empty when it can."""
     import httpx
 
     try:
         async with (
-            httpx.AsyncClient(timeout=_REACH_S, trust_env=False, proxy=proxy, follow_redirects=True) as client,
+            httpx.AsyncClient(timeout=_REACH_S, trust_env=False, proxy=proxy or None, follow_redirects=True) as client,
             client.stream("GET", url) as answer,
         ):
             return "" if answer.status_code == 200 else f"it answered {answer.status_code}"
@@ -154,7 +166,6 @@ def check_enough(source: Source, mirror: Mirror) -> None:
         return
     raise MachineError(
         f"{source.path.name} does not hold what an installation on a disk needs ({', '.join(lacks)}), "
-        "and no mirror can be reached",
-        hint="the media alpine-virt and alpine-standard need a mirror: give one with --mirror, "
-        "or the ISO alpine-extended, which needs none",
+        "and there is no mirror to fetch it from",
+        hint="alpine-virt and alpine-standard need a mirror that can be reached (--mirror); alpine-extended needs none",
     )

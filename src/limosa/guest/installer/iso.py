@@ -167,7 +167,8 @@ def _append(configuration: str, flavour: str) -> str:
     """The words behind APPEND of the entry that ISOLINUX starts by itself: the one of the flavour's name."""
     entry = re.search(rf"^LABEL {re.escape(flavour)}$(.*?)(?=^LABEL |\Z)", configuration, re.MULTILINE | re.DOTALL)
     words = re.search(r"^\s*APPEND[ \t]+(.*\S)\s*$", entry.group(1), re.MULTILINE) if entry else None
-    return words.group(1) if words else ""
+    # A hypervisor's entry has several programs, each with words of its own.
+    return words.group(1) if words and "---" not in words.group(1) else ""
 
 
 def _packages(files: PyCdlibRockRidge) -> Iterator[str]:

@@ -18,8 +18,9 @@ from limosa.guest.installer.engine import Surprise, TakeOver, play
 from limosa.guest.installer.machine import Running
 from limosa.guest.installer.script import Script, Step
 
-GRACE_S = 10.0
-"""For how long the screen alone has asked before it is taken: a machine that has both may ask on it first."""
+GRACE_S = 60.0
+"""For how long the screen alone has asked before it is taken: a machine that has both may ask on it first, and a busy
+one much earlier, since the serial port's login is the last of seven."""
 
 LOOK_S = 2.0
 
@@ -72,8 +73,10 @@ async def _asks(display: Display, step: Step, console: Console) -> None:
     while True:
         shown = "\n".join(await display.lines() or ())
         for prompt in step.prompts:
-            # A kernel that is silent on the serial port says only here that it has given up.
-            if prompt.fails and (match := re.search(prompt.pattern, shown + "\n")):
+            # A kernel that is silent on the serial port says only here that it has given up. What is said there too is
+            # heard there, and may have been given to a person.
+            match = re.search(prompt.pattern, shown + "\n") if prompt.fails else None
+            if match and not re.search(prompt.pattern, console.text):
                 raise Surprise(prompt.fails.format(match.group(0).strip()), step, console, shown)
         if not any(pattern.search(shown) for pattern in patterns):
             since_s = None

@@ -49,8 +49,10 @@ async def install_alpine(request: Request, events: Events, take_over: TakeOver |
         raise library.ImageExists(there)
     mirror = alpine_medium.Mirror()
     if not request.offline:
-        mirror = await alpine_medium.reachable(request.mirror or alpine.MIRROR, source.version, events)
+        mirror = await alpine_medium.reachable(request.mirror or alpine.MIRROR, source.version)
     alpine_medium.check_enough(source, mirror)
+    if mirror.why:
+        events.note(f"{mirror.why}: installing from the ISO alone, without sysbench")
     with tempfile.TemporaryDirectory(prefix="limosa-kernel-") as folder:
         plan = await asyncio.to_thread(_plan, request, source, mirror, name, Path(folder), events)
         return await install(plan, events, take_over)

@@ -41,6 +41,8 @@ class Mirror:
     """The HTTP proxy on the way; empty: none."""
     passing: bool = False
     """Whether only this machine's guests know it by that name."""
+    why: str = ""
+    """Why there is none."""
 
 
 def check_version(version: str) -> None:
@@ -111,7 +113,7 @@ async def _newest(mirror: str, branch: str) -> str:
     return found.group(1)
 
 
-async def reachable(mirror: str, version: str, events: Events) -> Mirror:
+async def reachable(mirror: str, version: str) -> Mirror:
     """The mirror, when the machine to be installed can reach it as this one does; else an empty one.
 
     That machine is on QEMU's user network: this one's loopback has another address there, and a proxy of this one's
@@ -130,8 +132,7 @@ async def reachable(mirror: str, version: str, events: Events) -> Mirror:
                     passing=passing,
                 )
             why = why or failed
-    events.note(f"{mirror} cannot be reached ({why}): installing from the ISO alone, without sysbench")
-    return Mirror()
+    return Mirror(why=f"{mirror} cannot be reached ({why})")
 
 
 def _proxies(url: str) -> list[str]:
@@ -166,6 +167,6 @@ def check_enough(source: Source, mirror: Mirror) -> None:
         return
     raise MachineError(
         f"{source.path.name} does not hold what an installation on a disk needs ({', '.join(lacks)}), "
-        "and there is no mirror to fetch it from",
+        f"and there is no mirror to fetch it from{': ' * bool(mirror.why)}{mirror.why}",
         hint="alpine-virt and alpine-standard need a mirror that can be reached (--mirror); alpine-extended needs none",
     )

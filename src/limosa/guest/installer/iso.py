@@ -62,7 +62,7 @@ class Alpine:
     append: str = ""
     """With what its boot loader starts that kernel; empty when that was not found."""
     packages: frozenset[str] = frozenset()
-    """Names without versions."""
+    """Their names."""
 
     @property
     def silent(self) -> bool:
@@ -74,15 +74,13 @@ class Alpine:
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """What an installation on a disk needs, and the medium does not hold: of Alpine's own, only extended does.
+        """What an installation on a disk cannot do without, when the medium holds none of it; else empty.
 
-        That is by their lists of packages (``scripts/mkimg.*.sh`` in aports). Empty too when it was not found what is
-        held.
+        Of Alpine's own media only ``extended`` holds it, by their lists of packages (``scripts/mkimg.*.sh`` in aports).
         """
-        if not self.packages:
-            return ()
-        needed = ("sfdisk", "e2fsprogs", "syslinux", f"linux-{self.flavour}", "openssh")
-        return tuple(name for name in needed if name not in self.packages)
+        kernel = f"linux-{self.flavour}"
+        held = any(name in ("sfdisk", "syslinux", "grub-bios", kernel) for name in self.packages)
+        return () if held or not self.packages else ("sfdisk", "syslinux", kernel)
 
 
 _VERSION = re.compile(r"(?<![\w.])(\d+\.\d+(?:\.\d+)?(?:_(?:rc|alpha|beta)\d*)?|20\d{6})(?![\w.]*\d)")
@@ -92,12 +90,12 @@ def alpine(path: Path, medium: Medium) -> Alpine:
     """What the Alpine medium at *path* holds, as far as it is laid out as Alpine's own."""
     found = Alpine(version=_version(path, medium))
     with contextlib.suppress(*_unreadable()), _opened(path) as files:
-        flavour = _flavour(files)
+        flavour, packages = _flavour(files), dict(_packages(files))
         return Alpine(
-            version=found.version,
+            version=found.version or packages.get("alpine-base", ""),
             flavour=flavour,
             append=_append(_text(files, "/boot/syslinux/syslinux.cfg"), flavour),
-            packages=frozenset(_packages(files)),
+            packages=frozenset(packages),
         )
     return found
 
@@ -171,8 +169,9 @@ def _append(configuration: str, flavour: str) -> str:
     return words.group(1) if words and "---" not in words.group(1) else ""
 
 
-def _packages(files: PyCdlibRockRidge) -> Iterator[str]:
+def _packages(files: PyCdlibRockRidge) -> Iterator[tuple[str, str]]:
+    """Names and versions."""
     with contextlib.suppress(*_unreadable()):
         for name in _names(files, "/apks/x86_64"):
-            if found := re.fullmatch(r"(.+?)-\d[^-]*-r\d+\.apk", name):
-                yield found.group(1)
+            if found := re.fullmatch(r"(.+?)-(\d[^-]*)-r\d+\.apk", name):
+                yield found.group(1), found.group(2)

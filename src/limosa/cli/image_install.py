@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 System = Annotated[str, typer.Argument(help="What to install: alpine or debian.", metavar="SYSTEM")]
 Version = Annotated[
-    str, typer.Option(help="Alpine's release, as 3.15.4 or 3.15; without it the newest, or the ISO's.", show_default=False)
+    str, typer.Option(help="Alpine's release, as 3.15.4 or 3.15; else the newest, or the ISO's.", show_default=False)
 ]
 Iso = Annotated[Path | None, typer.Option(help="Alpine's ISO, if it is here already.", show_default=False)]
 Sha256 = Annotated[str, typer.Option(help="What the ISO's checksum has to be.", show_default=False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
@@ -182,6 +183,19 @@ async def test_the_release_that_is_asked_for_has_to_be_the_one_on_the_iso(tmp_pa
         await alpine_medium.medium(Request(iso=path, version="3.18"), Events())
     with pytest.raises(SpecError, match="does not say which Alpine"):
         await alpine_medium.medium(Request(iso=volume(tmp_path / "b.iso", "MINE", 20, 20)), Events())
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_a_checksum_beside_the_iso_has_to_be_its_own(tmp_path: Path, algorithm: str) -> None:
+    path = made(tmp_path / "alpine-virt-3.20.3-x86_64.iso", "alpine-virt 3.20.3 x86_64")
+    beside = path.with_name(f"{path.name}.{algorithm}")
+    beside.write_text(f"{hashlib.new(algorithm, path.read_bytes()).hexdigest()}  {path.name}\n")
+    source = await alpine_medium.medium(Request(iso=path), Events())
+    assert source.provenance["iso_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    for said in (beside.read_text().replace(beside.read_text()[0], "x"), f"{'0' * 64}  {path.name}\n", ""):
+        beside.write_text(said)
+        with pytest.raises(LimosaError, match=rf"is not what {path.name}.{algorithm} beside it says"):
+            await alpine_medium.medium(Request(iso=path), Events())
 
 
 LISTED = """\

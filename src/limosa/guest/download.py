@@ -94,10 +94,10 @@ def checked_sha256(sha256: str) -> str:
     return sha256.lower()
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """The checksum of a file: its SHA-256, or that of another algorithm."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _called(path: Path) -> str:

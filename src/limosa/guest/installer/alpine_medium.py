@@ -71,7 +71,7 @@ async def medium(request: Request, events: Events) -> Source:
 async def _given(request: Request, path: Path, events: Events) -> Source:
     whole = iso.examine(path)
     with events.stage("check the ISO"):
-        found = await asyncio.to_thread(download.digest, path)
+        found = await asyncio.to_thread(_checked, path)
         holds = await asyncio.to_thread(iso.alpine, path, whole)
     if request.sha256 and found != request.sha256.lower():
         raise LimosaError(
@@ -89,6 +89,24 @@ async def _given(request: Request, path: Path, events: Events) -> Source:
         )
     provenance = {"iso": str(path.absolute()), "iso_sha256": found}
     return Source(path=path.absolute(), version=version, holds=holds, provenance=provenance)
+
+
+def _checked(path: Path) -> str:
+    """The SHA-256 of a file. Raises LimosaError when a checksum is beside it, as Alpine publishes them, and differs."""
+    found = download.digest(path)
+    for algorithm in ("sha256", "sha512"):
+        beside = path.with_name(f"{path.name}.{algorithm}")
+        try:
+            said = re.match(r"[0-9a-fA-F]+\b", beside.read_text())
+        except (OSError, UnicodeDecodeError):
+            continue
+        digest = found if algorithm == "sha256" else download.digest(path, algorithm)
+        if said is None or said.group(0).lower() != digest:
+            raise LimosaError(
+                f"{path} is not what {beside.name} beside it says",
+                hint="download both again, or remove the checksum if it is another file's",
+            )
+    return found
 
 
 async def _checksum(url: str, target: Path) -> str:

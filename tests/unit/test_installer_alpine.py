@@ -128,6 +128,17 @@ FILES = {
 }
 
 
+def test_the_options_of_extlinux_are_added_to_with_and_without_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "etc/update-extlinux.conf"
+    file.parent.mkdir()
+    file.write_text("# default_kernel_opts\ndefault_kernel_opts=quiet\nserial_port=\n")
+    for name, line in alpine._boot_loader():
+        if name.endswith("update-extlinux.conf"):
+            subprocess.run(["busybox", "ash", "-c", line.replace("/mnt", str(tmp_path))], check=True)
+    options = "no_timer_check console=tty0 console=ttyS0,115200 quiet"
+    assert file.read_text() == f'# default_kernel_opts\ndefault_kernel_opts="{options}"\nserial_port=\n'
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_the_finishing_lines_do_to_a_tree_what_they_say(tmp_path: Path, times: int) -> None:
     busybox = shutil.which("busybox")

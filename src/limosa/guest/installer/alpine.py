@@ -299,7 +299,8 @@ def _boot_loader() -> list[tuple[str, str]]:
     ]
     for name, mark, words in (("consoles", "console=ttyS0", CONSOLES), ("timer", NO_TIMER_CHECK, NO_TIMER_CHECK)):
         for file, change in (
-            (extlinux, f's/^default_kernel_opts="/&{words} /'),
+            # Quoted by setup-disk, but not in the package's own file.
+            (extlinux, rf's/^\(default_kernel_opts=\)"\{{0,1\}}\([^"]*\)"\{{0,1\}}$/\1"{words} \2"/'),
             (menu, f"/^[ \\t]*APPEND /s/$/ {words}/"),
             (grub, f's/^GRUB_CMDLINE_LINUX_DEFAULT="/&{words} /'),
             (grub_menu, f"/^[ \\t]*linux/s/$/ {words}/"),

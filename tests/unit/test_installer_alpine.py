@@ -79,11 +79,14 @@ input("lab-alpine:~# ")
     [
         "Booting from DVD/CD...\r\nBoot failed: Could not read from CDROM (code 0009)\r\nNo bootable device.\r\n",
         "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n",
+        # The words of two generations of mkinitfs.
+        "initramfs emergency recovery shell launched. Type 'exit' to continue boot\r\n",
+        "/sbin/init not found in new root\r\nLaunching initramfs emergency recovery shell.\r\n~ # ",
     ],
 )
 async def test_a_medium_that_does_not_boot_is_told_at_once(tmp_path: Path, said: str) -> None:
     async with program(f"print({said!r}); input()", tmp_path) as console:
-        with pytest.raises(Surprise, match=r"nothing there boots|the kernel gave up"):
+        with pytest.raises(Surprise, match=r"nothing there boots|the kernel gave up|its initramfs gave up"):
             await play(alpine.install_script(wishes(), LIMITS), console, Events())
 
 

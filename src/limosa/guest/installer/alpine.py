@@ -26,6 +26,12 @@ NOT_BOOTED = (
         anywhere=True,
     ),
     Prompt("panic", r"Kernel panic - [^\n]*\n", fails="the kernel gave up ({0})", anywhere=True),
+    Prompt(
+        "recovery",
+        r"initramfs emergency recovery shell",
+        fails="its initramfs gave up and offers a shell to mend it",
+        anywhere=True,
+    ),
 )
 
 _ANSWERS = "/tmp/limosa-answers"

@@ -7,25 +7,21 @@ daemon's bridge.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests import daemons
+from tests.repositories import PORT
 
 IN_IMAGE = "systemd,systemd-sysv,udev,dbus,iproute2"
 IN_REPOSITORY = "qemu-system-x86 iproute2 python3 openssh-server sudo libpam-systemd dbus-user-session"
-PORT = 8077
 SOURCE = f"deb [trusted=yes] http://{daemons.ADDRESS.split('/')[0]}:{PORT}/ ./\n"
 """Made here a moment ago, and signed by nobody."""
 FILES = {
@@ -109,23 +105,3 @@ def imported(daemon: daemons.Daemon, debian: Debian) -> None:
     daemon.client("image", "import", str(debian.metadata), str(debian.rootfs), "--alias", "debian")
     profile = daemons.PROFILE_WITHOUT_USR.format(bridge=daemon.flavour.bridge)
     daemon.client("profile", "edit", "default", stdin=profile.encode())
-
-
-@contextlib.contextmanager
-def served(daemon: daemons.Daemon, debian: Debian) -> Iterator[None]:
-    """The repository answers on the daemon's bridge."""
-    address = daemons.ADDRESS.split("/")[0]
-    argv = [sys.executable, "-m", "http.server", "--bind", address, "--directory", str(debian.repository), str(PORT)]
-    child = subprocess.Popen(
-        daemon.enter(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    probe = f"import socket; socket.create_connection(({address!r}, {PORT}), 5)"
-    try:
-        end_s = time.monotonic() + 30
-        while subprocess.run(daemon.enter([sys.executable, "-c", probe]), capture_output=True).returncode:
-            assert time.monotonic() < end_s and child.poll() is None, "the repository is not served"
-            time.sleep(0.1)
-        yield
-    finally:
-        child.kill()
-        child.wait()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from limosa import paths
-from tests import daemons, debian_container
+from tests import daemons, debian_container, repositories
 from tests.limosa_command import Command
 from tests.ssh_machine import keygen
 
@@ -39,7 +39,7 @@ def daemon(request: pytest.FixtureRequest, debian: debian_container.Debian) -> I
 
 @pytest.fixture
 def repository(daemon: daemons.Daemon, debian: debian_container.Debian) -> Iterator[None]:
-    with debian_container.served(daemon, debian):
+    with repositories.served(daemon, debian.repository):
         yield
 
 
@@ -139,7 +139,7 @@ def box(
     public = keygen(ssh / "id_ed25519")
     daemon.client("launch", "debian", "box")
     try:
-        with debian_container.served(daemon, debian):
+        with repositories.served(daemon, debian.repository):
             box(PREPARE, public.strip())
         address = box("hostname -I").split()[0]
         (ssh / "known_hosts").write_text(f"{address} {box('cat /etc/ssh/ssh_host_ed25519_key.pub')}")

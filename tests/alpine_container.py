@@ -187,9 +187,12 @@ def community() -> list[Package]:
         **files_below(Path("/usr/share/seabios")),
         **files_below(Path("/usr/lib/ipxe/qemu")),
     }
+    emulator = {"usr/bin/qemu-system-x86_64": program("qemu-system-x86_64")}
+    # What Alpine's package has too: the accelerator is a module.
+    emulator |= files_below(Path("/usr/lib/x86_64-linux-gnu/qemu"), lambda path: path.name == "accel-tcg-x86_64.so")
     return [
         Package("qemu", files=shared),
-        Package("qemu-system-x86_64", files={"usr/bin/qemu-system-x86_64": program("qemu-system-x86_64")}, depends=("qemu", "tests-glibc")),
+        Package("qemu-system-x86_64", files=emulator, depends=("qemu", "tests-glibc")),
     ]
 
 

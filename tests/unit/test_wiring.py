@@ -78,6 +78,24 @@ def test_an_address_given_to_a_link_of_the_users_is_marked_and_taken_back() -> N
     assert wiring.detached(lab("10.83.0.9"), "host1", MARK, names(eth0, after)) == ["addr del 10.83.0.9/24 dev br0"]
 
 
+def test_the_default_route_keeps_its_metric_there_and_back() -> None:
+    eth0 = Interface("eth0", mac=ETH0.mac, addresses=ETH0.addresses, gateway="10.83.0.1", metric=207)
+    over = plan.bridge(lab(), "lan", "host1")
+    there = wiring.attached(lab(), "host1", MARK, names(eth0), 0)
+    assert f"route replace default via 10.83.0.1 dev {over} metric 207" in there
+    bridge = Interface(over, "bridge", MARK, addresses=ETH0.addresses, gateway="10.83.0.1", metric=207)
+    back = wiring.detached(lab(), "host1", MARK, names(Interface("eth0", master=over), bridge))
+    assert "route replace default via 10.83.0.1 dev eth0 metric 207" in back
+
+
+def test_a_default_route_is_its_interfaces() -> None:
+    entry = {"ifname": "eth0"}
+    routes = {"eth0": {"dst": "default", "gateway": "10.83.0.1", "dev": "eth0", "metric": 207}}
+    seen = wiring._interface(entry, routes)
+    assert (seen.gateway, seen.metric) == ("10.83.0.1", 207)
+    assert wiring._interface({"ifname": "eth1"}, routes).gateway == ""
+
+
 def test_the_mark_of_an_address_is_read_from_its_label() -> None:
     listed = [
         {"family": "inet", "local": "10.83.0.5", "prefixlen": 24, "label": "br0"},

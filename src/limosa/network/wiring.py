@@ -41,21 +41,25 @@ class Interface(msgspec.Struct, frozen=True):
     """Those of them that came from a lab file and were not there before."""
     gateway: str = ""
     """The default route's, if that goes over this interface."""
+    metric: int = 0
+    """That route's."""
 
 
 async def interfaces(host: Host) -> dict[str, Interface]:
     """What *host* has. Raises LimosaError's children."""
     seen = msgspec.json.decode((await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
     routes = msgspec.json.decode((await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout or b"[]")
-    gateways = {route.get("dev", ""): route.get("gateway", "") for route in routes}
-    return {entry["ifname"]: _interface(entry, gateways) for entry in seen if "ifname" in entry}
+    # Of several over one interface the first is the one that is used.
+    defaults = {route.get("dev", ""): route for route in reversed(routes)}
+    return {entry["ifname"]: _interface(entry, defaults) for entry in seen if "ifname" in entry}
 
 
-def _interface(entry: Mapping[str, object], gateways: Mapping[str, str]) -> Interface:
+def _interface(entry: Mapping[str, object], defaults: Mapping[str, Mapping[str, object]]) -> Interface:
     told: Mapping[str, object] = entry.get("linkinfo") or {}  # type: ignore[assignment]
     listed: Sequence[Mapping[str, object]] = entry.get("addr_info") or []  # type: ignore[assignment]
     name = str(entry["ifname"])
     held = {f"{a['local']}/{a['prefixlen']}": a.get("label") for a in listed if a.get("family") == "inet"}
+    default = defaults.get(name, {})
     return Interface(
         name=name,
         kind=str(told.get("info_kind", "")),
@@ -64,7 +68,8 @@ def _interface(entry: Mapping[str, object], gateways: Mapping[str, str]) -> Inte
         master=str(entry.get("master", "")),
         addresses=tuple(held),
         given=tuple(address for address, label in held.items() if label == _label(name) != name),
-        gateway=gateways.get(name, ""),
+        gateway=str(default.get("gateway", "")),
+        metric=int(str(default.get("metric", 0))),
     )
 
 
@@ -132,10 +137,12 @@ def _bridged(link: Interface, bridge: str, mark: str, has: Mapping[str, Interfac
 
 
 def _moved(source: Interface, target: str) -> list[str]:
-    """Move the addresses, and the default route, of one interface to another."""
+    """Move the addresses, and the default route, of one interface to another. The route keeps its metric, by which
+    the system's DHCP client knows it, and which of several default routes is used."""
     lines = [f"addr del {address} dev {source.name}" for address in source.addresses]
     lines += [f"addr add {address} dev {target}" for address in source.addresses]
-    return lines + ([f"route replace default via {source.gateway} dev {target}"] if source.gateway else [])
+    metric = f" metric {source.metric}" if source.metric else ""
+    return lines + ([f"route replace default via {source.gateway} dev {target}{metric}"] if source.gateway else [])
 
 
 def _own_address(

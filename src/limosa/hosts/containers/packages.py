@@ -164,11 +164,14 @@ async def _shell(
 
 
 # Whichever first process a container has, its own start has to be over before anything is put below /run: systemd and
-# OpenRC both mount a tmpfs there. A third kind of init is taken for ready at once.
+# OpenRC both mount a tmpfs there. A third kind of init is taken for ready at once. OpenRC names its last runlevel before
+# it starts what is in it, and an image of Alpine has its network there.
 _BOOTED = """case $(readlink -f /proc/1/exe) in
 */systemd) [ -d /run/systemd/system ] || exit 1
     case $(systemctl is-system-running 2>/dev/null) in initializing | starting | '') exit 1 ;; esac ;;
-*) if command -v openrc >/dev/null; then [ "$(cat /run/openrc/softlevel 2>/dev/null)" = default ] || exit 1; fi ;;
+*) if command -v openrc >/dev/null; then
+        [ "$(cat /run/openrc/softlevel 2>/dev/null)" = default ] && [ ! -e /run/openrc/rc.starting ] || exit 1
+    fi ;;
 esac
 """
 

@@ -192,7 +192,7 @@ class _Examiner:
     async def _storage(self, host: Host, store: resolved.Storage) -> Finding:
         name = f"storage {store.name}"
         if store.kind == "nfs":
-            script = "grep -qw nfs4 /proc/filesystems || modprobe -n nfsv4"
+            script = "grep -qw nfs4 /proc/filesystems || modprobe -D nfsv4"
             able = (await host.run(["sh", "-c", script], check=False, as_root=True)).returncode == 0
             fix = "" if able else "take a kernel with NFS (CONFIG_NFS_V4), or a directory shared in another way"
             return Finding(name, able, f"its kernel {'mounts' if able else 'cannot mount'} NFS", fix)

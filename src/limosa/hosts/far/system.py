@@ -121,7 +121,7 @@ def _opens(device: str) -> bool:
 
 
 def hang_up_sshd(pid: int) -> None:
-    """End the sshd that serves this connection, if *pid* or one of its parents is one.
+    """End the sshd or dropbear that serves this connection, if *pid* or one of its parents is one.
 
     A connection whose cable was pulled looks alive to it for hours, and what it forwards stays taken meanwhile: a
     monitor of QEMU serves one at a time.
@@ -130,7 +130,7 @@ def hang_up_sshd(pid: int) -> None:
         try:
             with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
                 name, _, rest = file.read().partition("(")[2].rpartition(")")
-            if name.startswith("sshd"):
+            if name.startswith(("sshd", "dropbear")):
                 os.kill(pid, signal.SIGTERM)
                 return
         except OSError:

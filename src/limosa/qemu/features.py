@@ -28,6 +28,8 @@ HOST_CPU = "host,migratable=on"
 """The host's own CPU less what cannot be moved. Not for two versions of QEMU: 7.2 and 10.0 were seen to give it
 different IA32_ARCH_CAPABILITIES on one machine."""
 
+_INSTALL = "apt install qemu-system-x86, apk add qemu-system-x86_64 or dnf install qemu-system-x86-core"
+
 FORMAT = 1
 """Raised when Features changes, so that an older cached answer is not read."""
 
@@ -173,7 +175,7 @@ async def probe(
     if lacks := features.missing():
         raise MachineError(
             f"QEMU {features.version} on {host.name} ({qemu}) lacks {', '.join(lacks)}",
-            hint="install a newer one: apt install qemu-system-x86",
+            hint=f"install a newer one: {_INSTALL}",
         )
     return features
 
@@ -188,7 +190,7 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
         raise _not_installed(qemu, host.name) from error
     said = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
     if done.returncode != 0:
-        raise MachineError(f"QEMU on {host.name} ({qemu}) does not start: {said}", hint="apt install qemu-system-x86")
+        raise MachineError(f"QEMU on {host.name} ({qemu}) does not start: {said}", hint=_INSTALL)
     answers: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         with contextlib.suppress(msgspec.DecodeError):
@@ -198,7 +200,7 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
     if lacks := [name for name in QUESTIONS if name not in answers]:
         raise MachineError(
             f"QEMU on {host.name} ({qemu}) is too old: it does not answer {', '.join(lacks)}",
-            hint="install a newer one: apt install qemu-system-x86",
+            hint=f"install a newer one: {_INSTALL}",
         )
     features = parse(answers, identity=identity, accel=accel)
     if accel == "kvm" and not await _host_cpu_starts(host, qemu, firmware):
@@ -283,7 +285,7 @@ def _write(kept: Path, features: Features) -> None:
 
 
 def _not_installed(qemu: str, where: str) -> LimosaError:
-    hint = "correct the host's `qemu:` in the lab file" if "/" in qemu else "apt install qemu-system-x86"
+    hint = "correct the host's `qemu:` in the lab file" if "/" in qemu else _INSTALL
     return MachineError(f"QEMU ({qemu}) is not installed on {where}", hint=hint)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import cast
+
 import pytest
 
 from limosa.errors import StateError
+from limosa.hosts.host import Host
 from limosa.network import plan, wiring
 from limosa.network.wiring import Interface
+from limosa.process import Completed
 from limosa.spec import resolved
 
 MARK = "/state/lab"
@@ -107,3 +112,36 @@ def test_the_mark_of_an_address_is_read_from_its_label() -> None:
     # A name that leaves no room for it: its addresses cannot be marked, and none is taken for ours.
     unmarked = [{"family": "inet", "local": "10.83.0.9", "prefixlen": 24, "label": "enx0123456789ab"}]
     assert wiring._interface({"ifname": "enx0123456789ab", "addr_info": unmarked}, {}).given == ()
+
+
+class OneAnswer:
+    """A host that takes every way over *dev*."""
+
+    name = "host1"
+
+    def __init__(self, dev: str) -> None:
+        self.dev, self.asked = dev, list[list[str]]()
+
+    async def run(self, argv: list[str], *, check: bool = True) -> Completed:
+        self.asked.append(argv)
+        return Completed(tuple(argv), 0, json.dumps([{"dst": argv[-1], "dev": self.dev}]).encode(), b"", 0.0)
+
+
+async def test_an_interface_in_a_bridge_that_takes_the_way_is_an_error() -> None:
+    """As Alpine's network is after a restart whose stop knew the new configuration only."""
+    doubled = Interface("eth0", master="br0", addresses=("10.83.0.1/24",))
+    has = names(doubled, Interface("br0", kind="bridge", addresses=("10.83.0.1/24",)))
+    broken, working = OneAnswer("eth0"), OneAnswer("br0")
+    with pytest.raises(StateError, match=r"eth0 on host1 is in bridge br0 and has the address 10\.83\.0\.1") as caught:
+        await wiring.check_routes(cast("Host", broken), lab(), has)
+    assert "ip addr flush dev eth0" in caught.value.hint
+    assert broken.asked == [["ip", "-json", "-4", "route", "get", "10.83.0.2"]], "not its own address"
+    await wiring.check_routes(cast("Host", working), lab(), has)
+
+
+async def test_who_has_its_address_on_the_bridge_alone_is_not_asked() -> None:
+    silent = OneAnswer("eth0")
+    bridge = Interface("br0", kind="bridge", addresses=("10.83.0.5/24",))
+    await wiring.check_routes(cast("Host", silent), lab(), names(Interface("eth0", master="br0"), bridge))
+    await wiring.check_routes(cast("Host", silent), lab(), names(ETH0))
+    assert silent.asked == []

@@ -186,6 +186,7 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
     Raises MachineError, StateError.
     """
     has = await _with_addresses(host, lab)
+    await check_routes(host, lab, has)
     uid = int((await host.run(["id", "-u"])).text)
     lines = attached(lab, host.name, mark, has, uid)
     try:
@@ -200,6 +201,31 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
         raise
     has = await interfaces(host)
     return {network: _address(lab, host.name, network, has) for network in lab.networks}
+
+
+async def check_routes(host: Host, lab: resolved.Lab, has: Mapping[str, Interface]) -> None:
+    """Raise StateError where the host takes a network's way over an interface that is in a bridge.
+
+    Seen on Alpine, whose DHCP client goes on when /etc/network/interfaces was changed before the network was stopped:
+    the interface keeps its address in the bridge, with its route, and nothing that is sent there is answered.
+    """
+    for name, network in lab.networks.items():
+        link = has[lab.hosts[host.name].links[name]]
+        held = [a.split("/")[0] for a in link.addresses if _in(a, network.subnet)]
+        if not held or (master := has.get(link.master)) is None or master.kind != "bridge":
+            continue
+        other = next(str(a) for a in ipaddress.ip_network(network.subnet).hosts() if str(a) not in held)
+        ways = (await host.run(["ip", "-json", "-4", "route", "get", other], check=False)).stdout
+        if any(way.get("dev") == link.name for way in msgspec.json.decode(ways or b"[]")):
+            raise StateError(
+                f"{link.name} on {host.name} is in bridge {link.master} and has the address {held[0]}: "
+                f"{network.subnet} cannot be reached over it",
+                hint=f"on {host.name}: ip addr flush dev {link.name}, and stop the DHCP client that gave it",
+            )
+
+
+def _in(address: str, subnet: str) -> bool:
+    return ipaddress.ip_address(address.split("/")[0]) in ipaddress.ip_network(subnet)
 
 
 async def _with_addresses(host: Host, lab: resolved.Lab) -> dict[str, Interface]:

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     import asyncssh
 
 
+# Alpine has doas where others have sudo. In a shell of its own, and one line, as the login's shell may be any.
+_AS_ROOT = (
+    'for asks in sudo doas; do command -v $asks >/dev/null && exec $asks -n -- "$@"; done; '
+    'echo "there is neither sudo nor doas" >&2; exit 127'
+)
+
+
 class _ProcessWire:
     """A wire that is a command on an SSH connection."""
 
@@ -105,7 +112,7 @@ class SshOpener:
         """See the protocol."""
         import asyncssh
 
-        line = shlex.join([*(["sudo", "-n", "--"] if as_root else []), *command()])
+        line = shlex.join([*(["sh", "-c", _AS_ROOT, "sh"] if as_root else []), *command()])
         connection = await self.connection()
         try:
             # A network that is silent leaves the connection open for a while, and whatever is asked of it waiting.
@@ -125,6 +132,16 @@ class SshOpener:
     def refused(self, said: str, *, as_root: bool) -> LimosaError:
         """See the protocol."""
         last = said.splitlines()[-1] if said else "it said nothing"
+        if as_root and "neither sudo nor doas" in said:
+            return MachineError(
+                f"there is neither sudo nor doas on {self._name}, and some work there takes root",
+                hint="log in as root, or install one of them and let it not ask",
+            )
+        if as_root and "doas" in said:
+            return MachineError(
+                f"doas on {self._name} does not let limosa work as root without asking: {last}",
+                hint='log in as root, or allow it there, as root: echo "permit nopass USER" >>/etc/doas.conf',
+            )
         if as_root and "sudo" in said:
             return MachineError(
                 f"sudo on {self._name} does not let limosa work as root without asking: {last}",

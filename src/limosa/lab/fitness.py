@@ -112,9 +112,16 @@ class _Examiner:
         return Finding("reachable", True, f"as {user}, python3 runs; a command takes {taken_s * 1000:.0f} ms")
 
     async def _root(self, host: Host) -> Finding:
-        own = (await host.run(["id", "-u"])).text
+        by = await self._by_what(host)
         await host.run(["id", "-u"], as_root=True)
-        return Finding("root", True, "logged in as root" if own == "0" else "by sudo, which does not ask")
+        return Finding("root", True, f"by {by}, which does not ask" if by else "logged in as root")
+
+    async def _by_what(self, host: Host) -> str:
+        """``sudo`` or ``doas``, by which one is root there; empty where the login is root's."""
+        if (await host.run(["id", "-u"])).text == "0":
+            return ""
+        script = "command -v sudo || command -v doas || echo sudo"
+        return (await host.run(["sh", "-c", script])).text.rpartition("/")[2]
 
     async def _qemu(self, host: Host) -> Finding:
         try:
@@ -129,11 +136,13 @@ class _Examiner:
         from limosa.hosts.containers.packages import MANAGERS
 
         there = (await host.run(["sh", "-c", _MANAGERS], check=False)).text.split()
-        root = "" if (await host.run(["id", "-u"], check=False)).text == "0" else "sudo "
+        root = f"{by} " if (by := await self._by_what(host)) else ""
         for manager in MANAGERS:
             if manager.program in there and program in manager.packages:
                 verb = "add" if manager.program == "apk" else "install"
-                return f"on {host.name}: {root}{manager.program} {verb} {manager.packages[program]}"
+                package = manager.packages[program]
+                where = f"   ({manager.where[package]})" if package in manager.where else ""
+                return f"on {host.name}: {root}{manager.program} {verb} {package}{where}"
         return ""
 
     async def _ip(self, host: Host) -> Finding:
@@ -150,6 +159,7 @@ class _Examiner:
     async def _links(self, host: Host) -> Finding:
         lab, has = self._hosting.lab, await wiring.interfaces(host)
         over = {network: wiring.carrier(lab, host.name, network, has) for network in lab.networks}
+        await wiring.check_routes(host, lab, has)
         told = [
             f"{network} over {link}" + ("" if over[network] == link else f", by a bridge {over[network]} that up makes")
             for network in lab.networks

@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -290,12 +290,43 @@ SAID = {
         "ERROR: unable to select packages:\n  qemu (no such package):\n    required by: world[qemu]\n",
         "ERROR: unable to select packages: qemu (no such package): required by: world[qemu]",
     ),
+    "apk 3 without a network": (
+        "WARNING: updating and opening http://mirror.invalid/main/x86_64/APKINDEX.tar.gz: Connection refused\n"
+        "WARNING: updating and opening http://mirror.invalid/community/x86_64/APKINDEX.tar.gz: Connection refused\n"
+        "ERROR: unable to select packages:\n  python3 (no such package):\n    required by: world[python3]\n",
+        "ERROR: unable to select packages: python3 (no such package): required by: world[python3] (WARNING: updating "
+        "and opening http://mirror.invalid/main/x86_64/APKINDEX.tar.gz: Connection refused)",
+    ),
     "dnf without a network": (
         "Errors during downloading metadata for repository 'fedora':\n"
         "  - Curl error (6): Could not resolve hostname for https://mirrors.invalid/ [Could not resolve host]\n"
         "Error: Failed to download metadata for repo 'fedora': Cannot prepare internal mirrorlist\n",
         "Error: Failed to download metadata for repo 'fedora': Cannot prepare internal mirrorlist "
         "(Curl error (6): Could not resolve hostname for https://mirrors.invalid/ [Could not resolve host])",
+    ),
+    # dnf 4.14 with skip_if_unavailable, as Fedora has it, was run; dnf 5's words are of its issues 1390 and 1792.
+    "dnf that passes over what it cannot reach": (
+        "Errors during downloading metadata for repository 'fedora':\n"
+        "  - Curl error (7): Couldn't connect to server for http://127.0.0.1:9/x/repodata/repomd.xml\n"
+        "Error: Failed to download metadata for repo 'fedora': Cannot download repomd.xml\n"
+        "Ignoring repositories: fedora\nNo match for argument: iproute\nError: Unable to find a match: iproute\n",
+        "Error: Failed to download metadata for repo 'fedora': Cannot download repomd.xml "
+        "(Curl error (7): Couldn't connect to server for http://127.0.0.1:9/x/repodata/repomd.xml)",
+    ),
+    "dnf 5 without such a package": (
+        "Updating and loading repositories:\nRepositories loaded.\nFailed to resolve the transaction:\n"
+        "No match for argument: qemu-system-x86-core\nYou can try to add to command line:\n"
+        "  --skip-unavailable to skip unavailable packages\n",
+        "No match for argument: qemu-system-x86-core",
+    ),
+    "dnf 5 without a network": (
+        "Updating and loading repositories:\n fedora   ???% |   0.0   B/s |   0.0   B |  00m00s\n"
+        ">>> Curl error (6): Could not resolve hostname for https://mirrors.invalid/repodata/repomd.xml\n"
+        ">>> Librepo error: Cannot download repomd.xml: All mirrors were tried\nRepositories loaded.\n"
+        "Failed to resolve the transaction:\nNo match for argument: python3\nYou can try to add to command line:\n"
+        "  --skip-unavailable to skip unavailable packages\n",
+        "No match for argument: python3 "
+        "(Curl error (6): Could not resolve hostname for https://mirrors.invalid/repodata/repomd.xml)",
     ),
     "what nobody expected": ("Killed\n", "Killed"),
     "nothing": ("\n", "it said nothing"),
@@ -306,3 +337,48 @@ SAID = {
 def test_the_sentence_of_a_package_manager_that_counts(case: str) -> None:
     said, sentence = SAID[case]
     assert packages.why(said) == sentence
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Have the container's shell say these things, one after the other; what is left of them."""
+    left = list[str]()
+
+    async def says(*_: object) -> tuple[int, str]:
+        return 0, left.pop(0)
+
+    def begin(*said: str) -> list[str]:
+        left[:] = said
+        return left
+
+    monkeypatch.setattr(packages, "_shell", says)
+    return begin
+
+
+async def test_a_container_that_was_not_heard_is_asked_again(shell: Callable[..., list[str]]) -> None:
+    """As LXD 5.0 does on a busy machine: the status is right, and the output is lost."""
+    left = shell("", "missing tc\nmanager apk\n", "missing tc\nmissing python3\nmanager apk\nlooked\n", "too often")
+    found = await packages.look(cast("Daemon", None), "box", ["tc", "python3"])
+    assert found == (["tc", "python3"], ["apk"]) and left == ["too often"]
+
+
+async def test_a_container_that_is_never_heard_is_an_error(shell: Callable[..., list[str]]) -> None:
+    shell(*[""] * 10)
+    with pytest.raises(MachineError, match="container box does not say what it has: its shell said nothing"):
+        await packages.look(Daemon(reach.Reach(reach.INCUS), "default"), "box", ["tc"])
+
+
+def test_what_apk_does_not_know_is_in_a_repository_that_is_not_asked() -> None:
+    apk = packages.MANAGERS[0]
+    unknown = "ERROR: unable to select packages: qemu-system-x86_64 (no such package): required by: world[x]"
+    assert "repository community: setup-apkrepos -c" in packages.question(apk, unknown)
+    assert packages.question(apk, SAID["apk 3 without a network"][1]) == "has it a network with a way out?"
+    dnf = packages.MANAGERS[2]
+    for no_match in (
+        "No match for argument: qemu-system-x86-core",
+        "Error: Unable to find a match: tc qemu-system-x86-core",
+    ):
+        assert "of Red Hat's systems" in packages.question(dnf, no_match)
+    unreached = packages.why(SAID["dnf 5 without a network"][0].replace("python3", "qemu-system-x86-core"))
+    assert packages.question(dnf, unreached) == "has it a network with a way out?"
+    assert packages.question(apk, "ERROR: python3 (no such package)") == "has it a network with a way out?"

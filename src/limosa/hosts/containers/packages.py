@@ -29,6 +29,8 @@ class Installer(msgspec.Struct, frozen=True):
     """Shell commands; the packages are their words $1 and on."""
     packages: Mapping[str, str]
     """By the program that is missing."""
+    where: Mapping[str, str] = {}
+    """What a person has to know of where a package is, where it may not be found."""
 
 
 # None of them asks anything: apk is not interactive by itself, and none has an input here.
@@ -38,6 +40,8 @@ MANAGERS = (
         # An image comes without an index of packages, or with an old one, and apk fetches none by itself.
         ('apk add --no-progress --update-cache "$@"',),
         {"qemu-system-x86_64": "qemu-system-x86_64", "ip": "iproute2", "tc": "iproute2", "python3": "python3"},
+        # An installed Alpine leaves that line out of /etc/apk/repositories unless it is asked for.
+        {"qemu-system-x86_64": "of Alpine's repository community: setup-apkrepos -c adds it"},
     ),
     Installer(
         "apt-get",
@@ -50,13 +54,15 @@ MANAGERS = (
     ),
     Installer(
         "dnf",
-        ('dnf install -y -q --setopt=install_weak_deps=False "$@"',),
+        # Not quiet: Fedora's passes over a repository that it cannot reach, and with -q would not say so.
+        ('dnf install -y --setopt=install_weak_deps=False "$@"',),
         {
             "qemu-system-x86_64": "qemu-system-x86-core",
             "ip": "iproute",
             "tc": "iproute-tc",
             "python3": "python3",
         },
+        {"qemu-system-x86-core": "Fedora's; the QEMU of Red Hat's systems has no machine types that limosa could use"},
     ),
 )
 NEEDED = ("ip", "tc", "python3")
@@ -69,8 +75,12 @@ _LOOK = """for word; do
     case $word:$(readlink -f "$path") in *: | ip:*busybox*) echo "missing $word" ;; esac
 done
 for word in apk apt-get dnf; do command -v $word >/dev/null && echo "manager $word"; done
-true
+echo looked
 """
+_LOOKED = "looked"
+_LOOKS = 5
+"""LXD before 5.14 loses what a command said last, once in some hundred times on a busy machine
+(https://github.com/canonical/lxd/issues/11890)."""
 
 
 async def furnish(daemon: Daemon, container: str, host: str, qemu: str, events: Events) -> None:
@@ -108,7 +118,15 @@ async def furnish(daemon: Daemon, container: str, host: str, qemu: str, events: 
 
 async def look(daemon: Daemon, container: str, programs: Sequence[str]) -> tuple[list[str], list[str]]:
     """Those of *programs* that the container lacks, and the package managers that it has."""
-    _, said = await _shell(daemon, container, _LOOK, programs, LOOK_S)
+    for _ in range(_LOOKS):
+        _, said = await _shell(daemon, container, _LOOK, programs, LOOK_S)
+        if _LOOKED in said.splitlines():
+            break
+    else:
+        raise MachineError(
+            f"container {container} does not say what it has: {said.strip() or 'its shell said nothing'}",
+            hint=f"this has to work: {daemon.flavour.client} exec {container} -- sh -c 'command -v sh'",
+        )
     words = [line.split(maxsplit=1) for line in said.splitlines()]
     found = {kind: [rest for first, rest in (w for w in words if len(w) == 2) if first == kind]
              for kind in ("missing", "manager")}  # fmt: skip
@@ -119,17 +137,30 @@ async def _install(daemon: Daemon, container: str, manager: Installer, packages:
     status, said = await _shell(daemon, container, " &&\n".join(manager.install), packages, INSTALL_S)
     if status == 0:
         return
-    words = " ".join(packages)
+    words, reason = " ".join(packages), why(said)
     raise MachineError(
-        f"container {container} lacks {words}, and {manager.program} could not install it: {why(said)}",
-        hint=f"has it a network with a way out? {daemon.flavour.client} exec {container} -- sh, then install {words} "
+        f"container {container} lacks {words}, and {manager.program} could not install it: {reason}",
+        hint=f"{question(manager, reason)} {daemon.flavour.client} exec {container} -- sh, then install {words} "
         f"with {manager.program}; or use an image that has it",
     )
 
 
+def question(manager: Installer, reason: str) -> str:
+    """What a person may look at first, by the sentence that the package manager ended with."""
+    if not _UNFETCHED.search(reason):
+        for package, where in manager.where.items():
+            if re.search(rf"\b{package} \(no such package\)|(?:argument|match): (?:\S+ )*{package}\b", reason):
+                return f"{package} is {where}."
+    return "has it a network with a way out?"
+
+
 # apk, apt-get, dnf. Where a list of packages could not be fetched, that is the reason of what is said last.
-_UNFETCHED = re.compile(r"(?:W|E): Failed to fetch|WARNING: (?:fetching|opening|Ignoring|updating)|\s*- Curl error")
-_ERROR = re.compile(r"E: |ERROR: |Error: ")
+_UNFETCHED = re.compile(
+    r"(?:W|E): Failed to fetch|WARNING: (?:fetching|opening|Ignoring|updating)|(?:\s*- |>>> )?Curl error|>>> \w"
+)
+# A transaction that dnf 5 cannot resolve ends with advice; what is wrong stands before it.
+_ERROR = re.compile(r"E: |ERROR: |Error: |No match for argument: |Failed to download |Problem(?: \d+)?: ")
+_MARKS = re.compile(r"^(?:- |>>> )")
 
 
 def why(said: str) -> str:
@@ -142,7 +173,7 @@ def why(said: str) -> str:
     end = next((number for number in range(at + 1, len(lines)) if not lines[number].startswith(" ")), len(lines))
     words = " ".join(line.strip() for line in lines[at:end])
     reason = next((line.strip() for line in lines if _UNFETCHED.match(line)), "")
-    return words if not reason or reason in words else f"{words} ({reason.removeprefix('- ')})"
+    return words if not reason or reason in words else f"{words} ({_MARKS.sub('', reason)})"
 
 
 async def _wait_for_network(daemon: Daemon, container: str) -> None:
@@ -164,8 +195,8 @@ async def _shell(
 
 
 # Whichever first process a container has, its own start has to be over before anything is put below /run: systemd and
-# OpenRC both mount a tmpfs there. A third kind of init is taken for ready at once. OpenRC names its last runlevel before
-# it starts what is in it, and an image of Alpine has its network there.
+# OpenRC both mount a tmpfs there. A third kind of init is taken for ready at once. OpenRC names its last runlevel
+# before it starts what is in it, and an image of Alpine has its network there.
 _BOOTED = """case $(readlink -f /proc/1/exe) in
 */systemd) [ -d /run/systemd/system ] || exit 1
     case $(systemctl is-system-running 2>/dev/null) in initializing | starting | '') exit 1 ;; esac ;;

@@ -186,7 +186,7 @@ class ContainerOpener:
         if "python3" in last and "not found" in last:
             return MachineError(
                 f"python3 is not installed on {self._host}, and limosa works there by it",
-                hint=f"install python3 in container {self._container}",
+                hint=f"install python3 in container {self._container}, as limosa up does where it can",
             )
         return MachineError(
             f"container {self._container} does not let limosa work in it: {last}",

@@ -64,15 +64,13 @@ class Alpine:
 
 
 def built(directory: Path) -> Alpine:
-    """Put both together in *directory*: some 30 s. Skips, with the reason, where that cannot be done."""
+    """Put both together in *directory*: some 10 s. Skips, with the reason, where that cannot be done."""
     if os.geteuid() != 0:
         pytest.skip("only root takes the files out of Alpine's disk with their owners")
     root = userland(directory)
     repository = directory / "repository"
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     (root / "etc/apk/keys" / KEY).write_bytes(public)
     (root / "etc/apk/repositories").write_text(MAIN + COMMUNITY)
     for name, packages in (("main", main()), ("community", community())):

@@ -55,7 +55,7 @@ def example(limosa: Command, daemon: daemons.Daemon) -> Path:
     """The course's setup, as it is but for where the image comes from."""
     text = (
         EXAMPLE.read_text()
-        .replace("images:alpine/3.20", "alpine")
+        .replace("images:alpine/3.23", "alpine")
         .replace("kind: incus", f"kind: {daemon.flavour.name}")
     )
     file = limosa.home / "lab.yaml"

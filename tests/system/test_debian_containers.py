@@ -61,7 +61,7 @@ def example(limosa: Command, daemon: daemons.Daemon) -> Path:
     """The course's setup, with this image; addresses are its system's own, by DHCP."""
     text = (
         EXAMPLE.read_text()
-        .replace("images:alpine/3.20", "debian")
+        .replace("images:alpine/3.23", "debian")
         .replace("kind: incus", f"kind: {daemon.flavour.name}")
     )
     file = limosa.home / "lab.yaml"

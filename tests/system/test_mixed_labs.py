@@ -136,7 +136,7 @@ def test_a_machine_over_ssh_and_a_container(limosa: Command, daemon: daemons.Dae
 @pytest.mark.parametrize("kind", [pytest.param("incus"), pytest.param("lxd", marks=pytest.mark.slow)])
 def test_demo_runs_the_main_job_on_containers(kind: str) -> None:
     """The example, with an image that needs no internet, and the addresses that its system without DHCP lacks."""
-    text = EXAMPLE.read_text().replace("images:alpine/3.20", "tiny").replace("kind: incus", f"kind: {kind}")
+    text = EXAMPLE.read_text().replace("images:alpine/3.23", "tiny").replace("kind: incus", f"kind: {kind}")
     text = text.replace("incusbr0", daemons.FLAVOURS[kind].bridge)
     for number in (1, 2):
         address = f"addresses: {{lan: 10.83.0.1{number}}}"

@@ -67,8 +67,8 @@ def lab(**host: Any) -> resolved.Lab:
 # -- images -----------------------------------------------------------------------------------------------------------
 
 SERVED = {
-    ("incus", "images:alpine/3.20"): ("https://images.linuxcontainers.org", "alpine/3.20"),
-    ("lxd", "images:alpine/3.20"): ("https://images.lxd.canonical.com", "alpine/3.20"),
+    ("incus", "images:alpine/3.23"): ("https://images.linuxcontainers.org", "alpine/3.23"),
+    ("lxd", "images:alpine/3.23"): ("https://images.lxd.canonical.com", "alpine/3.23"),
     ("lxd", "ubuntu:22.04"): ("https://cloud-images.ubuntu.com/releases", "22.04"),
 }
 
@@ -107,9 +107,9 @@ def without_internet(method: str, path: str, body: Any) -> Answer:
 
 async def test_a_container_from_an_image_server(incus: Path) -> None:
     async with server(incus, without_internet) as asked:
-        kind = Containers("incus", lab(image="images:alpine/3.20"), "/marks/tl", {})
+        kind = Containers("incus", lab(image="images:alpine/3.23"), "/marks/tl", {})
         with pytest.raises(
-            MachineError, match=r"image images:alpine/3\.20 could not be had from https://images\.linux"
+            MachineError, match=r"image images:alpine/3\.23 could not be had from https://images\.linux"
         ) as caught:
             await kind.make("host1")
         await kind.close()
@@ -120,7 +120,7 @@ async def test_a_container_from_an_image_server(incus: Path) -> None:
         "mode": "pull",
         "server": "https://images.linuxcontainers.org",
         "protocol": "simplestreams",
-        "alias": "alpine/3.20",
+        "alias": "alpine/3.23",
     }
     assert bodies[0]["name"] == "tl-host1" and bodies[0]["config"]["user.limosa.mark"] == "/marks/tl"
 

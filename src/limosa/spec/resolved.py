@@ -92,7 +92,7 @@ class Host(msgspec.Struct, frozen=True):
     machine: str = ""
     """``ssh``: [USER@]HOST[:PORT], or a name of the user's ssh config."""
     image: str = ""
-    """``incus``, ``lxd``: what the container is launched from, ``images:alpine/3.20`` or the alias of a local image."""
+    """``incus``, ``lxd``: what the container is launched from, ``images:alpine/3.23`` or the alias of a local image."""
     adopt: str = ""
     """``incus``, ``lxd``: an existing container, which is used and kept."""
     remote: str = ""

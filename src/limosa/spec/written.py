@@ -36,7 +36,9 @@ OWN_ADDRESS = "own"
 """Written instead of a host's address: the one that its own system has given it, by DHCP or otherwise."""
 
 MAX_LAB_NAME = 32
-DEFAULT_CONTAINER_IMAGE = "images:alpine/3.20"
+DEFAULT_CONTAINER_IMAGE = "images:alpine/3.23"
+"""Image servers keep no release beyond its end of life (https://github.com/lxc/lxc-ci/pull/829), which 3.20 reached in
+April 2026 and this one does in November 2027 (https://alpinelinux.org/releases/)."""
 
 MAX_CPUS = 255
 """APIC ids past 255 would take x2APIC with an interrupt-remapping IOMMU, which Limosa gives no guest."""
@@ -209,7 +211,7 @@ HostAddress = Annotated[
 ]
 Interface = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", "the name of an interface such as eth0")]
 Machine = Annotated[str, *_matching(r"[^\s@:/-][^\s@:/]*(@[^\s@/-][^\s@/]*)?(:[0-9]+)?", "[USER@]HOST[:PORT]")]
-ImageName = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._:/-]*", "an image such as images:alpine/3.20")]
+ImageName = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._:/-]*", "an image such as images:alpine/3.23")]
 ObjectName = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of the container daemon's")]
 Remote = Annotated[str, *_matching(r"https://[^\s/]+", "the address of a daemon such as https://server:8443")]
 MountPoint = Annotated[str, *_matching(r"/[^\0\n:,]*[^\0\n:,/]", "an absolute path such as /mnt/nfs")]

@@ -171,8 +171,8 @@ class Containers:
                 raise
             raise MachineError(
                 f"image {spec.image} could not be had from {source['server']}: {error.message}",
-                hint=f"{self._flavour.client} image list images: shows what there is; without internet, "
-                "import an image and name its alias",
+                hint=f"{self._flavour.client} image list images: shows what there is (a release goes with its end of "
+                "life); without internet, import an image and name its alias",
             ) from error
 
     @contextlib.asynccontextmanager

@@ -89,7 +89,7 @@ def request(name: str, source: Mapping[str, str], want: Wanted) -> dict[str, obj
 
 
 def image_source(flavour: Flavour, image: str, local: Sequence[Image]) -> dict[str, str]:
-    """Where the daemon takes *image* from: ``images:alpine/3.20`` from a server, else from its own store.
+    """Where the daemon takes *image* from: ``images:alpine/3.23`` from a server, else from its own store.
 
     Raises SpecError for a server that is not known, and for a local image that is not there.
     """

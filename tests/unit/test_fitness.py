@@ -13,6 +13,7 @@ from limosa.hosts.host import Host
 from limosa.lab import fitness
 from limosa.process import Completed
 from limosa.requirements import REQUIREMENTS
+from limosa.spec import resolved
 
 
 class Elsewhere:
@@ -43,3 +44,26 @@ def test_a_lab_is_ready_when_nothing_that_it_needs_is_lacking() -> None:
 def test_what_is_asked_of_a_machine_that_only_commands_is_what_doctor_finds() -> None:
     found = {*REQUIREMENTS, "Python 3.11 or newer", "disk space"}
     assert set(fitness.SKILLS) <= found, "a name that is not found would never be shown"
+
+
+class Alpine:
+    """A host whose ip is busybox's, where its user becomes root by doas."""
+
+    name = "host1"
+    said = b"BusyBox v1.37.0 () multi-call binary.\n\nUsage: ip [OPTIONS] address|route\n\nip rule [list]\n"
+
+    async def run(self, argv: Sequence[str], **_: Any) -> Completed:
+        if argv[0] in ("ip", "unshare"):
+            return Completed(tuple(argv), 1, b"", self.said, 0.0)
+        answers = {"id": b"1000\n", fitness._MANAGERS: b"apk\n", fitness._BECOMES: b"/usr/bin/doas\n"}
+        return Completed(tuple(argv), 0, answers[argv[0] if argv[0] == "id" else argv[2]], b"", 0.0)
+
+
+async def test_an_alpine_without_iproute2_is_told_what_to_install() -> None:
+    examiner = fitness._Examiner(cast(Any, None), resolved.Host("host1", kind="ssh"))
+    host = cast(Host, Alpine())
+    for finding in (await examiner._ip(host), await examiner._bridge_and_tap(host)):
+        assert not finding.ok and "busybox's" in finding.detail
+        assert finding.fix == "on host1: doas apk add iproute2"
+    assert "community" in await examiner._install(host, "qemu-system-x86_64")
+    assert (await examiner._root(host)).detail == "by doas, which does not ask"

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from limosa.errors import StateError
+from limosa.errors import CommandError, MachineError, StateError
 from limosa.hosts.host import Host
 from limosa.network import plan, wiring
 from limosa.network.wiring import Interface
@@ -145,3 +145,17 @@ async def test_who_has_its_address_on_the_bridge_alone_is_not_asked() -> None:
     await wiring.check_routes(cast("Host", silent), lab(), names(Interface("eth0", master="br0"), bridge))
     await wiring.check_routes(cast("Host", silent), lab(), names(ETH0))
     assert silent.asked == []
+
+
+async def test_an_ip_that_is_busyboxs_is_said() -> None:
+    class Alpine:
+        name = "host1"
+
+        async def run(self, argv: list[str]) -> Completed:
+            raise CommandError(
+                argv, 1, "BusyBox v1.37.0 () multi-call binary.\n\nUsage: ip [OPTIONS]\nip rule [list]\n"
+            )
+
+    with pytest.raises(MachineError, match="ip on host1 is busybox's, which speaks no JSON") as caught:
+        await wiring.interfaces(cast("Host", Alpine()))
+    assert "apk add iproute2" in caught.value.hint

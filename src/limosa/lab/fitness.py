@@ -32,6 +32,7 @@ THIS_MACHINE = "this machine"
 TOGETHER = "all hosts together"
 
 _TRY_LINKS = "ip link add name lmsbr type bridge; ip tuntap add dev lmstap mode tap; ip link set lmstap master lmsbr"
+_BECOMES = "command -v sudo || command -v doas || echo sudo"
 _MANAGERS = "for word in apk apt-get dnf; do command -v $word >/dev/null && echo $word; done; true"
 
 
@@ -120,8 +121,7 @@ class _Examiner:
         """``sudo`` or ``doas``, by which one is root there; empty where the login is root's."""
         if (await host.run(["id", "-u"])).text == "0":
             return ""
-        script = "command -v sudo || command -v doas || echo sudo"
-        return (await host.run(["sh", "-c", script])).text.rpartition("/")[2]
+        return (await host.run(["sh", "-c", _BECOMES])).text.rpartition("/")[2]
 
     async def _qemu(self, host: Host) -> Finding:
         try:
@@ -153,8 +153,10 @@ class _Examiner:
             return Finding("ip", False, error.message, await self._install(host, "ip") or error.hint)
         if done.returncode == 0 and done.stdout.lstrip().startswith(b"["):
             return Finding("ip", True, "iproute2, which speaks JSON")
-        # Alpine's busybox has an ip of its own, which knows no -json.
-        return Finding("ip", False, said[-1] if said else "knows no -json", await self._install(host, "ip"))
+        # Alpine's busybox has an ip of its own, which explains itself at length.
+        own = not said or "BusyBox" in said[0]
+        detail = "busybox's own, which speaks no JSON" if own else said[-1]
+        return Finding("ip", False, detail, await self._install(host, "ip"))
 
     async def _links(self, host: Host) -> Finding:
         lab, has = self._hosting.lab, await wiring.interfaces(host)
@@ -172,6 +174,8 @@ class _Examiner:
         if done.returncode == 0:
             return Finding("bridge and TAP", True, "made in a network namespace")
         said = done.stderr.decode(errors="replace").strip().splitlines()
+        if said and "BusyBox" in said[0]:
+            return Finding("bridge and TAP", False, "busybox's ip makes none", await self._install(host, "ip"))
         fix = f"on {host.name}: sudo modprobe -a bridge tun"
         return Finding("bridge and TAP", False, said[-1] if said else "cannot be made", fix)
 

@@ -47,7 +47,14 @@ class Interface(msgspec.Struct, frozen=True):
 
 async def interfaces(host: Host) -> dict[str, Interface]:
     """What *host* has. Raises LimosaError's children."""
-    seen = msgspec.json.decode((await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
+    try:
+        seen = msgspec.json.decode((await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
+    except CommandError as error:
+        if "BusyBox" not in error.stderr:
+            raise
+        raise MachineError(
+            f"ip on {host.name} is busybox's, which speaks no JSON", hint=f"on {host.name}: apk add iproute2"
+        ) from error
     routes = msgspec.json.decode((await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout or b"[]")
     # Of several over one interface the first is the one that is used.
     defaults = {route.get("dev", ""): route for route in reversed(routes)}

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 from limosa import spec
 from limosa.deadline import Deadline
 from limosa.hosts.namespaces import NamespaceHost
+from limosa.hosts.ssh import SshKind
 from limosa.lab import Lab
 from tests import sshd
 from tests.sshd import keygen
@@ -110,16 +111,32 @@ async def ssh_machine(name: str, user: str = "root", extra: str = SFTP) -> Async
                 await machine.start()
                 yield machine
         finally:
-            await _relays_ended()
+            await relays_ended()
             shutil.rmtree(home)
 
 
-async def _relays_ended() -> None:
+@asynccontextmanager
+async def let_go(kind: SshKind) -> AsyncIterator[SshKind]:
+    """Close *kind* at the end, and wait for what asyncssh leaves to the event loop, which lasts as long as the test."""
+    others = _relays()
+    try:
+        yield kind
+    finally:
+        await kind.close()
+        await relays_ended(others)
+
+
+async def relays_ended(besides: Sequence[subprocess.Popen[bytes]] = ()) -> None:
     """Until the ProxyCommands of all connections have ended and are collected, while there is a loop to do that.
 
     asyncssh does not wait for that of a login that failed.
     """
-    async for _ in Deadline.after(10).ticks(0.02):
-        started = [found for found in gc.get_objects() if isinstance(found, subprocess.Popen)]
-        if all(relay.returncode is not None for relay in started if relay.args[0] == "/bin/sh"):
+    async for _ in Deadline.after(20).ticks(0.02):
+        if all(relay.returncode is not None or relay in besides for relay in _relays()):
             return
+
+
+def _relays() -> list[subprocess.Popen[bytes]]:
+    # Not isinstance, which asks what a weak reference refers to, and that may be gone.
+    started = [found for found in gc.get_objects() if type(found) is subprocess.Popen]
+    return [process for process in started if process.args[0] == "/bin/sh"]

@@ -25,7 +25,7 @@ from limosa.hosts.ssh import SshKind
 from limosa.lab import Lab
 from limosa.spec import codec, resolved
 from tests import daemons
-from tests.ssh_machine import ssh_machine
+from tests.ssh_machine import let_go, ssh_machine
 from tests.sshd import USER
 from tests.sshd import required as ssh_machine_required
 
@@ -133,20 +133,17 @@ async def attach():
 
 @asynccontextmanager
 async def _ssh(user: str) -> AsyncIterator[Made]:
-    async with ssh_machine("contracts", user) as machine:
-        kind = SshKind(resolved.Lab("contract", {}, {}, {"host1": SSH_HOST}, {}), SSH_OWNER)
+    made = SshKind(resolved.Lab("contract", {}, {}, {"host1": SSH_HOST}, {}), SSH_OWNER)
+    async with ssh_machine("contracts", user) as machine, let_go(made) as kind:
         host = await kind.make("host1")
 
         async def restore() -> None:
             await machine.restore()
             await kind.make("host1")
 
-        try:
-            yield Made(lambda: host, ATTACH_SSH, machine.power_off, restore)
-            await kind.remove()
-            assert await kind.left() == []
-        finally:
-            await kind.close()
+        yield Made(lambda: host, ATTACH_SSH, machine.power_off, restore)
+        await kind.remove()
+        assert await kind.left() == []
 
 
 def ssh_as_root() -> AbstractAsyncContextManager[Made]:

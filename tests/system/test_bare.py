@@ -257,8 +257,8 @@ async def test_moves_while_writing(bench: Bench, accel: str) -> None:
     arguments = kernel_arguments("write", memory_mib=WORKING_SET_MIB)
     guest = await boot(bench, accel, arguments)
     await guest.expect(Pass)
-    totals_ms, downtimes_ms, resent, number = [], [], [], 0
-    for count in range(1, MOVES + 1):
+    totals_ms, downtimes_ms, number, held = [], [], 0, 0
+    for count in range(1, 3 * MOVES + 1):
         target = await bench.start(accel, arguments, "-incoming", "defer")
         # Both ways of QEMU to reach a neighbour take turns.
         uri = f"unix:{bench.directory}/m{count}" if count % 2 else f"tcp:127.0.0.1:{free_port()}"
@@ -270,16 +270,20 @@ async def test_moves_while_writing(bench: Bench, accel: str) -> None:
         number = verified.number
         totals_ms.append(info["total-time"])
         downtimes_ms.append(info["downtime"])
-        resent.append(info["ram"]["normal"] / PAGES)
+        resent = info["ram"]["normal"] / PAGES
         print(
             f"{accel} move {count}: total {info['total-time']} ms, downtime {info['downtime']} ms, "
-            f"rounds {info['ram']['dirty-sync-count']}, {resent[-1]:.1f} times the working set, pass {number}"
+            f"rounds {info['ram']['dirty-sync-count']}, {resent:.1f} times the working set, pass {number}"
         )
-    # Without re-sent pages the dirty log was never needed, and the counters would prove nothing.
-    assert min(resent) > RESENT
+        # Without re-sent pages the dirty log was not needed, and the counters prove nothing. Where the guest is hardly
+        # ever scheduled, it has written next to nothing when all is sent: such a move does not count.
+        held += resent > RESENT
+        if held == MOVES:
+            break
+    assert held == MOVES, f"the guest wrote while it moved in {held} of {count} moves"
     assert guest.bad == []
     for name, values in (("total", totals_ms), ("downtime", downtimes_ms)):
-        print(f"{accel} {name}: median {sorted(values)[MOVES // 2]} ms, {min(values)} to {max(values)} ms")
+        print(f"{accel} {name}: median {sorted(values)[len(values) // 2]} ms, {min(values)} to {max(values)} ms")
 
 
 async def test_even_memory_size_under_tcg(bench: Bench) -> None:

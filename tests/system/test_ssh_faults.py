@@ -17,7 +17,7 @@ from limosa.hosts import ssh_login
 from limosa.hosts.ssh import SshHost, SshKind
 from limosa.hosts.ssh_login import Machine
 from limosa.spec import resolved
-from tests.ssh_machine import SshMachine, ssh_machine
+from tests.ssh_machine import SshMachine, let_go, ssh_machine
 from tests.sshd import USER, keygen, required
 
 pytestmark = pytest.mark.system
@@ -48,11 +48,8 @@ def machine(
 @contextlib.asynccontextmanager
 async def kind(owner: str = "this test", lab: str = "faults", address: str = "machine1") -> AsyncIterator[SshKind]:
     host = resolved.Host("host1", kind="ssh", machine=address)
-    made = SshKind(resolved.Lab(lab, {}, {}, {"host1": host}, {}), owner)
-    try:
+    async with let_go(SshKind(resolved.Lab(lab, {}, {}, {"host1": host}, {}), owner)) as made:
         yield made
-    finally:
-        await made.close()
 
 
 @contextlib.contextmanager

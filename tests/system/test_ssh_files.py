@@ -21,7 +21,7 @@ from limosa.hosts.host import Host
 from limosa.hosts.ssh import SshKind
 from limosa.spec import resolved
 from tests import sshd
-from tests.ssh_machine import SFTP, SshMachine, ssh_machine
+from tests.ssh_machine import SFTP, SshMachine, let_go, ssh_machine
 
 pytestmark = pytest.mark.system
 WAYS = {"sftp": SFTP, "link": "", "broken": "Subsystem sftp /bin/false"}
@@ -52,12 +52,9 @@ def way(
 @contextlib.asynccontextmanager
 async def on() -> AsyncIterator[Host]:
     host = resolved.Host("host1", kind="ssh", machine="machine1")
-    kind = SshKind(resolved.Lab("files", {}, {}, {"host1": host}, {}), "this test")
-    try:
+    async with let_go(SshKind(resolved.Lab("files", {}, {}, {"host1": host}, {}), "this test")) as kind:
         yield await kind.make("host1")
         await kind.remove()
-    finally:
-        await kind.close()
 
 
 def sparse(path: Path) -> bytes:

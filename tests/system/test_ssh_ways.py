@@ -20,7 +20,7 @@ from limosa.hosts.ssh import SshKind
 from limosa.hosts.ssh_login import Machine
 from limosa.spec import resolved
 from tests import sshd
-from tests.ssh_machine import SFTP, SshMachine, ssh_machine
+from tests.ssh_machine import SFTP, SshMachine, let_go, relays_ended, ssh_machine
 
 pytestmark = pytest.mark.system
 PORTS = {"jump2": 2201, "inner": 2202, "closed": 2203}
@@ -80,11 +80,8 @@ def run(*argv: str) -> None:
 @contextlib.asynccontextmanager
 async def to(address: str) -> AsyncIterator[SshKind]:
     host = resolved.Host("host1", kind="ssh", machine=address)
-    made = SshKind(resolved.Lab("ways", {}, {}, {"host1": host}, {}), "this test")
-    try:
+    async with let_go(SshKind(resolved.Lab("ways", {}, {}, {"host1": host}, {}), "this test")) as made:
         yield made
-    finally:
-        await made.close()
 
 
 async def arrives(address: str) -> str:
@@ -94,11 +91,13 @@ async def arrives(address: str) -> str:
         return str((await connection.run("echo $SSH_CONNECTION", check=True)).stdout).split()[-1]
     finally:
         await ssh_login.hang_up(connection)
+        await relays_ended()
 
 
 async def refusal(address: str) -> LimosaError:
     with pytest.raises(LimosaError) as caught:
         await ssh_login.log_in("host1", Machine.parse(address))
+    await relays_ended()
     assert "\n" not in caught.value.message and caught.value.hint
     return caught.value
 

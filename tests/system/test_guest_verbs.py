@@ -183,15 +183,18 @@ def test_logs(lab: Command) -> None:
 
 
 def test_calibrate_pauses_the_guest_for_known_times(lab: Command) -> None:
-    said = lab.ok("calibrate", "web", "--repeat", "1", "--json").json
-    pauses = sorted(said["summary"]["pauses"], key=lambda pause: pause["requested_ms"])
-    assert [pause["requested_ms"] for pause in pauses] == [5, 20, 100, 500]
-    for pause in pauses:
-        clocks = pause["clocks"]
-        # A busy machine stops and wakes the guest late; the clocks are about the same pause nevertheless.
-        assert clocks["stop_resume_ms"] == pytest.approx(pause["requested_ms"], abs=200)
-        assert clocks["guest_lost_ms"] == pytest.approx(clocks["stop_resume_ms"], abs=100)
-        assert clocks["tick_gap_ms"] == pytest.approx(clocks["guest_lost_ms"], abs=100)
+    said = lab.ok("calibrate", "web", "--repeat", "3", "--json").json
+    pauses = said["summary"]["pauses"]
+    assert sorted(pause["requested_ms"] for pause in pauses) == [5] * 3 + [20] * 3 + [100] * 3 + [500] * 3
+    # A machine that is held up itself stops and wakes the guest late, and brings its ticks late: that lengthens one
+    # clock or another, by any amount. Of the three pauses of one length one was left in peace.
+    for requested_ms in (5, 20, 100, 500):
+        told = [pause["clocks"] for pause in pauses if pause["requested_ms"] == requested_ms]
+        spread_ms = [
+            max(abs(clocks[name] - requested_ms) for name in ("stop_resume_ms", "guest_lost_ms", "tick_gap_ms"))
+            for clocks in told
+        ]
+        assert min(spread_ms) < 50, told
     assert "clock ran" not in " ".join(said["summary"]["remarks"])
     assert state_of(lab, "web") == ("running", "host1")
 

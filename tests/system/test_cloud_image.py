@@ -87,7 +87,7 @@ def test_cloud_init_did_all_that_the_seed_says(image: str, command: Command) -> 
     assert "WARNING" not in said("sudo -n cat /var/log/cloud-init.log | grep -F WARNING || true")
     root = command.run("ssh", "--lab", "users", "guest1", "--", "sudo -n cat /root/.ssh/authorized_keys || true")
     assert all("no-port-forwarding" in line for line in root.text.splitlines()), "root can log in"
-    said("echo kept | sudo -n tee /kept")
+    said("echo kept | sudo -n tee /kept && sync")  # the plug is pulled below
     command.ok("migrate", "--lab", "users", "guest1", "host2")
     command.ok("migrate", "--lab", "users", "guest1", "host1")
     instance = said("cat /run/cloud-init/.instance-id")

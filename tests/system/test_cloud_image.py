@@ -72,27 +72,29 @@ def test_it_goes_through_the_main_job(image: str, command: Command) -> None:
 def test_cloud_init_did_all_that_the_seed_says(image: str, command: Command) -> None:
     """Another user than root, and what is found in the guest, also after it was moved and started anew."""
     file, traces = lab_file(command.home, "users", image + ", user: debian}"), Traces(command.home)
-    command.ok("up", str(file), timeout_s=WITHIN_S)
 
     def said(line: str, within_s: float = 300) -> str:
         return command.ok("ssh", "--lab", "users", "guest1", "--", line, timeout_s=within_s).text.strip()
 
-    assert "status: done" in said("cloud-init status --wait", within_s=WITHIN_S)
-    assert said("hostname; id -un") == "guest1\ndebian"
-    assert said("sudo -n cat /var/lib/cloud/instance/datasource").startswith("DataSourceNoCloud")
-    assert "10.77.1.100/24" in said("ip -4 -o address show dev eth0")
-    assert said("sudo -n awk -F: '$2 !~ /^[!*]/' /etc/shadow") == "", "an account has a password"
-    assert "guest1" in said("cat /etc/hosts")
-    assert said("ls /etc/ssh/ssh_host_*_key") == "/etc/ssh/ssh_host_ed25519_key"
-    assert "WARNING" not in said("sudo -n cat /var/log/cloud-init.log | grep -F WARNING || true")
-    root = command.run("ssh", "--lab", "users", "guest1", "--", "sudo -n cat /root/.ssh/authorized_keys || true")
-    assert all("no-port-forwarding" in line for line in root.text.splitlines()), "root can log in"
-    said("echo kept | sudo -n tee /kept && sync")  # the plug is pulled below
-    command.ok("migrate", "--lab", "users", "guest1", "host2")
-    command.ok("migrate", "--lab", "users", "guest1", "host1")
-    instance = said("cat /run/cloud-init/.instance-id")
-    command.ok("stop", "--lab", "users", "guest1", "--force")
-    command.ok("start", "--lab", "users", "guest1", timeout_s=WITHIN_S)
-    assert said("cat /kept; cat /run/cloud-init/.instance-id") == f"kept\n{instance}"
-    command.ok("down", "--lab", "users")
+    try:
+        command.ok("up", str(file), timeout_s=WITHIN_S)
+        assert "status: done" in said("cloud-init status --wait", within_s=WITHIN_S)
+        assert said("hostname; id -un") == "guest1\ndebian"
+        assert said("sudo -n cat /var/lib/cloud/instance/datasource").startswith("DataSourceNoCloud")
+        assert "10.77.1.100/24" in said("ip -4 -o address show dev eth0")
+        assert said("sudo -n awk -F: '$2 !~ /^[!*]/' /etc/shadow") == "", "an account has a password"
+        assert "guest1" in said("cat /etc/hosts")
+        assert said("ls /etc/ssh/ssh_host_*_key") == "/etc/ssh/ssh_host_ed25519_key"
+        assert "WARNING" not in said("sudo -n cat /var/log/cloud-init.log | grep -F WARNING || true")
+        root = command.run("ssh", "--lab", "users", "guest1", "--", "sudo -n cat /root/.ssh/authorized_keys || true")
+        assert all("no-port-forwarding" in line for line in root.text.splitlines()), "root can log in"
+        said("echo kept | sudo -n tee /kept && sync")  # the plug is pulled below
+        command.ok("migrate", "--lab", "users", "guest1", "host2")
+        command.ok("migrate", "--lab", "users", "guest1", "host1")
+        instance = said("cat /run/cloud-init/.instance-id")
+        command.ok("stop", "--lab", "users", "guest1", "--force")
+        command.ok("start", "--lab", "users", "guest1", timeout_s=WITHIN_S)
+        assert said("cat /kept; cat /run/cloud-init/.instance-id") == f"kept\n{instance}"
+    finally:
+        command.ok("down", "--lab", "users")
     traces.assert_gone(within_s=0)

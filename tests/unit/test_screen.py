@@ -7,7 +7,8 @@ import pytest
 
 from limosa.errors import LimosaError
 from limosa.guest.screen import drawing, glyphs
-from limosa.guest.screen.camera import Camera, portable_pixmap
+from limosa.guest.screen.camera import portable_pixmap
+from limosa.guest.screen.keyboard import Keyboard
 from limosa.guest.screen.keys import character, chords
 
 GREY, BLUE, BLACK = (0xAA, 0xAA, 0xAA), (0, 0, 0xAA), (0, 0, 0)
@@ -172,33 +173,22 @@ class Slow:
         return f"portb[0x0064] = 0x{0x1D if self.asked <= self.reads_after else 0x1C:02x}\r\n"
 
 
-def keyboard(monitor: Slow) -> Camera:
-    return Camera(None, "guest1", monitor)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def _no_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limosa.guest.screen.camera.runtime_directory", lambda *_: "")
-
-
-@pytest.mark.usefixtures("_no_host")
 async def test_a_key_is_pressed_when_the_one_before_was_read() -> None:
-    camera = keyboard(monitor := Slow(reads_after=3))
+    keyboard = Keyboard((monitor := Slow(reads_after=3)).execute, 10)
     for number in (1, 2):
-        await camera.press(("a",))
+        await keyboard.press(("a",))
         assert (monitor.pressed, monitor.asked) == (number, 4)
 
 
-@pytest.mark.usefixtures("_no_host")
 async def test_a_guest_that_reads_no_keys_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limosa.guest.screen.camera.UNREAD_S", 0.1)
-    camera = keyboard(monitor := Slow(reads_after=1000))
-    await camera.press(("a",))
+    monkeypatch.setattr("limosa.guest.screen.keyboard.UNREAD_S", 0.1)
+    keyboard = Keyboard((monitor := Slow(reads_after=1000)).execute, 10)
+    await keyboard.press(("a",))
     assert monitor.asked > 1
-    await camera.press(("b",))
+    await keyboard.press(("b",))
     assert monitor.asked == 1
     monitor.reads_after = 0
-    await camera.press(("c",))
+    await keyboard.press(("c",))
     monitor.reads_after = 2
-    await camera.press(("d",))
+    await keyboard.press(("d",))
     assert monitor.asked == 3, "it reads again, and is waited for again"

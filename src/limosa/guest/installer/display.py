@@ -23,11 +23,12 @@ from qemu.qmp import QMPClient, QMPError
 from limosa.errors import MachineError
 from limosa.guest.screen.camera import BIOS_AT, BIOS_BYTES, portable_pixmap
 from limosa.guest.screen.glyphs import Font, recognise
+from limosa.guest.screen.keyboard import Keyboard
 from limosa.guest.screen.keys import Chord, chords
 
 LOOK_S = 0.3
 HOLD_MS = 15
-"""How long a key is down. A PS/2 keyboard remembers 16 codes; what comes while a busy guest fetches none is lost."""
+"""How long a key is held down, and left alone after."""
 
 ECHO_S = 8.0
 """How long a screen stands still without the line that was typed, before that is taken back and typed again."""
@@ -48,6 +49,7 @@ class Display:
         self._client, self._folder = client, folder
         self._font: Font | None = None
         self.width = 80
+        self._keyboard = Keyboard(self._execute, HOLD_MS)
 
     @classmethod
     @asynccontextmanager
@@ -85,14 +87,12 @@ class Display:
         return trimmed(seen.lines)
 
     async def press(self, chord: Chord) -> None:
-        """Press keys together; returns when they are up again."""
-        keys = [{"type": "qcode", "data": key} for key in chord]
-        await self._execute("send-key", {"keys": keys, "hold-time": HOLD_MS})
-        await asyncio.sleep(2 * len(chord) * HOLD_MS / 1000)
+        """Press keys together; see ``Keyboard``. Raises MachineError when QEMU is gone."""
+        await self._keyboard.press(chord)
 
-    async def _execute(self, command: str, arguments: dict[str, object]) -> None:
+    async def _execute(self, command: str, arguments: dict[str, object]) -> object:
         try:
-            await self._client.execute(command, arguments)
+            return await self._client.execute(command, arguments)
         except (QMPError, EOFError, OSError) as error:
             raise MachineError(f"QEMU's monitor does not answer any more: {error}") from error
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
-from limosa.deadline import Deadline
 from limosa.errors import BusyError, LimosaError, QmpError, StateError
 from limosa.events import Events
 from limosa.guest.screen.glyphs import Font, Pixels
+from limosa.guest.screen.keyboard import Keyboard
 from limosa.guest.screen.keys import Chord
 from limosa.hosts.host import Host
 from limosa.qemu.argv import SCREEN_SOCKET
@@ -25,14 +24,7 @@ from limosa.qemu.monitor import Monitor
 from limosa.qemu.process import runtime_directory
 
 HOLD_MS = 10
-"""How long a key is held down, and left alone after: a PS/2 keyboard remembers 16 codes, a text program reads them."""
-
-UNREAD_S = 2.0
-"""How long the guest is given to read a key."""
-
-KEYBOARD_STATUS = "i /b 0x64"
-"""Reads the status of the PS/2 controller, which changes nothing; bit 0 says that a code waits to be read (IBM PC AT
-Technical Reference, 8042). A machine without one answers 0xff."""
+"""How long a key is held down, and left alone after."""
 
 TURN_S = 3.0
 """How long the screen's monitor may take to greet. It serves one client at a time."""
@@ -56,7 +48,7 @@ class Camera:
         self._monitor = monitor
         self._directory = runtime_directory(host, guest)
         self._seen = False
-        self._patience_s = UNREAD_S
+        self._keyboard = Keyboard(monitor.execute, HOLD_MS)
 
     @classmethod
     async def open(cls, host: Host, guest: str) -> Self:
@@ -119,23 +111,8 @@ class Camera:
         return Font.found_in((await self.host.run(["cat", path])).stdout)
 
     async def press(self, chord: Chord) -> None:
-        """Press keys together; returns when they are up again and the guest has read them, so that no queue runs over.
-
-        On a busy machine that takes it a while, and the keyboard drops what comes meanwhile.
-        """
-        keys: Sequence[dict[str, str]] = [{"type": "qcode", "data": key} for key in chord]
-        await self._monitor.execute("send-key", {"keys": keys, "hold-time": HOLD_MS})
-        await asyncio.sleep(2 * len(chord) * HOLD_MS / 1000)
-        async for _ in Deadline.after(self._patience_s).ticks(0.01):
-            if not await self._unread():
-                self._patience_s = UNREAD_S
-                return
-        self._patience_s = 0.0  # a guest without a driver for it reads none, and is not waited for again
-
-    async def _unread(self) -> bool:
-        said = await self._monitor.execute("human-monitor-command", {"command-line": KEYBOARD_STATUS})
-        status = re.search(r"= 0x([0-9a-f]+)", str(said))
-        return status is not None and status[1] != "ff" and bool(int(status[1], 16) & 1)
+        """Press keys together; see ``Keyboard``."""
+        await self._keyboard.press(chord)
 
 
 def portable_pixmap(data: bytes) -> Pixels:

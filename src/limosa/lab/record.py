@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa import paths, spec
+from limosa import durable, paths, spec
 from limosa.errors import BusyError, MachineError, SpecError, StateError
 from limosa.spec import resolved
 
@@ -273,14 +273,10 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replace *path* by *data*, whole or not at all. Raises MachineError when the disk does not take it."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """Replace *path* by *data*, durably. Raises MachineError when the disk does not take it."""
     try:
-        new.write_bytes(data)
-        new.rename(path)
+        durable.replace(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
         raise paths.cannot_write(error, path.parent) from error
 
 

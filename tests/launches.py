@@ -41,6 +41,7 @@ MICRO = Launch(
     append="console=ttyS0 quiet root=/dev/vda",
     disk=DiskFile("/run/limosa/storage/shared/web.raw"),
     tap="tap-web",
+    id="5eed0000000000000000000000000001",
 )
 
 BARE = replace(MICRO, guest=replace(GUEST, image="bare", cpus=1), initrd="", append="write", disk=None, tap="")

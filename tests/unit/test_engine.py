@@ -19,6 +19,7 @@ from limosa.migration.journal import Journal, Phase, unfinished
 from limosa.migration.settings import Settings
 from limosa.process import Completed
 from limosa.qemu import process
+from limosa.qemu.launches import Running
 from limosa.qemu.monitor import Monitor
 from limosa.qemu.process import QemuProcess
 from tests.fake_qmp import Error, FakeQmp
@@ -39,9 +40,10 @@ class FakeHost(LocalHost):
         check: bool = True,
         timeout_s: float | None = None,
     ) -> Completed:
-        if argv[0] == "kill":
+        there = self.alive
+        if argv[-1] == "KILL":
             self.alive = False
-        return Completed(tuple(argv), 0, b"/proc/7/cmdline\n" if self.alive else b"", b"", 0.0)
+        return Completed(tuple(argv), 0 if there else 1, b"", b"", 0.0)
 
 
 @dataclass(slots=True)
@@ -143,7 +145,7 @@ async def pair(folder: Path, **settings: Any) -> AsyncIterator[Pair]:
             side.control.script = side.observe.script = answers(side, act)
             control = await Monitor.open(side.host, str(side.control.path), "web", events, "control")
             observe = await Monitor.open(side.host, str(side.observe.path), "web", events, "observe")
-            side.qemu = QemuProcess("web", side.host, control, observe)
+            side.qemu = QemuProcess("web", side.host, control, observe, Running("5eed", 7, 1))
             stack.push_async_callback(side.qemu.close)
         target.info = {"status": "setup", "socket-address": [{"port": "4444", "host": "10.77.1.12"}]}
 

@@ -6,15 +6,18 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from limosa import paths, spec
 from limosa.errors import BusyError, MachineError, StateError
 from limosa.lab import record
-from limosa.lab.record import GuestRecord, LabDirectory, Record
+from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
+from limosa.qemu.launches import Running
 
 TEXT = "name: shop\nhosts: {alpha: {}, beta: {}}\nguests: {web: {host: alpha}, db: {host: beta}}\n"
-GUEST = GuestRecord(host="alpha", accel="tcg", accel_reason="no KVM here", machine="pc-q35-7.2", cpu="qemu64")
+GUEST = GuestRecord(host="alpha", accel="tcg", accel_reason="no KVM here", machine="pc-q35-7.2", cpu="qemu64",
+                    copies=(Launched("alpha", "5eed", 7),))  # fmt: skip
 
 
 @pytest.fixture
@@ -54,15 +57,30 @@ def test_each_guest_has_a_record_of_its_own(made: LabDirectory) -> None:
     assert made.guest_record("web") is None
 
 
+def test_a_record_of_before_copies_were_recorded_names_the_one_where_it_ran(made: LabDirectory) -> None:
+    made.save_guest("web", msgspec.structs.replace(GUEST, copies=()))
+    found = made.guest_record("web")
+    assert found is not None and found.copies == (Launched("alpha", ""),)
+    assert found.copies[0].is_it(Running("", 5, 9)) and found.copies[0].is_it(Running("abc", 5, 9))
+
+
+def test_a_copy_is_known_by_its_id_and_its_start_time() -> None:
+    copy = Launched("alpha", "5eed", 7)
+    assert copy.is_it(Running("5eed", 1, 7))
+    assert not copy.is_it(Running("5eed", 1, 8)) and not copy.is_it(Running("", 1, 7))
+    assert Launched("alpha", "5eed").is_it(Running("5eed", 1, 8)), "launched, and its start time not recorded yet"
+
+
 def test_an_interrupted_write_changes_nothing(made: LabDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     made.save(Record(rootless=True, client_pid=1))
 
-    def full(path: Path, data: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(data[: len(data) // 2])
+    write = os.write
+
+    def full(descriptor: int, data: memoryview) -> int:
+        write(descriptor, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(MachineError, match="no space left") as caught:
         made.save(Record(rootless=True, client_pid=2))
     assert "XDG_STATE_HOME" in caught.value.hint

@@ -27,8 +27,8 @@ from limosa.experiment.bench_cpu import SUBJECTS, CpuSettings
 from limosa.experiment.benching import HOST, BenchResult
 from limosa.guest import bare
 from limosa.lab import Lab
-from limosa.qemu import argv, features
-from limosa.qemu.process import runtime_directory
+from limosa.qemu import argv, features, launches
+from limosa.qemu.launches import runtime_directory
 from limosa.qemu.process import start as start_qemu
 from limosa.spec.resolved import Guest
 
@@ -155,7 +155,9 @@ async def _guest_lines(lab: Lab, name: str, built: bare.BareImage) -> AsyncItera
     """A bare guest of its own for each repetition: it starts in well under a second."""
     host, spec = lab.host(HOST), lab.spec.hosts[HOST]
     known = await lab.features(HOST)
+    launch_id = launches.new_id()
     launch = argv.Launch(
+        id=launch_id,
         lab=lab.name,
         guest=Guest(name=name, host=HOST, image="bare", memory_bytes=32 << 20),
         qemu=spec.qemu,
@@ -170,7 +172,7 @@ async def _guest_lines(lab: Lab, name: str, built: bare.BareImage) -> AsyncItera
         append=bare.kernel_arguments("primes", limit=PRIME_LIMIT, report=REPORT),
     )
     log = f"{host.runtime_directory}/log/{name}.qemu.log"
-    qemu = await start_qemu(host, name, argv.command_line(launch), log, lab.events)
+    qemu = await start_qemu(host, name, launch_id, argv.command_line(launch), log, lab.events)
     try:
         reader, writer = await asyncio.open_unix_connection(
             sock=await host.connect(f"{runtime_directory(host, name)}/serial.sock")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from limosa.deadline import Deadline
 from limosa.hosts.host import Host
+from limosa.lab.record import Launched
 from limosa.network import wiring
-from limosa.qemu import process
+from limosa.qemu import launches
 from limosa.spec import resolved
 from limosa.storage import nfs, sharing
 
@@ -42,10 +43,12 @@ class Furnisher(msgspec.Struct, frozen=True):
                     await nfs.mount(host, storage, nfs.address_of(storage, addresses))
             await sharing.prove(list(hosts.values()), storage.mount_point)
 
-    async def strip(self, host: Host) -> None:
-        """End the lab's guests on *host* and give back what it had."""
-        for guest in self.lab.guests:
-            await process.end_leftover(host, guest, Deadline.after(0))
+    async def strip(self, host: Host, copies: Mapping[str, Sequence[Launched]]) -> None:
+        """End the guests' *copies* on *host*, which are on record, and give back what it had."""
+        for guest, known in copies.items():
+            for running in await launches.look(host, guest):
+                if any(copy.host == host.name and copy.launch and copy.is_it(running) for copy in known):
+                    await launches.end(host, running, Deadline.after(0))
         spec = self.lab.hosts[host.name]
         if spec.kind != "ssh" and not spec.adopt:
             return  # a container of the lab's own goes as a whole

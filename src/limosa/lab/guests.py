@@ -1,4 +1,4 @@
-"""Guests as they are: find every copy that runs, start one, stop one."""
+"""Starting a guest, waiting until it is up, stopping it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from limosa.deadline import Deadline
-from limosa.errors import DecisionError, LimosaError, QmpError, StateError, UnreachableError
-from limosa.hosts.host import Host
-from limosa.lab import launching
+from limosa.errors import LimosaError, QmpError, StateError
+from limosa.lab import copies, launching
 from limosa.lab.hosting import Hosting
-from limosa.lab.record import GuestRecord
+from limosa.lab.record import GuestRecord, Launched
 from limosa.process import to_the_end
-from limosa.qemu import argv, process
-from limosa.qemu.process import QemuProcess, runtime_directory
+from limosa.qemu import argv, launches, process
+from limosa.qemu.launches import runtime_directory
 from limosa.spec import resolved
 
 if TYPE_CHECKING:
@@ -35,135 +32,63 @@ AGENT_S = 20.0
 SHUTDOWN_S = 30.0
 """How long a guest may take to shut down when its power button is pressed."""
 
-RUNNING = frozenset({"running", "paused", "io-error", "suspended", "prelaunch", "internal-error", "watchdog"})
-"""Run states in which this copy is the guest; the others are those of a migration under way or done."""
-
-
-class Copy(msgspec.Struct, frozen=True):
-    """A QEMU of a guest on a host, and its run state."""
-
-    qemu: QemuProcess
-    status: str
-
-    @property
-    def host(self) -> str:
-        """The host's name."""
-        return self.qemu.host.name
-
-
-async def copies(hosting: Hosting, guest: str, silent: set[str] | None = None) -> list[Copy]:
-    """Every QEMU of *guest* on any host that is on, the recorded host's first. The caller closes them.
-
-    A host whose QEMU of the guest does not answer goes into *silent*; without that its error is raised.
-    """
-    record = None
-    with contextlib.suppress(StateError):  # a damaged record must not hide what runs, nor keep it from being stopped
-        record = hosting.directory.guest_record(guest)
-    names = sorted(hosting.hosts, key=lambda name: record is None or name != record.host)
-    hosts = [hosting.hosts[name] for name in names]
-    found = await asyncio.gather(*(_copy(host, guest, hosting) for host in hosts), return_exceptions=True)
-    whole = [copy for copy in found if isinstance(copy, Copy)]
-    for host, failure in zip(hosts, found, strict=True):
-        if isinstance(failure, StateError) and silent is not None:
-            silent.add(host.name)
-        elif isinstance(failure, BaseException):
-            for copy in whole:
-                await copy.qemu.close()
-            raise failure
-    return whole
-
-
-async def _copy(host: Host, guest: str, hosting: Hosting) -> Copy | None:
-    try:
-        qemu = await process.find(host, guest, hosting.events)
-    except UnreachableError:
-        raise
-    except StateError:
-        if await host.alive():
-            raise
-        return None  # it went off a moment ago
-    if qemu is None:
-        return None
-    status = await qemu.status()
-    if status != "gone":
-        return Copy(qemu, status)
-    await qemu.close()
-    return None
-
-
-async def running(hosting: Hosting, guest: str) -> Copy:
-    """The copy that is the guest. Raises StateError when there is none; other copies are hung up."""
-    found = await copies(hosting, guest)
-    chosen = next((copy for copy in found if copy.status in RUNNING), None)
-    for copy in found:
-        if copy is not chosen:
-            await copy.qemu.close()
-    if chosen is None:
-        raise stopped(hosting, guest)
-    return chosen
-
-
-def stopped(hosting: Hosting, guest: str) -> StateError:
-    """The error for a guest that does not run, which says so of its host too when that is off."""
-    record = hosting.directory.guest_record(guest)
-    if record is not None and record.host not in hosting.hosts:
-        return StateError(
-            f"guest {guest} does not run: its host {record.host} is off",
-            hint=f"limosa host restore {record.host}, then limosa start {guest}",
-        )
-    return StateError(f"guest {guest} does not run", hint=f"limosa start {guest}")
-
 
 async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -> bool:
     """Start *guest* on its host unless it runs; return whether it was started.
 
     With *wait* it returns when the agent inside answers. Raises LimosaError's children.
     """
-    found = await copies(hosting, guest.name)
-    for copy in found:
-        await copy.qemu.close()
-    if not found:
-        await _refuse_to_double(hosting, guest.name)
+    found = await copies.copies(hosting, guest.name)
+    await copies.close(found)
     if found:
-        if found[0].status not in RUNNING:
-            raise StateError(
-                f"guest {guest.name} is {found[0].status} on {found[0].host}",
-                hint=f"limosa stop {guest.name} --host {found[0].host} --force ends that copy",
-            )
-        return False
-    hosting.host(guest.host)
+        return _runs_already(hosting, guest.name, found)
+    await copies.refuse_to_double(hosting, guest.name)
+    host = hosting.host(guest.host)
     from limosa.lab import preparation
 
     with hosting.events.stage(f"prepare {guest.name}"):
         record = await preparation.prepare(hosting, guest)
-    host = hosting.host(guest.host)
     facts = await host.facts()
     launching.check_room(hosting, guest, guest.host, taken(hosting, guest.host), facts.memory_available_bytes)
     with hosting.events.stage(f"start {guest.name} on {guest.host}"):
-        known = await launching.offer(hosting, guest.host, record.accel)
-        launch = launching.launch(hosting, guest, record, guest.host, known, incoming=False)
-        log = launching.qemu_log(host, guest.name)
-        qemu = await process.start(host, guest.name, argv.command_line(launch), log, hosting.events)
-        try:
-            hosting.directory.save_guest(guest.name, record)
-        except BaseException:  # without its record it could not be moved, nor found on a host that fell silent
-            await to_the_end(qemu.end())
-            raise
-        await qemu.close()
+        await _launch(hosting, guest, record)
     if wait and guest.image != "bare":
         with hosting.events.stage(f"boot {guest.name}"):
             await wait_ready(hosting, guest, record)
     return True
 
 
-async def _refuse_to_double(hosting: Hosting, guest: str) -> None:
-    """Raise DecisionError when *guest* was last on a host of which nobody knows now what runs there."""
-    record = hosting.directory.guest_record(guest)
-    if record is not None and await hosting.doubtful(record.host):
-        raise DecisionError(
-            f"guest {guest} was last on {record.host}, which does not answer: it may run there still",
-            hint=f"bring {record.host} back; or, sure that it is off: limosa stop {guest} --force, then start",
+def _runs_already(hosting: Hosting, guest: str, found: list[copies.Copy]) -> bool:
+    """False: nothing is to be done. Raises StateError for a copy that only waits, DecisionError for two that run."""
+    runs = [copy for copy in found if copy.status in copies.RUNNING or not copy.answers]
+    if len(runs) > 1:
+        raise copies.twice(guest, runs)
+    if not runs:
+        raise StateError(
+            f"guest {guest} is {found[0].status} on {found[0].host}",
+            hint=f"limosa stop {guest} --host {found[0].host} --force ends that copy",
         )
+    if not runs[0].answers:
+        hosting.events.note(f"{guest} is there on {runs[0].host}, but its monitors do not answer", level="warning")
+    return False
+
+
+async def _launch(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
+    """On record before there is a process, and for as long as there may be one."""
+    host, launch_id = hosting.host(guest.host), launches.new_id()
+    known = await launching.offer(hosting, guest.host, record.accel)
+    launch = launching.launch(hosting, guest, record, guest.host, known, launch_id)
+    record.copies = (Launched(guest.host, launch_id),)
+    hosting.directory.save_guest(guest.name, record)
+    try:
+        words, log = argv.command_line(launch), launching.qemu_log(host, guest.name)
+        qemu = await process.start(host, guest.name, launch_id, words, log, hosting.events)
+        await qemu.close()
+    except BaseException:
+        await to_the_end(copies.review(hosting, guest.name))
+        raise
+    record.copies = (Launched(guest.host, launch_id, qemu.running.started),)
+    hosting.directory.save_guest(guest.name, record)
 
 
 def taken(hosting: Hosting, host: str) -> int:
@@ -188,7 +113,7 @@ async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecor
                 await agent.close()
                 return
         except (LimosaError, TimeoutError, OSError):
-            if await process.running_pid(hosting.host(record.host), guest.name) is None:
+            if not await launches.look(hosting.host(record.host), guest.name):
                 break
         if arrival is not None and await arrival.settled():
             return
@@ -255,27 +180,39 @@ async def connect_agent(hosting: Hosting, guest: str, host: str) -> AgentClient:
 async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str = "") -> bool:
     """Shut *guest* down, or with *force* end its QEMU at once; return whether anything ran.
 
-    *host* names which copy, for the rare case that there are two. Raises StateError when it does not shut down.
+    *host* names which copy, for the rare case that there are two; with *force*, a copy on a host that does not answer
+    is given up by that word. Raises StateError when the guest does not shut down, DecisionError when a copy may go on
+    where nobody can look.
     """
-    found, others, silent = list[Copy](), list[Copy](), set[str]()
-    for copy in await copies(hosting, guest, silent if force else None):
-        (found if not host or copy.host == host else others).append(copy)
-    for name in silent:
-        if not host or name == host:
-            await process.end_leftover(hosting.host(name), guest, Deadline.after(0))
-    for copy in others:
-        await copy.qemu.close()
-    for copy in found:
-        if force or copy.status != "running" or hosting.lab.guests[guest].image == "bare":
-            await copy.qemu.end()
-        else:
-            await _shut_down(copy, guest)
-    if (found or force) and not others:
-        hosting.directory.forget_guest(guest)
-    return bool(found or silent)
+    unknown: set[str] = set()
+    found = await copies.copies(hosting, guest, unknown)
+    wanted = [copy for copy in found if not host or copy.host == host]
+    try:
+        for copy in wanted:
+            await _end(hosting, guest, copy, force)
+    finally:
+        await copies.close(found)
+    unseen = bool(host) and (host in unknown or await hosting.doubtful(host))
+    if force and unseen and copies.give_up(hosting, guest, host):
+        hosting.events.note(f"what may run of {guest} on {host} is given up: nobody looked there", level="warning")
+        return True
+    others = {copy.host for copy in found if copy not in wanted}
+    for left in await copies.review(hosting, guest):
+        if left.host not in others:
+            raise copies.silent(guest, left.host)
+    return bool(wanted)
 
 
-async def _shut_down(copy: Copy, guest: str) -> None:
+async def _end(hosting: Hosting, guest: str, copy: copies.Copy, force: bool) -> None:
+    if not copy.answers and force:
+        await copies.end_seen(hosting, guest, copy.place, copy.running)
+    elif force or copy.status != "running" or hosting.lab.guests[guest].image == "bare":
+        await copy.qemu.end()
+    else:
+        await _shut_down(copy, guest)
+
+
+async def _shut_down(copy: copies.Copy, guest: str) -> None:
     await copy.qemu.control.press_power_button()
     deadline = Deadline.after(SHUTDOWN_S)
     with contextlib.suppress(QmpError):  # the connection ends when QEMU does
@@ -283,7 +220,6 @@ async def _shut_down(copy: Copy, guest: str) -> None:
             if event.name == "SHUTDOWN":
                 break
         else:
-            await copy.qemu.close()
             raise StateError(
                 f"guest {guest} did not shut down within {SHUTDOWN_S:g} s", hint=f"limosa stop {guest} --force"
             )

@@ -192,11 +192,16 @@ class Hosting:
         self.directory.save(self.record)
 
     async def cut(self, name: str) -> None:
-        """Take the host's links down, on every network."""
+        """Take the host's links down, on every network. On record first: what is cut can be restored then."""
         self.host(name)
-        await self._set_links(name, "down")
-        self.record.cut = sorted({*self.record.cut, name})
+        before, self.record.cut = self.record.cut, sorted({*self.record.cut, name})
         self.directory.save(self.record)
+        try:
+            await self._set_links(name, "down")
+        except LimosaError:
+            self.record.cut = before
+            self.directory.save(self.record)
+            raise
 
     async def _set_links(self, name: str, state: str) -> None:
         if name not in self.elsewhere:
@@ -248,7 +253,8 @@ class Hosting:
 
     async def _strip(self, name: str) -> None:
         try:
-            await self._furnisher().strip(self.hosts[name])
+            copies = {guest: self.directory.copies(guest) for guest in self.lab.guests}
+            await self._furnisher().strip(self.hosts[name], copies)
         except LimosaError as error:
             self.events.note(f"{name} was not wholly given back: {error.message}", level="warning")
 

@@ -23,7 +23,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import guests, launching, moves, reach, watching
+from limosa.lab import copies, guests, launching, moves, reach, watching
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -269,7 +269,8 @@ class Lab:
 
         record = self.directory.guest_record(guest) or await preparation.prepare(self._hosting, spec_)
         known = await launching.offer(self._hosting, record.host, record.accel)
-        launch = launching.launch(self._hosting, spec_, record, record.host, known, incoming=False)
+        launch_id = next((copy.launch for copy in record.copies if copy.host == record.host), "")
+        launch = launching.launch(self._hosting, spec_, record, record.host, known, launch_id)
         return [(launch.qemu, f"The QEMU of {record.host}."), *purpose.explain(argv.arguments(launch))]
 
     async def settle(self, guest: str) -> str:
@@ -282,15 +283,13 @@ class Lab:
         """The host that runs *guest*. Raises StateError when it does not run."""
         self.guest(guest)
         self._hosting.the_client()
-        copy = await guests.running(self._hosting, guest)
-        await copy.qemu.close()
-        return copy.host
+        return await copies.place(self._hosting, guest)
 
-    async def qemu(self, guest: str) -> guests.Copy:
+    async def qemu(self, guest: str) -> copies.Copy:
         """The guest's QEMU with both monitors; the caller closes it. Raises StateError when it does not run."""
         self.guest(guest)
         self._hosting.the_client()
-        return await guests.running(self._hosting, guest)
+        return await copies.running(self._hosting, guest)
 
     @asynccontextmanager
     async def agent(self, guest: str) -> AsyncIterator[AgentClient]:
@@ -347,7 +346,7 @@ class Lab:
             raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
         record = self.directory.guest_record(guest)
         if record is None and spec_.boots_disk:
-            raise guests.stopped(self._hosting, guest)
+            raise copies.not_running(guest)
         if record and record.own_disk and not record.own_disk.user:
             raise StateError(f"guest {guest} runs no SSH server", hint=f"limosa console {guest}")
         return self.interactive(CLIENT, [*reach.ssh_words(self.directory.keys, spec_, record), *command])

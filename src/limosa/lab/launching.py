@@ -13,7 +13,7 @@ from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord, OwnDisk
 from limosa.network import plan
 from limosa.qemu import argv, features
-from limosa.qemu.process import runtime_directory
+from limosa.qemu.launches import runtime_directory
 from limosa.spec import resolved
 
 
@@ -30,9 +30,16 @@ async def offer(hosting: Hosting, host: str, accel: str = "tcg") -> features.Fea
 
 
 def launch(
-    hosting: Hosting, guest: resolved.Guest, record: GuestRecord, host: str, known: features.Features, *, incoming: bool
+    hosting: Hosting,
+    guest: resolved.Guest,
+    record: GuestRecord,
+    host: str,
+    known: features.Features,
+    launch_id: str,
+    *,
+    incoming: bool = False,
 ) -> argv.Launch:
-    """The guest's QEMU on *host*, as the source or as the target of a migration."""
+    """The guest's QEMU on *host*, to start there or as the target of a migration. *launch_id* is what it bears."""
     disk = _disk(guest.disk, record) if guest.disk and record.disk else None
     place = hosting.host(host)
     own = record.own_disk or OwnDisk(format="")
@@ -55,6 +62,7 @@ def launch(
         firmware_code=own.firmware_code,
         firmware_vars=own.firmware_vars,
         tap=plan.tap(hosting.lab, guest.name, host) if guest.network else "",
+        id=launch_id,
         incoming=incoming,
     )
 

@@ -6,17 +6,17 @@ import contextlib
 
 import msgspec
 
-from limosa.deadline import Deadline
-from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
-from limosa.lab import guests, launching
+from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.lab import copies, guests, launching
 from limosa.lab.hosting import Hosting
-from limosa.lab.record import GuestRecord, LabDirectory
+from limosa.lab.record import GuestRecord, LabDirectory, Launched
 from limosa.migration import journal
 from limosa.migration.engine import Migration, Outcome, lost
 from limosa.migration.rescue import Verdict
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
-from limosa.qemu import argv, process
+from limosa.process import to_the_end
+from limosa.qemu import argv, launches, process
 from limosa.qemu.features import Features
 from limosa.qemu.process import QemuProcess
 from limosa.spec import resolved
@@ -41,12 +41,18 @@ class Move(msgspec.Struct):
         return self.hosting.address(self.target, self.hosting.lab.migration_network.name)
 
     async def start_target(self) -> QemuProcess:
-        """Launch the incoming QEMU."""
-        launch = launching.launch(self.hosting, self.guest, self.record, self.target, self.known, incoming=True)
-        host = self.hosting.host(self.target)
+        """Launch the incoming QEMU, which is on record before."""
+        launch_id, host = launches.new_id(), self.hosting.host(self.target)
+        launch = launching.launch(
+            self.hosting, self.guest, self.record, self.target, self.known, launch_id, incoming=True
+        )
         log = launching.qemu_log(host, self.guest.name)
         self._log_bytes = await process.log_size(host, log)
-        return await process.start(host, self.guest.name, argv.command_line(launch), log, self.hosting.events)
+        self.record.copies = (*self.record.copies, Launched(self.target, launch_id))
+        self.hosting.directory.save_guest(self.guest.name, self.record)
+        return await process.start(
+            host, self.guest.name, launch_id, argv.command_line(launch), log, self.hosting.events
+        )
 
     async def target_said(self) -> str:
         """What the target's QEMU wrote to its log since it was launched."""
@@ -54,7 +60,7 @@ class Move(msgspec.Struct):
         return await process.said_since(host, launching.qemu_log(host, self.guest.name), self._log_bytes)
 
     async def end_target(self) -> None:
-        """End whatever QEMU the target host has for this guest."""
+        """End the target's QEMU without a connection to it."""
         await _end_on(self.hosting, self.target, self.guest.name)
 
     async def run(self) -> Outcome:
@@ -74,16 +80,25 @@ class Move(msgspec.Struct):
             target_said=self.target_said,
         )
         try:
-            return await migration.run()
+            outcome = await migration.run()
         except LimosaError as error:
-            return migration.outcome(error)
+            outcome = migration.outcome(error)
         finally:
-            if book.entries and book.entries[-1].phase is journal.Phase.COMPLETED:
-                self.record.host = self.target
-                _save(self.hosting, self.guest.name, self.record)
-            await self.source.close()
-            if migration.target is not None:
-                await migration.target.close()
+            await to_the_end(self._settle(migration))
+        if outcome.failure is None and not any(copy.host == self.target for copy in self.record.copies):
+            outcome.failure = lost(self.guest.name, self.target)  # it ended a moment ago
+        return outcome
+
+    async def _settle(self, migration: Migration) -> None:
+        """Record where the guest is and which copies of it are left; hang up."""
+        entries = migration.journal.entries
+        if entries and entries[-1].phase is journal.Phase.COMPLETED:
+            self.record.host = self.target
+            _save(self.hosting, self.guest.name, self.record)
+        await self.source.close()
+        if migration.target is not None:
+            await migration.target.close()
+        self.record.copies = tuple(await copies.review(self.hosting, self.guest.name))
 
 
 def _save(hosting: Hosting, guest: str, record: GuestRecord) -> None:
@@ -95,8 +110,8 @@ def _save(hosting: Hosting, guest: str, record: GuestRecord) -> None:
 
 
 async def _end_on(hosting: Hosting, host: str, guest: str) -> None:
-    with contextlib.suppress(StateError):  # a host that is off runs nothing
-        await process.end_leftover(hosting.host(host), guest, Deadline.after(0))
+    with contextlib.suppress(StateError):  # it stays on record, and a later command looks again
+        await copies.end_recorded(hosting, guest, host)
 
 
 async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: Settings) -> Move:
@@ -106,11 +121,12 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
     hosting.the_client()
     if told := await finish(hosting, guest.name):
         hosting.events.note(told, level="warning")
-    copy, strays = await _the_one(hosting, guest.name)
+    copy, others = await copies.the_guest(hosting, guest.name)
+    await copies.close(others)
     try:
         if copy.host == target:
-            others = ", ".join(name for name in hosting.lab.hosts if name != target)
-            raise StateError(f"guest {guest.name} is on {target} already", hint=f"other hosts: {others or 'none'}")
+            free = ", ".join(name for name in hosting.lab.hosts if name != target)
+            raise StateError(f"guest {guest.name} is on {target} already", hint=f"other hosts: {free or 'none'}")
         host = hosting.host(target)
         if copy.status != "running":
             raise StateError(
@@ -122,8 +138,8 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
         record = hosting.directory.guest_record(guest.name)
         if record is None:
             raise StateError(f"what guest {guest.name} was started with is not recorded", hint="stop and start it anew")
-        if target in strays:
-            await _end_on(hosting, target, guest.name)
+        if target in {other.host for other in others}:
+            await copies.end_recorded(hosting, guest.name, target)
         known = await launching.offer(hosting, target, record.accel)
         _check_target(guest, target, record.machine, known, settings)
         facts = await host.facts()
@@ -133,26 +149,6 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
         await copy.qemu.close()
         raise
     return Move(hosting, guest, copy.qemu, target, record, known, settings)
-
-
-async def _the_one(hosting: Hosting, guest: str) -> tuple[guests.Copy, set[str]]:
-    """The copy that is the guest, and the hosts that have another one, which does not run.
-
-    Raises StateError when it does not run, DecisionError when it runs twice.
-    """
-    found = await guests.copies(hosting, guest)
-    chosen = [copy for copy in found if copy.status in guests.RUNNING]
-    for copy in found:
-        if len(chosen) != 1 or copy is not chosen[0]:
-            await copy.qemu.close()
-    if len(chosen) > 1:
-        where = " and ".join(f"{copy.status} on {copy.host}" for copy in chosen)
-        raise DecisionError(
-            f"{guest} is {where}", hint=f"end the copy you do not want: limosa stop {guest} --host HOST --force"
-        )
-    if not chosen:
-        raise guests.stopped(hosting, guest)
-    return chosen[0], {copy.host for copy in found if copy is not chosen[0]}
 
 
 def _check_target(guest: resolved.Guest, target: str, machine: str, known: Features, settings: Settings) -> None:
@@ -178,13 +174,15 @@ async def finish(hosting: Hosting, guest: str) -> str:
     if entry is None:
         return ""
     unknown = {name for name in (entry.source, entry.target) if await hosting.doubtful(name)}
-    found = {copy.host: copy.qemu for copy in await guests.copies(hosting, guest, unknown)}
+    found = await copies.copies(hosting, guest, unknown)
+    unknown |= {copy.host for copy in found if not copy.answers}
+    sides = {copy.host: copy.qemu for copy in found if copy.answers}
     settlement = Settlement(
         guest=guest,
         source_host=entry.source,
         target_host=entry.target,
-        source=found.get(entry.source),
-        target=found.get(entry.target),
+        source=sides.get(entry.source),
+        target=sides.get(entry.target),
         end_target=lambda: _end_on(hosting, entry.target, guest),
         sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
         watched=False,
@@ -193,9 +191,10 @@ async def finish(hosting: Hosting, guest: str) -> str:
     try:
         verdict = await settlement.settle()
     finally:
-        for qemu in found.values():
-            await qemu.close()
-    return _settled(hosting, entry, verdict)
+        await copies.close(found)
+    sentence = _settled(hosting, entry, verdict)
+    await copies.review(hosting, guest)
+    return sentence
 
 
 async def end_strays(hosting: Hosting, guest: str) -> str:
@@ -205,14 +204,17 @@ async def end_strays(hosting: Hosting, guest: str) -> str:
     """
     if journal.unfinished(hosting.directory.journal(guest)) is not None:
         return ""
-    found = await guests.copies(hosting, guest)
+    found = await copies.copies(hosting, guest)
     waiting = [copy for copy in found if copy.status == "inmigrate"]
-    if not any(copy.status in guests.RUNNING for copy in found):
+    if not any(copy.status in copies.RUNNING for copy in found):
         waiting = []
-    for copy in found:
-        await (copy.qemu.end() if copy in waiting else copy.qemu.close())
-    where = ", ".join(copy.host for copy in waiting)
-    return f"what a failed migration of {guest} had left on {where} was ended" if waiting else ""
+    await copies.close(found)
+    for copy in waiting:
+        await copies.end_seen(hosting, guest, copy.place, copy.running)
+    if not waiting:
+        return ""
+    await copies.review(hosting, guest)
+    return f"what a failed migration of {guest} had left on {', '.join(copy.host for copy in waiting)} was ended"
 
 
 def _settled(hosting: Hosting, entry: journal.Entry, verdict: Verdict) -> str:
@@ -246,10 +248,12 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
         if told := await finish(hosting, guest):
             hosting.events.note(told, level="warning")
         entry = None
+    if host and host not in hosting.lab.hosts:
+        raise launching.unknown_host(hosting.lab, host)
     stopped = await guests.stop(hosting, guest, force=force, host=host)
     if entry is None:
         return stopped
-    left = await guests.copies(hosting, guest)
+    left = await copies.copies(hosting, guest)
     try:
         for copy in left:
             if copy.status in _HELD:
@@ -258,8 +262,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
             record.host = left[0].host
             _save(hosting, guest, record)
     finally:
-        for copy in left:
-            await copy.qemu.close()
+        await copies.close(left)
     at_target = bool(left) and left[0].host == entry.target
     _close(hosting, entry, journal.Phase.COMPLETED if at_target else journal.Phase.CANCELLED)
     return stopped or bool(left)

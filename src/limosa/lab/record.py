@@ -20,12 +20,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from limosa import durable, paths, spec
 from limosa.errors import BusyError, MachineError, SpecError, StateError
 from limosa.spec import resolved
+
+if TYPE_CHECKING:
+    from limosa.qemu.launches import Running
 
 _GONE = ".gone"
 """How the name of a directory ends that is being deleted."""
@@ -48,11 +52,27 @@ class OwnDisk(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its SSH keys are its own, in files with its name, and not the lab's."""
 
 
+class Launched(msgspec.Struct, frozen=True):
+    """A copy of a guest that may exist: on record before its QEMU is launched, struck out when it was seen gone."""
+
+    host: str
+    launch: str
+    """The id in its command line; empty where it is not known, and any process of the guest there may be it."""
+    started: int = 0
+    """Its start time in clock ticks after the host's boot; 0 as long as it is not known."""
+
+    def is_it(self, running: Running) -> bool:
+        """Whether a process that was seen on ``host`` is this copy, or has to be taken for it."""
+        return self.launch in {"", running.launch} and self.started in {0, running.started}
+
+
 class GuestRecord(msgspec.Struct, kw_only=True):
     """What a guest was started with; a migration gives the target the same."""
 
     host: str
     """Where it was last known to run."""
+    copies: tuple[Launched, ...] = ()
+    """Every copy that was not seen gone: one, and during a move two."""
     accel: str
     accel_reason: str
     machine: str
@@ -184,7 +204,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
         """What *guest* was started with; None for one that is stopped. Each guest has a file of its own, under its
         own lock, so that two guests can be started or moved at once."""
         try:
-            return msgspec.json.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
+            found = msgspec.json.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
         except FileNotFoundError:
             return None
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
@@ -192,9 +212,18 @@ class LabDirectory(msgspec.Struct, frozen=True):
                 f"{self.guest(guest) / 'record.json'} is damaged: {error}",
                 hint=f"limosa stop {guest} --force, then limosa start {guest}",
             ) from error
+        found.copies = found.copies or (Launched(found.host, ""),)
+        return found
+
+    def copies(self, guest: str) -> tuple[Launched, ...]:
+        """The copies of *guest* that were not seen gone; none is known where the record cannot be read."""
+        with contextlib.suppress(StateError):
+            if (record := self.guest_record(guest)) is not None:
+                return record.copies
+        return ()
 
     def save_guest(self, guest: str, record: GuestRecord) -> None:
-        """Write what *guest* was started with."""
+        """Write what *guest* was started with and where copies of it may be, on the disk when this returns."""
         write(self.guest(guest) / "record.json", msgspec.json.encode(record))
 
     def save_placed(self, guest: str, paths: list[str]) -> None:
@@ -209,8 +238,8 @@ class LabDirectory(msgspec.Struct, frozen=True):
             return []
 
     def forget_guest(self, guest: str) -> None:
-        """The guest is stopped."""
-        (self.guest(guest) / "record.json").unlink(missing_ok=True)
+        """No copy of the guest exists any more."""
+        durable.remove(self.guest(guest) / "record.json")
 
     def remove(self) -> None:
         """Delete the directory and everything in it: at once for whoever looks for the lab, then file by file."""

@@ -6,12 +6,12 @@ from typing import Literal
 
 import msgspec
 
-from limosa.lab import guests, moves
+from limosa.lab import copies, moves
 from limosa.lab.hosting import Hosting
 
 
 class GuestStatus(msgspec.Struct, frozen=True):
-    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, or ``busy``."""
+    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, ``busy`` or ``no answer``."""
 
     name: str
     state: str
@@ -68,15 +68,27 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
         # Whoever is at work on it holds its monitors, which serve one client at a time.
         host, state = moves.under_way(hosting.directory, name) or (record.host, "busy")
         return GuestStatus(name, state, host, spec.address, record.accel, record.machine, record.cpu)
-    found = await guests.copies(hosting, name) if hosting.client else []
-    for copy in found:
-        await copy.qemu.close()
+    found = await copies.copies(hosting, name, set()) if hosting.client else []
+    await copies.close(found)
+    if any(not copy.answers for copy in found) and hosting.directory.busy(name):
+        return await _guest(hosting, name)  # a command has begun meanwhile
     unfinished = moves.interrupted(hosting.directory, name)
-    if not found or record is None:
+    if not found:
         return GuestStatus(name, "stopped", "", spec.address, unfinished=unfinished)
-    chosen = next((copy for copy in found if copy.status in guests.RUNNING), found[0])
+    chosen = next((copy for copy in found if copy.status in copies.RUNNING), found[0])
     state = "moving" if len(found) > 1 and unfinished else chosen.status
     if len(found) > 1 and not unfinished:
-        other = next(copy.host for copy in found if copy is not chosen)
-        unfinished = f"a copy that a failed migration left on {other} is there still: limosa up ends it"
+        unfinished = _beside(name, chosen, found)
+    if record is None:
+        return GuestStatus(name, state, chosen.host, spec.address, unfinished=unfinished)
     return GuestStatus(name, state, chosen.host, spec.address, record.accel, record.machine, record.cpu, unfinished)
+
+
+def _beside(guest: str, chosen: copies.Copy, found: list[copies.Copy]) -> str:
+    """What is said of a guest's other copies."""
+    runs = [copy for copy in found if copy.status in copies.RUNNING]
+    if len(runs) > 1:
+        error = copies.twice(guest, runs)
+        return f"{error.message}: {error.hint}"
+    other = next(copy.host for copy in found if copy is not chosen)
+    return f"a copy that a failed migration left on {other} is there still: limosa up ends it"

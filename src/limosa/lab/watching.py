@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from limosa.errors import StateError
 from limosa.hosts.host import Host
-from limosa.lab import guests
+from limosa.lab import copies
 from limosa.lab.hosting import Hosting
-from limosa.qemu.process import running_pid, runtime_directory
+from limosa.qemu.launches import runtime_directory
 
 if TYPE_CHECKING:
     from limosa.guest.screen.camera import Camera
@@ -65,20 +65,9 @@ async def cameras(hosting: Hosting, guest: str) -> AsyncIterator[Camera]:
 async def _place(hosting: Hosting, guest: str, first: bool) -> Host | None:
     """The host where *guest* is; None when it has ended. While it moves, that is the source."""
     for _ in range(1 if first else TRIES):
-        names = [name for name, host in hosting.hosts.items() if await _runs(host, guest)]
-        if len(names) == 1:
+        if names := await copies.places(hosting, guest):
             return hosting.host(names[0])
-        if names:
-            record = hosting.directory.guest_record(guest)
-            return hosting.host(record.host if record is not None and record.host in names else names[0])
         await asyncio.sleep(AGAIN_S)
     if first:
-        raise guests.stopped(hosting, guest)
+        raise await copies.stopped(hosting, guest)
     return None
-
-
-async def _runs(host: Host, guest: str) -> bool:
-    try:
-        return await running_pid(host, guest) is not None
-    except StateError:
-        return False  # the host is off

@@ -37,6 +37,8 @@ VIDEO_ROM_BYTES = 64 * 1024
 SCREEN_SOCKET = "screen.qmp"
 SOCKETS = ("control.qmp", "observe.qmp", SCREEN_SOCKET, "serial.sock", "agent.sock")
 PIDFILE = "qemu.pid"
+LAUNCH = "null,id=launch-"
+"""What the id of a launch stands behind: a character device that does nothing, which no guest can see."""
 SOCKET_PATH_LIMIT = 107
 """The bytes of ``sun_path`` less the final zero (unix(7))."""
 
@@ -80,6 +82,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     firmware_vars: str = ""
     """UEFI's settings, the guest's own."""
     tap: str = ""
+    id: str = ""
+    """Tells this launch from every other, anywhere; empty for a command line that is only shown."""
     incoming: bool = False
     """Whether this QEMU waits for a migration instead of starting the guest."""
 
@@ -140,6 +144,7 @@ def _process(launch: Launch) -> tuple[Argument, ...]:
         Argument("-sandbox", "on," + ",".join(f"{what}=deny" for what in deny), "sandbox"),
         Argument("-msg", "timestamp=on", "msg"),
         Argument("-pidfile", f"{launch.runtime_directory}/{PIDFILE}", "pidfile"),
+        *((Argument("-chardev", f"{LAUNCH}{launch.id}", "launch"),) if launch.id else ()),
         *(Argument("-L", folder, "firmware") for folder in launch.firmware),
     )
 

@@ -1,4 +1,4 @@
-"""A QEMU process on a host: start it and have both monitors, find one that runs, end one for good."""
+"""A guest's QEMU on a host: start it and have both monitors, attach to one that runs, end one for good."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from limosa.errors import LimosaError, MachineError, QmpError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.process import to_the_end
-from limosa.qemu.argv import PIDFILE
+from limosa.qemu import launches
+from limosa.qemu.launches import Running, runtime_directory
 from limosa.qemu.monitor import Monitor
 
 START_S = 20.0
@@ -21,13 +22,11 @@ START_S = 20.0
 
 END_S = 10.0
 
+APPEAR_S = 2.0
+"""How long the sockets of a QEMU whose launcher was killed may take to appear."""
+
 EXIT_S = 3.0
 """How long a QEMU that has closed its monitor may take to be gone; it frees the guest's memory."""
-
-
-def runtime_directory(host: Host, guest: str) -> str:
-    """Where a guest's sockets are on the host that runs it."""
-    return f"{host.runtime_directory}/guests/{guest}"
 
 
 class QemuProcess(msgspec.Struct):
@@ -37,18 +36,22 @@ class QemuProcess(msgspec.Struct):
     host: Host
     control: Monitor
     observe: Monitor
+    running: Running
 
     async def close(self) -> None:
         """Hang up both monitors; QEMU goes on."""
         await asyncio.gather(self.control.close(), self.observe.close())
 
     async def end(self) -> None:
-        """End QEMU, by its monitor or, when that does not help, by SIGKILL; returns when it is gone."""
+        """End QEMU, by its monitor or, when that does not help, by SIGKILL; returns when it is gone.
+
+        Raises UnreachableError when that is not known.
+        """
         with contextlib.suppress(LimosaError, TimeoutError):
             async with asyncio.timeout(END_S):
                 await self.control.quit()
         await self.close()
-        await end_leftover(self.host, self.guest, Deadline.after(END_S))
+        await launches.end(self.host, self.running, Deadline.after(END_S))
 
     async def status(self) -> str:
         """The run state; ``gone`` when QEMU does not exist any more, and then all that it had said was read.
@@ -60,64 +63,70 @@ class QemuProcess(msgspec.Struct):
         except QmpError as error:
             patience = Deadline.after(0 if error.error_class == "Silent" else EXIT_S)
         async for _ in patience.ticks(0.02):
-            if await running_pid(self.host, self.guest) is None:
+            if not await launches.exists(self.host, self.running):
                 await self.control.wait_ended(Deadline.after(EXIT_S))
                 return "gone"
         return "unreachable"
 
 
 async def start(
-    host: Host, guest: str, argv: Sequence[str], log: str, events: Events, *, deadline: Deadline | None = None
+    host: Host,
+    guest: str,
+    launch: str,
+    argv: Sequence[str],
+    log: str,
+    events: Events,
+    *,
+    deadline: Deadline | None = None,
 ) -> QemuProcess:
-    """Launch QEMU and connect both monitors.
+    """Launch QEMU and connect both monitors. *launch* is the id that *argv* bears.
 
-    Raises MachineError or StateError with QEMU's own last words when it does not come up; then it is gone.
+    Raises MachineError or StateError with QEMU's own last words when it does not come up; then it is gone, unless its
+    host does not answer any more.
     """
     deadline = deadline or Deadline.after(START_S)
     await host.run(["mkdir", "-p", "-m", "0700", runtime_directory(host, guest)])
-    # Its pid has to be known, whatever happens meanwhile: it would outlive us.
-    pid, cancelled = await to_the_end(host.spawn(argv, log=log))
     try:
+        _, cancelled = await to_the_end(host.spawn(argv, log=log))  # half a request might be a process all the same
         if cancelled:
             raise asyncio.CancelledError
-        control = await _first_monitor(host, guest, pid, log, events, deadline)
-        try:
-            observe = await Monitor.open(
-                host, f"{runtime_directory(host, guest)}/observe.qmp", guest, events, "observe"
-            )
-        except BaseException:
-            await control.close()
-            raise
+        running = await launches.find(host, guest, launch)
+        if running is None:
+            raise await _last_words(host, guest, log)
+        control = await _first_monitor(host, guest, running, log, events, deadline)
+        return await _observed(control, host, guest, running, events)
     except BaseException:
-        await to_the_end(_end_started(host, guest, pid))
+        await to_the_end(_end_started(host, guest, launch))
         raise
-    return QemuProcess(guest, host, control, observe)
 
 
-async def _end_started(host: Host, guest: str, pid: int) -> None:
-    with contextlib.suppress(StateError):  # a host that is off runs nothing
-        await _signal(host, pid, "KILL")
-        await end_leftover(host, guest, Deadline.after(EXIT_S))
+async def _observed(control: Monitor, host: Host, guest: str, running: Running, events: Events) -> QemuProcess:
+    """With the other monitor too; both are closed when that does not answer."""
+    try:
+        observe = await Monitor.open(host, f"{runtime_directory(host, guest)}/observe.qmp", guest, events, "observe")
+    except BaseException:
+        await control.close()
+        raise
+    return QemuProcess(guest, host, control, observe, running)
 
 
-async def _first_monitor(host: Host, guest: str, pid: int, log: str, events: Events, deadline: Deadline) -> Monitor:
+async def _end_started(host: Host, guest: str, launch: str) -> None:
+    with contextlib.suppress(StateError):  # a host that is off runs nothing; one that is silent stays on record
+        if (running := await launches.find(host, guest, launch)) is not None:
+            await launches.end(host, running, Deadline.after(0))
+
+
+async def _first_monitor(
+    host: Host, guest: str, running: Running, log: str, events: Events, deadline: Deadline
+) -> Monitor:
     looks = 0
     async for _ in deadline.ticks(0.004):
         with contextlib.suppress(StateError):
             return await Monitor.open(host, f"{runtime_directory(host, guest)}/control.qmp", guest, events, "control")
         looks += 1
-        if looks % 10 == 0 and not await _exists(host, pid):
+        if looks % 10 == 0 and not await launches.exists(host, running):
             raise await _last_words(host, guest, log)
     raise LimosaError(f"QEMU for guest {guest} on {host.name} did not answer within {START_S:g} s", hint=f"see {log}")
-
-
-async def _signal(host: Host, pid: int, name: str) -> bool:
-    """Send a signal; whether it arrived. By the shell's own kill: a small system has no program of that name."""
-    return (await host.run(["sh", "-c", 'kill -"$1" "$2"', "sh", name, str(pid)], check=False)).returncode == 0
-
-
-async def _exists(host: Host, pid: int) -> bool:
-    return await _signal(host, pid, "0")
 
 
 async def _last_words(host: Host, guest: str, log: str) -> LimosaError:
@@ -159,47 +168,15 @@ async def said_since(host: Host, log: str, offset: int) -> str:
     return ""
 
 
-async def find(host: Host, guest: str, events: Events) -> QemuProcess | None:
-    """The running QEMU of *guest* on *host*, or None. Raises StateError when it exists but does not answer."""
-    directory = runtime_directory(host, guest)
-    try:
-        control = await Monitor.open(host, f"{directory}/control.qmp", guest, events, "control")
-    except StateError:
-        if await running_pid(host, guest) is None:
-            return None
-        raise
-    try:
-        observe = await Monitor.open(host, f"{directory}/observe.qmp", guest, events, "observe")
-    except StateError:
-        await control.close()
-        return None
-    return QemuProcess(guest, host, control, observe)
-
-
-async def running_pid(host: Host, guest: str) -> int | None:
-    """The pid, on the host, of the guest's QEMU; None when it does not run.
-
-    By its command line, not by its pid file: that is not written yet while QEMU starts, and a pid may have passed on
-    to another process. A process that is ending has no command line any more.
-    """
-    pattern = f"{runtime_directory(host, guest)}/{PIDFILE}".encode()
-    find_it = ["sh", "-c", "exec grep -alsF -f - /proc/[0-9]*/cmdline"]
-    found = (await host.run(find_it, stdin=pattern + b"\n", check=False)).text.split("/")
-    return int(found[2]) if len(found) > 2 else None
-
-
-async def end_leftover(host: Host, guest: str, deadline: Deadline) -> None:
-    """Wait for the guest's QEMU on *host* to end by itself until *deadline*, then kill it. Never raises for a host
-    that is off: nothing runs there."""
-    try:
-        async for _ in deadline.ticks(0.005):
-            if (pid := await running_pid(host, guest)) is None:
-                return
-        if pid is not None:
-            await _signal(host, pid, "KILL")
-        async for _ in Deadline.after(END_S).ticks(0.01):
-            if await running_pid(host, guest) is None:
-                return
-    except StateError:
-        return
-    raise LimosaError(f"QEMU of guest {guest} on {host.name} does not end, not even by SIGKILL")
+async def attach(host: Host, guest: str, running: Running, events: Events) -> QemuProcess:
+    """Connect to a QEMU that was seen to run. Raises StateError when it does not answer, or has ended."""
+    path, deadline = f"{runtime_directory(host, guest)}/control.qmp", Deadline.after(APPEAR_S)
+    while True:
+        try:
+            control = await Monitor.open(host, path, guest, events, "control")
+            break
+        except StateError:
+            if deadline.passed or not await launches.exists(host, running):
+                raise
+            await asyncio.sleep(0.02)
+    return await _observed(control, host, guest, running, events)

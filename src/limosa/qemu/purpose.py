@@ -23,6 +23,8 @@ ARGUMENTS = {
     "msg": "Puts the time in front of each of QEMU's messages, so that its log can be laid beside the events.",
     "pidfile": "Where QEMU writes its process id and holds a lock: a later command finds the process again, "
     "and a second QEMU cannot start in the same place.",
+    "launch": "A device that does nothing: it bears the id of this launch, on record before QEMU started, so that a "
+    "command can never end another process than the one that is meant.",
     "firmware": "A folder to look for firmware in, for a QEMU that is not installed in the usual place.",
     "machine": "The virtual mainboard by its versioned name, so that another QEMU builds the very same one. Left out: "
     "HPET (its model changed between QEMU versions, and each reading of it is slow), system management mode, "

@@ -20,8 +20,8 @@ from limosa.guest.screen.keyboard import Keyboard
 from limosa.guest.screen.keys import Chord
 from limosa.hosts.host import Host
 from limosa.qemu.argv import SCREEN_SOCKET
+from limosa.qemu.launches import runtime_directory
 from limosa.qemu.monitor import Monitor
-from limosa.qemu.process import runtime_directory
 
 HOLD_MS = 10
 """How long a key is held down, and left alone after."""

@@ -146,11 +146,10 @@ def marked(runtime: str) -> list[list[Any]]:
             continue
         words = _words(f"/proc/{name}/cmdline")
         # QEMU's own arguments name the directory too: that is seen even where another user's environment is not.
-        qemu = bool(words) and os.path.basename(words[0]).startswith(b"qemu")  # noqa: PTH119
         inside = os.fsencode(runtime) + b"/"
-        if os.fsencode(f"{MARK}={runtime}") in _words(f"/proc/{name}/environ") or (
-            qemu and any(inside in word for word in words)
-        ):
+        pairs = zip(words, words[1:])  # noqa: B905, RUF007  Python 3.8 has neither strict nor pairwise
+        qemu = any(word == b"-pidfile" and value.startswith(inside) for word, value in pairs)
+        if os.fsencode(f"{MARK}={runtime}") in _words(f"/proc/{name}/environ") or qemu:
             lines.append([int(name), os.fsdecode(b" ".join(words)) or name])
     return lines
 

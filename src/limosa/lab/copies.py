@@ -1,0 +1,343 @@
+"""The copies of a guest: which exist, which one is the guest, and which may exist where nobody can look.
+
+That a copy exists is told by its process. The guest's record names each copy from before its launch until it was seen
+gone, so that what one command began no other forgets: while a copy may run where nobody can look, none is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection
+
+import msgspec
+
+from limosa.deadline import Deadline
+from limosa.errors import DecisionError, LimosaError, StateError, UnreachableError
+from limosa.hosts.host import Host
+from limosa.lab.hosting import Hosting
+from limosa.lab.record import GuestRecord, Launched
+from limosa.migration import journal
+from limosa.qemu import launches, process
+from limosa.qemu.launches import Running
+from limosa.qemu.process import QemuProcess
+
+RUNNING = frozenset({"running", "paused", "io-error", "suspended", "prelaunch", "internal-error", "watchdog"})
+"""Run states in which this copy is the guest; the others are those of a migration under way or done."""
+
+NO_ANSWER = "no answer"
+"""The state of a copy whose process exists while its monitors do not answer: somebody else may hold them."""
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """A QEMU of a guest on a host, and its run state."""
+
+    place: Host
+    running: Running
+    status: str
+    _qemu: QemuProcess | None
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return self.place.name
+
+    @property
+    def answers(self) -> bool:
+        """Whether its monitors could be had."""
+        return self._qemu is not None
+
+    @property
+    def qemu(self) -> QemuProcess:
+        """With both monitors. Raises StateError when they do not answer."""
+        if self._qemu is None:
+            raise StateError(
+                f"the QEMU on {self.host} runs, and its monitors do not answer: another program may hold them",
+                hint="end what is connected to them; limosa stop GUEST --force ends the guest at once",
+            )
+        return self._qemu
+
+    async def close(self) -> None:
+        """Hang up; QEMU goes on."""
+        if self._qemu is not None:
+            await self._qemu.close()
+
+
+async def copies(hosting: Hosting, guest: str, unknown: set[str] | None = None) -> list[Copy]:
+    """Every copy of *guest* on the hosts that are on, the recorded host's first. The caller closes them.
+
+    A host that does not answer now goes into *unknown*; without that its error is raised.
+    """
+    record = readable(hosting, guest)
+    names = sorted(hosting.hosts, key=lambda name: record is None or name != record.host)
+    looks = [asyncio.create_task(_on(hosting, name, guest)) for name in names]
+    try:
+        await asyncio.gather(*looks, return_exceptions=True)
+        errors = {name: error for name, look in zip(names, looks, strict=True) if (error := look.exception())}
+        for name, error in errors.items():
+            if unknown is None or not isinstance(error, UnreachableError):
+                raise error
+            unknown.add(name)
+    except BaseException:
+        for look in looks:
+            look.cancel()
+        for found in await asyncio.gather(*looks, return_exceptions=True):
+            if isinstance(found, list):
+                await close(found)
+        raise
+    return [copy for name, look in zip(names, looks, strict=True) if name not in errors for copy in look.result()]
+
+
+async def close(found: Collection[Copy], but: Copy | None = None) -> None:
+    """Hang up all of them, *but* one."""
+    for copy in found:
+        if copy is not but:
+            await copy.close()
+
+
+def readable(hosting: Hosting, guest: str) -> GuestRecord | None:
+    """The guest's record, None when there is none that can be read: it hides nothing that runs."""
+    with contextlib.suppress(StateError):
+        return hosting.directory.guest_record(guest)
+    return None
+
+
+async def _on(hosting: Hosting, name: str, guest: str) -> list[Copy]:
+    found: list[Copy] = []
+    try:
+        for running in await _look(hosting, name, guest):
+            if (copy := await _copy(hosting, name, guest, running)) is not None:
+                found.append(copy)
+    except BaseException:
+        await close(found)
+        raise
+    return found
+
+
+async def _look(hosting: Hosting, name: str, guest: str) -> list[Running]:
+    """The processes there. A host that went off a moment ago has none. Raises UnreachableError."""
+    try:
+        return await launches.look(hosting.hosts[name], guest)
+    except UnreachableError:
+        raise
+    except StateError as error:
+        if await hosting.kind(name).ended(name):
+            return []
+        raise UnreachableError(error.message, hint=error.hint) from error
+
+
+async def _copy(hosting: Hosting, name: str, guest: str, running: Running) -> Copy | None:
+    host = hosting.hosts[name]
+    try:
+        qemu = await process.attach(host, guest, running, hosting.events)
+    except UnreachableError:
+        raise
+    except StateError:
+        return Copy(host, running, NO_ANSWER, None) if await _exists(host, running) else None
+    try:
+        status = await qemu.status()
+    except BaseException:
+        await qemu.close()
+        raise
+    if status not in {"gone", "unreachable"}:
+        return Copy(host, running, status, qemu)
+    await qemu.close()
+    return None if status == "gone" else Copy(host, running, NO_ANSWER, None)
+
+
+async def _exists(host: Host, running: Running) -> bool:
+    try:
+        return await launches.exists(host, running)
+    except UnreachableError:
+        raise
+    except StateError:
+        return False
+
+
+# -- which one is the guest -------------------------------------------------------------------------------------------
+
+
+async def the_guest(hosting: Hosting, guest: str) -> tuple[Copy, list[Copy]]:
+    """The copy that is the guest, and the others, which do not run; all have to be closed.
+
+    Raises StateError when it does not run or does not answer, DecisionError when it runs twice or may run where nobody
+    can look.
+    """
+    unknown: set[str] = set()
+    found = await copies(hosting, guest, unknown)
+    try:
+        chosen = [copy for copy in found if copy.status in RUNNING or not copy.answers]
+        if len(chosen) > 1:
+            raise twice(guest, chosen)
+        if not chosen:
+            raise await stopped(hosting, guest)
+        assert chosen[0].qemu is not None
+    except BaseException:
+        await close(found)
+        raise
+    return chosen[0], [copy for copy in found if copy is not chosen[0]]
+
+
+async def running(hosting: Hosting, guest: str) -> Copy:
+    """The copy that is the guest; others are hung up. Raises as ``the_guest``."""
+    chosen, others = await the_guest(hosting, guest)
+    await close(others)
+    return chosen
+
+
+def twice(guest: str, found: Collection[Copy]) -> DecisionError:
+    """The error for a guest that runs more than once."""
+    where = " and ".join(f"{copy.status} on {copy.host}" for copy in found)
+    return DecisionError(
+        f"{guest} is {where}", hint=f"end the copy you do not want: limosa stop {guest} --host HOST --force"
+    )
+
+
+async def stopped(hosting: Hosting, guest: str) -> LimosaError:
+    """The error for a guest of which no copy was found."""
+    for copy in on_record(hosting, guest):
+        if await hosting.doubtful(copy.host):
+            return silent(guest, copy.host)
+    record = readable(hosting, guest)
+    if record is not None and record.host not in hosting.hosts:
+        return StateError(
+            f"guest {guest} does not run: its host {record.host} is off",
+            hint=f"limosa host restore {record.host}, then limosa start {guest}",
+        )
+    return not_running(guest)
+
+
+def not_running(guest: str) -> StateError:
+    """The error for a guest of which it is sure that no copy exists."""
+    return StateError(f"guest {guest} does not run", hint=f"limosa start {guest}")
+
+
+def silent(guest: str, host: str) -> DecisionError:
+    """The error for a guest that may run on a host of which nobody knows what runs there."""
+    return DecisionError(
+        f"guest {guest} may run on {host}, which does not answer",
+        hint=f"bring {host} back; or, sure that it does not run there: limosa stop {guest} --host {host} --force",
+    )
+
+
+async def place(hosting: Hosting, guest: str) -> str:
+    """The host where *guest* is. Takes no monitor that a migration needs. Raises StateError when there is none,
+    DecisionError when it runs twice."""
+    names = await places(hosting, guest)
+    if not names:
+        raise await stopped(hosting, guest)
+    if len(names) == 1 or hosting.directory.busy(guest):
+        return names[0]
+    found = await copies(hosting, guest, set())
+    await close(found)
+    runs = [copy for copy in found if copy.status in RUNNING]
+    if len(runs) > 1:
+        raise twice(guest, runs)
+    return runs[0].host if runs else names[0]
+
+
+async def places(hosting: Hosting, guest: str) -> list[str]:
+    """The hosts that have a process of *guest*; while it moves, first the one where it runs. No monitor is taken."""
+    looks = await asyncio.gather(*(_looked(hosting, name, guest) for name in hosting.hosts))
+    names = [name for name, seen in zip(hosting.hosts, looks, strict=True) if seen]
+    return sorted(names, key=lambda name: name != _recorded_place(hosting, guest))
+
+
+async def _looked(hosting: Hosting, name: str, guest: str) -> bool:
+    try:
+        return bool(await _look(hosting, name, guest))
+    except StateError:
+        return False  # whoever wants to reach the guest can do so where it is seen
+
+
+def _recorded_place(hosting: Hosting, guest: str) -> str:
+    """Where the guest runs by what was written down: the source of a move until that has sent everything."""
+    with contextlib.suppress(LimosaError):
+        entry = journal.unfinished(hosting.directory.journal(guest))
+        if entry is not None:
+            sent = entry.phase in {journal.Phase.SWITCHED, journal.Phase.ENDING_SOURCE}
+            return entry.target if sent else entry.source
+    record = readable(hosting, guest)
+    return record.host if record else ""
+
+
+# -- what is on record ------------------------------------------------------------------------------------------------
+
+
+def on_record(hosting: Hosting, guest: str) -> list[Launched]:
+    """The copies that were not seen gone. Where the record cannot be read, there may be one on any host."""
+    try:
+        record = hosting.directory.guest_record(guest)
+    except StateError:
+        return [Launched(name, "") for name in hosting.lab.hosts]
+    return list(record.copies) if record else []
+
+
+async def review(hosting: Hosting, guest: str) -> list[Launched]:
+    """Strike out of the record what is seen to be gone, and return the copies that are left.
+
+    A record without any is removed: the guest is stopped. A disk that takes no change is no harm: it is looked again.
+    """
+    known = on_record(hosting, guest)
+    gone = await asyncio.gather(*(seen_gone(hosting, guest, copy) for copy in known))
+    left = [copy for copy, ended in zip(known, gone, strict=True) if not ended]
+    record = readable(hosting, guest)
+    try:
+        if not left:
+            hosting.directory.forget_guest(guest)
+        elif record is not None and len(left) < len(known):
+            record.copies = tuple(left)
+            hosting.directory.save_guest(guest, record)
+    except (LimosaError, OSError) as error:
+        hosting.events.note(f"that copies of {guest} are gone was not recorded: {error}", level="warning")
+    return left
+
+
+async def seen_gone(hosting: Hosting, guest: str, copy: Launched) -> bool:
+    """Whether it is sure that the copy does not exist: nobody found it where it would be, or its host is off."""
+    if copy.host not in hosting.hosts:
+        return not await hosting.doubtful(copy.host)
+    try:
+        return not any(copy.is_it(running) for running in await _look(hosting, copy.host, guest))
+    except StateError:
+        return False
+
+
+async def refuse_to_double(hosting: Hosting, guest: str) -> None:
+    """Raise DecisionError when a copy of *guest* may run where nobody can look."""
+    for copy in await review(hosting, guest):
+        raise silent(guest, copy.host)
+
+
+def give_up(hosting: Hosting, guest: str, host: str) -> bool:
+    """Strike out what is on record of *host*, by a person's word; return whether anything was."""
+    record = readable(hosting, guest)
+    if record is None or all(copy.host != host for copy in record.copies):
+        return False
+    record.copies = tuple(copy for copy in record.copies if copy.host != host)
+    if record.copies:
+        hosting.directory.save_guest(guest, record)
+    else:
+        hosting.directory.forget_guest(guest)
+    return True
+
+
+async def end_recorded(hosting: Hosting, guest: str, host: str) -> None:
+    """End the copies on *host* that are on record. On a host that is off none runs.
+
+    Raises UnreachableError when the host does not answer, DecisionError for a copy that is not on record.
+    """
+    if host in hosting.hosts:
+        for running in await _look(hosting, host, guest):
+            await end_seen(hosting, guest, hosting.hosts[host], running)
+
+
+async def end_seen(hosting: Hosting, guest: str, host: Host, running: Running) -> None:
+    """End a copy without its monitor. Raises DecisionError unless it is on record: it may be anybody's."""
+    known = [copy for copy in on_record(hosting, guest) if copy.host == host.name and copy.launch]
+    if not any(copy.is_it(running) for copy in known):
+        raise DecisionError(
+            f"process {running.pid} on {host.name} looks like a QEMU of {guest}, and is not on record",
+            hint=f"look at it (limosa exec {host.name} -- ps), and end it there if it is not wanted",
+        )
+    await launches.end(host, running, Deadline.after(0))

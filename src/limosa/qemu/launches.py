@@ -1,0 +1,126 @@
+"""Which launches of a guest exist on a host: told by the processes, never by whether a monitor answers.
+
+Every launch has an id of its own, which its command line bears. A process is ended only where it is still the one that
+was seen to bear the id, by its start time: nothing is ever ended because its command line looks alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Sequence
+
+import msgspec
+
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError, StateError, UnreachableError
+from limosa.hosts.host import Host
+from limosa.qemu.argv import LAUNCH, PIDFILE
+
+KILLED_S = 10.0
+"""How long a process may take to be gone after SIGKILL; it frees the guest's memory."""
+
+_LOOK = r"""
+read -r pattern
+printf '%s\n' "$pattern" | grep -alsF -f - /proc/[0-9]*/cmdline | while IFS=/ read -r _ _ pid _; do
+    { read -r line <"/proc/$pid/stat"; } 2>/dev/null || continue
+    set -- ${line##*) }
+    printf '%s %s\n' "$pid" "${20}"
+    tr '\000\n' '\n ' <"/proc/$pid/cmdline" 2>/dev/null
+    printf '\000'
+done
+"""
+"""The processes whose command lines hold the text on standard input, which no other process has in its own: pid and
+start time (field 22 of proc_pid_stat(5)), then a line a word."""
+
+_SIGNAL = r"""
+pid=$1 started=$2 signal=$3
+{ read -r line <"/proc/$pid/stat"; } 2>/dev/null || exit 1
+set -- ${line##*) }
+[ "${20}" = "$started" ] || exit 1
+case $1 in Z | X) [ "${18}" -gt 1 ] || exit 1 ;; esac
+kill -"$signal" "$pid"
+"""
+"""Exits with 0 only for the process that was meant, which is there; what only waits to be collected is gone."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """One QEMU process on a host, as it was seen."""
+
+    launch: str
+    """The id in its command line; empty for one that bears none."""
+    pid: int
+    """As seen on the host."""
+    started: int
+    """Clock ticks after the host's boot: with the pid, no other process."""
+
+
+def new_id() -> str:
+    """An id for a launch that is to be: random, as nothing else tells two apart on any machine."""
+    return secrets.token_hex(16)
+
+
+def runtime_directory(host: Host, guest: str) -> str:
+    """Where a guest's sockets are on the host that runs it."""
+    return f"{host.runtime_directory}/guests/{guest}"
+
+
+async def look(host: Host, guest: str) -> list[Running]:
+    """The guest's QEMU processes on *host*, as a rule one or none. Raises StateError when nobody can be asked.
+
+    Not by the pid file: that is not written yet while QEMU starts, and a pid may have passed on to another process.
+    A process that is ending has no command line any more.
+    """
+    pidfile = f"{runtime_directory(host, guest)}/{PIDFILE}"
+    done = await host.run(["sh", "-c", _LOOK], stdin=pidfile.encode() + b"\n", check=False)
+    seen = (_seen(text.decode(errors="replace"), pidfile) for text in done.stdout.split(b"\0"))
+    return [running for running in seen if running is not None]
+
+
+def _seen(text: str, pidfile: str) -> Running | None:
+    """A process that was started with that pid file; others may only speak of it."""
+    head, *words = text.split("\n")
+    numbers = head.split()
+    if len(numbers) != 2 or pidfile not in _values(words, "-pidfile"):
+        return None
+    ids = [value.removeprefix(LAUNCH) for value in _values(words, "-chardev") if value.startswith(LAUNCH)]
+    return Running(ids[0] if ids else "", int(numbers[0]), int(numbers[1]))
+
+
+def _values(words: Sequence[str], option: str) -> list[str]:
+    return [value for word, value in itertools.pairwise(words) if word == option]
+
+
+async def find(host: Host, guest: str, launch: str) -> Running | None:
+    """The process of one launch; None when it does not exist (any more). Raises StateError as ``look``."""
+    return next((running for running in await look(host, guest) if running.launch == launch), None)
+
+
+async def exists(host: Host, running: Running) -> bool:
+    """Whether that very process is there still. Raises StateError when nobody can be asked."""
+    return await _signal(host, running, "0")
+
+
+async def _signal(host: Host, running: Running, name: str) -> bool:
+    words = ["sh", "-c", _SIGNAL, "sh", str(running.pid), str(running.started), name]
+    return (await host.run(words, check=False)).returncode == 0
+
+
+async def end(host: Host, running: Running, deadline: Deadline) -> None:
+    """Wait for that process to end by itself until *deadline*, then kill it; returns when it is gone.
+
+    On a host that is off nothing runs. Raises UnreachableError when that is not known, LimosaError when it stays.
+    """
+    try:
+        async for _ in deadline.ticks(0.005):
+            if not await exists(host, running):
+                return
+        await _signal(host, running, "KILL")
+        async for _ in Deadline.after(KILLED_S).ticks(0.01):
+            if not await exists(host, running):
+                return
+    except UnreachableError:
+        raise
+    except StateError:
+        return
+    raise LimosaError(f"process {running.pid} on {host.name}, a QEMU, does not end, not even by SIGKILL")

@@ -94,11 +94,19 @@ class Move(msgspec.Struct):
         entries = migration.journal.entries
         if entries and entries[-1].phase is journal.Phase.COMPLETED:
             self.record.host = self.target
+            if migration.target is not None:
+                self._with_start_time(migration.target)
             _save(self.hosting, self.guest.name, self.record)
         await self.source.close()
         if migration.target is not None:
             await migration.target.close()
         self.record.copies = tuple(await copies.review(self.hosting, self.guest.name))
+
+    def _with_start_time(self, target: QemuProcess) -> None:
+        """What was recorded before the target existed, completed by what is known of it."""
+        launched = Launched(self.target, target.running.launch, target.running.started)
+        others = (copy for copy in self.record.copies if copy.launch != launched.launch)
+        self.record.copies = (*others, launched)
 
 
 def _save(hosting: Hosting, guest: str, record: GuestRecord) -> None:

@@ -22,7 +22,7 @@ from limosa.guest.bare import COMMAND_STATUS, COMMAND_VERIFY, Fault, Lost, Repor
 from limosa.hosts.keeping import Keeper
 from limosa.hosts.namespaces import NamespaceHost
 from limosa.lab.record import LabDirectory
-from limosa.qemu import process
+from limosa.qemu import launches, process
 
 GUEST = "bare"
 LIMOSA = (sys.executable, "-W", "error", "-m", "limosa")
@@ -88,13 +88,11 @@ class Bench:
     async def _states(self) -> dict[str, str]:
         found = {}
         for name in ("host1", "host2"):
-            try:
-                qemu = await process.find(self.host(name), GUEST, Events())
-            except LimosaError:
-                continue
-            if qemu is not None:
-                found[name] = await qemu.status()
-                await qemu.close()
+            with suppress(LimosaError):
+                for running in await launches.look(self.host(name), GUEST):
+                    qemu = await process.attach(self.host(name), GUEST, running, Events())
+                    found[name] = await qemu.status()
+                    await qemu.close()
         return {name: state for name, state in found.items() if state != "gone"}
 
     def processes(self) -> dict[str, int]:

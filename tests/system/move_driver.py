@@ -40,7 +40,7 @@ def act(action: str) -> None:
         raise ValueError(action)
 
 
-MARK = b"guests/bare/qemu.pid"
+MARK = b"-pidfile\0/run/limosa/guests/bare/qemu.pid"
 
 
 def qemus(keeper: int) -> list[int]:

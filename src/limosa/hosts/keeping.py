@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 
 KEEPER_SOCKET = "/run/limosa/keeper.sock"
@@ -24,6 +25,9 @@ _KEEPER_PROGRAM = b"/limosa/hosts/keeper.py"
 
 _AGAIN_S = 0.002
 """How soon a busy listener is asked again."""
+
+ACCEPT_S = 10.0
+"""How long a listener may have no room for another connection: QEMU serves one, and two may wait for their turn."""
 
 
 class Started(msgspec.Struct):
@@ -61,14 +65,19 @@ class Keeper(msgspec.Struct, frozen=True):
 
     async def connect(self, path: str) -> socket.socket:
         """A connected stream socket to *path* inside the keeper's mount namespace. Raises OSError."""
+        deadline = Deadline.after(ACCEPT_S)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             while True:
                 # Not sock_connect: a unix socket whose listener is behind answers "again", which is not "under way".
-                with contextlib.suppress(BlockingIOError):
+                try:
                     connection.connect(f"/proc/{self.pid}/root{path}")
+                except BlockingIOError:
+                    if deadline.passed:
+                        raise
+                    await asyncio.sleep(_AGAIN_S)
+                else:
                     return connection
-                await asyncio.sleep(_AGAIN_S)
         except BaseException:
             connection.close()
             raise

@@ -135,6 +135,7 @@ class Lab:
         if self._hosting.client is None:
             await self._hosting.check()
         async with self._locked("limosa up"):
+            self._hosting.mend()
             if start and any(guest.boots_disk for guest in self.spec.guests.values()):
                 from limosa.lab import own_disk
 
@@ -155,7 +156,7 @@ class Lab:
 
     async def _converge(self) -> list[str]:
         missing = self._hosting.client is None or any(n not in self._hosting.hosts for n in self.spec.hosts)
-        if not missing:
+        if not missing and not self._hosting.unfurnished():
             return []
         with self.events.stage("make the hosts"):
             try:
@@ -355,7 +356,7 @@ class Lab:
 async def take_down(what: str | Path, *, events: Events, purge: bool = True) -> bool:
     """``Lab.down``, also for a lab whose record or spec is damaged; return whether there was anything."""
     _, directory = _locate(what)
-    if not directory.damaged() or not (directory.path / "record.json").exists():
+    if not directory.damaged() or not _may_run(directory):
         async with Lab.open(what, events=events) as opened:
             return await opened.down(purge=purge)
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
@@ -392,7 +393,7 @@ def _locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
 
 def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
     """A running lab keeps the spec it was made from. Raises StateError when *lab* is another."""
-    if not (directory.path / "record.json").exists():
+    if not _may_run(directory):
         return
     with contextlib.suppress(LimosaError):
         if spec.encode(directory.spec()) == spec.encode(lab):
@@ -408,13 +409,18 @@ def _only() -> tuple[resolved.Lab | None, LabDirectory]:
     here = Path("limosa.yaml")
     if here.is_file():
         return _locate(here)
-    found = [directory for directory in existing() if (directory.path / "record.json").exists()]
+    found = [directory for directory in existing() if _may_run(directory)]
     if len(found) == 1:
         return None, found[0]
     if not found:
         raise StateError("no lab is up", hint="limosa up FILE makes one; try examples/two-hosts.yaml")
     names = ", ".join(directory.name for directory in found)
     raise SpecError(f"several labs are up: {names}", hint="say which with --lab NAME")
+
+
+def _may_run(directory: LabDirectory) -> bool:
+    """Whether something says that the lab is up: its record or, where that is lost, what runs here."""
+    return (directory.path / "record.json").exists() or bool(marked(directory.mark))
 
 
 def sweep() -> list[str]:

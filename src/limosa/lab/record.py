@@ -171,6 +171,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
         except SpecError as error:
             raise self._damaged("spec.json", error) from error
 
+    def described(self) -> bool:
+        """Whether the lab was ever brought up and not purged since: it may be up although no record says so."""
+        return (self.path / "spec.json").exists()
+
     def damaged(self) -> bool:
         """Whether a file of the lab that every verb reads cannot be read."""
         try:

@@ -126,6 +126,7 @@ def test_guests_outlive_commands_and_are_found_again(lab: Command, servers: Serv
 def test_a_lab_whose_record_is_lost_is_found_on_its_machines(lab: Command) -> None:
     record = lab.state / "labs" / "bare-ssh" / "record.json"
     whole = json.loads(record.read_bytes())
+    assert not record.with_name("place").exists(), "it may be commanded from wherever its record is seen"
     for damage in (None, "{", '{"rootless": false}'):
         record.unlink() if damage is None else record.write_text(damage)
         status = lab.ok("status", "--lab", "bare-ssh", "--json").json

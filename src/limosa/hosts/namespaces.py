@@ -45,8 +45,10 @@ class Fabric(msgspec.Struct, frozen=True):
     """Where the keepers' complaints go."""
     lifeline: int | None = None
     """A descriptor whose end of file ends the lab; for labs that must die with their maker."""
+    hold: int | None = None
+    """A descriptor that the fabric's processes keep open while they live: what is locked by it stays so."""
     remove: str = ""
-    """The directory removed when that happens."""
+    """The directory removed when the lifeline's end is seen."""
     below_run: tuple[str, ...] = ()
     """Directories below this machine's /run, which the fabric covers by its own, that the hosts need."""
 
@@ -201,11 +203,12 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
     spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--mount-proc"]
     ours, theirs = keeping.ready_pair()
     lifeline = ["--lifeline", str(fabric.lifeline)] if fabric.lifeline is not None else []
+    hold = ["--hold", str(fabric.hold)] if fabric.hold is not None else []
     remove = ["--remove", fabric.remove] if fabric.remove else []
     binds = [word for path in fabric.below_run for word in ("--bind", f"{path}=>{path}")]
-    keeper = _keeper_argv(fabric.lab, CLIENT, theirs.fileno(), [*lifeline, *remove, *binds])
+    keeper = _keeper_argv(fabric.lab, CLIENT, theirs.fileno(), [*lifeline, *hold, *remove, *binds])
     argv = ["unshare", *user, *spaces, "--fork", "--kill-child", "--", *keeper]
-    passed = [theirs.fileno(), *([fabric.lifeline] if fabric.lifeline is not None else [])]
+    passed = [theirs.fileno(), *(number for number in (fabric.lifeline, fabric.hold) if number is not None)]
     log_start = fabric.log.stat().st_size if fabric.log.exists() else 0
     with ours:
         with theirs:

@@ -17,6 +17,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import Keeper, bears_mark, marked
 from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
+from limosa.lab import place
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import links
 from limosa.spec import resolved
@@ -62,11 +63,8 @@ class NamespaceKind(msgspec.Struct):
 
     def _correct(self, seen: Record) -> None:
         """Have the record say what was *seen* to run, where the two differ."""
-        self.record.client_pid, self.record.outer_pid, self.record.rootless = (
-            seen.client_pid,
-            seen.outer_pid,
-            seen.rootless,
-        )
+        self.record.client_pid, self.record.outer_pid = seen.client_pid, seen.outer_pid
+        self.record.rootless = seen.rootless
         self.record.hosts |= seen.hosts
         self.record.off = [name for name in self.record.off if name not in seen.hosts]
 
@@ -83,10 +81,14 @@ class NamespaceKind(msgspec.Struct):
         log = self.directory.log / "hosts.log"
         shared = {self.directory.log, *(Path(source) for source in self._binds().values())}
         below_run = tuple(sorted(str(path) for path in shared if path.is_relative_to("/run")))
-        fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, remove, below_run)
         self.record.outer_pid, self.record.client_pid = 0, 0
         self.record.hosts, self.record.off, self.record.cut = {}, [], []
-        self.client, self.made_outer = await make_fabric(fabric, self.events)
+        hold = place.take(self.directory)
+        try:
+            fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, hold, remove, below_run)
+            self.client, self.made_outer = await make_fabric(fabric, self.events)
+        finally:
+            os.close(hold)
         await links.make_fabric(self.client, self.lab)
         return self.client
 
@@ -141,6 +143,7 @@ class NamespaceKind(msgspec.Struct):
         self.collect()
         self.close_lifeline()
         self.client = None
+        place.leave(self.directory)
 
     async def left(self) -> list[str]:
         """The processes that are there still, after the kernel had its time."""

@@ -13,6 +13,7 @@ from limosa.hosts.host import Host
 from limosa.hosts.keeping import off
 from limosa.hosts.kind import Kind
 from limosa.hosts.namespaces import CLIENT
+from limosa.lab import place
 from limosa.lab.fabric import NamespaceKind, observed
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import links
@@ -290,7 +291,11 @@ class Hosting:
 
 
 def recorded(directory: LabDirectory, events: Events) -> Record | None:
-    """The lab's record; from what runs when it is damaged or lost. None for a lab that is down."""
+    """The lab's record; from what runs when it is damaged or lost. None for a lab that is down.
+
+    Raises StateError when the lab runs where its processes are not seen from here.
+    """
+    place.require_here(directory)
     try:
         if (record := directory.record()) is not None:
             return record

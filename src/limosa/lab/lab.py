@@ -23,7 +23,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import copies, guests, launching, moves, reach, watching
+from limosa.lab import copies, guests, launching, moves, place, reach, watching
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -360,10 +360,12 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True) -> 
         async with Lab.open(what, events=events) as opened:
             return await opened.down(purge=purge)
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
+        place.require_here(directory)
         await end_marked(directory.mark)
         if left := marked(directory.mark):
             raise LimosaError(f"lab {directory.name} is not wholly gone: processes {left} are left")
         (directory.path / "record.json").unlink(missing_ok=True)
+        place.leave(directory)
     if purge:
         directory.remove()
     return True
@@ -375,6 +377,7 @@ def _resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirector
     lab, directory = _locate(what)
     if lab is None:
         return directory.spec(), directory
+    place.require_here(directory)
     _same_file(lab, directory)
     return lab, directory
 
@@ -419,8 +422,9 @@ def _only() -> tuple[resolved.Lab | None, LabDirectory]:
 
 
 def _may_run(directory: LabDirectory) -> bool:
-    """Whether something says that the lab is up: its record or, where that is lost, what runs here."""
-    return (directory.path / "record.json").exists() or bool(marked(directory.mark))
+    """Whether something says that the lab is up: its record or, where that is lost, its place or what runs here."""
+    noted = (directory.path / "record.json", place.file(directory))
+    return any(path.exists() for path in noted) or bool(marked(directory.mark))
 
 
 def sweep() -> list[str]:
@@ -434,6 +438,7 @@ def sweep() -> list[str]:
             if not record.ephemeral if record else (directory.path / "spec.json").exists():
                 continue
             with directory.locked("limosa"):
+                place.require_here(directory)
                 if not marked(directory.mark):
                     directory.remove()
                     gone.append(directory.name)

@@ -5,6 +5,7 @@
     STATE/labs/NAME/
       spec.json        the resolved lab
       record.json      Record
+      place            where the fabric was made, see ``place``
       lock             held by the command that is changing the lab
       keys/            SSH keys made for this lab
       storage/NAME/    disks of a storage without a path of its own

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa import tasks
 from limosa.errors import CommandError, LimosaError, MachineError
 from limosa.events import CommandRan, Events
 from limosa.hosts import keeping, machine
@@ -101,9 +102,8 @@ class NamespaceHost(msgspec.Struct, frozen=True):
             stack.callback(started.close)
             for pipe in theirs:
                 pipe.close()
-            writing = asyncio.create_task(write_all(our_in, stdin))
-            reading = [asyncio.create_task(read_all(pipe.fileno())) for pipe in (our_out, our_err)]
-            try:
+            streams = (write_all(our_in, stdin), *(read_all(pipe.fileno()) for pipe in (our_out, our_err)))
+            async with tasks.beside(*streams) as (_, *reading):
                 returncode = await started.wait()
                 _, open_still = await asyncio.wait(reading, timeout=_AFTER_EXIT_S)
                 if open_still:
@@ -112,10 +112,6 @@ class NamespaceHost(msgspec.Struct, frozen=True):
                         hint="start long-lived processes with their output elsewhere",
                     )
                 return returncode, reading[0].result(), reading[1].result()
-            finally:
-                for task in (writing, *reading):
-                    task.cancel()
-                await asyncio.gather(writing, *reading, return_exceptions=True)
 
     async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
         """Start a process that outlives the caller; see the port."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from limosa import tasks
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
@@ -70,7 +70,7 @@ class Hosting:
         self.client = self.fabric.client
         if self.client is None and (self.has_fabric or not (self.record.up or self.directory.described())):
             return
-        for some in await asyncio.gather(*(kind.find() for kind in self._elsewhere_kinds())):
+        for some in await tasks.together(kind.find() for kind in self._elsewhere_kinds()):
             on |= some
         if not self.has_fabric and (self.record.up or on):
             self.record.up, self.client = True, self.this_machine()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -187,6 +188,24 @@ async def test_what_a_killed_command_left_half_made_is_made_anew(
         assert sorted(after) == ["client", "host1", "host2"]
         assert {name: after[name] for name in before} == before
         await lab.down()
+
+
+def test_a_terminal_that_is_closed_ends_a_command_in_order(directory: LabDirectory) -> None:
+    """As a window of tmux, or a lost login: what it had made is in order, and another command goes on from there."""
+    file = directory.path.parents[2] / "two.yaml"
+    file.write_text(TWO)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TERM": "xterm"}
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execve(sys.executable, [sys.executable, "-m", "limosa", "up", str(file)], environment)
+    wait_for(lambda: bool(marked(directory.mark)))
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    with directory.locked("this test"):
+        pass
+    assert command("up", str(file)).returncode == 0
+    assert sorted(keepers(directory)) == ["client", "host1", "host2"]
+    assert command("down", "--lab", "two").returncode == 0
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

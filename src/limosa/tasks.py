@@ -51,8 +51,7 @@ async def ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
     pending = list(tasks)
     for task in pending:
         task.cancel()
-    if pending:
-        await uninterrupted(asyncio.wait(pending))
+    await uninterrupted(over(pending))
     for task in pending:
         if not task.cancelled():
             task.exception()  # seen, so that the interpreter does not complain of it
@@ -68,6 +67,12 @@ async def beside(*works: Awaitable[Any]) -> AsyncIterator[list[asyncio.Future[An
         await ended(tasks)
 
 
+async def over(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Wait until all *tasks* have ended, one way or another; a cancellation of the caller does not touch them."""
+    if pending := list(tasks):
+        await asyncio.wait(pending)
+
+
 async def together(works: Iterable[Awaitable[T]]) -> list[T]:
     """What *works*, done at once, come to, in their order. The first error ends the others, and is raised then."""
     async with beside(*works) as tasks:
@@ -80,8 +85,7 @@ async def together(works: Iterable[Awaitable[T]]) -> list[T]:
 async def each(works: Iterable[Awaitable[T]]) -> list[T]:
     """As ``together``, but an error stops no other: every one has its turn, and then the first error is raised."""
     async with beside(*works) as tasks:
-        if tasks:
-            await asyncio.wait(tasks)
+        await over(tasks)
         return [task.result() for task in tasks]
 
 

@@ -20,8 +20,6 @@ LASTING_TASKS = (
     "src/limosa/hosts/linking.py",  # as long as the link, which ends them when it is closed
     "src/limosa/hosts/containers/wire.py",  # the same for a wire
     "src/limosa/qemu/monitor.py",
-    "src/limosa/qemu/process.py",
-    "src/limosa/lab/guests.py",
     "src/limosa/migration/engine.py",
 )
 """Modules that begin tasks themselves."""

@@ -6,6 +6,7 @@ gone, so that what one command began no other forgets: while a copy may run wher
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,38 @@ async def test_what_runs_goes_on(directory: LabDirectory, damage: Callable[[Reco
     done = command("up", "--lab", "two")
     assert (done.returncode, done.stdout) == (0, "nothing to do: the lab is up\n"), done
     assert (keepers(directory), directory.record()) == (there, whole)
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_a_running_guest_goes_on(directory: LabDirectory) -> None:
+    file = directory.path.parents[2] / "two.yaml"
+    file.write_text(TWO + "guests: {web: {image: bare, host: host1, memory: 32 MiB, accel: tcg}}\n")
+    assert (made := command("up", str(file))).returncode == 0, made
+    record = directory.record()
+    assert record is not None
+    qemu = guest_pids(directory)
+    assert len(qemu) == 1
+    for damage in (deleted, exchanged, written(client_pid=0, hosts={})):
+        damage(record, directory.path / "record.json")
+        done = command("up", str(file))
+        assert (done.returncode, done.stdout) == (0, "nothing to do: the lab is up\n"), done
+        assert guest_pids(directory) == qemu
+    assert command("down", "--lab", "two").returncode == 0
+    assert guest_pids(directory) == []
+
+
+def guest_pids(directory: LabDirectory) -> list[int]:
+    """The QEMUs that run on the lab's hosts."""
+    spaces = {Path(f"/proc/{pid}/ns/pid").readlink() for pid in marked(directory.mark)}
+    spaces.discard(Path("/proc/self/ns/pid").readlink())  # that of the processes that only wait
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            runs = b"qemu-system" in (entry / "cmdline").read_bytes().split(b"\0")[0]
+            if runs and (entry / "ns/pid").readlink() in spaces:
+                found.append(int(entry.name))
+    return sorted(found)
 
 
 async def test_a_host_that_died_too_is_made_again_and_no_other(directory: LabDirectory) -> None:

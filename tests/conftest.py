@@ -1,7 +1,8 @@
 """Order, turns and last words of the suite.
 
 The gate comes first and the slow real parts last. Tests run side by side, those that measure time alone (``turns``).
-At the end stands what was skipped, with why, and how many slow tests were left out.
+At the end stands what was skipped, with why, and how many slow tests were left out. On CI's machine the run fails where
+something was skipped that is not on the list of ``permitted_skips``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from tests import slow, turns
+from tests import permitted_skips, slow, turns
 
 ORDER = ("gate", "unit", "golden", "contract", "system")
 LONG_FIRST = (
@@ -98,10 +99,24 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker tells the one who prints what it left out; each worker sees all tests."""
+    """A worker tells the one who prints what it left out; each worker sees all tests. That one judges the skips."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+    elif session.exitstatus == pytest.ExitCode.OK and _not_permitted(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _not_permitted(config: pytest.Config) -> list[str]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not permitted_skips.is_ci():
+        return []
+    return permitted_skips.complaints(_skipped(reporter))
+
+
+def _skipped(reporter: TerminalReporter) -> dict[str, str]:
+    """The reason by the test's id."""
+    return {report.nodeid: _reason(report) for report in reporter.stats.get("skipped", [])}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -115,7 +130,7 @@ def pytest_testnodedown(node: object) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     """List what was skipped and left out, and shout where nothing of a whole file was tested."""
-    skipped = {r.nodeid: _reason(r) for r in terminalreporter.stats.get("skipped", [])}
+    skipped = _skipped(terminalreporter)
     ran = [
         report.nodeid
         for outcome, reports in terminalreporter.stats.items()
@@ -127,6 +142,8 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
         for line in grouped(skipped):
             terminalreporter.write_line(line)
         for line in untested(skipped, ran):
+            terminalreporter.write_line(line, red=True, bold=True)
+        for line in _not_permitted(config):
             terminalreporter.write_line(line, red=True, bold=True)
     if left_out := config.stash.get(LEFT_OUT, 0):
         terminalreporter.write_line(f"left out because slow: {left_out}; ./limosa test --slow runs them too")

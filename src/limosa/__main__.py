@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. Exit codes: see ``limosa.errors``; 130 for Ctrl-C, 143 for SIGTERM.
+    """Run the command line. Exit codes: see ``limosa.errors``; 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
 
     The process ends at once then: taking apart all that was imported costs up to 0.1 s a command, and whatever has to
     be tidied up is tidied by who made it.

@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from limosa import paths
+from limosa import paths, tasks
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.hosts.host import Host
@@ -199,11 +199,11 @@ async def prove_kvm(
     argv += ["-initrd", subject.initrd] if subject.initrd else []
     argv += ["-bios", subject.bios] if subject.bios else []
     started = time.monotonic()
-    machine = asyncio.create_task(host.run(argv, check=False))
     try:
-        failure = await _watch(host, path, machine, subject, limit_s)
+        async with tasks.beside(host.run(argv, check=False)) as (machine,):
+            failure = await _watch(host, path, machine, subject, limit_s)
+            ended = await _last_words(machine)
     finally:
-        ended = await _end(machine)
         with contextlib.suppress(LimosaError):
             await host.run(["rm", "-f", path], timeout_s=10)
     duration_s = time.monotonic() - started
@@ -218,7 +218,7 @@ def _listener(path: str) -> str:
     return f"socket,id=console,path={path.replace(',', ',,')},server=on,wait=on"
 
 
-async def _watch(host: Host, path: str, machine: asyncio.Task[Completed], subject: Subject, limit_s: float) -> str:
+async def _watch(host: Host, path: str, machine: asyncio.Future[Completed], subject: Subject, limit_s: float) -> str:
     """Read the console until the marker: empty when it came in time, else what was missing."""
     whole, first = Deadline.after(limit_s), Deadline.after(limit_s * FIRST_LINE_SHARE)
     connection = await _connected(host, path, machine, first)
@@ -239,7 +239,7 @@ async def _watch(host: Host, path: str, machine: asyncio.Task[Completed], subjec
 
 
 async def _connected(
-    host: Host, path: str, machine: asyncio.Task[Completed], deadline: Deadline
+    host: Host, path: str, machine: asyncio.Future[Completed], deadline: Deadline
 ) -> socket.socket | None:
     async for _ in deadline.ticks(0.02):
         if machine.done():
@@ -249,14 +249,12 @@ async def _connected(
     return None
 
 
-async def _end(machine: asyncio.Task[Completed]) -> str:
-    """End the proof's QEMU. What it said last, when it had ended by itself; raises what kept it from starting."""
+async def _last_words(machine: asyncio.Future[Completed]) -> str:
+    """What the proof's QEMU said last, when it has ended by itself; raises what kept it from starting."""
     if not machine.done():
         # A QEMU that fails prints its reason, closes the console and exits a moment later.
         await asyncio.wait([machine], timeout=0.1)
     if not machine.done():
-        machine.cancel()
-        await asyncio.gather(machine, return_exceptions=True)
         return ""
     said = machine.result().stderr.decode(errors="replace").strip()
     return said.splitlines()[-1] if said else "no message"

@@ -13,7 +13,7 @@
     ├── CommandError               exit 1   a process failed; carries one line that can be pasted into a terminal
     └── QmpError                   exit 1   QEMU refused a command or went away
 
-Ctrl-C exits with 130, SIGTERM with 143. Only ``__main__`` turns an error into an exit code.
+Ctrl-C exits with 130, SIGTERM with 143, SIGHUP with 129. Only ``__main__`` turns an error into an exit code.
 """
 
 from __future__ import annotations

@@ -10,21 +10,20 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from limosa.errors import CommandError, LimosaError, MachineError
+from limosa.tasks import to_the_end as to_the_end
+from limosa.tasks import uninterrupted
 
 GRACE_S = 2.0
 """How long a process may take to end after SIGTERM before SIGKILL."""
 
 _KEPT = ("PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 """What a child inherits; the rest of the environment stays out, so that runs can be repeated."""
-
-
-T = TypeVar("T")
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -83,10 +82,10 @@ async def run(
         async with asyncio.timeout(timeout_s):
             out, err = await child.communicate(stdin or None)
     except TimeoutError as error:
-        await stop(child)
+        await uninterrupted(stop(child))
         raise LimosaError(f"{argv[0]} did not finish within {timeout_s:g} s") from error
     except BaseException:
-        await stop(child)
+        await uninterrupted(stop(child))
         raise
     assert child.returncode is not None
     if check and child.returncode != 0:
@@ -128,24 +127,9 @@ async def _create(*argv: str, **options: Any) -> asyncio.subprocess.Process:
     """
     child, cancelled = await to_the_end(asyncio.create_subprocess_exec(*argv, **options))
     if cancelled:
-        await to_the_end(stop(child))
+        await uninterrupted(stop(child))
         raise asyncio.CancelledError
     return child
-
-
-async def to_the_end(work: Awaitable[T]) -> tuple[T, bool]:
-    """Await *work* to its end although the caller is being cancelled, and say whether it was."""
-    task, cancelled = asyncio.ensure_future(work), False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-            cancelled = True
-        except BaseException:
-            break
-    return task.result(), cancelled
 
 
 def _missing(program: str) -> MachineError:

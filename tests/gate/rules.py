@@ -14,6 +14,15 @@ MODULE_LINES = 500
 PYTHON = ("src", "tests", "benchmarks", "examples")
 EVERYTHING = (*PYTHON, "docs", ".ci")
 _NOT_OURS = {"__pycache__", ".git"}  # the second is a file in a worktree
+_TASKS = {"create_task", "ensure_future", "gather", "shield"}
+LASTING_TASKS = (
+    "src/limosa/tasks.py",
+    "src/limosa/hosts/linking.py",  # as long as the link, which ends them when it is closed
+    "src/limosa/hosts/containers/wire.py",  # the same for a wire
+    "src/limosa/qemu/monitor.py",
+    "src/limosa/migration/engine.py",
+)
+"""Modules that begin tasks themselves."""
 _UNSPEAKING = re.compile(r"(^|_)(utils?|helpers?|managers?)(_|\.|$)|[Mm]anager")
 _UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
 _PRIVATE = re.compile(r"(?<![\w.$}])(/wor[k]/|/opt/wheel[s]|/roo[t]/(?!\.ssh\b))")
@@ -53,6 +62,19 @@ def long_modules(root: Path) -> list[str]:
     """Modules over 500 lines."""
     counted = [(name, len(text.splitlines())) for name, text, _ in trees(root)]
     return [f"{name}: {lines} lines, {MODULE_LINES} at most" for name, lines in counted if lines > MODULE_LINES]
+
+
+def loose_tasks(root: Path) -> list[str]:
+    """Tasks, gatherings and shields beside those of ``limosa.tasks``, which ends what it began and drops no
+    cancellation."""
+    complaints = []
+    for name, _, tree in trees(root):
+        if not name.startswith("src/") or name in LASTING_TASKS:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in _TASKS and ast.unparse(node.value) == "asyncio":
+                complaints.append(f"{name}:{node.lineno}: {node.attr}: take limosa.tasks")
+    return complaints
 
 
 def unspeaking_names(root: Path) -> list[str]:

@@ -38,7 +38,7 @@ def none(complaints: list[str]) -> None:
     [
         rules.long_functions, rules.long_modules, rules.unspeaking_names, rules.shells, rules.short_host_names,
         rules.unfinished, rules.private_paths, rules.broken_links, rules.unlocked, rules.undocumented_exit_codes,
-        rules.unmapped_parts,
+        rules.unmapped_parts, rules.loose_tasks,
     ],
     ids=lambda rule: rule.__name__.replace("_", "-"),
 )  # fmt: skip

@@ -27,6 +27,7 @@ LATER, HOME = "todo".upper(), f"/{'root'}/"  # not spelled out, for the gate rea
 
 BREAKS = {
     "long function": (rules.long_functions, "src/a.py", function_of(61), "src/a.py:1: f has 61 lines"),
+    "loose task": (rules.loose_tasks, "src/a.py", "import asyncio\nasyncio.gather()\n", "src/a.py:2: gather"),
     "long module": (rules.long_modules, "tests/a.py", "x = 1\n" * 501, "tests/a.py: 501 lines"),
     "utils module": (rules.unspeaking_names, "src/net_utils.py", "", "src/net_utils.py"),
     "manager class": (rules.unspeaking_names, "src/a.py", "class LabManager: ...\n", "LabManager"),

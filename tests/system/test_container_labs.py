@@ -59,6 +59,9 @@ def test_a_guest_moves_between_a_launched_and_an_adopted_container(limosa: Comma
         found = limosa.ok("exec", "host1", "--lab", "boxes", "--", "ip", "-json", "address", "show", "br0")
         [bridge] = json.loads(found.out)
         assert [a["local"] for a in bridge["addr_info"] if a["family"] == "inet"] == ["10.83.0.11"]
+        (limosa.state / "labs" / "boxes" / "record.json").unlink()  # found again by what bears the lab's mark
+        assert limosa.ok("up", "--lab", "boxes").text == "nothing to do: the lab is up\n"
+        assert [guest["host"] for guest in limosa.ok("status", "--lab", "boxes", "--json").json["guests"]] == ["host2"]
         limosa.ok("host", "power-off", "host1", "--lab", "boxes")
         limosa.ok("host", "restore", "host1", "--lab", "boxes")
         limosa.ok("migrate", "guest1", "host1", "--lab", "boxes")

@@ -123,6 +123,24 @@ def test_guests_outlive_commands_and_are_found_again(lab: Command, servers: Serv
     assert seen(servers, runner, "server2") == before
 
 
+def test_a_lab_whose_record_is_lost_is_found_on_its_machines(lab: Command) -> None:
+    record = lab.state / "labs" / "bare-ssh" / "record.json"
+    whole = json.loads(record.read_bytes())
+    assert not record.with_name("place").exists(), "it may be commanded from wherever its record is seen"
+    for damage in (None, "{", '{"rootless": false}'):
+        record.unlink() if damage is None else record.write_text(damage)
+        status = lab.ok("status", "--lab", "bare-ssh", "--json").json
+        assert status["up"] and [host["addresses"] for host in status["hosts"]] == [
+            whole["addresses"][host["name"]] for host in status["hosts"]
+        ]
+        assert where(lab) == [("running", "host1")]
+        lab.ok("up", "--lab", "bare-ssh")
+        assert json.loads(record.read_bytes()) == whole and where(lab) == [("running", "host1")]
+    record.unlink()
+    lab.ok("migrate", "guest1", "host2", "--lab", "bare-ssh")
+    assert where(lab) == [("running", "host2")]
+
+
 def test_real_machines_are_not_switched_off(lab: Command) -> None:
     lab.run("host", "power-off", "host1", "--lab", "bare-ssh").refused(4, "host1")
     lab.run("host", "cut", "host1", "--lab", "bare-ssh").refused(4, "host1", "machine of its own")

@@ -36,7 +36,7 @@ _ABOUT = "Builds a live-migration laboratory, moves running virtual machines, sa
 _EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong lab file or argument, 3 the machine lacks something, "
     "4 not possible as things stand, 5 another command is at work, 6 the migration did not complete and the "
-    "guest is safe, 7 a person must decide, 130 Ctrl-C, 143 SIGTERM."
+    "guest is safe, 7 a person must decide, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP."
 )
 
 

@@ -85,29 +85,44 @@ def _warnings_only(event: Event) -> None:
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run one verb to its end. SIGTERM cancels it as Ctrl-C does, then exits with 143."""
-    terminated = False
+    """Run one verb to its end. SIGTERM, and SIGHUP as a terminal that is closed sends it, cancel it as Ctrl-C does;
+    then it exits with 128 and the signal's number.
+
+    A SIGHUP that is ignored, as below ``nohup``, stays so.
+    """
+    received = 0
 
     async def with_signals() -> T:
-        nonlocal terminated
         task = asyncio.current_task()
         assert task is not None
 
-        def terminate() -> None:
-            nonlocal terminated
-            terminated = True
-            assert task is not None
+        def terminate(number: int) -> None:
+            nonlocal received
+            received = received or number
             task.cancel()
 
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, terminate, number)
         return await work()
 
     try:
         return asyncio.run(with_signals())
-    except asyncio.CancelledError:
-        if terminated:
-            sys.exit(143)
+    except asyncio.CancelledError as error:
+        _say_why(error)
+        if received:
+            sys.exit(128 + received)
         raise
+    except KeyboardInterrupt as error:
+        _say_why(error.__context__)
+        raise
+
+
+def _say_why(error: BaseException | None) -> None:
+    """What went wrong while a cancelled verb tidied up: it may be that a person has to decide something."""
+    if error is not None and isinstance(error.__cause__, LimosaError):
+        with contextlib.suppress(OSError):
+            show_error(error.__cause__, as_json=False)
 
 
 def show_result(value: Any) -> None:

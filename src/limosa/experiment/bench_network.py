@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from limosa import tasks
 from limosa.bench import iperf
 from limosa.bench.format import Bench, Metric, Repetition, Subject
 from limosa.bench.programs import Program, parse_sums, program
@@ -156,8 +156,7 @@ async def _measured(
 async def _transfer(lab: Lab, guest: str, time_s: int, client: Program, words: tuple[str, ...]) -> tuple[str, str]:
     """One test; what the client printed, and what the server in the guest did."""
     limit_s = time_s + PATIENCE_S
-    server = asyncio.create_task(benching.in_guest(lab, guest, ["iperf3", *iperf.server()], limit_s))
-    try:
+    async with tasks.beside(benching.in_guest(lab, guest, ["iperf3", *iperf.server()], limit_s)) as (server,):
         # The server needs a login to start, so a client that comes too early tries again.
         async for _ in Deadline.after(PATIENCE_S).ticks(0.2):
             if server.done():
@@ -166,10 +165,6 @@ async def _transfer(lab: Lab, guest: str, time_s: int, client: Program, words: t
             if "onnection refused" not in done.text:
                 return done.text, await server
         raise LimosaError(f"iperf3 in {guest} did not listen within {PATIENCE_S:g} s")
-    finally:
-        server.cancel()
-        with contextlib.suppress(asyncio.CancelledError, LimosaError):
-            await server
 
 
 async def _round_trips(lab: Lab, name: str, time_s: int) -> tuple[Repetition, str]:

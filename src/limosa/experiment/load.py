@@ -7,11 +7,11 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from limosa import process
+from limosa import process, tasks
 from limosa.errors import LimosaError
 
 FIRST_S = 60.0
@@ -39,13 +39,13 @@ class Load:
         *table* takes the figures, *said* every line as it was.
         """
         load = cls(await process.start(argv), name)
-        reader = asyncio.create_task(load._read(parse, table, columns, said))
-        try:
-            yield load
-        finally:
-            await load._end(reader)
+        async with tasks.beside(load._read(parse, table, columns, said)) as (reader,):
+            try:
+                yield load
+            finally:
+                await tasks.uninterrupted(load._end(reader))
 
-    async def _end(self, reader: asyncio.Task[None]) -> None:
+    async def _end(self, reader: asyncio.Future[None]) -> None:
         """SIGINT first: iperf3 then tells its server that the test is over. The child may be an ``nsenter`` that
         ends before what it started, so it is the group that is ended, and the output's end that is waited for."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
@@ -79,10 +79,22 @@ class Load:
     async def _read(self, parse: Parse, table: Path, columns: Sequence[str], said: Path) -> None:
         """To the end of the output. Files that cannot be written end the load, and its check finds too few rows."""
         assert self._child.stdout is not None and self._child.stderr is not None
-        errors = asyncio.create_task(self._child.stderr.read())
+        async with tasks.beside(self._child.stderr.read()) as (errors,):
+            await self._tabulate(self._child.stdout, errors, parse, table, columns, said)
+        self._first.set()
+
+    async def _tabulate(
+        self,
+        output: asyncio.StreamReader,
+        errors: Awaitable[bytes],
+        parse: Parse,
+        table: Path,
+        columns: Sequence[str],
+        said: Path,
+    ) -> None:
         with table.open("w", buffering=1) as rows, said.open("a", buffering=1) as all_of_it:
             rows.write(",".join(columns) + "\n")
-            async for line in self._child.stdout:
+            async for line in output:
                 arrived_ns = time.time_ns()
                 text = line.decode(errors="replace").rstrip("\n")
                 all_of_it.write(text + "\n")
@@ -95,4 +107,3 @@ class Load:
             complaints = (await errors).decode(errors="replace")
             all_of_it.write(complaints)
         self._said += complaints.splitlines()
-        self._first.set()

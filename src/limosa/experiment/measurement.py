@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa import tasks
 from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
 from limosa.experiment.wakefulness import cpus_awake
@@ -102,7 +103,11 @@ class Measurement:
             await asyncio.sleep(CALM_S)
             begun = time.monotonic()
             await monitor.pause()
-            await asyncio.sleep(max(0.0, begun + duration_ms / 1000 - time.monotonic()))
+            try:
+                await asyncio.sleep(max(0.0, begun + duration_ms / 1000 - time.monotonic()))
+            except asyncio.CancelledError:  # the guest is not left paused
+                await tasks.uninterrupted(monitor.resume())
+                raise
             await self._resume_unseen(monitor)
             stop = resume = 0
             while not (stop and resume):
@@ -119,11 +124,11 @@ class Measurement:
 
     async def _resume_unseen(self, monitor: Monitor) -> None:
         """Let the guest run and do nothing else until it does: to read QEMU's answer would take a CPU from it."""
-        answer = asyncio.ensure_future(monitor.resume())
-        for _ in range(WRITTEN_TURNS):
-            await asyncio.sleep(0)
-        time.sleep(UNSEEN_S)  # noqa: ASYNC251
-        await answer
+        async with tasks.beside(monitor.resume()) as (answer,):
+            for _ in range(WRITTEN_TURNS):
+                await asyncio.sleep(0)
+            time.sleep(UNSEEN_S)  # noqa: ASYNC251
+            await answer
 
     async def check_alive(self) -> None:
         """Whether guest and clients came through; recorded as checks."""

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 
+from limosa import tasks
 from limosa.errors import StateError
 from limosa.guest.terminal import ESCAPE, keyboard, raw
 
@@ -76,14 +77,9 @@ async def _writable(loop: asyncio.AbstractEventLoop, connection: socket.socket) 
 
 async def join(connection: socket.socket, typed: Typed) -> bool:
     """Carry bytes both ways; True: the person left, False: the other end hung up."""
-    shown, sent = asyncio.ensure_future(_show(connection)), asyncio.ensure_future(typed.send(connection))
-    try:
+    async with tasks.beside(_show(connection), typed.send(connection)) as (shown, sent):
         done, _ = await asyncio.wait({shown, sent}, return_when=asyncio.FIRST_COMPLETED)
         return sent in done and sent.exception() is None
-    finally:
-        for task in (shown, sent):
-            task.cancel()
-        await asyncio.gather(shown, sent, return_exceptions=True)
 
 
 async def _show(connection: socket.socket) -> None:

@@ -108,7 +108,6 @@ class Keeper:
         self.selector.register(listener, selectors.EVENT_READ, self.accept)
         self.selector.register(self.wake_read, selectors.EVENT_READ, self.reap)
         if lifeline is not None:
-            os.set_inheritable(lifeline, False)
             self.selector.register(lifeline, selectors.EVENT_READ, self.end)
 
     def serve(self) -> None:
@@ -285,14 +284,17 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--ready", type=int, required=True, help="descriptor of a connected unix socket")
     parser.add_argument("--lifeline", type=int, help="descriptor whose end of file ends this host")
+    parser.add_argument("--hold", type=int, help="descriptor that is kept open for the lock that it holds")
     parser.add_argument("--remove", default="", help="directory removed when the lifeline breaks")
     parser.add_argument("--bind", action="append", default=[], help="SOURCE=>TARGET")
     options = parser.parse_args()
-    close_others({options.ready, -1 if options.lifeline is None else options.lifeline})
+    kept = {number for number in (options.ready, options.lifeline, options.hold) if number is not None}
+    close_others(kept)
     os.chdir("/")
     os.umask(0o077)
     ready = socket.socket(fileno=options.ready)
-    os.set_inheritable(options.ready, False)
+    for number in kept:
+        os.set_inheritable(number, False)
     try:
         socket.sethostname(options.host)
         remove = _folder(options.remove) if options.remove else None

@@ -21,7 +21,13 @@ from limosa.errors import LimosaError, StateError
 
 KEEPER_SOCKET = "/run/limosa/keeper.sock"
 
+_WHOLE = "/run/limosa/whole"
+"""A file of the keeper's own tmpfs: the host was made to its end. It goes with the host, and a record can be lost."""
+
 _KEEPER_PROGRAM = b"/limosa/hosts/keeper.py"
+
+_GUESTS = b"/run/limosa/guests/"
+"""In the command line of each guest's QEMU: where its sockets are."""
 
 _AGAIN_S = 0.002
 """How soon a busy listener is asked again."""
@@ -90,6 +96,22 @@ class Keeper(msgspec.Struct, frozen=True):
             return False
         return True
 
+    def mark_whole(self) -> None:
+        """Say on the host itself that it has all that it was to get. Raises LimosaError when it ended meanwhile."""
+        try:
+            Path(f"/proc/{self.pid}/root{_WHOLE}").touch()
+        except OSError as error:
+            raise off(self.host) from error
+
+    def whole(self) -> bool:
+        """Whether the host was made to its end; one in which a guest's process runs was, whatever it says."""
+        try:
+            if Path(f"/proc/{self.pid}/root{_WHOLE}").exists():
+                return True
+        except OSError:  # of another user, or gone
+            return False
+        return any(_runs_guest(pid, self.pid) for pid in _pids())
+
     async def _reach(self) -> socket.socket:
         """A connection to the keeper itself. Raises OSError when the pid is somebody else's by now."""
         connection = await self.connect(KEEPER_SOCKET)
@@ -148,8 +170,21 @@ def marked(lab: str, host: str = "") -> list[int]:
     Both a keeper and the ``unshare`` that waits for it bear the mark. Everything else of a lab is a descendant of a
     keeper inside its pid namespaces, and ends with it.
     """
-    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return sorted(pid for pid in numbers if bears_mark(pid, lab, host))
+    return [pid for pid in _pids() if bears_mark(pid, lab, host)]
+
+
+def _pids() -> list[int]:
+    return sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _runs_guest(pid: int, keeper: int) -> bool:
+    """Whether process *pid* belongs to a guest and runs on the very host of that *keeper*."""
+    try:
+        if _GUESTS not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        return Path(f"/proc/{pid}/ns/pid").readlink() == Path(f"/proc/{keeper}/ns/pid").readlink()
+    except OSError:
+        return False
 
 
 def bears_mark(pid: int, lab: str, host: str = "") -> bool:

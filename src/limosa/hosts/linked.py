@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
+from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, LimosaError, MachineError, StateError
 from limosa.events import CommandRan, Events
@@ -116,7 +117,7 @@ class LinkedHost:
     async def close(self) -> None:
         """Hang up. What was not spawned to be kept is killed there."""
         links, self._links = list(self._links.values()), {}
-        await asyncio.gather(*(link.close() for link in links))
+        await tasks.each(link.close() for link in links)
 
     async def run(
         self,
@@ -313,11 +314,6 @@ async def _bridge(channel: Channel, ours: socket.socket) -> None:
             ours.shutdown(socket.SHUT_WR)
 
     with ours, channel:
-        directions = [asyncio.create_task(outward()), asyncio.create_task(inward())]
-        try:
+        async with tasks.beside(outward(), inward()) as directions:
             # A socket that was closed here, or a lost link, ends both: nobody is left to tell.
             await asyncio.wait(directions, return_when=asyncio.FIRST_EXCEPTION)
-        finally:
-            for task in directions:
-                task.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
+from limosa import tasks
 from limosa.errors import LimosaError, UnreachableError
 from limosa.hosts.far import frames
 from limosa.hosts.wire import Wire, program
@@ -224,6 +225,7 @@ class Link:
         task = asyncio.create_task(work)
         self.beside.add(task)
         task.add_done_callback(self.beside.discard)
+        task.add_done_callback(tasks.heard)
 
     def send_request(self, **asked: Any) -> None:
         """Ask without listening for an answer."""
@@ -240,13 +242,15 @@ class Link:
 
     async def _receive(self, rest: bytes) -> None:
         waiting = bytearray(rest)
-        while True:
-            self._take(waiting)
-            if not (data := await self._wire.read()):
-                break
-            self._missed = 0
-            waiting += data
-        self._lose()
+        try:
+            while True:
+                self._take(waiting)
+                if not (data := await self._wire.read()):
+                    break
+                self._missed = 0
+                waiting += data
+        finally:  # nobody reads any more, whatever the reason
+            self._lose()
 
     def _take(self, waiting: bytearray) -> None:
         place, size = 0, frames.HEADER.size
@@ -279,10 +283,7 @@ class Link:
     async def close(self) -> None:
         """Hang up: the far end kills what was not spawned to be kept."""
         self._lose()
-        tasks = [*self._tasks, *self.beside]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.ended([*self._tasks, *self.beside])
         with contextlib.suppress(Exception):  # whatever a dead connection may say, it is closed
             await self._wire.close()
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa import tasks
 from limosa.errors import CommandError, LimosaError, MachineError
 from limosa.events import CommandRan, Events
 from limosa.hosts import keeping, machine
@@ -45,8 +46,10 @@ class Fabric(msgspec.Struct, frozen=True):
     """Where the keepers' complaints go."""
     lifeline: int | None = None
     """A descriptor whose end of file ends the lab; for labs that must die with their maker."""
+    hold: int | None = None
+    """A descriptor that the fabric's processes keep open while they live: what is locked by it stays so."""
     remove: str = ""
-    """The directory removed when that happens."""
+    """The directory removed when the lifeline's end is seen."""
     below_run: tuple[str, ...] = ()
     """Directories below this machine's /run, which the fabric covers by its own, that the hosts need."""
 
@@ -99,9 +102,8 @@ class NamespaceHost(msgspec.Struct, frozen=True):
             stack.callback(started.close)
             for pipe in theirs:
                 pipe.close()
-            writing = asyncio.create_task(write_all(our_in, stdin))
-            reading = [asyncio.create_task(read_all(pipe.fileno())) for pipe in (our_out, our_err)]
-            try:
+            streams = (write_all(our_in, stdin), *(read_all(pipe.fileno()) for pipe in (our_out, our_err)))
+            async with tasks.beside(*streams) as (_, *reading):
                 returncode = await started.wait()
                 _, open_still = await asyncio.wait(reading, timeout=_AFTER_EXIT_S)
                 if open_still:
@@ -110,10 +112,6 @@ class NamespaceHost(msgspec.Struct, frozen=True):
                         hint="start long-lived processes with their output elsewhere",
                     )
                 return returncode, reading[0].result(), reading[1].result()
-            finally:
-                for task in (writing, *reading):
-                    task.cancel()
-                await asyncio.gather(writing, *reading, return_exceptions=True)
 
     async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
         """Start a process that outlives the caller; see the port."""
@@ -201,11 +199,12 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
     spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--mount-proc"]
     ours, theirs = keeping.ready_pair()
     lifeline = ["--lifeline", str(fabric.lifeline)] if fabric.lifeline is not None else []
+    hold = ["--hold", str(fabric.hold)] if fabric.hold is not None else []
     remove = ["--remove", fabric.remove] if fabric.remove else []
     binds = [word for path in fabric.below_run for word in ("--bind", f"{path}=>{path}")]
-    keeper = _keeper_argv(fabric.lab, CLIENT, theirs.fileno(), [*lifeline, *remove, *binds])
+    keeper = _keeper_argv(fabric.lab, CLIENT, theirs.fileno(), [*lifeline, *hold, *remove, *binds])
     argv = ["unshare", *user, *spaces, "--fork", "--kill-child", "--", *keeper]
-    passed = [theirs.fileno(), *([fabric.lifeline] if fabric.lifeline is not None else [])]
+    passed = [theirs.fileno(), *(number for number in (fabric.lifeline, fabric.hold) if number is not None)]
     log_start = fabric.log.stat().st_size if fabric.log.exists() else 0
     with ours:
         with theirs:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
+from limosa import tasks
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.hosts import ssh_login
@@ -258,13 +259,10 @@ async def _bridge(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[
             ours.shutdown(socket.SHUT_WR)
 
     with ours:
-        directions = [asyncio.create_task(outward()), asyncio.create_task(inward())]
         try:
-            await asyncio.wait(directions, return_when=asyncio.FIRST_EXCEPTION)
+            async with tasks.beside(outward(), inward()) as directions:
+                await asyncio.wait(directions, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in directions:
-                task.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)
             with contextlib.suppress(OSError, asyncssh.Error):
                 writer.close()
 
@@ -286,7 +284,7 @@ class SshKind:
 
     async def find(self) -> dict[str, Host]:
         """The machines that answer and bear the lab's mark."""
-        marks = await asyncio.gather(*(self._mark(host) for host in self._hosts.values()))
+        marks = await tasks.together(self._mark(host) for host in self._hosts.values())
         return {name: host for (name, host), mark in zip(self._hosts.items(), marks, strict=True) if mark}
 
     async def _mark(self, host: SshHost) -> bool:
@@ -347,10 +345,7 @@ class SshKind:
 
         Raises the first error when all machines were tried: one that is off keeps what it has.
         """
-        done = await asyncio.gather(*(self._remove(host) for host in self._hosts.values()), return_exceptions=True)
-        for error in done:
-            if isinstance(error, BaseException):
-                raise error
+        await tasks.each(self._remove(host) for host in self._hosts.values())
 
     async def _remove(self, host: SshHost) -> None:
         said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
@@ -376,4 +371,4 @@ class SshKind:
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await asyncio.gather(*(host.close() for host in self._hosts.values()))
+        await tasks.each(host.close() for host in self._hosts.values())

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
+from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, StateError, UnreachableError
 from limosa.hosts.host import Host
@@ -70,22 +71,26 @@ async def copies(hosting: Hosting, guest: str, unknown: set[str] | None = None) 
     """
     record = readable(hosting, guest)
     names = sorted(hosting.hosts, key=lambda name: record is None or name != record.host)
-    looks = [asyncio.create_task(_on(hosting, name, guest)) for name in names]
-    try:
-        await asyncio.gather(*looks, return_exceptions=True)
-        errors = {name: error for name, look in zip(names, looks, strict=True) if (error := look.exception())}
-        for name, error in errors.items():
-            if unknown is None or not isinstance(error, UnreachableError):
-                raise error
-            unknown.add(name)
-    except BaseException:
-        for look in looks:
-            look.cancel()
-        for found in await asyncio.gather(*looks, return_exceptions=True):
-            if isinstance(found, list):
-                await close(found)
-        raise
+    async with tasks.beside(*(_on(hosting, name, guest) for name in names)) as looks:
+        try:
+            await tasks.over(looks)
+            errors = {name: error for name, look in zip(names, looks, strict=True) if (error := look.exception())}
+            for name, error in errors.items():
+                if unknown is None or not isinstance(error, UnreachableError):
+                    raise error
+                unknown.add(name)
+        except BaseException:
+            await tasks.uninterrupted(_hang_up(looks))
+            raise
     return [copy for name, look in zip(names, looks, strict=True) if name not in errors for copy in look.result()]
+
+
+async def _hang_up(looks: Sequence[asyncio.Future[list[Copy]]]) -> None:
+    """Whatever comes of *looks* is closed."""
+    await tasks.ended(looks)
+    for look in looks:
+        if not look.cancelled() and look.exception() is None:
+            await close(look.result())
 
 
 async def close(found: Collection[Copy], but: Copy | None = None) -> None:
@@ -238,7 +243,7 @@ async def place(hosting: Hosting, guest: str) -> str:
 
 async def places(hosting: Hosting, guest: str) -> list[str]:
     """The hosts that have a process of *guest*; while it moves, first the one where it runs. No monitor is taken."""
-    looks = await asyncio.gather(*(_looked(hosting, name, guest) for name in hosting.hosts))
+    looks = await tasks.together(_looked(hosting, name, guest) for name in hosting.hosts)
     names = [name for name, seen in zip(hosting.hosts, looks, strict=True) if seen]
     return sorted(names, key=lambda name: name != _recorded_place(hosting, guest))
 
@@ -279,7 +284,7 @@ async def review(hosting: Hosting, guest: str) -> list[Launched]:
     A record without any is removed: the guest is stopped. A disk that takes no change is no harm: it is looked again.
     """
     known = on_record(hosting, guest)
-    gone = await asyncio.gather(*(seen_gone(hosting, guest, copy) for copy in known))
+    gone = await tasks.together(seen_gone(hosting, guest, copy) for copy in known)
     left = [copy for copy, ended in zip(known, gone, strict=True) if not ended]
     record = readable(hosting, guest)
     try:

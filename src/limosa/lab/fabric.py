@@ -17,6 +17,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import Keeper, bears_mark, marked
 from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
+from limosa.lab import place
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import links
 from limosa.spec import resolved
@@ -44,21 +45,34 @@ class NamespaceKind(msgspec.Struct):
         """What the kernel forbids is said when the fabric is made."""
 
     async def find(self) -> dict[str, Host]:
-        """Attach to the fabric and to the hosts that are on, by the record."""
-        self.client = await self._alive(CLIENT, self.record.client_pid)
-        if self.client is None:
-            return {}
-        found = {name: await self._alive(name, self.record.hosts.get(name, 0)) for name in self.names}
-        return {name: host for name, host in found.items() if host is not None}
+        """Attach to the fabric and to the hosts that are on: by the record, and by the processes where it lacks one."""
+        found = await self._recorded()
+        if len(found) <= len(self.names) and (seen := observed(self.directory.mark)):
+            self._correct(seen)
+            found = await self._recorded()
+        client = found.pop(CLIENT, None)
+        self.client = client
+        return dict(found) if client else {}
 
-    async def _alive(self, name: str, pid: int) -> NamespaceHost | None:
-        keeper = Keeper(pid, name, self.directory.mark)
-        if pid and await keeper.alive():
-            return NamespaceHost(name, keeper, self.record.rootless, self.events)
-        return None
+    async def _recorded(self) -> dict[str, NamespaceHost]:
+        """What is on record and alive; ``client`` is the fabric."""
+        pids = {CLIENT: self.record.client_pid, **{name: self.record.hosts.get(name, 0) for name in self.names}}
+        keepers = [Keeper(pid, name, self.directory.mark) for name, pid in pids.items() if pid]
+        alive = [keeper for keeper in keepers if await keeper.alive()]
+        return {k.host: NamespaceHost(k.host, k, _is_rootless(k.pid), self.events) for k in alive}
+
+    def _correct(self, seen: Record) -> None:
+        """Have the record say what was *seen* to run, where the two differ."""
+        self.record.client_pid, self.record.outer_pid = seen.client_pid, seen.outer_pid
+        self.record.rootless = seen.rootless
+        self.record.hosts |= seen.hosts
+        self.record.off = [name for name in self.record.off if name not in seen.hosts]
 
     async def make_client(self) -> NamespaceHost:
-        """The fabric, with its bridges; whatever an earlier one left is ended before."""
+        """The fabric, with its bridges; whatever an earlier one left is ended before.
+
+        It is not kept before ``keep_client`` says so: one that a killed command left is ended and made anew.
+        """
         await end_marked(self.directory.mark)  # what a command made that was killed before it could record it
         self.collect()
         alone = len(self.names) == len(self.lab.hosts)  # else the directory is needed to take the others away
@@ -67,14 +81,23 @@ class NamespaceKind(msgspec.Struct):
         log = self.directory.log / "hosts.log"
         shared = {self.directory.log, *(Path(source) for source in self._binds().values())}
         below_run = tuple(sorted(str(path) for path in shared if path.is_relative_to("/run")))
-        fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, remove, below_run)
         self.record.outer_pid, self.record.client_pid = 0, 0
         self.record.hosts, self.record.off, self.record.cut = {}, [], []
-        self.client, self.made_outer = await make_fabric(fabric, self.events)
-        self.record.outer_pid, self.record.client_pid = self.made_outer, self.client.keeper.pid
-        self.directory.save(self.record)
+        hold = place.take(self.directory)
+        try:
+            fabric = Fabric(self.directory.mark, self.record.rootless, log, lifeline, hold, remove, below_run)
+            self.client, self.made_outer = await make_fabric(fabric, self.events)
+        finally:
+            os.close(hold)
         await links.make_fabric(self.client, self.lab)
         return self.client
+
+    def keep_client(self) -> None:
+        """The fabric has all that it was to get."""
+        assert self.client is not None, "it is made before it is kept"
+        self.client.keeper.mark_whole()
+        self.record.outer_pid, self.record.client_pid = self.made_outer, self.client.keeper.pid
+        self.directory.save(self.record)
 
     def _binds(self) -> dict[str, Path]:
         """Where each host sees which directory of this machine."""
@@ -90,11 +113,12 @@ class NamespaceKind(msgspec.Struct):
         """Make one host and join it to the fabric; a half-made one is ended again."""
         client, mark = self.client, self.directory.mark
         assert client is not None, "the fabric is made before the hosts in it"
-        if await end_marked(mark, name) or name in self.record.hosts:
+        if await end_marked(mark, name) or name in self.record.hosts or not self.made_outer:
             await links.part(client, self.lab, name)
         host = await make_host(client, mark, name, self._binds(), self.directory.log / "hosts.log")
         try:
             await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
+            host.keeper.mark_whole()
         except BaseException:
             await end_marked(mark, name)
             raise
@@ -119,6 +143,7 @@ class NamespaceKind(msgspec.Struct):
         self.collect()
         self.close_lifeline()
         self.client = None
+        place.leave(self.directory)
 
     async def left(self) -> list[str]:
         """The processes that are there still, after the kernel had its time."""
@@ -151,22 +176,34 @@ def _needs_bind(storage: resolved.Storage) -> bool:
 
 
 def observed(mark: str) -> Record | None:
-    """What the processes themselves tell of a lab. Which hosts were off or cut on purpose is not to be seen."""
-    keepers: dict[str, int] = {}
+    """What the processes themselves tell of a lab; what a killed command left half made does not count.
+
+    Which hosts were off or cut on purpose is not to be seen.
+    """
+    keepers: dict[str, Keeper] = {}
     outer, ephemeral = 0, False
     for pid in marked(mark):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
             name = words[words.index("--host") + 1]
             if Path(words[0]).name != "unshare":
-                keepers[name] = pid
+                keepers[name] = Keeper(pid, name, mark)
             elif name == CLIENT:
                 outer, ephemeral = pid, "--lifeline" in words
-    if CLIENT not in keepers:
+    client = keepers.pop(CLIENT, None)
+    hosts = {name: keeper.pid for name, keeper in keepers.items() if keeper.whole()}
+    if client is None or not (hosts or client.whole()):  # a fabric is whole before the first host is made in it
         return None
-    client = keepers.pop(CLIENT)
-    rootless = Path(f"/proc/{client}/ns/user").readlink() != Path("/proc/self/ns/user").readlink()
-    return Record(rootless=rootless, ephemeral=ephemeral, outer_pid=outer, client_pid=client, hosts=keepers)
+    rootless = _is_rootless(client.pid)
+    return Record(rootless=rootless, ephemeral=ephemeral, outer_pid=outer, client_pid=client.pid, hosts=hosts)
+
+
+def _is_rootless(pid: int) -> bool:
+    """Whether process *pid* lives in a user namespace of its own; raises nothing when it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/ns/user").readlink() != Path("/proc/self/ns/user").readlink()
+    except OSError:
+        return False
 
 
 def inner_pid(pid: int, namespace_of: int) -> int:

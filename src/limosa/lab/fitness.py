@@ -6,13 +6,12 @@ storage by a file that is removed again.
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from limosa import capabilities
+from limosa import capabilities, tasks
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host, HostFacts
@@ -52,10 +51,10 @@ class Examined:
 
 async def examine(hosting: Hosting) -> list[Examined]:
     """This machine first, then every host of the lab, then what only several can have: all at once where possible."""
-    here = asyncio.create_task(capabilities.examine())
     examiners = [_Examiner(hosting, spec) for spec in hosting.lab.hosts.values()]
-    found = await asyncio.gather(*(examiner.examine() for examiner in examiners))
-    own = [finding for finding in await here if hosting.has_fabric or finding.name in SKILLS]
+    async with tasks.beside(capabilities.examine()) as (here,):
+        found = await tasks.together(examiner.examine() for examiner in examiners)
+        own = [finding for finding in await here if hosting.has_fabric or finding.name in SKILLS]
     hosts = {examiner.spec.name: examiner.host for examiner in examiners if examiner.host is not None}
     known = {e.spec.name: e.known for e in examiners if e.known is not None}
     together = await _together(hosting.lab, hosts, known)
@@ -99,7 +98,7 @@ class _Examiner:
             ("root", self._root), ("QEMU", self._qemu), ("ip", self._ip), ("links", self._links),
             ("bridge and TAP", self._bridge_and_tap), ("clock", _clock),
         ]  # fmt: skip
-        found = await asyncio.gather(*(settled(name, check(host)) for name, check in checks))
+        found = await tasks.together(settled(name, check(host)) for name, check in checks)
         devices = [await self._tun(host, facts), self._memory(facts), await self._kvm(host, facts)]
         stores = [
             await settled(f"storage {store.name}", self._storage(host, store))

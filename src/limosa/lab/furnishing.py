@@ -26,6 +26,10 @@ class Furnisher(msgspec.Struct, frozen=True):
         await host.run(["mkdir", "-p", "-m", "0700", f"{host.runtime_directory}/log"])
         return await wiring.attach(host, self.lab, self.mark)
 
+    async def addresses(self, host: Host) -> dict[str, str]:
+        """The address in each network of a *host* that is furnished already."""
+        return await wiring.addresses(host, self.lab)
+
     async def client_addresses(self, client: Host, towards: Mapping[str, str]) -> dict[str, str]:
         """By network, how *client* is seen by the host with these addresses."""
         return {network: await wiring.towards(client, address) for network, address in towards.items()}

@@ -11,10 +11,10 @@ from limosa.errors import LimosaError, QmpError, StateError
 from limosa.lab import copies, launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord, Launched
-from limosa.process import to_the_end
 from limosa.qemu import argv, launches, process
 from limosa.qemu.launches import runtime_directory
 from limosa.spec import resolved
+from limosa.tasks import uninterrupted
 
 if TYPE_CHECKING:
     from limosa.guest.agent.client import AgentClient
@@ -85,7 +85,7 @@ async def _launch(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) 
         qemu = await process.start(host, guest.name, launch_id, words, log, hosting.events)
         await qemu.close()
     except BaseException:
-        await to_the_end(copies.review(hosting, guest.name))
+        await uninterrupted(copies.review(hosting, guest.name))
         raise
     record.copies = (Launched(guest.host, launch_id, qemu.running.started),)
     hosting.directory.save_guest(guest.name, record)

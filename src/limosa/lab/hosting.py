@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from limosa import tasks
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import off
 from limosa.hosts.kind import Kind
 from limosa.hosts.namespaces import CLIENT
+from limosa.lab import place
 from limosa.lab.fabric import NamespaceKind, observed
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import links
@@ -31,6 +32,8 @@ class Hosting:
         self.fabric = NamespaceKind(lab, directory, record, events)
         self.client: Host | None = None
         self.hosts: dict[str, Host] = {}
+        self._seen: dict[str, dict[str, str]] = {}
+        """Addresses that the record lacks, as the hosts have them."""
         self.made_here = False
         self._kinds: dict[str, Kind] = {}
         self._machine: LocalHost | None = None
@@ -62,17 +65,32 @@ class Hosting:
         return [self._kind(name) for name in dict.fromkeys(self.lab.hosts[host].kind for host in self.elsewhere)]
 
     async def find(self) -> None:
-        """Attach to what is running, by the record."""
-        inside = await self.fabric.find()
-        if self.has_fabric:
-            self.client = self.fabric.client
-        elif self.record.up:
-            self.client = self.this_machine()
-        if self.client is None:
+        """Attach to what is running: by the record, and where that says of nothing, by what bears the lab's mark."""
+        on = await self.fabric.find() if self.has_fabric else {}
+        self.client = self.fabric.client
+        if self.client is None and (self.has_fabric or not (self.record.up or self.directory.described())):
             return
-        found = [inside, *await asyncio.gather(*(kind.find() for kind in self._elsewhere_kinds()))]
-        on = {name: host for some in found for name, host in some.items()}
+        for some in await tasks.together(kind.find() for kind in self._elsewhere_kinds()):
+            on |= some
+        if not self.has_fabric and (self.record.up or on):
+            self.record.up, self.client = True, self.this_machine()
         self.hosts = {name: on[name] for name in self.lab.hosts if name in on}
+        for name in self.unfurnished():
+            with contextlib.suppress(LimosaError):  # `up` says what is wrong with it
+                self._seen[name] = await self._furnisher().addresses(self.hosts[name])
+                if not self.has_fabric:
+                    self._seen[CLIENT] = await self._furnisher().client_addresses(self.the_client(), self._seen[name])
+
+    def unfurnished(self) -> list[str]:
+        """The hosts that are on, have a system of their own, and are not on record as having all that they get."""
+        return [name for name in self.elsewhere if name in self.hosts and name not in self.record.addresses]
+
+    def mend(self) -> None:
+        """Put the record right where what was found differs from it. For whoever holds the lab's lock."""
+        with contextlib.suppress(StateError):
+            if self.client is None or self.directory.record() == self.record:
+                return
+        self.directory.save(self.record)
 
     def this_machine(self) -> LocalHost:
         """The machine that limosa runs on, as a host."""
@@ -108,7 +126,7 @@ class Hosting:
 
     def address(self, host: str, network: str) -> str:
         """The address of a host, or of ``client``, in a network."""
-        if found := self.record.addresses.get(host, {}).get(network):
+        if found := (self.record.addresses.get(host) or self._seen.get(host, {})).get(network):
             return found
         return self.lab.networks[network].client_address if host == CLIENT else self.lab.hosts[host].addresses[network]
 
@@ -150,6 +168,7 @@ class Hosting:
         self.client = fabric
         for name in self._bridged_networks():
             await links.join_bridge(self.this_machine(), fabric, fabric.keeper.pid, self.lab, name)
+        self.fabric.keep_client()
 
     def _bridged_networks(self) -> list[str]:
         """The networks in which the fabric is joined with a bridge of this machine."""
@@ -272,9 +291,18 @@ class Hosting:
 
 
 def recorded(directory: LabDirectory, events: Events) -> Record | None:
-    """The lab's record; from what runs when it is damaged. None for a lab that is down."""
+    """The lab's record; from what runs when it is damaged or lost. None for a lab that is down.
+
+    Raises StateError when the lab runs where its processes are not seen from here.
+    """
+    place.require_here(directory)
     try:
-        return directory.record()
+        if (record := directory.record()) is not None:
+            return record
+        wrong = f"{directory.path / 'record.json'} is lost"
     except StateError as error:
-        events.note(f"{error.message}; made again from what runs", level="warning")
-        return observed(directory.mark)
+        wrong = error.message
+    seen = observed(directory.mark)
+    if seen is not None:
+        events.note(f"{wrong}; made again from what runs", level="warning")
+    return seen

@@ -23,7 +23,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import copies, guests, launching, moves, reach, watching
+from limosa.lab import copies, guests, launching, moves, place, reach, watching
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -135,6 +135,7 @@ class Lab:
         if self._hosting.client is None:
             await self._hosting.check()
         async with self._locked("limosa up"):
+            self._hosting.mend()
             if start and any(guest.boots_disk for guest in self.spec.guests.values()):
                 from limosa.lab import own_disk
 
@@ -155,7 +156,7 @@ class Lab:
 
     async def _converge(self) -> list[str]:
         missing = self._hosting.client is None or any(n not in self._hosting.hosts for n in self.spec.hosts)
-        if not missing:
+        if not missing and not self._hosting.unfurnished():
             return []
         with self.events.stage("make the hosts"):
             try:
@@ -355,14 +356,16 @@ class Lab:
 async def take_down(what: str | Path, *, events: Events, purge: bool = True) -> bool:
     """``Lab.down``, also for a lab whose record or spec is damaged; return whether there was anything."""
     _, directory = _locate(what)
-    if not directory.damaged() or not (directory.path / "record.json").exists():
+    if not directory.damaged() or not _may_run(directory):
         async with Lab.open(what, events=events) as opened:
             return await opened.down(purge=purge)
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
+        place.require_here(directory)
         await end_marked(directory.mark)
         if left := marked(directory.mark):
             raise LimosaError(f"lab {directory.name} is not wholly gone: processes {left} are left")
         (directory.path / "record.json").unlink(missing_ok=True)
+        place.leave(directory)
     if purge:
         directory.remove()
     return True
@@ -374,6 +377,7 @@ def _resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirector
     lab, directory = _locate(what)
     if lab is None:
         return directory.spec(), directory
+    place.require_here(directory)
     _same_file(lab, directory)
     return lab, directory
 
@@ -392,7 +396,7 @@ def _locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
 
 def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
     """A running lab keeps the spec it was made from. Raises StateError when *lab* is another."""
-    if not (directory.path / "record.json").exists():
+    if not _may_run(directory):
         return
     with contextlib.suppress(LimosaError):
         if spec.encode(directory.spec()) == spec.encode(lab):
@@ -408,13 +412,19 @@ def _only() -> tuple[resolved.Lab | None, LabDirectory]:
     here = Path("limosa.yaml")
     if here.is_file():
         return _locate(here)
-    found = [directory for directory in existing() if (directory.path / "record.json").exists()]
+    found = [directory for directory in existing() if _may_run(directory)]
     if len(found) == 1:
         return None, found[0]
     if not found:
         raise StateError("no lab is up", hint="limosa up FILE makes one; try examples/two-hosts.yaml")
     names = ", ".join(directory.name for directory in found)
     raise SpecError(f"several labs are up: {names}", hint="say which with --lab NAME")
+
+
+def _may_run(directory: LabDirectory) -> bool:
+    """Whether something says that the lab is up: its record or, where that is lost, its place or what runs here."""
+    noted = (directory.path / "record.json", place.file(directory))
+    return any(path.exists() for path in noted) or bool(marked(directory.mark))
 
 
 def sweep() -> list[str]:
@@ -428,6 +438,7 @@ def sweep() -> list[str]:
             if not record.ephemeral if record else (directory.path / "spec.json").exists():
                 continue
             with directory.locked("limosa"):
+                place.require_here(directory)
                 if not marked(directory.mark):
                     directory.remove()
                     gone.append(directory.name)

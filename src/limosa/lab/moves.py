@@ -15,11 +15,11 @@ from limosa.migration.engine import Migration, Outcome, lost
 from limosa.migration.rescue import Verdict
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
-from limosa.process import to_the_end
 from limosa.qemu import argv, launches, process
 from limosa.qemu.features import Features
 from limosa.qemu.process import QemuProcess
 from limosa.spec import resolved
+from limosa.tasks import uninterrupted
 
 
 class Move(msgspec.Struct):
@@ -84,7 +84,7 @@ class Move(msgspec.Struct):
         except LimosaError as error:
             outcome = migration.outcome(error)
         finally:
-            await to_the_end(self._settle(migration))
+            await uninterrupted(self._settle(migration))
         if outcome.failure is None and not any(copy.host == self.target for copy in self.record.copies):
             outcome.failure = lost(self.guest.name, self.target)  # it ended a moment ago
         return outcome

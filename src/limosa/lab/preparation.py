@@ -5,12 +5,11 @@ What is decided here is recorded, and a migration gives the target exactly the s
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
 from limosa import accel as acceleration
-from limosa import paths
+from limosa import paths, tasks
 from limosa.errors import StateError
 from limosa.events import Events
 from limosa.guest import bare, images
@@ -106,7 +105,7 @@ async def _counter(hosting: Hosting) -> str:
     """
     inside = [name for name in hosting.fabric.names if name in hosting.hosts]
     asked = [host for name, host in hosting.hosts.items() if name not in inside[1:]]  # these share one machine
-    rates = await asyncio.gather(*(host.tsc_khz() for host in asked))
+    rates = await tasks.together(host.tsc_khz() for host in asked)
     if min(rates) and max(rates) - min(rates) <= SAME_RATE * min(rates):
         return f" tsc_early_khz={rates[0]}"
     return " tsc=unstable"

@@ -5,6 +5,7 @@
     STATE/labs/NAME/
       spec.json        the resolved lab
       record.json      Record
+      place            where the fabric was made, see ``place``
       lock             held by the command that is changing the lab
       keys/            SSH keys made for this lab
       storage/NAME/    disks of a storage without a path of its own
@@ -170,6 +171,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
             raise cannot_read(error, self.path / "spec.json") from error
         except SpecError as error:
             raise self._damaged("spec.json", error) from error
+
+    def described(self) -> bool:
+        """Whether the lab was ever brought up and not purged since: it may be up although no record says so."""
+        return (self.path / "spec.json").exists()
 
     def damaged(self) -> bool:
         """Whether a file of the lab that every verb reads cannot be read."""

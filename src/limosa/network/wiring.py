@@ -206,8 +206,7 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
             there = (await host.run(["test", "-e", "/dev/net/tun"], check=False)).returncode == 0
             raise MachineError(message, hint=tun_hint(there)) from error
         raise
-    has = await interfaces(host)
-    return {network: _address(lab, host.name, network, has) for network in lab.networks}
+    return await addresses(host, lab)
 
 
 async def check_routes(host: Host, lab: resolved.Lab, has: Mapping[str, Interface]) -> None:
@@ -263,6 +262,12 @@ def _found(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interfa
 def _address(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface]) -> str:
     wanted = lab.hosts[host].addresses[network]
     return wanted if wanted != OWN else _found(lab, host, network, has)
+
+
+async def addresses(host: Host, lab: resolved.Lab) -> dict[str, str]:
+    """The address of a *host* that is attached already, in each network; nothing is changed."""
+    has = await interfaces(host)
+    return {network: _address(lab, host.name, network, has) for network in lab.networks}
 
 
 async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import msgspec
 
+from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, QmpError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
-from limosa.process import to_the_end
 from limosa.qemu import launches
 from limosa.qemu.launches import Running, runtime_directory
 from limosa.qemu.monitor import Monitor
+from limosa.tasks import to_the_end, uninterrupted
 
 START_S = 20.0
 """How long QEMU may take until its monitor answers: about 0.1 s, far more on a crowded machine."""
@@ -40,7 +41,7 @@ class QemuProcess(msgspec.Struct):
 
     async def close(self) -> None:
         """Hang up both monitors; QEMU goes on."""
-        await asyncio.gather(self.control.close(), self.observe.close())
+        await tasks.each((self.control.close(), self.observe.close()))
 
     async def end(self) -> None:
         """End QEMU, by its monitor or, when that does not help, by SIGKILL; returns when it is gone.
@@ -96,7 +97,7 @@ async def start(
         control = await _first_monitor(host, guest, running, log, events, deadline)
         return await _observed(control, host, guest, running, events)
     except BaseException:
-        await to_the_end(_end_started(host, guest, launch))
+        await uninterrupted(_end_started(host, guest, launch))
         raise
 
 

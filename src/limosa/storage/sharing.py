@@ -9,8 +9,10 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
+from limosa import tasks
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.host import Host
+from limosa.process import Completed
 
 # Open file descriptions' locks (fcntl(2) F_OFD_SETLK, 37), as QEMU takes them.
 _HOLD = """
@@ -60,39 +62,38 @@ async def prove(hosts: Sequence[Host], folder: str) -> None:
 async def prove_locks(first: Host, others: Sequence[Host], path: str) -> None:
     """*first* holds a lock while the others try to take it."""
     ready = f"{path}.held"
-    holding = asyncio.create_task(
-        first.run(
-            ["sh", "-c", 'python3 -c "$1" "$2" <"$3" >"$4"', "sh", _HOLD.replace("sys.stdin.read()", _WAIT), path,
-             "/dev/null", ready],
-            timeout_s=_HOLD_S + 5,
-            check=False,
-        )
-    )  # fmt: skip
+    hold = ["sh", "-c", 'python3 -c "$1" "$2" <"$3" >"$4"', "sh", _HOLD.replace("sys.stdin.read()", _WAIT)]
+    holding = first.run([*hold, path, "/dev/null", ready], timeout_s=_HOLD_S + 5, check=False)
     try:
-        held = False
-        for _ in range(100):
-            if (await first.run(["cat", ready], check=False)).text == "held":
-                held = True
-                break
-            if holding.done():
-                break
-            await asyncio.sleep(0.05)
-        if not held:
-            raise MachineError(
-                f"{first.name} cannot lock files in {path.rpartition('/')[0]}",
-                hint="QEMU needs locks there: on NFS, mount with version 4, or run the lock manager",
-            )
-        for other in others:
-            answer = (await other.run(["python3", "-c", _TRY, path], check=False, timeout_s=20)).text
-            if answer != "refused":
-                raise MachineError(
-                    f"{other.name} does not see the locks of {first.name} in {path.rpartition('/')[0]}",
-                    hint="without them a guest could run twice: on NFS, mount with version 4 and without `nolock`",
-                )
+        async with tasks.beside(holding) as (holder,):
+            await _prove_held(first, others, path, ready, holder)
     finally:
-        holding.cancel()
-        await asyncio.gather(holding, return_exceptions=True)
         await first.run(["rm", "-f", ready], check=False)
+
+
+async def _prove_held(
+    first: Host, others: Sequence[Host], path: str, ready: str, holder: asyncio.Future[Completed]
+) -> None:
+    held = False
+    for _ in range(100):
+        if (await first.run(["cat", ready], check=False)).text == "held":
+            held = True
+            break
+        if holder.done():
+            break
+        await asyncio.sleep(0.05)
+    if not held:
+        raise MachineError(
+            f"{first.name} cannot lock files in {path.rpartition('/')[0]}",
+            hint="QEMU needs locks there: on NFS, mount with version 4, or run the lock manager",
+        )
+    for other in others:
+        answer = (await other.run(["python3", "-c", _TRY, path], check=False, timeout_s=20)).text
+        if answer != "refused":
+            raise MachineError(
+                f"{other.name} does not see the locks of {first.name} in {path.rpartition('/')[0]}",
+                hint="without them a guest could run twice: on NFS, mount with version 4 and without `nolock`",
+            )
 
 
 _WAIT = f"import time; time.sleep({_HOLD_S:g})"

@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from limosa import process
+from limosa import process, tasks
 from limosa.errors import CommandError, LimosaError, MachineError, SpecError
 from limosa.events import Events
 from limosa.guest.debian import disk as disks
@@ -94,14 +94,14 @@ async def _hear(child: asyncio.subprocess.Process, events: Events) -> list[str]:
     """Turn what the bootstrap says into stages, to its end; the last lines of it."""
     assert child.stderr is not None and child.stdout is not None
     said: list[str] = []
-    draining = asyncio.create_task(_drain(child.stdout))
-    with contextlib.ExitStack() as stage:
-        while line := (await child.stderr.readline()).decode(errors="replace").strip():
-            said = [*said[-200:], line]
-            if (step := _STEP.match(line)) and not step[1].startswith(_UNTOLD):
-                stage.close()
-                stage.enter_context(events.stage(step[1]))
-    await draining
+    async with tasks.beside(_drain(child.stdout)) as (draining,):
+        with contextlib.ExitStack() as stage:
+            while line := (await child.stderr.readline()).decode(errors="replace").strip():
+                said = [*said[-200:], line]
+                if (step := _STEP.match(line)) and not step[1].startswith(_UNTOLD):
+                    stage.close()
+                    stage.enter_context(events.stage(step[1]))
+        await draining
     return said
 
 

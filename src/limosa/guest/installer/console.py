@@ -18,6 +18,7 @@ from typing import Any
 
 import pyte
 
+from limosa import tasks
 from limosa.guest.installer.transcript import COLUMNS, ROWS, Transcript
 
 SETTLED_S = 0.3
@@ -102,13 +103,9 @@ class Console:
     async def over(cls, connection: socket.socket, transcript: Transcript) -> AsyncIterator[Console]:
         """A console on *connection*, which is closed at the end, and read in between."""
         console = cls(connection, transcript)
-        reading = asyncio.create_task(console._read())
-        try:
-            yield console
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-            connection.close()
+        with connection:
+            async with tasks.beside(console._read()):
+                yield console
 
     @property
     def recent(self) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from qemu.qmp import QMPClient, QMPError
 
+from limosa import tasks
 from limosa.errors import MachineError
 from limosa.guest.screen.camera import BIOS_AT, BIOS_BYTES, portable_pixmap
 from limosa.guest.screen.glyphs import Font, recognise
@@ -145,14 +146,8 @@ class Teletype:
 
     async def carry(self) -> None:
         """Until QEMU or the other end of the socket is gone."""
-        showing, typing = asyncio.ensure_future(self._show()), asyncio.ensure_future(self._type())
-        try:
-            await asyncio.wait({showing, typing}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            showing.cancel()
-            typing.cancel()
-            await asyncio.gather(showing, typing, return_exceptions=True)
-            self._end.close()
+        with self._end:
+            await tasks.first_of(self._show(), self._type())
 
     async def _show(self) -> None:
         while True:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from limosa.errors import MachineError
+from limosa import tasks
 from limosa.events import Events
 from limosa.guest.installer.console import Console
 from limosa.guest.installer.display import Display, Teletype
@@ -50,9 +49,8 @@ async def begun(
 
 async def _on_serial(first: Script, console: Console, display: Display, take_over: TakeOver | None) -> bool:
     """Whether *first* could be played on the serial console; False when the screen has asked meanwhile."""
-    playing = asyncio.ensure_future(play(first, console, Events(), take_over))  # the stage is told of outside
-    watching = asyncio.ensure_future(_asks(display, first.steps[0], console))
-    try:
+    work = play(first, console, Events(), take_over)  # the stage is told of outside
+    async with tasks.beside(work, _asks(display, first.steps[0], console)) as (playing, watching):
         await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not playing.done() and isinstance(given_up := watching.exception(), Surprise):
             raise given_up
@@ -60,10 +58,6 @@ async def _on_serial(first: Script, console: Console, display: Display, take_ove
             await playing
             return True
         return False
-    finally:
-        playing.cancel()
-        watching.cancel()
-        await asyncio.gather(playing, watching, return_exceptions=True)
 
 
 async def _asks(display: Display, step: Step, console: Console) -> None:
@@ -91,12 +85,6 @@ async def _asks(display: Display, step: Step, console: Console) -> None:
 async def _on_screen(display: Display, serial: Console) -> AsyncIterator[Console]:
     """A console that is the screen and the keyboard; it ends when the machine does."""
     near, far = socket.socketpair()
-    carrying = asyncio.ensure_future(Teletype(display, far).carry())
-    try:
-        async with Console.over(near, serial.transcript) as console:
-            console.last_words = serial.last_words
-            yield console
-    finally:
-        carrying.cancel()
-        with contextlib.suppress(asyncio.CancelledError, MachineError, OSError):
-            await carrying
+    async with tasks.beside(Teletype(display, far).carry()), Console.over(near, serial.transcript) as console:
+        console.last_words = serial.last_words
+        yield console

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from limosa import process
+from limosa import process, tasks
 from limosa.errors import LimosaError, MachineError
 
 QEMU = "qemu-system-x86_64"
@@ -120,14 +120,14 @@ async def running(hardware: Hardware, qemu: str = QEMU) -> AsyncIterator[Running
             line = command_line(hardware, descriptors[0], qemu, descriptors[1])
             child = await process.start(["setpriv", "--pdeathsig", "KILL", *line], pass_fds=descriptors)
         machine = Running(ours, child, monitor if hardware.display else None)
-        listening = asyncio.create_task(_listen(machine))
         try:
-            await _started(machine, hardware)
-            yield machine
+            async with tasks.beside(_listen(machine)):
+                try:
+                    await _started(machine, hardware)
+                    yield machine
+                finally:
+                    await tasks.uninterrupted(process.stop(child))
         finally:
-            await process.stop(child)
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
             # Its streams are pipes of ours: closed here, or the interpreter complains when it collects them.
             child._transport.close()  # type: ignore[attr-defined]
 

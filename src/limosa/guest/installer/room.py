@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from limosa import tasks
 from limosa.errors import MachineError
 
 Result = TypeVar("Result")
@@ -23,19 +24,15 @@ LOOK_S = 1.0
 
 async def while_room(disk: Path, work: Coroutine[Any, Any, Result]) -> Result:
     """What *work* comes to. Raises MachineError as soon as the file system of *disk* is full, and cancels it then."""
-    doing, filling = asyncio.ensure_future(work), asyncio.ensure_future(_full(disk.parent))
-    try:
-        await asyncio.wait({doing, filling}, return_when=asyncio.FIRST_COMPLETED)
+    async with tasks.beside(work, _full(disk.parent)) as both:
+        doing: asyncio.Future[Result] = both[0]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
             raise MachineError(
                 f"no space left for {disk.name} in {disk.parent}",
                 hint="free some disk space, or set XDG_CACHE_HOME to a larger disk",
             )
         return await doing
-    finally:
-        doing.cancel()
-        filling.cancel()
-        await asyncio.gather(doing, filling, return_exceptions=True)
 
 
 async def _full(folder: Path) -> None:

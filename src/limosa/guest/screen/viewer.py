@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
+from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import QmpError, StateError
 from limosa.guest.screen import drawing, glyphs
@@ -133,18 +134,14 @@ class _Keys:
 
 async def _watch(camera: Camera, painter: Painter, keys: _Keys) -> bool:
     """One connection: True when the person left, False when QEMU ended."""
-    shown = asyncio.ensure_future(_show(camera, painter, keys))
-    pressed = asyncio.ensure_future(_press(camera, keys))
     try:
-        await asyncio.wait({shown, pressed}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (shown, pressed):
-            if task.done() and (error := task.exception()) is not None and not _gone(error):
-                raise error
-        return pressed.done() and pressed.exception() is None
+        async with tasks.beside(_show(camera, painter, keys), _press(camera, keys)) as (shown, pressed):
+            await asyncio.wait({shown, pressed}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (shown, pressed):
+                if task.done() and (error := task.exception()) is not None and not _gone(error):
+                    raise error
+            return pressed.done() and pressed.exception() is None
     finally:
-        for task in (shown, pressed):
-            task.cancel()
-        await asyncio.gather(shown, pressed, return_exceptions=True)
         await camera.close()
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from limosa import tasks
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.containers.reach import Flavour, Reach, find
 
@@ -222,7 +223,7 @@ class Daemon(msgspec.Struct):
             waited = await self._request("GET", f"{operation}/wait", None, {"timeout": "-1"}, timeout_s=None)
         except asyncio.CancelledError:
             with contextlib.suppress(LimosaError):
-                await asyncio.shield(self._request("DELETE", operation, None, {}))
+                await tasks.uninterrupted(self._request("DELETE", operation, None, {}))
             raise
         ended = msgspec.convert(waited.metadata, Operation)
         if ended.status_code >= 400:

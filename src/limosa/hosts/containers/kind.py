@@ -6,11 +6,11 @@ was added to it is marked, and taken away again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Events
@@ -181,7 +181,7 @@ class Containers:
         try:
             yield
         except BaseException:
-            await asyncio.shield(self._discard(name))
+            await tasks.uninterrupted(self._discard(name))
             raise
 
     async def _discard(self, name: str) -> None:
@@ -228,7 +228,7 @@ class Containers:
             await self._settle(name)
         except BaseException:
             if not again:
-                await asyncio.shield(self._release(daemon, container))
+                await tasks.uninterrupted(self._release(daemon, container))
             raise
 
     async def _known(self, daemon: Daemon, container: str, instance: Instance | None) -> Instance:
@@ -362,6 +362,6 @@ class Containers:
 
     async def close(self) -> None:
         """Let go of connections; hosts and guests go on."""
-        await asyncio.gather(*(host.close() for host in self._hosts.values()))
-        await asyncio.gather(*(daemon.close() for daemon in self._daemons.values()))
+        await tasks.each(host.close() for host in self._hosts.values())
+        await tasks.each(daemon.close() for daemon in self._daemons.values())
         self._hosts, self._daemons = {}, {}

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from limosa import tasks
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.hosts.containers.daemon import Daemon, DaemonError, Operation
 from limosa.hosts.keeping import off
@@ -72,8 +73,7 @@ class ExecWire:
     async def close(self) -> None:
         """See the protocol."""
         self._over = True
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        await tasks.ended([self._writer])
         await _break_off((self._in, self._out, self._err))
 
     async def last_words(self) -> str:
@@ -86,7 +86,7 @@ class ExecWire:
 
         with contextlib.suppress(ConnectionClosed):  # a command that reads nothing may have ended already
             await self._in.send("")  # the end of its input
-        out, err = await asyncio.gather(self._all(self._out, timeout_s), self._all(self._err, timeout_s))
+        out, err = await tasks.together(self._all(stream, timeout_s) for stream in (self._out, self._err))
         ended = await self._daemon.ask("GET", f"/1.0/operations/{self._operation.id}/wait", None, timeout="10")
         status = (ended.get("metadata") or {}).get("return", -1)
         return int(status), (out + err).decode(errors="replace")
@@ -119,7 +119,8 @@ async def _break_off(streams: Sequence[ClientConnection]) -> None:
     # Not closed with the usual handshake: the daemon answers it only when the command has ended.
     for stream in streams:
         stream.transport.abort()
-    await asyncio.gather(*(stream.wait_closed() for stream in streams), return_exceptions=True)
+    with contextlib.suppress(Exception):  # whatever a broken stream may say, it is closed
+        await tasks.each(stream.wait_closed() for stream in streams)
 
 
 async def execute(daemon: Daemon, container: str, argv: Sequence[str], env: Mapping[str, str] = _ENV) -> ExecWire:

@@ -1,0 +1,133 @@
+"""Where a lab of namespaces was made: the machine, its boot and the pid namespace in which its processes are seen.
+
+A state directory may be seen from elsewhere: from a development container, or from another machine by NFS. There the
+lab's processes cannot be found, and whoever takes that for "they are gone" makes the lab a second time. So the lab's
+directory has a file ``place``, which says where, and which the fabric's processes hold a lock on for as long as they
+live. The kernel drops the lock with the last of them, so it tells what runs across the pid namespaces of one machine
+and, after a crash, that nothing does. Between machines it is no proof that it can be had: NFS may be mounted with
+locks that stay on each machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+from pathlib import Path
+
+import msgspec
+
+from limosa import durable, paths
+from limosa.errors import StateError
+from limosa.hosts.keeping import marked
+from limosa.lab.record import LabDirectory, cannot_read
+
+_MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells one place from another. Fields that cannot be read are empty."""
+
+    machine: str
+    """The machine's id and name: machines that were made from one image may have the same id."""
+    name: str
+    boot: str
+    pid_namespace: str
+    """Its inode number, which may be used again once it is gone: where it is the same in the same boot, whatever runs
+    still is seen."""
+
+
+def here() -> Place:
+    """Where this process runs."""
+    name = platform.node()
+    return Place(
+        machine=f"{next(filter(None, map(_text, _MACHINE_IDS)), '')} {name}",
+        name=name,
+        boot=_text(_BOOT_ID),
+        pid_namespace=str(_PID_NAMESPACE.readlink()),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def file(directory: LabDirectory) -> Path:
+    """Where a lab's place is kept."""
+    return directory.path / "place"
+
+
+def take(directory: LabDirectory) -> int:
+    """Note that the lab is made here; a descriptor that holds the lock, for the fabric. Raises MachineError."""
+    path = file(directory)
+    try:
+        durable.replace(path, msgspec.json.encode(here()))
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever only looks holds it for a moment
+    except OSError as error:
+        raise paths.cannot_write(error, path.parent) from error
+    return descriptor
+
+
+def leave(directory: LabDirectory) -> None:
+    """Nothing of the lab runs here any more."""
+    file(directory).unlink(missing_ok=True)
+
+
+def require_here(directory: LabDirectory) -> None:
+    """Raise StateError where the lab's fabric runs, or may run, in another place than this one."""
+    try:
+        descriptor = os.open(file(directory), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_read(error, file(directory)) from error
+    try:
+        there, held = _decoded(os.pread(descriptor, 4096, 0)), _held(descriptor)
+    finally:
+        os.close(descriptor)
+    if refusal := judge(here(), there, held=held):
+        if there is None and marked(directory.mark):
+            return
+        raise StateError(
+            f"lab {directory.name} {refusal}, and it can be commanded from there alone",
+            hint="limosa down there ends it; if that place is gone for good, or is this machine under another name: "
+            f"rm {file(directory)}",
+        )
+
+
+def judge(this: Place, there: Place | None, *, held: bool) -> str:
+    """Why a lab that was made *there* cannot be commanded from *this* place; empty where it can, or where nothing of
+    it runs any more. *held*: whether somebody holds the lock."""
+    if there is None:
+        return "runs, and what says where is damaged" if held else ""
+    if this.boot and this.boot == there.boot:
+        if this.pid_namespace == there.pid_namespace or not held:  # in a pid namespace that is gone nothing runs
+            return ""
+        return "runs in another pid namespace of this machine, as a container has"
+    if held:
+        return f"runs on another machine, {there.name}"
+    if this.machine == there.machine:
+        return ""  # which was started anew since
+    return f"was last up on another machine, {there.name}, where it may run still"
+
+
+def _decoded(data: bytes) -> Place | None:
+    try:
+        return msgspec.json.decode(data, type=Place)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _held(descriptor: int) -> bool:
+    """Whether the lock is held; a file system that knows no locks gives no proof that it is not."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,102 @@
+"""Which tests may be skipped, why and on which machines: this one list. On CI's machine any other skip fails the run.
+
+A test that is skipped everywhere tests nothing, and nobody notices. So what CI's machine can have (``.ci/run`` installs
+it) has to be there; what it cannot have, or what its user may not do, stands here. An entry permits a skip where the
+test and the reason fit and this machine is one of those meant: that is tried, not believed.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """Some machines: in words, and whether this is one of them."""
+
+    words: str
+    here: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Tests by a pattern of their ids, what the reason contains (one of these), and where."""
+
+    tests: str
+    reasons: tuple[str, ...]
+    where: Machines
+
+
+def _release(key: str) -> str:
+    try:
+        return platform.freedesktop_os_release().get(key, "")
+    except OSError:
+        return ""
+
+
+def _closed(device: str) -> Callable[[], bool]:
+    return lambda: not os.access(device, os.R_OK | os.W_OK)
+
+
+def _cgroup() -> Path:
+    unified = Path("/sys/fs/cgroup/unified")
+    return unified if unified.is_dir() else Path("/sys/fs/cgroup")
+
+
+EVERY = Machines("every machine", lambda: True)
+"""The reason itself was found by trying, and nothing can be installed against it."""
+ORDINARY_USER = Machines("where the tests do not run as root", lambda: os.geteuid() != 0)
+NOT_X86 = Machines("other processors than x86-64", lambda: platform.machine() != "x86_64")
+NOT_DEBIAN = Machines("other distributions than Debian", lambda: _release("ID") != "debian")
+NOT_BOOKWORM = Machines("other releases than Debian 12", lambda: _release("VERSION_CODENAME") != "bookworm")
+UBUNTU = Machines("Ubuntu, whose browser is no package", lambda: _release("ID") == "ubuntu")
+NO_LATENCY = Machines("where /dev/cpu_dma_latency may not be written", _closed("/dev/cpu_dma_latency"))
+NO_VHOST = Machines("where /dev/vhost-net does not open", _closed("/dev/vhost-net"))
+NO_TUN = Machines("where /dev/net/tun does not open", _closed("/dev/net/tun"))
+NO_CGROUP = Machines("containers whose cgroups are not theirs", lambda: not os.access(_cgroup(), os.W_OK))
+
+ONLY_ROOT = ("only root", "takes root and", "not root, so", "nothing below /run is ours")
+LIST = (
+    Permitted("tests/*", ONLY_ROOT, ORDINARY_USER),
+    Permitted("tests/*", ("/dev/kvm", "KVM opens, but"), EVERY),
+    Permitted("tests/*", ("no suite with another QEMU is known", "apt knows no mirror of Debian"), NOT_BOOKWORM),
+    Permitted("tests/*", ("and dnsmasq-base)",), NOT_DEBIAN),
+    Permitted("tests/*", ("no cgroup of one's own can be made",), NO_CGROUP),
+    Permitted("tests/contract/test_host.py::*", ("nobody switches off the machine",), EVERY),
+    Permitted("tests/contract/test_host.py::*", ("an x86 thing",), NOT_X86),
+    Permitted("tests/unit/test_wakefulness.py::*", ("may not be written",), NO_LATENCY),
+    Permitted("tests/system/test_features.py::*", ("/dev/vhost-net does not open",), NO_VHOST),
+    Permitted("tests/system/test_features.py::*", ("no TAP can be made",), NO_TUN),
+    Permitted("tests/system/test_nfs.py::*", ("this kernel mounts NFS",), EVERY),
+    Permitted("tests/system/test_containers.py::*", ("cannot show a directory of this machine",), EVERY),
+    Permitted("tests/system/test_agent.py::*", ("apt knows no package linux-image-cloud",), NOT_DEBIAN),
+    Permitted("tests/system/test_report_browser.py::*", ("no browser", "the browser does not start"), UBUNTU),
+    Permitted("tests/system/test_launcher.py::*", ("Python is older than 3.11", "uv is not installed"), EVERY),
+)
+
+
+def is_ci() -> bool:
+    """Whether this is CI's machine: ``.ci/run`` says so, as hosted runners do."""
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def permitted(nodeid: str, reason: str) -> bool:
+    """Whether the test may be skipped for that reason on this machine."""
+    return any(
+        fnmatch.fnmatchcase(nodeid, each.tests) and any(r in reason for r in each.reasons) and each.where.here()
+        for each in LIST
+    )
+
+
+def complaints(skipped: Mapping[str, str]) -> list[str]:
+    """A line for each test that was skipped for a reason that is not on the list; *skipped* has the reasons by test."""
+    return [
+        f"NOT PERMITTED TO BE SKIPPED HERE: {nodeid}: {reason}"
+        for nodeid, reason in sorted(skipped.items())
+        if not permitted(nodeid, reason)
+    ]

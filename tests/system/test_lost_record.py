@@ -1,0 +1,264 @@
+"""A lab's record that is lost or wrong: what runs is found by its mark and goes on; what is half made is made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from limosa import spec
+from limosa.hosts.keeping import Keeper, marked
+from limosa.hosts.namespaces import NamespaceHost
+from limosa.lab import Lab
+from limosa.lab.fabric import observed
+from limosa.lab.record import LabDirectory, Record
+from tests import leftovers
+
+pytestmark = pytest.mark.system
+TWO = """
+name: two
+networks:
+  guests: {subnet: 10.99.1.0/24}
+hosts:
+  host1: {}
+  host2: {}
+"""
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[LabDirectory]:
+    """The lab's; nothing of it is left afterwards."""
+    done = subprocess.run(["unshare", *_user(), "--net", "true"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    with tempfile.TemporaryDirectory(prefix="ll") as folder:
+        monkeypatch.setenv("XDG_STATE_HOME", folder)
+        before = leftovers.snapshot([folder])
+        found = LabDirectory.named("two")
+        yield found
+        for pid in marked(found.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, 0)[0]:
+                pass
+        assert not [line for line in leftovers.wait_settled(before) if not line.startswith("folder")]
+
+
+def _user() -> list[str]:
+    return [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run([sys.executable, "-m", "limosa", *words], capture_output=True, text=True, env=env, timeout=60)
+
+
+def keepers(directory: LabDirectory) -> dict[str, int]:
+    seen = observed(directory.mark)
+    return {} if seen is None else {"client": seen.client_pid} | seen.hosts
+
+
+def deleted(record: Record, path: Path) -> None:
+    path.unlink()
+
+
+def written(**fields: object) -> Callable[[Record, Path], None]:
+    """The record with other *fields*."""
+
+    def damage(record: Record, path: Path) -> None:
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
+
+    return damage
+
+
+def exchanged(record: Record, path: Path) -> None:
+    """Each host has the other's pid."""
+    written(hosts=dict(zip(record.hosts, reversed(record.hosts.values()), strict=True)))(record, path)
+
+
+@pytest.mark.parametrize("damage", [
+    deleted, exchanged, written(client_pid=1), written(client_pid=0, hosts={}), written(hosts={}),
+    written(hosts={"host1": os.getpid()}), written(off=["host1"], hosts={}), written(rootless=True, client_pid=0),
+])  # fmt: skip
+async def test_what_runs_goes_on(directory: LabDirectory, damage: Callable[[Record, Path], None]) -> None:
+    """As the commands see it, one after the other: nothing is ended, and the record is right again."""
+    async with Lab.open(spec.loads(TWO)) as lab:
+        await lab.up()
+        for host in ("host1", "host2"):  # stands for what a user has running there
+            await lab.host(host).spawn(["sleep", "600"], log="/run/sleep.log")
+        whole, there = directory.record(), keepers(directory)
+        assert whole is not None
+        damage(whole, directory.path / "record.json")
+    status = json.loads(command("status", "--lab", "two", "--json").stdout)
+    assert (status["up"], [host["state"] for host in status["hosts"]]) == (True, ["on", "on"])
+    assert command("exec", "host1", "--", "pgrep", "sleep").returncode == 0, "found without a name too"
+    done = command("up", "--lab", "two")
+    assert (done.returncode, done.stdout) == (0, "nothing to do: the lab is up\n"), done
+    assert (keepers(directory), directory.record()) == (there, whole)
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_a_running_guest_goes_on(directory: LabDirectory) -> None:
+    file = directory.path.parents[2] / "two.yaml"
+    file.write_text(TWO + "guests: {web: {image: bare, host: host1, memory: 32 MiB, accel: tcg}}\n")
+    assert (made := command("up", str(file))).returncode == 0, made
+    record = directory.record()
+    assert record is not None
+    qemu = guest_pids(directory)
+    assert len(qemu) == 1
+    for damage in (deleted, exchanged, written(client_pid=0, hosts={})):
+        damage(record, directory.path / "record.json")
+        done = command("up", str(file))
+        assert (done.returncode, done.stdout) == (0, "nothing to do: the lab is up\n"), done
+        assert guest_pids(directory) == qemu
+    assert command("down", "--lab", "two").returncode == 0
+    assert guest_pids(directory) == []
+
+
+def guest_pids(directory: LabDirectory) -> list[int]:
+    """The QEMUs that run on the lab's hosts."""
+    spaces = {Path(f"/proc/{pid}/ns/pid").readlink() for pid in marked(directory.mark)}
+    spaces.discard(Path("/proc/self/ns/pid").readlink())  # that of the processes that only wait
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            runs = b"qemu-system" in (entry / "cmdline").read_bytes().split(b"\0")[0]
+            if runs and (entry / "ns/pid").readlink() in spaces:
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+async def test_a_host_that_died_too_is_made_again_and_no_other(directory: LabDirectory) -> None:
+    async with Lab.open(spec.loads(TWO)) as lab:
+        await lab.up()
+        there = keepers(directory)
+        (directory.path / "record.json").unlink()
+        os.kill(there["host1"], signal.SIGKILL)
+        wait_for(lambda: "host1" not in keepers(directory))
+    async with Lab.open("two") as lab:
+        assert await lab.up() == ["host host1"]
+        after = keepers(directory)
+        assert (after["client"], after["host2"]) == (there["client"], there["host2"])
+
+
+async def test_with_its_directory_lost_too_down_takes_it_away(directory: LabDirectory) -> None:
+    async with Lab.open(spec.loads(TWO)) as lab:
+        await lab.up()
+    for file in ("record.json", "spec.json"):
+        (directory.path / file).unlink()
+    done = command("down", "--lab", "two")
+    assert (done.returncode, marked(directory.mark)) == (0, []), done
+
+
+async def test_another_description_does_not_pass_for_a_lab_whose_record_is_lost(directory: LabDirectory) -> None:
+    async with Lab.open(spec.loads(TWO)) as lab:
+        await lab.up()
+    there = keepers(directory)
+    (directory.path / "record.json").unlink()
+    other = directory.path.parent / "two.yaml"
+    other.write_text(TWO.replace("host2", "host3"))
+    done = command("up", str(other))
+    assert done.returncode == 4 and "made from another description" in done.stderr, done
+    assert keepers(directory) == there
+
+
+HALF = """
+import asyncio, os, signal, sys
+from limosa import spec
+from limosa.lab import Lab
+from limosa.network import links
+seen = 0
+async def killed(*_):
+    global seen
+    seen += 1
+    if seen == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await real(*_)
+real = getattr(links, sys.argv[2])
+setattr(links, sys.argv[2], killed)
+async def work():
+    async with Lab.open(spec.loads(sys.argv[1])) as lab:
+        await lab.up()
+asyncio.run(work())
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "time_of_it", "kept"), [("make_fabric", 1, []), ("join", 1, []), ("join", 2, ["host1"])]
+)
+async def test_what_a_killed_command_left_half_made_is_made_anew(
+    directory: LabDirectory, step: str, time_of_it: int, kept: list[str]
+) -> None:
+    """Killed before a fabric has its bridges, or a host its links; what was whole by then stays."""
+    env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    words = [sys.executable, "-c", HALF, TWO, step, str(time_of_it)]
+    assert (await asyncio.to_thread(subprocess.run, words, env=env, timeout=60)).returncode == -signal.SIGKILL
+    half = marked(directory.mark)
+    assert half, "something was made"
+    before = keepers(directory)
+    assert sorted(set(before) - {"client"}) == kept
+    async with Lab.open(spec.loads(TWO)) as lab:
+        made = await lab.up()
+        assert [name for name in ("host1", "host2") if f"host {name}" not in made] == kept
+        address = lab.spec.hosts["host2"].addresses["guests"]
+        assert (await lab.host("host1").run(["ip", "-4", "addr", "show", "to", "10.99.1.0/24"])).text
+        assert (await lab.host("client").run(["ip", "-4", "route", "get", address])).text
+        after = keepers(directory)
+        assert sorted(after) == ["client", "host1", "host2"]
+        assert {name: after[name] for name in before} == before
+        await lab.down()
+
+
+def test_a_terminal_that_is_closed_ends_a_command_in_order(directory: LabDirectory) -> None:
+    """As a window of tmux, or a lost login: what it had made is in order, and another command goes on from there."""
+    file = directory.path.parents[2] / "two.yaml"
+    file.write_text(TWO)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TERM": "xterm"}
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execve(sys.executable, [sys.executable, "-m", "limosa", "up", str(file)], environment)
+    wait_for(lambda: bool(marked(directory.mark)))
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    with directory.locked("this test"):
+        pass
+    assert command("up", str(file)).returncode == 0
+    assert sorted(keepers(directory)) == ["client", "host1", "host2"]
+    assert command("down", "--lab", "two").returncode == 0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come to that")
+
+
+async def test_a_host_with_a_guest_in_it_is_whole_whatever_it_says(directory: LabDirectory) -> None:
+    async with Lab.open(spec.loads(TWO)) as lab:
+        await lab.up()
+        host = lab.host("host1")
+        assert isinstance(host, NamespaceHost) and isinstance(host.keeper, Keeper)
+        await host.run(["rm", "/run/limosa/whole"])
+        assert not host.keeper.whole()
+        await host.spawn(["tail", "-f", "/dev/null", "--", "/run/limosa/guests"], log="/run/tail.log")
+        assert not host.keeper.whole(), "that is no guest's"
+        guest = "exec -a /run/limosa/guests/web/qemu.pid sleep 600"
+        await host.spawn(["bash", "-c", guest], log="/run/guest.log")
+        wait_for(host.keeper.whole)
+        await lab.down()

@@ -1,0 +1,127 @@
+"""A lab seen from another pid namespace: it is not made a second time, and nothing of it is deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from limosa.hosts.keeping import marked
+from limosa.lab.fabric import observed
+from limosa.lab.record import LabDirectory
+from tests import leftovers
+
+pytestmark = pytest.mark.system
+ONE = "name: one\nhosts: {host1: {}}\n"
+AWAY = ("--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[LabDirectory]:
+    done = subprocess.run([*away(), "true"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    with tempfile.TemporaryDirectory(prefix="ll") as folder:
+        monkeypatch.setenv("XDG_STATE_HOME", folder)
+        (Path(folder) / "one.yaml").write_text(ONE)
+        before = leftovers.snapshot([folder])
+        found = LabDirectory.named("one")
+        yield found
+        for pid in marked(found.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert not [line for line in leftovers.wait_settled(before) if not line.startswith("folder")]
+
+
+def away() -> list[str]:
+    """Into another pid namespace, as a container has; an ordinary user takes a user namespace as well."""
+    return ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), *AWAY, "--"]
+
+
+def limosa(*words: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    argv = [*before, sys.executable, "-m", "limosa", *words]
+    return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=60)
+
+
+def files(directory: LabDirectory) -> list[str]:
+    return sorted(str(path) for path in directory.path.rglob("*"))
+
+
+@pytest.mark.parametrize("lost", [(), ("record.json",), ("record.json", "spec.json")])
+def test_from_another_pid_namespace_every_verb_is_refused(directory: LabDirectory, lost: Sequence[str]) -> None:
+    lab = str(directory.path.parents[2] / "one.yaml")
+    assert limosa("up", lab).returncode == 0
+    whole, there = observed(directory.mark), marked(directory.mark)
+    for name in lost:
+        (directory.path / name).unlink()
+    kept = files(directory)
+    verbs = [("up", lab), ("down", lab), ("down", "--lab", "one"), ("status", "--lab", lab)]
+    for words in (*verbs, ("exec", "host1", "--lab", lab, "--", "true")):
+        done = limosa(*words, before=away())
+        assert done.returncode == 4 and "another pid namespace of this machine" in done.stderr, (words, done)
+        assert "limosa down there" in done.stderr
+        assert (files(directory), marked(directory.mark), observed(directory.mark)) == (kept, there, whole)
+    assert limosa("down", lab).returncode == 0
+
+
+def test_what_ended_with_its_pid_namespace_is_gone(directory: LabDirectory) -> None:
+    """As a container that is thrown away while its lab is up."""
+    lab = str(directory.path.parents[2] / "one.yaml")
+    done = limosa("up", lab, before=away())
+    assert done.returncode == 0, done
+    done = limosa("up", lab)
+    assert done.returncode == 0 and "host1" in done.stdout, done
+    assert limosa("down", lab).returncode == 0
+
+
+EPHEMERAL = """
+import asyncio, sys
+from limosa import spec
+from limosa.lab import Lab
+async def work():
+    async with Lab.open(spec.loads(sys.argv[1]), ephemeral=True) as lab:
+        await lab.up()
+        print("up", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        await lab.host("host1").run(["true"])
+asyncio.run(work())
+"""
+ANOTHER = textwrap.dedent("""
+import asyncio, sys
+from limosa import spec
+from limosa.errors import StateError
+from limosa.lab import Lab, sweep
+async def work():
+    try:
+        async with Lab.open(spec.loads(sys.argv[1]), ephemeral=True) as lab:
+            await lab.up()
+    except StateError as error:
+        print(error.message)
+print(sweep())
+asyncio.run(work())
+""")
+
+
+def test_an_ephemeral_lab_is_neither_swept_nor_taken_over_from_there(directory: LabDirectory) -> None:
+    env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    words = [sys.executable, "-c", EPHEMERAL, ONE]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as maker:
+        assert maker.stdin is not None and maker.stdout is not None
+        assert maker.stdout.readline() == b"up\n"
+        done = subprocess.run(
+            [*away(), sys.executable, "-c", ANOTHER, ONE], capture_output=True, text=True, env=env, timeout=60
+        )
+        assert done.returncode == 0, done
+        swept, refused = done.stdout.splitlines()
+        assert swept == "[]" and "another pid namespace" in refused
+        maker.stdin.close()
+        assert maker.wait(30) == 0

@@ -202,7 +202,9 @@ def _inheritable() -> list[int]:
 def succeeds(argv: Sequence[str]) -> bool:
     """Whether a command that ends at once can be run, and exits with 0. For what cannot wait in an event loop."""
     try:
-        return subprocess.run(argv, env=base_environment(), capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+        return (
+            subprocess.run(argv, env=base_environment(), capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+        )
     except OSError:
         return False
 

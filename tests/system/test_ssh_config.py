@@ -74,9 +74,7 @@ OF_SESSIONS = [
 
 
 @pytest.mark.parametrize("lines", OF_SESSIONS, ids=lambda lines: lines.replace("\n", ", "))
-async def test_what_a_config_says_of_sessions_does_not_matter(
-    machine: SshMachine, tmp_path: Path, lines: str
-) -> None:
+async def test_what_a_config_says_of_sessions_does_not_matter(machine: SshMachine, tmp_path: Path, lines: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -101,7 +99,7 @@ async def by_hand(argv: list[str]) -> subprocess.CompletedProcess[bytes]:
 def test_an_older_ssh_is_told_only_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "ssh"
     old.write_text(
-        '#!/bin/sh\ncase "$*" in *SessionType*) echo "command-line: line 0: Bad configuration option" >&2; exit 255;; esac\n'
+        '#!/bin/sh\ncase "$*" in *SessionType*) echo Bad configuration option >&2; exit 255;; esac\n'
     )
     old.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

@@ -18,7 +18,7 @@ _NAMED = 4
 
 def unreachable(what: str, why: str, by_hand: str) -> UnreachableError:
     """The error for a machine that does not answer; *by_hand* is the beginning of ssh's own command line."""
-    return UnreachableError(f"{what} is off or cannot be reached: {why}", hint=f"try it by hand: {by_hand} true")
+    return UnreachableError(f"{what} cannot be reached: {why}", hint=f"try it by hand: {by_hand} true")
 
 
 def silent(what: str, waited_s: float, by_hand: str) -> UnreachableError:

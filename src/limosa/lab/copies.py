@@ -202,7 +202,7 @@ async def stopped(hosting: Hosting, guest: str) -> LimosaError:
     if record is not None and record.host not in hosting.hosts:
         return StateError(
             f"guest {guest} does not run: its host {record.host} is off",
-            hint=f"limosa host restore {record.host}, then limosa start {guest}",
+            hint=f"{hosting.way_back(record.host)}, then limosa start {guest}",
         )
     return not_running(guest)
 
@@ -271,6 +271,16 @@ def on_record(hosting: Hosting, guest: str) -> list[Launched]:
     except StateError:
         return [Launched(name, "") for name in hosting.lab.hosts]
     return list(record.copies) if record else []
+
+
+def may_be_on(hosting: Hosting, guest: str) -> set[str]:
+    """The hosts that may have a copy, by the record and by an unfinished migration."""
+    found = {copy.host for copy in on_record(hosting, guest)}
+    try:
+        entry = journal.unfinished(hosting.directory.journal(guest))
+    except LimosaError:
+        return found | hosting.lab.hosts.keys()
+    return found | ({entry.source, entry.target} if entry else set())
 
 
 async def review(hosting: Hosting, guest: str) -> list[Launched]:

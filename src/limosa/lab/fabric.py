@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError
+from limosa.errors import LimosaError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import Keeper, bears_mark, marked
+from limosa.hosts.kind import HostState, Seen
 from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import links
@@ -43,13 +44,26 @@ class NamespaceKind(msgspec.Struct):
     async def check(self) -> None:
         """What the kernel forbids is said when the fabric is made."""
 
-    async def find(self) -> dict[str, Host]:
-        """Attach to the fabric and to the hosts that are on, by the record."""
+    async def find(self) -> dict[str, Seen]:
+        """Attach to the fabric and to the hosts that are on, by the record.
+
+        Whether one is off is sure: the kernel ends all of a host with its first process.
+        """
         self.client = await self._alive(CLIENT, self.record.client_pid)
-        if self.client is None:
-            return {}
-        found = {name: await self._alive(name, self.record.hosts.get(name, 0)) for name in self.names}
-        return {name: host for name, host in found.items() if host is not None}
+        return {name: await self._see(name) for name in self.names}
+
+    async def _see(self, name: str) -> Seen:
+        host = await self._alive(name, self.record.hosts.get(name, 0)) if self.client is not None else None
+        if host is not None:
+            return Seen.on(host)
+        if pids := marked(self.directory.mark, name):
+            return Seen.silent(
+                UnreachableError(
+                    f"host {name} does not answer, and its processes {pids} are there",
+                    hint="limosa up makes it anew, and ends what is on it",
+                )
+            )
+        return Seen.off(name)
 
     async def _alive(self, name: str, pid: int) -> NamespaceHost | None:
         keeper = Keeper(pid, name, self.directory.mark)
@@ -84,7 +98,7 @@ class NamespaceKind(msgspec.Struct):
 
     async def visit(self, name: str) -> Host | None:
         """The host where it is on; it takes nothing but this machine to make it."""
-        return (await self.find()).get(name)
+        return (await self.find())[name].host
 
     async def make(self, name: str) -> Host:
         """Make one host and join it to the fabric; a half-made one is ended again."""
@@ -92,8 +106,8 @@ class NamespaceKind(msgspec.Struct):
         assert client is not None, "the fabric is made before the hosts in it"
         if await end_marked(mark, name) or name in self.record.hosts:
             await links.part(client, self.lab, name)
-        host = await make_host(client, mark, name, self._binds(), self.directory.log / "hosts.log")
         try:
+            host = await make_host(client, mark, name, self._binds(), self.directory.log / "hosts.log")
             await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
         except BaseException:
             await end_marked(mark, name)
@@ -102,8 +116,8 @@ class NamespaceKind(msgspec.Struct):
         return host
 
     async def ended(self, name: str) -> bool:
-        """The kernel ends all of a host with its first process."""
-        return not marked(self.directory.mark, name)
+        """See the port."""
+        return (await self._see(name)).state is HostState.OFF
 
     async def power_off(self, name: str) -> None:
         """As pulling the plug: the host's first process is killed, and with it everything on the host."""
@@ -113,12 +127,13 @@ class NamespaceKind(msgspec.Struct):
         """Make it again."""
         return await self.make(name)
 
-    async def remove(self) -> None:
-        """End all that bears the lab's mark, recorded or not."""
+    async def remove(self) -> dict[str, LimosaError]:
+        """End all that bears the lab's mark, recorded or not. Raises LimosaError: it is this machine's."""
         await end_marked(self.directory.mark)
         self.collect()
         self.close_lifeline()
         self.client = None
+        return {}
 
     async def left(self) -> list[str]:
         """The processes that are there still, after the kernel had its time."""
@@ -127,6 +142,10 @@ class NamespaceKind(msgspec.Struct):
             if not (left := marked(self.directory.mark)):
                 return []
         return [f"process {pid}" for pid in left]
+
+    def remains(self, name: str) -> str:
+        """Its processes."""
+        return f"processes that bear {self.directory.mark}"
 
     async def close(self) -> None:
         """Nothing is held."""

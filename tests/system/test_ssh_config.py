@@ -98,9 +98,7 @@ async def by_hand(argv: list[str]) -> subprocess.CompletedProcess[bytes]:
 
 def test_an_older_ssh_is_told_only_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "ssh"
-    old.write_text(
-        '#!/bin/sh\ncase "$*" in *SessionType*) echo Bad configuration option >&2; exit 255;; esac\n'
-    )
+    old.write_text('#!/bin/sh\ncase "$*" in *SessionType*) echo Bad configuration option >&2; exit 255;; esac\n')
     old.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     ssh_login._is_since_8_7.cache_clear()

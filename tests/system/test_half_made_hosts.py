@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from limosa import spec
+from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts import keeping
 from limosa.hosts.keeping import marked
@@ -55,8 +56,9 @@ async def test_one_whose_making_is_cancelled_is_ended(tmp_path: Path, monkeypatc
     async with lab_with_host2_off(monkeypatch, tmp_path) as lab:
         others = marked(lab.directory.mark)
         making = asyncio.create_task(lab.restore("host2"))
-        while not marked(lab.directory.mark, "host2"):
-            await asyncio.sleep(0)
+        async for _ in Deadline.after(20).ticks(0.001):
+            if marked(lab.directory.mark, "host2"):
+                break
         making.cancel()
         with pytest.raises(asyncio.CancelledError):
             await making

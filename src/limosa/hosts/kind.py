@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from typing import Protocol, Self
 
@@ -48,6 +49,25 @@ class Seen(msgspec.Struct, frozen=True):
     def silent(cls, error: LimosaError) -> Self:
         """It does not answer, or lets nobody in: *error* says why."""
         return cls(HostState.NO_ANSWER, None, error)
+
+
+class Silence:
+    """The hosts that did not answer a moment ago. One command looks several times, and waits for them once."""
+
+    RECENTLY_S = 10.0
+
+    def __init__(self) -> None:
+        self._heard: dict[str, tuple[float, LimosaError]] = {}
+
+    def keep(self, name: str, error: LimosaError) -> Seen:
+        """It has just not answered."""
+        self._heard[name] = time.monotonic(), error
+        return Seen.silent(error)
+
+    def recent(self, name: str) -> LimosaError | None:
+        """Why it did not answer, if that was just now."""
+        since_s, error = self._heard.get(name, (float("-inf"), None))
+        return error if time.monotonic() - since_s < self.RECENTLY_S else None
 
 
 class Kind(Protocol):

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import shlex
 import socket
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,7 +20,7 @@ from limosa.hosts.far import frames
 from limosa.hosts.files import Arriving
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import unreachable
-from limosa.hosts.kind import HostState, Seen
+from limosa.hosts.kind import HostState, Seen, Silence
 from limosa.hosts.linked import LinkedHost
 from limosa.hosts.linking import Channel, Refused, lost
 from limosa.hosts.ssh_login import Machine
@@ -37,10 +36,6 @@ _AS_ROOT = (
     'for asks in sudo doas; do command -v $asks >/dev/null && exec $asks -n -- "$@"; done; '
     'echo "there is neither sudo nor doas" >&2; exit 127'
 )
-
-
-RECENTLY_S = 10.0
-"""For so long a machine that did not answer is not asked again: one command looks several times."""
 
 
 class _ProcessWire:
@@ -281,8 +276,7 @@ class SshKind:
     def __init__(self, lab: resolved.Lab, owner: str, events: Events | None = None) -> None:
         ssh_login.load()
         self._lab, self._owner = lab.name, owner
-        self._silent: dict[str, tuple[float, Seen]] = {}
-        """The machines that did not answer, and when."""
+        self._silence = Silence()
         self._hosts = {
             host.name: SshHost(host.name, Machine.parse(host.machine), events)
             for host in lab.hosts.values()
@@ -298,16 +292,14 @@ class SshKind:
         return dict(zip(self._hosts, seen, strict=True))
 
     async def _see(self, host: SshHost) -> Seen:
-        since_s, seen = self._silent.get(host.name, (float("-inf"), None))
-        if seen is not None and time.monotonic() - since_s < RECENTLY_S:
-            return seen
+        if error := self._silence.recent(host.name):
+            return Seen.silent(error)
         try:
             said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
         except Refused:  # what is in the directory's place is not ours
             return _stranger(host.name)
         except LimosaError as error:
-            self._silent[host.name] = time.monotonic(), (silent := Seen.silent(error))
-            return silent
+            return self._silence.keep(host.name, error)
         if not said["ours"]:
             return _stranger(host.name)
         host.settle(said["runtime"])

@@ -200,7 +200,8 @@ class Hosting:
 
     def _lose(self, name: str, error: LimosaError) -> None:
         """A host that is not as it has to be is not used by this command."""
-        if self.hosts.pop(name, None) is not None or self._seen(name).host is not None:
+        self.hosts.pop(name, None)
+        if name in self.elsewhere and self._seen(name).state is not HostState.NO_ANSWER:
             self.seen[name] = Seen.silent(error)
 
     async def _share(self) -> None:

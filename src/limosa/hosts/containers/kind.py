@@ -19,7 +19,7 @@ from limosa.hosts.containers.daemon import NOT_FOUND, Daemon, DaemonError, Insta
 from limosa.hosts.containers.host import ContainerHost
 from limosa.hosts.containers.reach import FLAVOURS
 from limosa.hosts.host import Host
-from limosa.hosts.kind import HostState, Seen
+from limosa.hosts.kind import HostState, Seen, Silence
 from limosa.spec import resolved
 from limosa.spec.problems import nearest
 
@@ -47,6 +47,7 @@ class Containers:
         self._events = events or Events()
         self._daemons: dict[tuple[str, str], Daemon] = {}
         self._hosts: dict[str, ContainerHost] = {}
+        self._silence = Silence()
         self._specs = {name: host for name, host in lab.hosts.items() if host.kind == kind}
 
     # -- finding ------------------------------------------------------------------------------------------------------
@@ -69,12 +70,14 @@ class Containers:
         return dict(zip(self._specs, seen, strict=True))
 
     async def _see(self, name: str) -> Seen:
+        if recent := self._silence.recent(name):
+            return Seen.silent(recent)
         try:
             daemon = self._daemon(name)
             async with _in_time(daemon):
                 instance = await daemon.instance(self._container(name))
         except LimosaError as error:
-            return Seen.silent(error)
+            return self._silence.keep(name, error)
         if instance is None or instance.status == STOPPED or not self._is_mine(instance, name):
             return Seen.off(name)
         if instance.running:
@@ -401,6 +404,9 @@ class Containers:
             hosts.setdefault((spec.remote, spec.project), []).append(name)
         found, failures = [], dict[str, LimosaError]()
         for names in hosts.values():
+            if recent := self._silence.recent(names[0]):
+                failures |= dict.fromkeys(names, recent)
+                continue
             try:
                 daemon = self._daemon(names[0])
                 async with _in_time(daemon):

@@ -59,7 +59,7 @@ def test_a_frozen_container_is_not_off(limosa: Command, daemon: daemons.Daemon) 
     try:
         assert states(limosa) == ({"host1": "no answer", "host2": "on"}, ("unknown", "host1"))
         moved = limosa.run("migrate", "guest1", "host2")
-        moved.refused(4, "guest1 was last on host1", "is frozen", hint=f"{daemon.flavour.client} start silent-host1")
+        moved.refused(7, "guest1 may run on host1", "is frozen", hint=f"{daemon.flavour.client} start silent-host1")
         limosa.run("up").refused(3, "is frozen", hint=f"{daemon.flavour.client} start silent-host1")
     finally:
         daemon.client("start", "silent-host1")

@@ -197,7 +197,7 @@ async def stopped(hosting: Hosting, guest: str) -> LimosaError:
     """The error for a guest of which no copy was found."""
     for copy in on_record(hosting, guest):
         if await hosting.doubtful(copy.host):
-            return silent(guest, copy.host)
+            return silent(hosting, guest, copy.host)
     record = readable(hosting, guest)
     if record is not None and record.host not in hosting.hosts:
         return StateError(
@@ -212,11 +212,13 @@ def not_running(guest: str) -> StateError:
     return StateError(f"guest {guest} does not run", hint=f"limosa start {guest}")
 
 
-def silent(guest: str, host: str) -> DecisionError:
+def silent(hosting: Hosting, guest: str, host: str) -> DecisionError:
     """The error for a guest that may run on a host of which nobody knows what runs there."""
+    why = hosting.silence(host)
     return DecisionError(
-        f"guest {guest} may run on {host}, which does not answer",
-        hint=f"bring {host} back; or, sure that it does not run there: limosa stop {guest} --host {host} --force",
+        f"guest {guest} may run on {host}, which does not answer" + (f": {why.message}" if why else ""),
+        hint=f"bring {host} back{f' ({why.hint})' if why and why.hint else ''}; or, sure that it does not run there: "
+        f"limosa stop {guest} --host {host} --force",
     )
 
 
@@ -316,7 +318,7 @@ async def seen_gone(hosting: Hosting, guest: str, copy: Launched) -> bool:
 async def refuse_to_double(hosting: Hosting, guest: str) -> None:
     """Raise DecisionError when a copy of *guest* may run where nobody can look."""
     for copy in await review(hosting, guest):
-        raise silent(guest, copy.host)
+        raise silent(hosting, guest, copy.host)
 
 
 def give_up(hosting: Hosting, guest: str, host: str) -> bool:

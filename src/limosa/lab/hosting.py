@@ -134,6 +134,10 @@ class Hosting:
             hint=f"{error.hint or f'bring {name} back'}; the lab's other hosts go on without it",
         )
 
+    def silence(self, name: str) -> LimosaError | None:
+        """What keeps us out of a host that does not answer; None for another."""
+        return self._seen(name).error if self.state(name) is HostState.NO_ANSWER else None
+
     def way_back(self, name: str) -> str:
         """The command that has a host that is off in the lab again; empty where there is none."""
         return self._seen(name).way_back

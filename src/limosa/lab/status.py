@@ -10,7 +10,7 @@ from limosa.lab.hosting import Hosting
 
 
 class GuestStatus(msgspec.Struct, frozen=True):
-    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, ``busy``, ``no answer`` or ``unknown``.
+    """One guest as it is: ``state`` is QEMU's run state, or ``stopped``, ``moving``, ``busy``, ``no answer``, ``unknown``.
 
     Of one without an answer the QEMU is there; an unknown one may run on ``host``, which does not answer.
     """

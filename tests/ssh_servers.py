@@ -1,7 +1,7 @@
-"""Two machines to log in to, and a desk to do it from: namespace hosts with a real sshd each, on one network.
+"""Machines to log in to, and a desk to do it from: namespace hosts with a real sshd each, on one network.
 
 Whoever uses them is a process in the network namespace of the desk (the lab's client), with a $HOME whose ssh config
-knows both: what is told to ``limosa`` there goes over the network, as to real machines.
+knows them: what is told to ``limosa`` there goes over the network, as to real machines.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.sshd import keygen
 LAB = """
 name: {name}
 networks: {{lan: {{subnet: 10.77.1.0/24}}}}
-hosts: {{server1: {{}}, server2: {{}}}}
+hosts: {{{servers}}}
 """
 
 
@@ -45,7 +45,7 @@ FURNISH_USER = """
 
 @dataclass(slots=True)
 class Servers:
-    """``server1`` and ``server2`` of the ssh config in *home*."""
+    """``server1``, ``server2`` and so on of the ssh config in *home*."""
 
     lab: Lab
     home: Path
@@ -64,7 +64,7 @@ class Servers:
         return self.lab.host(name)
 
     async def serve(self, name: str) -> None:
-        """Start the sshd of one server, and give it /srv/vms, which is the same on both."""
+        """Start the sshd of one server, and give it /srv/vms, which is the same on all."""
         host = self.machine(name)
         await host.run(["sh", "-ec", FURNISH])
         if self.user != "root":
@@ -75,7 +75,7 @@ class Servers:
 
 
 @asynccontextmanager
-async def ssh_servers(name: str, user: str = "root") -> AsyncIterator[Servers]:
+async def ssh_servers(name: str, user: str = "root", count: int = 2) -> AsyncIterator[Servers]:
     """The servers, as long as the context is open."""
     home = Path(tempfile.mkdtemp(prefix="lh"))
     ssh = home / ".ssh"
@@ -83,7 +83,8 @@ async def ssh_servers(name: str, user: str = "root") -> AsyncIterator[Servers]:
         ssh.mkdir(mode=0o700)
         keygen(ssh / "id_ed25519")
         public = keygen(ssh / "host_key")
-        described = spec.loads(LAB.format(name=name))
+        hosts = ", ".join(f"server{number}: {{}}" for number in range(1, count + 1))
+        described = spec.loads(LAB.format(name=name, servers=hosts))
         async with Lab.open(described, ephemeral=True, rootless=False) as lab:
             await lab.up()
             servers = Servers(lab, home, user)

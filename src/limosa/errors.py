@@ -32,6 +32,8 @@ class LimosaError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.made: tuple[str, ...] = ()
+        """What a verb of several steps has made all the same."""
 
 
 class SpecError(LimosaError):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -180,6 +181,16 @@ def _inheritable() -> list[int]:
             if int(name) > 2 and os.get_inheritable(int(name)):
                 found.append(int(name))
     return found
+
+
+def succeeds(argv: Sequence[str]) -> bool:
+    """Whether a command that ends at once can be run, and exits with 0. For what cannot wait in an event loop."""
+    try:
+        return (
+            subprocess.run(argv, env=base_environment(), capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+        )
+    except OSError:
+        return False
 
 
 def reap(pid: int) -> None:

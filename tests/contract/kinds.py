@@ -142,7 +142,7 @@ async def _ssh(user: str) -> AsyncIterator[Made]:
             await kind.make("host1")
 
         yield Made(lambda: host, ATTACH_SSH, machine.power_off, restore)
-        await kind.remove()
+        assert await kind.remove() == {}
         assert await kind.left() == []
 
 
@@ -167,7 +167,7 @@ from limosa.spec import codec
 async def attach():
     kind = Containers({kind!r}, codec.decode({lab!r}), {mark!r}, {{}})
     try:
-        yield (await kind.find())["host1"]
+        yield (await kind.find())["host1"].host
     finally:
         await kind.close()
 """
@@ -192,7 +192,7 @@ async def containers(kind: resolved.HostKind) -> AsyncIterator[Made]:
         attach = ATTACH_CONTAINER.format(lab=codec.encode(lab), kind=kind, mark=mark)
         try:
             yield Made(lambda: now["host1"], attach, partial(hosts.power_off, "host1"), restore)
-            await hosts.remove()
+            assert await hosts.remove() == {}
             assert await hosts.left() == []
         finally:
             await hosts.close()

@@ -19,6 +19,7 @@ from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Event, Events, Note
 from limosa.hosts.containers import packages
 from limosa.hosts.containers.kind import Containers
+from limosa.hosts.kind import HostState
 from limosa.lab import Lab
 from limosa.spec import resolved
 from tests import daemons
@@ -71,7 +72,7 @@ async def containers(
         yield kind
     finally:
         try:
-            await kind.remove()
+            assert await kind.remove() == {}
             assert await kind.left() == []
         finally:
             await kind.close()
@@ -102,7 +103,7 @@ async def test_a_container_is_made_marked_found_and_taken_away(daemon: daemons.D
         await host.run(["sh", "-c", "echo text >/mnt/nfs/file"])
         await other_command_finds_it(daemon, lab)
         await kind.power_off("host1")
-        assert await kind.find() == {} and not await host.alive()
+        assert (await kind.find())["host1"].state is HostState.OFF and not await host.alive()
         again = await kind.power_on("host1")
         assert (await again.run(["cat", "/mnt/nfs/file"])).text == "text"
         assert (await again.run(["hostname"])).text == "host1"
@@ -112,9 +113,10 @@ async def other_command_finds_it(daemon: daemons.Daemon, lab: resolved.Lab) -> N
     other, stranger = (Containers(daemon.flavour.name, lab, mark, {}) for mark in ("/marks/tl", "/marks/other"))
     try:
         found = await other.find()
-        assert (await found["host1"].run(["hostname"])).text == "host1"
-        assert await stranger.find() == {} and await stranger.left() == []
-        await stranger.remove()
+        assert found["host1"].host is not None
+        assert (await found["host1"].host.run(["hostname"])).text == "host1"
+        assert (await stranger.find())["host1"].state is HostState.OFF and await stranger.left() == []
+        assert await stranger.remove() == {}
         assert await other.left() == [
             f"{daemon.flavour.name} container tl-host1",
             f"{daemon.flavour.name} volume nfs in pool default",
@@ -225,7 +227,7 @@ async def test_a_container_is_adopted_by_one_lab_at_a_time(daemon: daemons.Daemo
             async with containers(daemon, lab, "/marks/other") as other:
                 with pytest.raises(StateError, match="container box is in use already, by lab tl"):
                     await other.make("host1")
-            assert set(await kind.find()) == {"host1"}
+            assert (await kind.find())["host1"].state is HostState.ON
     finally:
         daemon.client("delete", "--force", "box")
 
@@ -255,7 +257,7 @@ async def test_a_name_that_is_taken_is_said_and_the_container_left_alone(daemon:
             with pytest.raises(StateError, match="tl-host1 exists already, and it is not limosa's") as caught:
                 await kind.make("host1")
             assert "adopt: tl-host1" in caught.value.hint
-            assert await kind.find() == {}
+            assert (await kind.find())["host1"].state is HostState.OFF
         assert everything(daemon) == before
     finally:
         daemon.client("delete", "--force", "tl-host1")

@@ -299,7 +299,7 @@ def test_doctor_says_what_a_machine_lacks(servers: Servers, runner: asyncio.Runn
         runner.run(server.run(["mount", "--bind", "/run/limosa/storage/shared", "/srv/vms"]))
     assert done.returncode == 3 and not done.json["ready"]
     (lost,) = findings(done.json, "host1").values()
-    assert not lost["ok"] and "host1 is off or cannot be reached" in lost["detail"] and "ssh -p 2299" in lost["fix"]
+    assert not lost["ok"] and "host1 cannot be reached" in lost["detail"] and "ssh -p 2299" in lost["fix"]
     found = findings(done.json, "host2")
     lacking = {name for name, finding in found.items() if not finding["ok"]} - {"KVM", "storage shared"}
     assert lacking == {"QEMU", "links", "bridge and TAP", "/dev/net/tun"}

@@ -6,22 +6,34 @@ from typing import Annotated
 
 import typer
 
-from limosa.cli.options import JsonOption, LabOption
+from limosa.cli.options import JsonOption, LabOption, complete_hosts
 
 
 def down(
     file: Annotated[str, typer.Argument(help="The lab file; without it as for --lab.", show_default=False)] = "",
     lab: LabOption = "",
     keep_disks: Annotated[bool, typer.Option("--keep-disks", help="Keep the guests' disks, keys and logs.")] = False,
+    forget: Annotated[
+        list[str],
+        typer.Option(
+            "--forget",
+            help="Give this host up if it does not answer: what is on it stays, and is said. May be repeated.",
+            autocompletion=complete_hosts,
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """End everything the lab runs, prove that nothing is left, and delete its disks."""
+    """End everything the lab runs, prove that nothing is left, and delete its disks.
+
+    A host that does not answer keeps what it has, and the lab's record says so: down again takes the rest.
+    """
     from limosa.cli.terminal import face, run, show_result
     from limosa.lab import take_down
 
     async def work() -> bool:
         with face(as_json) as events:
-            return await take_down(file or lab, events=events, purge=not keep_disks)
+            return await take_down(file or lab, events=events, purge=not keep_disks, forget=forget)
 
     was_there = run(work)
     if as_json:

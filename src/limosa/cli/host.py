@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from limosa.cli.options import HostArgument, JsonOption, LabOption
+from limosa.hosts.kind import HostState
 
 if TYPE_CHECKING:
     from limosa.lab import Lab
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Do to a host what can happen to a machine.", no_args_is_help=True, rich_markup_mode=None)
 
 
-def _do(lab: str, host: str, state: str, as_json: bool, act: Callable[[Lab, str], Awaitable[None]]) -> None:
+def _do(lab: str, host: str, state: HostState, as_json: bool, act: Callable[[Lab, str], Awaitable[None]]) -> None:
     from limosa.cli.terminal import face, run, show_result
     from limosa.lab import Lab
 
@@ -32,16 +33,16 @@ def _do(lab: str, host: str, state: str, as_json: bool, act: Callable[[Lab, str]
 @app.command("power-off")
 def power_off(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Pull the plug: everything that runs on the host ends at once."""
-    _do(lab, host, "off", as_json, lambda opened, name: opened.power_off(name))
+    _do(lab, host, HostState.OFF, as_json, lambda opened, name: opened.power_off(name))
 
 
 @app.command()
 def cut(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Take the host's network links down; what runs on it goes on."""
-    _do(lab, host, "cut", as_json, lambda opened, name: opened.cut(name))
+    _do(lab, host, HostState.CUT, as_json, lambda opened, name: opened.cut(name))
 
 
 @app.command()
 def restore(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Switch the host on again and join it to the network."""
-    _do(lab, host, "on", as_json, lambda opened, name: opened.restore(name))
+    _do(lab, host, HostState.ON, as_json, lambda opened, name: opened.restore(name))

@@ -24,6 +24,7 @@ def status(lab: LabOption = "", as_json: JsonOption = False) -> None:
     if as_json:
         show_result(found)
         return
+    from limosa.cli.printable import print_sentence
     from limosa.cli.table import print_table
 
     print(f"lab {found.name}: {'up' if found.up else 'down'}")
@@ -35,6 +36,13 @@ def status(lab: LabOption = "", as_json: JsonOption = False) -> None:
         ("guest", "state", "host", "address", "accel", "machine", "cpu"),
         [(g.name, g.state, g.host, g.address, g.accel, g.machine, g.cpu) for g in found.guests],
     )
+    for host in found.hosts:
+        if host.why:
+            print_sentence(host.name, host.why)
+    if found.left:
+        print(f"something may remain on {', '.join(found.left)}; take it away with: limosa down --lab {found.name}")
     for guest in found.guests:
+        if guest.state == "unknown":
+            print(f"{guest.name}: whether it runs is not known; it was last on {guest.host}")
         if guest.unfinished:
             print(f"{guest.name}: {guest.unfinished}; settle it with: limosa start {guest.name} --lab {found.name}")

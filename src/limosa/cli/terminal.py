@@ -134,10 +134,13 @@ def show_result(value: Any) -> None:
 def show_error(error: LimosaError, as_json: bool) -> None:
     """The sentence and the hint on standard error; with JSON, the same as a document on standard output."""
     if as_json:
-        show_result({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+        made = {"made": error.made} if error.made else {}
+        show_result({"error": error.message, "hint": error.hint, "exit_code": error.exit_code, **made})
     else:
         from limosa.cli.printable import printable
 
+        if error.made:
+            print("made: " + ", ".join(error.made))
         # An error may quote a guest's console or a QEMU.
         print(printable(f"limosa: {error}"), file=sys.stderr)
         if error.hint:

@@ -29,6 +29,8 @@ _KEEPER_PROGRAM = b"/limosa/hosts/keeper.py"
 _GUESTS = b"/run/limosa/guests/"
 """In the command line of each guest's QEMU: where its sockets are."""
 
+READY_S = 20.0
+"""How long a keeper may take to furnish its namespaces."""
 _AGAIN_S = 0.002
 """How soon a busy listener is asked again."""
 
@@ -228,10 +230,13 @@ async def await_ready(ready: socket.socket, host: str) -> int:
     readable: asyncio.Future[None] = loop.create_future()
     loop.add_reader(ready, _finish, readable)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(READY_S):
             await readable
     except TimeoutError as error:
-        raise LimosaError(f"the namespaces of host {host} were not ready within 20 s") from error
+        raise LimosaError(
+            f"the namespaces of host {host} were not ready within {READY_S:g} s",
+            hint="what was begun is ended again; limosa up makes it anew",
+        ) from error
     finally:
         loop.remove_reader(ready)
     text, ancillary, _, _ = ready.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("3i")))

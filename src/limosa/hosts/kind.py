@@ -2,9 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from enum import StrEnum
+from typing import Protocol, Self
 
+import msgspec
+
+from limosa.errors import LimosaError
 from limosa.hosts.host import Host
+from limosa.hosts.keeping import off
+
+
+class HostState(StrEnum):
+    """What is known of a host. The text is what people read, and what JSON says."""
+
+    ON = "on"
+    CUT = "cut"
+    """On, and its links were taken down on purpose."""
+    OFF = "off"
+    """Nothing of the lab's runs there, for certain: it has ended, was never made, or answers and knows of no lab."""
+    NO_ANSWER = "no answer"
+    """Nobody knows: it may be off, or go on with its guests."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One host as its kind found it: on, then with *host*; off or without an answer, then with the *error* that whoever
+    wants to use it gets."""
+
+    state: HostState
+    host: Host | None = None
+    error: LimosaError | None = None
+    way_back: str = ""
+    """The command that has one that is off in the lab again."""
+
+    @classmethod
+    def on(cls, host: Host) -> Self:
+        """It is made and on."""
+        return cls(HostState.ON, host)
+
+    @classmethod
+    def off(cls, name: str) -> Self:
+        """It is off, and limosa can switch it on."""
+        return cls(HostState.OFF, None, off(name), f"limosa host restore {name}")
+
+    @classmethod
+    def silent(cls, error: LimosaError) -> Self:
+        """It does not answer, or lets nobody in: *error* says why."""
+        return cls(HostState.NO_ANSWER, None, error)
+
+
+class Silence:
+    """The hosts that did not answer a moment ago. One command looks several times, and waits for them once."""
+
+    RECENTLY_S = 10.0
+
+    def __init__(self) -> None:
+        self._heard: dict[str, tuple[float, LimosaError]] = {}
+
+    def keep(self, name: str, error: LimosaError) -> Seen:
+        """It has just not answered."""
+        self._heard[name] = time.monotonic(), error
+        return Seen.silent(error)
+
+    def recent(self, name: str) -> LimosaError | None:
+        """Why it did not answer, if that was just now."""
+        since_s, error = self._heard.get(name, (float("-inf"), None))
+        return error if time.monotonic() - since_s < self.RECENTLY_S else None
 
 
 class Kind(Protocol):
@@ -17,8 +80,8 @@ class Kind(Protocol):
         """Raise MachineError where no host of the kind can be had here and now, so that nothing is begun."""
         ...
 
-    async def find(self) -> dict[str, Host]:
-        """The hosts that are made and on now, by name. A machine that does not answer is not on."""
+    async def find(self) -> dict[str, Seen]:
+        """Each host of the kind as it is now, by name. One that does not answer is neither on nor off."""
         ...
 
     async def make(self, name: str) -> Host:
@@ -36,7 +99,7 @@ class Kind(Protocol):
         ...
 
     async def ended(self, name: str) -> bool:
-        """Whether it is sure that a host is off and nothing runs there; one that only does not answer is not."""
+        """Whether a host is off for certain, and nothing runs there: asked now, as one may have gone off meanwhile."""
         ...
 
     async def power_off(self, name: str) -> None:
@@ -47,12 +110,19 @@ class Kind(Protocol):
         """Undo ``power_off``."""
         ...
 
-    async def remove(self) -> None:
-        """Take away all that bears the lab's mark, recorded or not."""
+    async def remove(self) -> dict[str, LimosaError]:
+        """Take away all that bears the lab's mark, recorded or not, wherever that can be done.
+
+        By host, why something may remain there.
+        """
         ...
 
     async def left(self) -> list[str]:
-        """What bears the lab's mark still, a line each: empty after ``remove``."""
+        """What bears the lab's mark still on hosts that answer, a line each: empty after ``remove``."""
+        ...
+
+    def remains(self, name: str) -> str:
+        """What may remain on a host that is given up, in words by which it can be found there."""
         ...
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ from limosa.hosts.far import frames
 from limosa.hosts.files import Arriving
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import unreachable
+from limosa.hosts.kind import HostState, Seen, Silence
 from limosa.hosts.linked import LinkedHost
 from limosa.hosts.linking import Channel, Refused, lost
 from limosa.hosts.ssh_login import Machine
@@ -273,6 +274,7 @@ class SshKind:
     def __init__(self, lab: resolved.Lab, owner: str, events: Events | None = None) -> None:
         ssh_login.load()
         self._lab, self._owner = lab.name, owner
+        self._silence = Silence()
         self._hosts = {
             host.name: SshHost(host.name, Machine.parse(host.machine), events)
             for host in lab.hosts.values()
@@ -282,20 +284,24 @@ class SshKind:
     async def check(self) -> None:
         """Each machine says when it is logged in to."""
 
-    async def find(self) -> dict[str, Host]:
-        """The machines that answer and bear the lab's mark."""
-        marks = await tasks.together(self._mark(host) for host in self._hosts.values())
-        return {name: host for (name, host), mark in zip(self._hosts.items(), marks, strict=True) if mark}
+    async def find(self) -> dict[str, Seen]:
+        """A machine that answers and bears the lab's mark is on; one that answers without it has nothing of the lab."""
+        seen = await tasks.each(self._see(host) for host in self._hosts.values())
+        return dict(zip(self._hosts, seen, strict=True))
 
-    async def _mark(self, host: SshHost) -> bool:
-        """Whether the machine answers and bears this lab's mark."""
+    async def _see(self, host: SshHost) -> Seen:
+        if error := self._silence.recent(host.name):
+            return Seen.silent(error)
         try:
             said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
-        except StateError:
-            return False
-        if said["ours"]:
-            host.settle(said["runtime"])
-        return bool(said["ours"])
+        except Refused:  # what is in the directory's place is not ours
+            return _stranger(host.name)
+        except LimosaError as error:
+            return self._silence.keep(host.name, error)
+        if not said["ours"]:
+            return _stranger(host.name)
+        host.settle(said["runtime"])
+        return Seen.on(host)
 
     async def make(self, name: str) -> Host:
         """Log in and make the runtime directory. Raises StateError where another lab has it."""
@@ -321,13 +327,8 @@ class SshKind:
         return self._hosts[name]
 
     async def ended(self, name: str) -> bool:
-        """Sure only of a machine that answers and does not bear the lab's mark."""
-        host = self._hosts[name]
-        try:
-            said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
-        except LimosaError:
-            return False
-        return not said["ours"]
+        """Sure only of a machine that answers; see the port."""
+        return (await self._see(self._hosts[name])).state is HostState.OFF
 
     async def power_off(self, name: str) -> None:
         """Refused."""
@@ -338,37 +339,57 @@ class SshKind:
 
     async def power_on(self, name: str) -> Host:
         """Refused."""
-        raise StateError(f"host {name} is a machine of its own, which limosa does not switch on", hint="limosa up")
+        raise StateError(
+            f"host {name} is a machine of its own, which limosa does not switch on",
+            hint="limosa up takes it into the lab again when it answers",
+        )
 
-    async def remove(self) -> None:
-        """End what the lab spawned, and delete its runtime directory, on every machine that bears its mark.
+    async def remove(self) -> dict[str, LimosaError]:
+        """End what the lab spawned, and delete its runtime directory, on every machine that bears its mark."""
+        failures = await tasks.each(self._remove(host) for host in self._hosts.values())
+        return {name: error for name, error in zip(self._hosts, failures, strict=True) if error is not None}
 
-        Raises the first error when all machines were tried: one that is off keeps what it has.
-        """
-        await tasks.each(self._remove(host) for host in self._hosts.values())
-
-    async def _remove(self, host: SshHost) -> None:
-        said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
-        if said["ours"]:
-            host.settle(said["runtime"])
+    async def _remove(self, host: SshHost) -> LimosaError | None:
+        seen = await self._see(host)
+        if seen.state is not HostState.ON:
+            return seen.error if seen.state is HostState.NO_ANSWER else None
+        try:
             await host.end_spawned()
-            try:
-                await (await host.link()).ask(do="release", lab=self._lab, owner=self._owner)
-            except Refused as error:
-                raise StateError(
-                    f"{said['runtime']} on {host.name} cannot be removed: {error.strerror}",
-                    hint="unmount it there, then: limosa down",
-                ) from error
+            await (await host.link()).ask(do="release", lab=self._lab, owner=self._owner)
+        except Refused as error:
+            return StateError(
+                f"{host.runtime_directory} on {host.name} cannot be removed: {error.strerror}",
+                hint="unmount it there, then: limosa down",
+            )
+        except LimosaError as error:
+            return error
+        return None
 
     async def left(self) -> list[str]:
         """What bears the lab's mark on the machines that answer."""
         lines = []
         for host in self._hosts.values():
-            if await self._mark(host):
+            if (await self._see(host)).state is HostState.ON:
                 lines.append(f"{host.runtime_directory} on {host.name}")
                 lines += [f"process {pid} on {host.name}: {line}" for pid, line in await host.spawned()]
         return lines
 
+    def remains(self, name: str) -> str:
+        """The directory, by each name that it may have."""
+        return (
+            f"/run/limosa-{self._lab} (or limosa-{self._lab} in $XDG_RUNTIME_DIR, or /tmp/limosa-UID-{self._lab}) "
+            "with the processes that have it in their environment, and interfaces whose alias is the lab's directory"
+        )
+
     async def close(self) -> None:
         """Let go of the connections."""
         await tasks.each(host.close() for host in self._hosts.values())
+
+
+def _stranger(name: str) -> Seen:
+    """A machine that answers, and on which nothing is the lab's."""
+    error = StateError(
+        f"host {name} answers, and has nothing of the lab: it was never in it, or was started anew",
+        hint="limosa up takes it into the lab",
+    )
+    return Seen(HostState.OFF, None, error, "limosa up")

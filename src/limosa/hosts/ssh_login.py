@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import pwd
 import re
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from limosa import process
 from limosa.errors import LimosaError, SpecError, UnreachableError
 from limosa.hosts import ssh_keys
 from limosa.hosts import ssh_refusal as refusal
@@ -35,6 +37,31 @@ _BY_SHELL = ("/bin/sh", "-c", 'exec 9>&2 2>/dev/null; exec "$0" -c "exec $1"')
 asyncssh also takes what is said on standard error for the machine's, and its end for the connection's: it is held open
 as another descriptor, and silent."""
 _SYSTEM_CONFIG = "/etc/ssh/ssh_config"
+
+_PLAIN: dict[str, Any] = {
+    "request_pty": False,
+    "command": None,
+    "env": None,
+    "send_env": None,
+    "x11_forwarding": False,
+    "agent_forwarding": False,
+}
+"""What a person's configuration may say of sessions of their own, and is not meant for a link: RequestTTY,
+RemoteCommand, SetEnv, SendEnv, ForwardX11Trusted, ForwardAgent."""
+
+_ALSO_PLAIN = (
+    "RemoteCommand=none",
+    "PermitLocalCommand=no",
+    # A port that is forwarded already, by another session of theirs, would end this one.
+    "ClearAllForwardings=yes",
+    "Tunnel=no",
+    # Another session's connection may have been made without a look at the machine's key.
+    "ControlMaster=no",
+    "ControlPath=none",
+)
+"""The same for ssh's own command line, ``-t`` being the answer to RequestTTY."""
+_PLAIN_SINCE_8_7 = ("SessionType=default", "ForkAfterAuthentication=no", "StdinNull=no")
+"""An older ssh has none of these (Debian 11: 8.4), and takes no option that it does not know."""
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -72,7 +99,16 @@ def ssh_line(machine: Machine, argv: Sequence[str]) -> list[str]:
     # ssh looks for its config in the password database's home directory, not in $HOME.
     elsewhere = user_config().exists() and Path(_home()) != Path.home()
     config = ["-F", str(user_config())] if elsewhere else []
-    return ["ssh", "-t", *config, "-o", "StrictHostKeyChecking=yes", *machine.words(), "--", shlex.join(argv)]
+    options = ["StrictHostKeyChecking=yes", *_ALSO_PLAIN, *(_PLAIN_SINCE_8_7 if _is_since_8_7() else ())]
+    said = [word for option in options for word in ("-o", option)]
+    return ["ssh", "-t", *config, *said, *machine.words(), "--", shlex.join(argv)]
+
+
+@functools.cache
+def _is_since_8_7() -> bool:
+    """Whether the ssh of this machine knows them, found by trying; IgnoreUnknown would take the place of the user's."""
+    words = [word for option in _PLAIN_SINCE_8_7 for word in ("-o", option)]
+    return process.succeeds(["ssh", "-F", "none", "-G", *words, "none"])
 
 
 def _home() -> str:
@@ -162,6 +198,7 @@ async def _asked(machine: Machine) -> _Asked:
         # A terminal belongs to the command: nobody is asked for a password.
         "password_auth": False,
         "kbdint_auth": False,
+        **_PLAIN,
     }
     # First the configuration alone: a key that it names and that is not there, as ssh bears, asyncssh does not.
     options = await asyncssh.SSHClientConnectionOptions.construct(**words, client_keys=None)

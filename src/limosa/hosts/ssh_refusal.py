@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 from limosa.errors import LimosaError, MachineError, UnreachableError
 from limosa.hosts.ssh_keys import HostKeys
 
+_NO_MATCH = re.compile(r"No matching (?P<what>.+) algorithm found, sent (?P<ours>\S+) and received (?P<theirs>\S+)")
+"""asyncssh's words."""
+_OPTIONS = {"key exchange": "KexAlgorithms", "encryption": "Ciphers", "MAC": "MACs", "compression": "Compression"}
+_NAMED = 4
+"""How many algorithms an error names: an sshd offers some dozen."""
+
 
 def unreachable(what: str, why: str, by_hand: str) -> UnreachableError:
     """The error for a machine that does not answer; *by_hand* is the beginning of ssh's own command line."""
-    return UnreachableError(f"{what} is off or cannot be reached: {why}", hint=f"try it by hand: {by_hand} true")
+    return UnreachableError(f"{what} cannot be reached: {why}", hint=f"try it by hand: {by_hand} true")
 
 
 def silent(what: str, waited_s: float, by_hand: str) -> UnreachableError:
@@ -31,10 +38,10 @@ def sentence(what: str, host: str, by_hand: str, keys: HostKeys, error: Exceptio
     import asyncssh
 
     said = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, asyncssh.HostKeyNotVerifiable) or (
-        isinstance(error, asyncssh.KeyExchangeFailed) and keys.known
-    ):
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _strange_key(what, host, by_hand, keys, jumped)
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        return _nothing_in_common(what, host, by_hand, said)
     if isinstance(error, asyncssh.PermissionDenied):
         return MachineError(
             f"{host} ({what}) does not let {keys.options.username if keys.options else 'this user'} log in: {said}",
@@ -54,6 +61,26 @@ def sentence(what: str, host: str, by_hand: str, keys: HostKeys, error: Exceptio
     if isinstance(error, OSError | asyncssh.ConnectionLost | asyncssh.ChannelOpenError):
         return unreachable(what, f"{said}, says its jump host" if jumped else said, by_hand)
     return MachineError(f"{host} does not serve as {what}: {said}", hint=f"try it by hand: {by_hand} true")
+
+
+def _nothing_in_common(what: str, host: str, by_hand: str, said: str) -> MachineError:
+    """Neither end has shown a key yet: nothing is wrong with those that are known."""
+    found = _NO_MATCH.match(said)
+    if found is None:
+        return MachineError(f"{host} ({what}) ended the key exchange: {said}", hint=f"try it by hand: {by_hand} true")
+    option = _OPTIONS.get(found["what"], "algorithms")
+    theirs = [name for name in found["theirs"].split(",") if not name.startswith("kex-strict")]
+    return MachineError(
+        f"limosa and the sshd of {host} ({what}) have no {found['what']} algorithm in common: here "
+        f"{_few(found['ours'].split(','))}, there {_few(theirs)}",
+        hint=f"the algorithms are those of {option} in {Path.home() / '.ssh' / 'config'} and in the sshd_config "
+        "there: let one be in both",
+    )
+
+
+def _few(names: list[str]) -> str:
+    named = [name for name in names if name and name != "<None>"]
+    return ", ".join([*named[:_NAMED], *(["..."] if len(named) > _NAMED else [])]) or "none that limosa knows"
 
 
 def _strange_key(what: str, host: str, by_hand: str, keys: HostKeys, jumped: bool) -> MachineError:

@@ -202,12 +202,12 @@ async def stopped(hosting: Hosting, guest: str) -> LimosaError:
     """The error for a guest of which no copy was found."""
     for copy in on_record(hosting, guest):
         if await hosting.doubtful(copy.host):
-            return silent(guest, copy.host)
+            return silent(hosting, guest, copy.host)
     record = readable(hosting, guest)
     if record is not None and record.host not in hosting.hosts:
         return StateError(
             f"guest {guest} does not run: its host {record.host} is off",
-            hint=f"limosa host restore {record.host}, then limosa start {guest}",
+            hint=f"{hosting.way_back(record.host)}, then limosa start {guest}",
         )
     return not_running(guest)
 
@@ -217,11 +217,13 @@ def not_running(guest: str) -> StateError:
     return StateError(f"guest {guest} does not run", hint=f"limosa start {guest}")
 
 
-def silent(guest: str, host: str) -> DecisionError:
+def silent(hosting: Hosting, guest: str, host: str) -> DecisionError:
     """The error for a guest that may run on a host of which nobody knows what runs there."""
+    why = hosting.silence(host)
     return DecisionError(
-        f"guest {guest} may run on {host}, which does not answer",
-        hint=f"bring {host} back; or, sure that it does not run there: limosa stop {guest} --host {host} --force",
+        f"guest {guest} may run on {host}, which does not answer" + (f": {why.message}" if why else ""),
+        hint=f"bring {host} back{f' ({why.hint})' if why and why.hint else ''}; or, sure that it does not run there: "
+        f"limosa stop {guest} --host {host} --force",
     )
 
 
@@ -278,6 +280,16 @@ def on_record(hosting: Hosting, guest: str) -> list[Launched]:
     return list(record.copies) if record else []
 
 
+def may_be_on(hosting: Hosting, guest: str) -> set[str]:
+    """The hosts that may have a copy, by the record and by an unfinished migration."""
+    found = {copy.host for copy in on_record(hosting, guest)}
+    try:
+        entry = journal.unfinished(hosting.directory.journal(guest))
+    except LimosaError:
+        return found | hosting.lab.hosts.keys()
+    return found | ({entry.source, entry.target} if entry else set())
+
+
 async def review(hosting: Hosting, guest: str) -> list[Launched]:
     """Strike out of the record what is seen to be gone, and return the copies that are left.
 
@@ -311,7 +323,7 @@ async def seen_gone(hosting: Hosting, guest: str, copy: Launched) -> bool:
 async def refuse_to_double(hosting: Hosting, guest: str) -> None:
     """Raise DecisionError when a copy of *guest* may run where nobody can look."""
     for copy in await review(hosting, guest):
-        raise silent(guest, copy.host)
+        raise silent(hosting, guest, copy.host)
 
 
 def give_up(hosting: Hosting, guest: str, host: str) -> bool:

@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError
+from limosa.errors import LimosaError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import Keeper, bears_mark, marked
+from limosa.hosts.kind import Seen
 from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
 from limosa.lab import place
 from limosa.lab.record import LabDirectory, Record
@@ -44,15 +45,31 @@ class NamespaceKind(msgspec.Struct):
     async def check(self) -> None:
         """What the kernel forbids is said when the fabric is made."""
 
-    async def find(self) -> dict[str, Host]:
-        """Attach to the fabric and to the hosts that are on: by the record, and by the processes where it lacks one."""
+    async def find(self) -> dict[str, Seen]:
+        """Attach to the fabric and to the hosts that are on: by the record, and by the processes where it lacks one.
+
+        Whether one is off is sure: the kernel ends all of a host with its first process.
+        """
         found = await self._recorded()
         if len(found) <= len(self.names) and (seen := observed(self.directory.mark)):
             self._correct(seen)
             found = await self._recorded()
-        client = found.pop(CLIENT, None)
-        self.client = client
-        return dict(found) if client else {}
+        self.client = found.pop(CLIENT, None)
+        return {name: self._see(name, found if self.client else {}) for name in self.names}
+
+    def _see(self, name: str, found: dict[str, NamespaceHost]) -> Seen:
+        if name in found:
+            return Seen.on(found[name])
+        mark = self.directory.mark
+        whole = [pid for pid in marked(mark, name) if Keeper(pid, name, mark).whole()]
+        if not whole:  # what a killed command left half made runs nothing
+            return Seen.off(name)
+        return Seen.silent(
+            UnreachableError(
+                f"host {name} does not answer, and its first process ({whole[0]}) is there",
+                hint="limosa down ends it, with the lab",
+            )
+        )
 
     async def _recorded(self) -> dict[str, NamespaceHost]:
         """What is on record and alive; ``client`` is the fabric."""
@@ -107,7 +124,7 @@ class NamespaceKind(msgspec.Struct):
 
     async def visit(self, name: str) -> Host | None:
         """The host where it is on; it takes nothing but this machine to make it."""
-        return (await self.find()).get(name)
+        return (await self.find())[name].host
 
     async def make(self, name: str) -> Host:
         """Make one host and join it to the fabric; a half-made one is ended again."""
@@ -115,8 +132,8 @@ class NamespaceKind(msgspec.Struct):
         assert client is not None, "the fabric is made before the hosts in it"
         if await end_marked(mark, name) or name in self.record.hosts or not self.made_outer:
             await links.part(client, self.lab, name)
-        host = await make_host(client, mark, name, self._binds(), self.directory.log / "hosts.log")
         try:
+            host = await make_host(client, mark, name, self._binds(), self.directory.log / "hosts.log")
             await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
             host.keeper.mark_whole()
         except BaseException:
@@ -137,13 +154,14 @@ class NamespaceKind(msgspec.Struct):
         """Make it again."""
         return await self.make(name)
 
-    async def remove(self) -> None:
-        """End all that bears the lab's mark, recorded or not."""
+    async def remove(self) -> dict[str, LimosaError]:
+        """End all that bears the lab's mark, recorded or not. Raises LimosaError: it is this machine's."""
         await end_marked(self.directory.mark)
         self.collect()
         self.close_lifeline()
         self.client = None
         place.leave(self.directory)
+        return {}
 
     async def left(self) -> list[str]:
         """The processes that are there still, after the kernel had its time."""
@@ -152,6 +170,10 @@ class NamespaceKind(msgspec.Struct):
             if not (left := marked(self.directory.mark)):
                 return []
         return [f"process {pid}" for pid in left]
+
+    def remains(self, name: str) -> str:
+        """Its processes."""
+        return f"processes that bear {self.directory.mark}"
 
     async def close(self) -> None:
         """Nothing is held."""

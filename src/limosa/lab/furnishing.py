@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from limosa.deadline import Deadline
+from limosa.errors import StateError
 from limosa.hosts.host import Host
 from limosa.lab.record import Launched
 from limosa.network import wiring
@@ -41,6 +42,11 @@ class Furnisher(msgspec.Struct, frozen=True):
         """
         for storage in self.lab.storage.values():
             if storage.kind == "nfs":
+                if storage.server in self.lab.hosts and storage.server not in hosts:
+                    raise StateError(
+                        f"storage {storage.name} is served by {storage.server}, which is not on",
+                        hint="no guest is started without it; limosa status says what is known of the host",
+                    )
                 if storage.server in hosts:
                     await nfs.export(hosts[storage.server], storage, self.lab.migration_network.subnet)
                 for host in hosts.values():

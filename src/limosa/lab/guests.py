@@ -199,7 +199,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
     others = {copy.host for copy in found if copy not in wanted}
     for left in await copies.review(hosting, guest):
         if left.host not in others:
-            raise copies.silent(guest, left.host)
+            raise copies.silent(hosting, guest, left.host)
     return bool(wanted)
 
 

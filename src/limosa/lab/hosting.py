@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from limosa import tasks
-from limosa.errors import LimosaError, StateError
+from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import Host
-from limosa.hosts.keeping import off
-from limosa.hosts.kind import Kind
+from limosa.hosts.kind import HostState, Kind, Seen
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import place
 from limosa.lab.fabric import NamespaceKind, observed
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from limosa.lab.furnishing import Furnisher
 
 
+class Incomplete(LimosaError):
+    """Some hosts could not be made, for these reasons by host; the others are on."""
+
+    def __init__(self, failures: dict[str, LimosaError]) -> None:
+        super().__init__(f"{', '.join(failures)} could not be made")
+        self.failures = failures
+
+
 class Hosting:
     """The hosts of one lab, as they are now: ``client`` is where the probes run, None while the lab is down."""
 
@@ -32,8 +40,11 @@ class Hosting:
         self.fabric = NamespaceKind(lab, directory, record, events)
         self.client: Host | None = None
         self.hosts: dict[str, Host] = {}
-        self._seen: dict[str, dict[str, str]] = {}
+        self._addresses: dict[str, dict[str, str]] = {}
         """Addresses that the record lacks, as the hosts have them."""
+        """Those that are on, cut off or not."""
+        self.seen: dict[str, Seen] = {}
+        """What their kinds found, of those that were looked at."""
         self.made_here = False
         self._kinds: dict[str, Kind] = {}
         self._machine: LocalHost | None = None
@@ -66,20 +77,27 @@ class Hosting:
 
     async def find(self) -> None:
         """Attach to what is running: by the record, and where that says of nothing, by what bears the lab's mark."""
-        on = await self.fabric.find() if self.has_fabric else {}
-        self.client = self.fabric.client
-        if self.client is None and (self.has_fabric or not (self.record.up or self.directory.described())):
-            return
-        for some in await tasks.together(kind.find() for kind in self._elsewhere_kinds()):
-            on |= some
-        if not self.has_fabric and (self.record.up or on):
-            self.record.up, self.client = True, self.this_machine()
-        self.hosts = {name: on[name] for name in self.lab.hosts if name in on}
+        self.seen = await self.fabric.find() if self.has_fabric else {}
+        up = self.fabric.client is not None if self.has_fabric else self.record.up
+        if up or self.record.claimed != []:
+            await self._find_elsewhere()
+        if not self.has_fabric and self.record.claimed is None:  # then what is there tells
+            up = self.record.up = up or any(seen.host is not None for seen in self.seen.values())
+        if up:
+            self.client = self.fabric.client if self.has_fabric else self.this_machine()
+            self.hosts = self._there(list(self.lab.hosts))
+            await self._find_addresses()
+
+    async def _find_elsewhere(self) -> None:
+        for found in await tasks.together(kind.find() for kind in self._elsewhere_kinds()):
+            self.seen |= found
+
+    async def _find_addresses(self) -> None:
         for name in self.unfurnished():
             with contextlib.suppress(LimosaError):  # `up` says what is wrong with it
-                self._seen[name] = await self._furnisher().addresses(self.hosts[name])
+                self._addresses[name] = found = await self._furnisher().addresses(self.hosts[name])
                 if not self.has_fabric:
-                    self._seen[CLIENT] = await self._furnisher().client_addresses(self.the_client(), self._seen[name])
+                    self._addresses[CLIENT] = await self._furnisher().client_addresses(self.the_client(), found)
 
     def unfurnished(self) -> list[str]:
         """The hosts that are on, have a system of their own, and are not on record as having all that they get."""
@@ -91,6 +109,10 @@ class Hosting:
             if self.client is None or self.directory.record() == self.record:
                 return
         self.directory.save(self.record)
+
+    def _there(self, names: Collection[str]) -> dict[str, Host]:
+        """Those of *names* that were seen to be on."""
+        return {name: host for name in names if (host := self._seen(name).host) is not None}
 
     def this_machine(self) -> LocalHost:
         """The machine that limosa runs on, as a host."""
@@ -109,14 +131,47 @@ class Hosting:
         await self.find()
 
     def host(self, name: str) -> Host:
-        """A host that is on. Raises StateError."""
+        """A host that is on. Raises StateError, or what keeps us out of it."""
         if name not in self.hosts:
-            raise off(name)
+            raise self.absent(name)
         return self.hosts[name]
+
+    def state(self, name: str) -> HostState:
+        """What is known of a host."""
+        if name in self.hosts:
+            return HostState.CUT if name in self.record.cut else HostState.ON
+        return self._seen(name).state
+
+    def _seen(self, name: str) -> Seen:
+        return self.seen.get(name) or Seen.off(name)
+
+    def absent(self, name: str) -> LimosaError:
+        """The error for a host that is not on, with what helps against it."""
+        seen = self._seen(name)
+        error = seen.error or StateError(f"lab {self.lab.name} is down", hint=f"limosa up {self.lab.file}".strip())
+        if seen.state is not HostState.NO_ANSWER or not isinstance(error, StateError):
+            return error
+        return UnreachableError(
+            f"{error.message}; it may be off, or go on with what runs there",
+            hint=f"{error.hint or f'bring {name} back'}; the lab's other hosts go on without it",
+        )
+
+    def silence(self, name: str) -> LimosaError | None:
+        """What keeps us out of a host that does not answer; None for another."""
+        return self._seen(name).error if self.state(name) is HostState.NO_ANSWER else None
+
+    def way_back(self, name: str) -> str:
+        """The command that has a host that is off in the lab again; empty where there is none."""
+        return self._seen(name).way_back
+
+    def may_hold(self, name: str) -> bool:
+        """Whether something of the lab's may be on a host, as far as is recorded."""
+        claimed = self.record.claimed
+        return claimed is None or name in claimed or name not in self.elsewhere
 
     async def doubtful(self, name: str) -> bool:
         """Whether *name* is not to be had, and yet may run guests."""
-        return name not in self.hosts and not await self.kind(name).ended(name)
+        return name not in self.hosts and self.may_hold(name) and self._seen(name).state is not HostState.OFF
 
     def the_client(self) -> Host:
         """Where the probes run. Raises StateError when the lab is down."""
@@ -126,7 +181,7 @@ class Hosting:
 
     def address(self, host: str, network: str) -> str:
         """The address of a host, or of ``client``, in a network."""
-        if found := (self.record.addresses.get(host) or self._seen.get(host, {})).get(network):
+        if found := (self.record.addresses.get(host) or self._addresses.get(host, {})).get(network):
             return found
         return self.lab.networks[network].client_address if host == CLIENT else self.lab.hosts[host].addresses[network]
 
@@ -135,23 +190,51 @@ class Hosting:
         for kind in self._elsewhere_kinds():
             await kind.check()
 
-    async def converge(self) -> list[str]:
-        """Make what is missing; return the names of what was made. What was powered off on purpose stays off."""
-        made: list[str] = []
+    async def converge(self, made: list[str]) -> None:
+        """Make what is missing, and append the names of what was made to *made*. What was powered off on purpose stays
+        off. Raises Incomplete, when all others were made; the first host's error, when there is none that is on.
+        """
         if self.client is None:
             await self._make_client()
             made.append(CLIENT)
+        failures = dict[str, LimosaError]()
         for name in self.lab.hosts:
-            if name not in self.hosts and name not in self.record.off:
-                await self.make(name)
-                made.append(name)
-            elif name in self.hosts and name not in self.record.cut:
+            try:
+                if await self._have(name):
+                    made.append(name)
+            except LimosaError as error:
+                failures[name] = error
+                self._lose(name, error)
+        if failures and not self.hosts:
+            raise next(iter(failures.values()))
+        await self._share()
+        if failures:
+            raise Incomplete(failures)
+
+    async def _have(self, name: str) -> bool:
+        """Make a host if it is missing, or repair it; return whether it was made."""
+        if name in self.hosts:
+            if name not in self.record.cut:
                 await self._furnish(name)  # finds everything in its place, or repairs it
+            return False
+        if name in self.record.off:
+            return False
+        if self._seen(name).state is HostState.NO_ANSWER:
+            raise self.absent(name)  # it was just asked
+        await self.make(name)
+        return True
+
+    def _lose(self, name: str, error: LimosaError) -> None:
+        """A host that is not as it has to be is not used by this command."""
+        self.hosts.pop(name, None)
+        if name in self.elsewhere and self._seen(name).state is not HostState.NO_ANSWER:
+            self.seen[name] = Seen.silent(error)
+
+    async def _share(self) -> None:
         if self.hosts and (self.elsewhere or any(s.kind == "nfs" for s in self.lab.storage.values())):
             network = self.lab.migration_network.name
             addresses = {name: self.address(name, network) for name in self.hosts}
             await self._furnisher().share(self.hosts, addresses)
-        return made
 
     async def _make_client(self) -> None:
         self.hosts, self.made_here = {}, True
@@ -160,8 +243,7 @@ class Hosting:
 
             kinds.engage_undertaker(self.directory)
         if not self.has_fabric:
-            self.record.up, self.record.off, self.record.cut = True, [], []
-            self.directory.save(self.record)
+            self.record.off, self.record.cut = [], []  # it is up when its first host is made
             self.client = self.this_machine()
             return
         fabric = await self.fabric.make_client()
@@ -176,11 +258,21 @@ class Hosting:
 
     async def make(self, name: str) -> None:
         """Make one host and join it to the lab's networks."""
+        if name in self.elsewhere:
+            await self.kind(name).visit(name)  # where nobody lets us in, nothing can be left
+            self._claim(name)
         self.hosts[name] = await self.kind(name).make(name)
         await self._furnish(name)
         self._on_again(name)
 
+    def _claim(self, name: str) -> None:
+        """Something of the lab is about to be on that host."""
+        if self.record.claimed is not None and name not in self.record.claimed:
+            self.record.claimed = [*self.record.claimed, name]
+            self.directory.save(self.record)
+
     def _on_again(self, name: str) -> None:
+        self.record.up = not self.has_fabric
         self.record.off = [n for n in self.record.off if n != name]
         self.record.cut = [n for n in self.record.cut if n != name]
         self.directory.save(self.record)
@@ -207,6 +299,7 @@ class Hosting:
         self.host(name)
         await self.kind(name).power_off(name)
         del self.hosts[name]
+        self.seen[name] = Seen.off(name)
         self.record.off = sorted({*self.record.off, name})
         self.directory.save(self.record)
 
@@ -236,33 +329,51 @@ class Hosting:
     async def restore(self, name: str) -> None:
         """Undo ``cut`` and ``power_off``."""
         if name not in self.hosts:
+            if name in self.elsewhere and self.state(name) is HostState.NO_ANSWER:
+                raise self.absent(name)
             self.hosts[name] = await self.kind(name).power_on(name)
             await self._furnish(name)
         elif name in self.record.cut:
             await self._set_links(name, "up")
         self._on_again(name)
 
-    async def down(self) -> None:
+    async def down(self, given_up: Collection[str] = ()) -> dict[str, LimosaError]:
         """Take away all that bears the lab's mark, recorded or not; then prove that nothing is left.
 
-        Raises LimosaError otherwise.
+        By host, why something may be left there, which the record keeps; nobody waits for what is *given_up*.
+        Raises LimosaError when something is left where it could have been taken away.
         """
         kinds: list[Kind] = [*self._elsewhere_kinds(), self.fabric]
-        for kind in kinds[:-1]:
-            self.hosts.update(await kind.find())
-        for name in self.elsewhere:
-            if name in self.hosts:
-                await self._remove_placed(name)
-        for name in self.elsewhere:
-            if name in self.hosts:
-                await self._strip(name)
+        await self._find_elsewhere()
+        self.hosts = self._there(self.elsewhere)
+        for name in self.hosts:
+            await self._remove_placed(name)
+        for name in self.hosts:
+            await self._strip(name)
         for name in self._bridged_networks():
             await links.part_bridge(self.this_machine(), self.lab, name)
+        failures = dict[str, LimosaError]()
         for kind in kinds:
-            await kind.remove()
+            failures |= await kind.remove()
         self.client, self.hosts = None, {}
-        if left := [line for kind in kinds for line in await kind.left()]:
+        left = [line for kind in kinds for line in await kind.left()]
+        if left and not failures:
             raise LimosaError(f"lab {self.lab.name} is not wholly gone: {', '.join(left)} is left")
+        return self._remaining(failures, given_up)
+
+    def _remaining(self, failures: dict[str, LimosaError], given_up: Collection[str]) -> dict[str, LimosaError]:
+        """What the lab's record is about from now on."""
+        strange = [name for name in self.record.claimed or () if name not in self.lab.hosts]
+        failures |= {name: LimosaError(f"host {name} is not in the lab's description") for name in strange}
+        remaining = {name: error for name, error in failures.items() if name in strange or self.may_hold(name)}
+        for name in given_up:
+            if error := remaining.pop(name, None):
+                may = f": there may remain {self.kind(name).remains(name)}" if name in self.lab.hosts else ""
+                self.events.note(f"{name} is given up ({error.message}){may}", level="warning")
+        record = self.record
+        record.claimed, record.up, record.off, record.cut = sorted(remaining), False, [], []
+        record.outer_pid, record.client_pid, record.hosts = 0, 0, {}
+        return remaining
 
     async def _remove_placed(self, name: str) -> None:
         """What is put on a storage anew at each start: disks stay, kernels and a guest's own keys do not."""

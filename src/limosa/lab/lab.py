@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +23,9 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import copies, guests, launching, moves, place, reach, watching
+from limosa.lab import copies, guests, launching, moves, place, reach, remains, watching
 from limosa.lab.fabric import end_marked
-from limosa.lab.hosting import Hosting, recorded
+from limosa.lab.hosting import Hosting, Incomplete, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
 from limosa.migration.engine import Outcome
@@ -64,12 +64,12 @@ class Lab:
         lab, directory = _resolve(what)
         events = events or Events()
         record = recorded(directory, events)
-        if ephemeral and record is not None:
-            if marked(directory.mark):
-                raise StateError(f"lab {lab.name} is up already", hint=f"limosa down --lab {lab.name}")
-            record = None
-        if record is None:
-            record = Record(rootless=os.geteuid() != 0 if rootless is None else rootless, ephemeral=ephemeral)
+        if ephemeral and record is not None and (marked(directory.mark) or (record.up and not record.ephemeral)):
+            raise StateError(f"lab {lab.name} is up already", hint=f"limosa down --lab {lab.name}")
+        if record is None or ephemeral:
+            claimed = record.claimed if record else None if directory.described() else []
+            user = os.geteuid() != 0 if rootless is None else rootless
+            record = Record(rootless=user, ephemeral=ephemeral, claimed=claimed)
         hosting = Hosting(lab, directory, record, events)
         try:
             if ephemeral:
@@ -78,8 +78,7 @@ class Lab:
             yield cls(hosting)
         finally:
             if ephemeral and (hosting.made_here or hosting.client is None):
-                await hosting.down()
-                directory.remove()
+                await _end(hosting)
             hosting.fabric.close_lifeline()
             await hosting.close()
 
@@ -131,7 +130,12 @@ class Lab:
         return self.spec.guests[name]
 
     async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
-        """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do."""
+        """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do.
+
+        What cannot be made does not keep the rest from it: the first error is raised at the end, with what was made in
+        ``made``; further ones are warnings.
+        """
+        made, failures = list[str](), list[LimosaError]()
         if self._hosting.client is None:
             await self._hosting.check()
         async with self._locked("limosa up"):
@@ -143,52 +147,84 @@ class Lab:
             if self.record.ephemeral and self._hosting.client is None:
                 self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
             self.directory.create(self.spec)
-            made = [f"host {n}" if n != CLIENT else "fabric" for n in await self._converge()]
-            for guest in self.spec.guests.values():
-                with self.directory.locked("limosa up", guest.name):
-                    for settle in (moves.finish, moves.end_strays):
-                        if told := await settle(self._hosting, guest.name):
-                            self.events.note(told, level="warning")
-                    on = guest.host in self._hosting.hosts
-                    if start and on and await guests.start(self._hosting, guest, wait=wait):
-                        made.append(f"guest {guest.name}")
+            try:
+                failures += await self._converge(made)
+                for guest in self.spec.guests.values():
+                    try:
+                        await self._bring_up(guest, made, start=start, wait=wait)
+                    except LimosaError as error:
+                        failures.append(error)
+            except LimosaError as error:
+                failures.append(error)
+        for other in failures[1:]:
+            self.events.note(f"{other.message} ({other.hint})" if other.hint else other.message, level="warning")
+        if failures:
+            failures[0].made = tuple(made)
+            raise failures[0]
         return made
 
-    async def _converge(self) -> list[str]:
-        missing = self._hosting.client is None or any(n not in self._hosting.hosts for n in self.spec.hosts)
-        if not missing and not self._hosting.unfurnished():
-            return []
-        with self.events.stage("make the hosts"):
-            try:
-                return await self._hosting.converge()
-            except BaseException:
-                if not self._hosting.hosts:
-                    await self._hosting.down()
-                    self._forget()
-                raise
+    async def _bring_up(self, guest: resolved.Guest, made: list[str], *, start: bool, wait: bool) -> None:
+        with self.directory.locked("limosa up", guest.name):
+            for settle in (moves.finish, moves.end_strays):
+                if told := await settle(self._hosting, guest.name):
+                    self.events.note(told, level="warning")
+            on = guest.host in self._hosting.hosts
+            if start and on and await guests.start(self._hosting, guest, wait=wait):
+                made.append(f"guest {guest.name}")
 
-    async def down(self, *, purge: bool = True) -> bool:
+    async def _converge(self, made: list[str]) -> list[LimosaError]:
+        """Append what was made to *made*; return why some hosts could not be made. Raises when none is on."""
+        hosting, was_down = self._hosting, self._hosting.client is None
+        if not was_down and not hosting.unfurnished() and all(name in hosting.hosts for name in self.spec.hosts):
+            return []
+        names = list[str]()
+        try:
+            with self.events.stage("make the hosts"):
+                await hosting.converge(names)
+        except Incomplete as incomplete:
+            return list(incomplete.failures.values())
+        except BaseException:
+            if was_down and not hosting.hosts:
+                names.clear()
+                self._keep(await hosting.down())
+            raise
+        finally:
+            made += [f"host {name}" if name != CLIENT else "fabric" for name in names]
+        return []
+
+    async def down(self, *, purge: bool = True, forget: Collection[str] = ()) -> bool:
         """End everything that runs, prove that nothing is left, and (with *purge*) delete the lab's disks.
 
-        Returns whether there was anything. Raises BusyError or LimosaError.
+        What is on a host that cannot be reached stays recorded, and is taken away by a later call; *forget* gives such
+        hosts up for good. Returns whether there was anything. Raises BusyError or LimosaError.
         """
+        for name in forget:
+            if name not in self.spec.hosts:
+                raise launching.unknown_host(self.spec, name)
         if not self.directory.path.exists() and not marked(self.directory.mark):
             return False
         async with self._locked("limosa down"):
             with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
                 for guest in self.spec.guests:
                     stack.enter_context(self.directory.locked("limosa down", guest))
-                await self._hosting.down()
-                self._forget()
+                left = await self._hosting.down(forget)
+                self._keep(left)
+                if left:
+                    raise remains.not_wholly_down(self._hosting, left)
                 if purge:
                     self.directory.remove()
         return True
 
-    def _forget(self) -> None:
-        (self.directory.path / "record.json").unlink(missing_ok=True)
+    def _keep(self, left: Collection[str]) -> None:
+        """Have the record say what is left on the hosts *left*, and nothing else."""
+        if left:
+            self.directory.save(self.record)
+        else:
+            (self.directory.path / "record.json").unlink(missing_ok=True)
         for name in self.spec.guests:
-            self.directory.forget_guest(name)
-            self.directory.journal(name).unlink(missing_ok=True)
+            if not copies.may_be_on(self._hosting, name) & set(left):
+                self.directory.forget_guest(name)
+                self.directory.journal(name).unlink(missing_ok=True)
 
     @asynccontextmanager
     async def _locked(self, what: str, guest: str = "") -> AsyncIterator[None]:
@@ -353,22 +389,36 @@ class Lab:
         return self.interactive(CLIENT, [*reach.ssh_words(self.directory.keys, spec_, record), *command])
 
 
-async def take_down(what: str | Path, *, events: Events, purge: bool = True) -> bool:
+async def take_down(what: str | Path, *, events: Events, purge: bool = True, forget: Collection[str] = ()) -> bool:
     """``Lab.down``, also for a lab whose record or spec is damaged; return whether there was anything."""
-    _, directory = _locate(what)
-    if not directory.damaged() or not _may_run(directory):
+    lab, directory = _locate(what)
+    if directory.readable_spec() or not any((directory.path / f"{file}.json").exists() for file in ("spec", "record")):
         async with Lab.open(what, events=events) as opened:
-            return await opened.down(purge=purge)
+            return await opened.down(purge=purge, forget=forget)
+    if lab is not None:  # its file says what the damaged one said
+        async with Lab.open(lab, events=events) as opened:
+            return await opened.down(purge=purge, forget=forget)
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
         place.require_here(directory)
         await end_marked(directory.mark)
         if left := marked(directory.mark):
             raise LimosaError(f"lab {directory.name} is not wholly gone: processes {left} are left")
+        remains.refuse_to_forget(directory)
         (directory.path / "record.json").unlink(missing_ok=True)
         place.leave(directory)
     if purge:
         directory.remove()
     return True
+
+
+async def _end(hosting: Hosting) -> None:
+    """Take an ephemeral lab down, and forget it unless something is left."""
+    if left := await hosting.down():
+        hosting.directory.save(hosting.record)
+        error = remains.not_wholly_down(hosting, left)
+        hosting.events.note(f"{error.message} ({error.hint})", level="warning")
+    else:
+        hosting.directory.remove()
 
 
 def _resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory]:
@@ -437,6 +487,8 @@ def sweep() -> list[str]:
             record = directory.record()
             if not record.ephemeral if record else (directory.path / "spec.json").exists():
                 continue
+            if record and record.claimed:
+                continue  # its undertaker is at work, or something is left that only `down` can take away
             with directory.locked("limosa"):
                 place.require_here(directory)
                 if not marked(directory.mark):

@@ -103,6 +103,9 @@ class Record(msgspec.Struct, kw_only=True):
     """Hosts that were powered off on purpose."""
     up: bool = False
     """A lab without namespaces has no process by which it is seen to be up."""
+    claimed: list[str] | None = None
+    """Hosts elsewhere on which something of the lab may be: written before it is made there, struck when it was seen
+    gone. None: not known, so it may be on any."""
     addresses: dict[str, dict[str, str]] = {}
     """Of hosts elsewhere and of a client that is this machine: the address found in each network."""
 
@@ -175,6 +178,14 @@ class LabDirectory(msgspec.Struct, frozen=True):
     def described(self) -> bool:
         """Whether the lab was ever brought up and not purged since: it may be up although no record says so."""
         return (self.path / "spec.json").exists()
+
+    def readable_spec(self) -> bool:
+        """Whether the lab's spec can be read."""
+        try:
+            self.spec()
+        except StateError:
+            return False
+        return True
 
     def damaged(self) -> bool:
         """Whether a file of the lab that every verb reads cannot be read."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
+from limosa.hosts.kind import HostState
 from limosa.lab import copies, moves
 from limosa.lab.hosting import Hosting
 
 
 class GuestStatus(msgspec.Struct, frozen=True):
-    """One guest as it is now. ``state`` is QEMU's run state, ``stopped``, ``moving``, ``busy`` or ``no answer``."""
+    """One guest; ``state`` is QEMU's run state, ``stopped``, ``moving``, ``busy``, ``no answer`` or ``unknown``.
+
+    Of one without an answer the QEMU is there; an unknown one may run on ``host``, which does not answer.
+    """
 
     name: str
     state: str
@@ -28,8 +30,10 @@ class HostStatus(msgspec.Struct, frozen=True):
     """One host as it is now."""
 
     name: str
-    state: Literal["on", "off", "cut"]
+    state: HostState
     addresses: dict[str, str]
+    why: str = ""
+    """What keeps us out of one that does not answer, as a sentence."""
 
 
 class LabStatus(msgspec.Struct, frozen=True):
@@ -41,6 +45,8 @@ class LabStatus(msgspec.Struct, frozen=True):
     directory: str
     hosts: list[HostStatus]
     guests: list[GuestStatus]
+    left: list[str] = []
+    """Hosts on which something may remain of a lab that is down: ``down`` takes it away when they answer."""
 
 
 async def look(hosting: Hosting) -> LabStatus:
@@ -52,14 +58,14 @@ async def look(hosting: Hosting) -> LabStatus:
         directory=str(hosting.directory.path),
         hosts=[_host(hosting, name) for name in hosting.lab.hosts],
         guests=[await _guest(hosting, name) for name in hosting.lab.guests],
+        left=[] if hosting.client else [name for name in hosting.elsewhere if hosting.may_hold(name)],
     )
 
 
 def _host(hosting: Hosting, name: str) -> HostStatus:
-    state: Literal["on", "off", "cut"] = "off" if name not in hosting.hosts else "on"
-    if state == "on" and name in hosting.record.cut:
-        state = "cut"
-    return HostStatus(name, state, {network: hosting.address(name, network) for network in hosting.lab.networks})
+    state = hosting.state(name)
+    why = hosting.absent(name).message if state is HostState.NO_ANSWER else ""
+    return HostStatus(name, state, {network: hosting.address(name, network) for network in hosting.lab.networks}, why)
 
 
 async def _guest(hosting: Hosting, name: str) -> GuestStatus:
@@ -68,12 +74,16 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
         # Whoever is at work on it holds its monitors, which serve one client at a time.
         host, state = moves.under_way(hosting.directory, name) or (record.host, "busy")
         return GuestStatus(name, state, host, spec.address, record.accel, record.machine, record.cpu)
-    found = await copies.copies(hosting, name, set()) if hosting.client else []
+    unknown = set[str]()
+    found = await copies.copies(hosting, name, unknown) if hosting.client else []
     await copies.close(found)
     if any(not copy.answers for copy in found) and hosting.directory.busy(name):
         return await _guest(hosting, name)  # a command has begun meanwhile
     unfinished = moves.interrupted(hosting.directory, name)
     if not found:
+        for copy in copies.on_record(hosting, name):
+            if copy.host in unknown or await hosting.doubtful(copy.host):
+                return GuestStatus(name, "unknown", copy.host, spec.address, unfinished=unfinished)
         return GuestStatus(name, "stopped", "", spec.address, unfinished=unfinished)
     chosen = next((copy for copy in found if copy.status in copies.RUNNING), found[0])
     state = "moving" if len(found) > 1 and unfinished else chosen.status

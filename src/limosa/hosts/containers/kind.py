@@ -6,6 +6,7 @@ was added to it is marked, and taken away again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -19,13 +20,18 @@ from limosa.hosts.containers.daemon import NOT_FOUND, Daemon, DaemonError, Insta
 from limosa.hosts.containers.host import ContainerHost
 from limosa.hosts.containers.reach import FLAVOURS
 from limosa.hosts.host import Host
+from limosa.hosts.kind import HostState, Seen, Silence
 from limosa.spec import resolved
 from limosa.spec.problems import nearest
 
 BOOT_S = 90.0
+LOOK_S = 15.0
+"""How long a daemon may take to say what it has."""
 BUSY_S = 60.0
 BUSY = "is busy running"
 """What a daemon says of a container that it is still at work on, for whoever asked and was killed meanwhile."""
+STOPPED = "Stopped"
+"""The one state of a container in which it is sure that nothing runs in it."""
 RUNTIME_DIRECTORY = "/run/limosa"
 
 
@@ -42,24 +48,49 @@ class Containers:
         self._events = events or Events()
         self._daemons: dict[tuple[str, str], Daemon] = {}
         self._hosts: dict[str, ContainerHost] = {}
+        self._silence = Silence()
         self._specs = {name: host for name, host in lab.hosts.items() if host.kind == kind}
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Whether the daemons answer; see the port."""
+        """Whether one of the daemons is there; see the port."""
+        refusal: MachineError | None = None
         for name in self._specs:
-            self._daemon(name)
+            try:
+                self._daemon(name)
+                return
+            except MachineError as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
 
-    async def find(self) -> dict[str, Host]:
-        """The hosts that are made and on. Where the daemon does not answer, none is."""
-        found: dict[str, Host] = {}
-        for name in self._specs:
-            with contextlib.suppress(MachineError):
-                instance = await self._daemon(name).instance(self._container(name))
-                if instance is not None and instance.running and self._is_mine(instance, name):
-                    found[name] = self._host(name)
-        return found
+    async def find(self) -> dict[str, Seen]:
+        """Each host as its daemon says; where that does not answer, nobody knows."""
+        seen = await tasks.together(map(self._see, self._specs))
+        return dict(zip(self._specs, seen, strict=True))
+
+    async def _see(self, name: str) -> Seen:
+        if recent := self._silence.recent(name):
+            return Seen.silent(recent)
+        try:
+            daemon = self._daemon(name)
+            async with _in_time(daemon):
+                instance = await daemon.instance(self._container(name))
+        except LimosaError as error:
+            return self._silence.keep(name, error)
+        if instance is None or instance.status == STOPPED or not self._is_mine(instance, name):
+            return Seen.off(name)
+        if instance.running:
+            return Seen.on(self._host(name))
+        # Frozen, on its way, or such that the daemon itself does not know: what is in it may go on.
+        client = self._flavour.client
+        return Seen.silent(
+            MachineError(
+                f"container {instance.name} of host {name} is {instance.status.lower()}, says {self._flavour.title}",
+                hint=f"{client} list shows it; {client} start {instance.name} has a frozen one go on",
+            )
+        )
 
     def _is_mine(self, instance: Instance, name: str) -> bool:
         return plan.bears(instance.config, self._mark) and instance.config.get(plan.HOST) == name
@@ -263,12 +294,8 @@ class Containers:
     # -- off, on, away ------------------------------------------------------------------------------------------------
 
     async def ended(self, name: str) -> bool:
-        """The daemon knows; when it does not answer, nobody does."""
-        try:
-            instance = await self._daemon(name).instance(self._container(name))
-        except LimosaError:
-            return False
-        return instance is None or not instance.running
+        """The daemon knows; see the port."""
+        return (await self._see(name)).state is HostState.OFF
 
     async def power_off(self, name: str) -> None:
         """As pulling the plug."""
@@ -291,16 +318,29 @@ class Containers:
         await self._settle(name)
         return self._host(name)
 
-    async def remove(self) -> None:
-        """Take away all that bears the lab's mark; see the port. Raises LimosaError when something stays."""
-        for daemon in await self._all_daemons():
-            for instance in await self._marked(daemon):
-                if instance.config.get(plan.ADOPTED):
-                    await self._leave(daemon, instance)
-                else:
-                    await self._delete(daemon, instance)
-            for pool, volume in await self._marked_volumes(daemon):
-                await daemon.delete_volume(pool, volume)
+    async def remove(self) -> dict[str, LimosaError]:
+        """Take away all that bears the lab's mark; see the port."""
+        daemons, failures = await self._all_daemons()
+        for daemon, names in daemons:
+            try:
+                failures |= await self._remove_instances(daemon, names)
+                if not failures.keys() & set(names):  # else what stays has them in use
+                    for pool, volume in await self._marked_volumes(daemon):
+                        await daemon.delete_volume(pool, volume)
+            except LimosaError as error:
+                failures |= dict.fromkeys(names, error)
+        return failures
+
+    async def _remove_instances(self, daemon: Daemon, names: list[str]) -> dict[str, LimosaError]:
+        """Those of one daemon, which has the hosts *names*; one that stays does not keep the others."""
+        failures = dict[str, LimosaError]()
+        for instance in await self._marked(daemon):
+            name = instance.config.get(plan.HOST, "")
+            try:
+                await (self._leave if instance.config.get(plan.ADOPTED) else self._delete)(daemon, instance)
+            except LimosaError as error:
+                failures[name if name in names else names[0]] = error
+        return failures
 
     async def _leave(self, daemon: Daemon, instance: Instance) -> None:
         """An adopted container as it was: no process, no device, no file and at last no mark of the lab."""
@@ -336,7 +376,7 @@ class Containers:
     async def left(self) -> list[str]:
         """What bears the lab's mark still."""
         lines = []
-        for daemon in await self._all_daemons():
+        for daemon, _ in (await self._all_daemons())[0]:
             for instance in await self._marked(daemon):
                 word = "marks on container" if instance.config.get(plan.ADOPTED) else "container"
                 lines.append(f"{self._flavour.kind} {word} {instance.name}")
@@ -344,10 +384,39 @@ class Containers:
             lines += [f"{self._flavour.kind} volume {volume} in pool {pool}" for pool, volume in volumes]
         return lines
 
-    async def _all_daemons(self) -> list[Daemon]:
-        """Those that may have something of the lab's: in a project that does not exist there is nothing."""
-        daemons = list({id(daemon): daemon for daemon in map(self._daemon, self._specs)}.values())
-        return [one for one in daemons if one.project == "default" or one.project in await one.projects()]
+    def remains(self, name: str) -> str:
+        """The container and what the daemon keeps for it, or what was added to an adopted one."""
+        container, spec = self._container(name), self._specs[name]
+        where = f" in project {spec.project}" if spec.project != "default" else ""
+        daemon = f"{self._flavour.title}{f' at {spec.remote}' if spec.remote else ''}{where}"
+        if spec.adopt:
+            return (
+                f"marks and devices (limosa-...) of the lab on container {container} of {daemon}, with what runs in it"
+            )
+        return f"container {container} of {daemon}, and volumes there that bear {plan.MARK}={self._mark}"
+
+    async def _all_daemons(self) -> tuple[list[tuple[Daemon, list[str]]], dict[str, LimosaError]]:
+        """Those that may have something of the lab's, each with the hosts that it has, and why others do not answer.
+
+        In a project that does not exist there is nothing.
+        """
+        hosts: dict[tuple[str, str], list[str]] = {}
+        for name, spec in self._specs.items():
+            hosts.setdefault((spec.remote, spec.project), []).append(name)
+        found, failures = [], dict[str, LimosaError]()
+        for names in hosts.values():
+            if recent := self._silence.recent(names[0]):
+                failures |= dict.fromkeys(names, recent)
+                continue
+            try:
+                daemon = self._daemon(names[0])
+                async with _in_time(daemon):
+                    known = await daemon.projects()
+                    if daemon.project == "default" or daemon.project in known:
+                        found.append((daemon, names))
+            except LimosaError as error:
+                failures |= dict.fromkeys(names, error)
+        return found, failures
 
     async def _marked(self, daemon: Daemon) -> list[Instance]:
         return [one for one in await daemon.instances() if plan.bears(one.config, self._mark)]
@@ -365,3 +434,16 @@ class Containers:
         await tasks.each(host.close() for host in self._hosts.values())
         await tasks.each(daemon.close() for daemon in self._daemons.values())
         self._hosts, self._daemons = {}, {}
+
+
+@contextlib.asynccontextmanager
+async def _in_time(daemon: Daemon) -> AsyncIterator[None]:
+    """What is asked inside is answered soon, or by a MachineError."""
+    try:
+        async with asyncio.timeout(LOOK_S):
+            yield
+    except TimeoutError as error:
+        raise MachineError(
+            f"{daemon.reach.words} did not answer within {LOOK_S:g} s",
+            hint=f"{daemon.flavour.client} list shows whether it answers you",
+        ) from error

@@ -69,7 +69,9 @@ class Settlement(msgspec.Struct):
         if source == GONE and target == "inmigrate" and self.target is not None:
             with contextlib.suppress(QmpError):
                 receives = (await self.target.observe.migrate_info()).status not in _NEVER_CONNECTED
-        may_have_run = self.sent and (resumed or not self.watched)
+        # A source comes to postmigrate in one way only, whatever else is known of what was sent.
+        sent = self.sent or source == "postmigrate"
+        may_have_run = sent and (resumed or not self.watched)
         return Situation(source, target, target_may_have_run=may_have_run, target_receives=receives)
 
     async def _status(self, side: QemuProcess | None, host: str) -> str:

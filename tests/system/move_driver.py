@@ -1,7 +1,8 @@
 """``limosa migrate`` with a fault at a chosen step: ``python move_driver.py ACTION WHEN -- ARGUMENTS``.
 
-It runs the command line as it is and only listens to its events: at the first one that WHEN names (a phase, or
-``sending``: the first megabyte went over the link) it does ACTION, then lets the command go on.
+It runs the command line as it is and only listens to its events: at the first one that WHEN names (a phase;
+``sending``: the first megabyte went over the link; ``stopped``: the source has stopped the guest and sends the rest)
+it does ACTION, then lets the command go on. Several actions are joined by `` ; ``.
 
 ACTION: ``signal:NAME`` to this very process, ``kill:PID`` for any process, ``qemu:PID`` for every QEMU in the pid
 namespace of process PID, ``run:WORDS`` a command to its end.
@@ -20,12 +21,17 @@ from pathlib import Path
 import msgspec
 
 from limosa import __main__ as command
-from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed
+from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed, QmpExchanged
 from limosa.lab import lab
 from limosa.migration.settings import Settings
 
 
 def act(action: str) -> None:
+    for one in action.split(" ; "):
+        _act(one)
+
+
+def _act(action: str) -> None:
     kind, _, what = action.partition(":")
     if kind == "signal":
         os.kill(os.getpid(), getattr(signal, what))
@@ -64,7 +70,8 @@ def main() -> None:
         emit(self, event)
         phase = event.phase if isinstance(event, MigrationPhaseChanged) else ""
         sending = isinstance(event, MigrationProgressed) and event.transferred_bytes > 1 << 20
-        if not done and (when == phase or (when == "sending" and sending)):
+        stopped = isinstance(event, QmpExchanged) and event.qmp_event == "STOP"
+        if not done and (when == phase or (when == "sending" and sending) or (when == "stopped" and stopped)):
             done = True
             act(action)
 

@@ -39,7 +39,10 @@ class FakeHost(LocalHost):
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout_s: float | None = None,
+        as_root: bool = False,
     ) -> Completed:
+        if argv[0] == "python3":
+            return await super().run(argv, stdin=stdin, check=check, timeout_s=timeout_s)
         there = self.alive
         if argv[-1] == "KILL":
             self.alive = False
@@ -116,6 +119,7 @@ def answers(side: Side, act: Callable[[str], Any]) -> dict[str, Any]:
         "query-status": lambda _: {"status": side.state},
         "query-migrate": lambda _: side.info,
         "query-migrate-capabilities": [],
+        "query-yank": [],
         "cont": resume,
         "quit": lambda _: side.end(),
         "migrate": lambda _: act("migrate"),

@@ -28,6 +28,7 @@ from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
+from limosa.migration import journal
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
 from limosa.qemu.features import Features
@@ -187,7 +188,7 @@ class Lab:
         (self.directory.path / "record.json").unlink(missing_ok=True)
         for name in self.spec.guests:
             self.directory.forget_guest(name)
-            self.directory.journal(name).unlink(missing_ok=True)
+            journal.remove(self.directory.journal(name))
 
     @asynccontextmanager
     async def _locked(self, what: str, guest: str = "") -> AsyncIterator[None]:

@@ -19,6 +19,7 @@ from limosa.process import to_the_end
 from limosa.qemu import argv, launches, process
 from limosa.qemu.features import Features
 from limosa.qemu.process import QemuProcess
+from limosa.qemu.stream import Stream
 from limosa.spec import resolved
 
 
@@ -178,6 +179,12 @@ def _unfinished(hosting: Hosting, guest: str) -> journal.Entry | None:
     return journal.unfinished(hosting.directory.journal(guest), guest, hosting.lab.hosts)
 
 
+def _stream(hosting: Hosting, entry: journal.Entry) -> Stream | None:
+    """What an interrupted migration sends over, where its source can be reached."""
+    on = entry.stream and entry.source in hosting.hosts
+    return Stream(hosting.host(entry.source), entry.stream) if on else None
+
+
 async def finish(hosting: Hosting, guest: str) -> str:
     """Finish or undo a migration whose controller died; return a sentence on what was done, empty for nothing.
 
@@ -190,6 +197,7 @@ async def finish(hosting: Hosting, guest: str) -> str:
     found = await copies.copies(hosting, guest, unknown)
     unknown |= {copy.host for copy in found if not copy.answers}
     sides = {copy.host: copy.qemu for copy in found if copy.answers}
+    silent = next((copy for copy in found if copy.host == entry.source and not copy.answers), None)
     settlement = Settlement(
         guest=guest,
         source_host=entry.source,
@@ -200,11 +208,15 @@ async def finish(hosting: Hosting, guest: str) -> str:
         sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
         watched=False,
         unknown=frozenset(unknown),
+        stream=_stream(hosting, entry),
+        find_source=silent and (lambda: process.attach(silent.place, guest, silent.running, hosting.events)),
     )
     try:
         verdict = await settlement.settle()
     finally:
         await copies.close(found)
+        if settlement.source is not None:
+            await settlement.source.close()
     sentence = _settled(hosting, entry, verdict)
     await copies.review(hosting, guest)
     return sentence
@@ -272,7 +284,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
     stopped = await guests.stop(hosting, guest, force=force, host=host)
     if entry is None and not damaged:
         return stopped
-    left = await copies.copies(hosting, guest)
+    left = await _kept(hosting, guest, entry)
     try:
         if len(left) == 1 and left[0].status in _HELD:
             await left[0].qemu.control.resume()
@@ -287,6 +299,17 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
         at_target = bool(left) and left[0].host == entry.target
         _close(hosting, entry, journal.Phase.COMPLETED if at_target else journal.Phase.CANCELLED)
     return stopped or bool(left)
+
+
+async def _kept(hosting: Hosting, guest: str, entry: journal.Entry | None) -> list[copies.Copy]:
+    """The copies that a person did not end. A source that stands still in its last phase is let go on first."""
+    left = await copies.copies(hosting, guest)
+    still = [copy for copy in left if entry is not None and copy.host == entry.source and not copy.answers]
+    if not still or entry is None or (stream := _stream(hosting, entry)) is None:
+        return left
+    await copies.close(left)
+    await stream.cut()
+    return await copies.copies(hosting, guest)
 
 
 _HELD = frozenset({"postmigrate", "paused", "prelaunch"})

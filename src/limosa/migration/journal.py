@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Collection
@@ -226,3 +227,11 @@ def set_aside(path: Path) -> None:
         raise LimosaError(
             f"the damaged journal {path} cannot be renamed: {error.strerror}", hint="rename or remove it yourself"
         ) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a journal, whatever is in its place. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_engine import Pair, Side, pair
+from test_engine import Pair, pair
 
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, MigrationError, StateError

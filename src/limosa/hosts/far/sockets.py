@@ -78,7 +78,7 @@ def arrived(connection: socket.socket) -> int:
 
 
 def cut(connection: socket.socket) -> None:
-    """Whoever waits in it goes on with an error. What has not been sent is dropped when it is closed, not sent later."""
+    """Whoever waits in it goes on with an error. What has not been sent is dropped when it closes, not sent later."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

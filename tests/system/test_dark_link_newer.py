@@ -34,29 +34,16 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield made
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["given up", "killed"])
-def test_next_move(lab: Bench, killed: bool) -> None:
-    """It goes well at once, whether the first command gave its move up or was killed in it."""
+@pytest.mark.parametrize("killed", ["", "preparing", "connecting"])
+def test_next_move(lab: Bench, killed: str) -> None:
+    """It goes well at once, whether the first command gave its move up or was killed before or while QEMU connected."""
     lab.run("up")
     source = lab.place()
     target = "host2" if source == "host1" else "host1"
     cut = f"run:{sys.executable} -m limosa host cut {target} --lab {lab.name}"
-    ran = attempt(lab, target, f"{cut} ; signal:SIGKILL" if killed else cut, "preparing", stall_s=1)
+    action = {"": cut, "preparing": f"{cut} ; signal:SIGKILL", "connecting": f"{cut} ; at:connecting:signal:SIGKILL"}
+    ran = attempt(lab, target, action[killed], "preparing", stall_s=1)
     assert ran.returncode == (-9 if killed else 6), ran
-    lab.run("host", "restore", target)
-    lab.migrate(target)
-    lab.assert_once(target)
-
-
-def test_next_move_after_a_command_that_was_killed_while_it_connected(lab: Bench) -> None:
-    """The source tries to connect still when the next command comes."""
-    lab.run("up")
-    source = lab.place()
-    target = "host2" if source == "host1" else "host1"
-    cut = f"run:{sys.executable} -m limosa host cut {target} --lab {lab.name}"
-    # The first look after `migrate` was given comes with the connection being made.
-    ran = attempt(lab, target, f"{cut} ; later:SIGKILL", "preparing", stall_s=60)
-    assert ran.returncode == -9, ran
     lab.run("host", "restore", target)
     lab.migrate(target)
     lab.assert_once(target)

@@ -6,7 +6,7 @@ import contextlib
 
 import msgspec
 
-from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
 from limosa.lab import copies, guests, launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord, LabDirectory, Launched
@@ -185,6 +185,10 @@ def _stream(hosting: Hosting, entry: journal.Entry) -> Stream | None:
     return Stream(hosting.host(entry.source), entry.stream) if on else None
 
 
+async def _attach(hosting: Hosting, guest: str, copy: copies.Copy) -> QemuProcess:
+    return await process.attach(copy.place, guest, copy.running, hosting.events)
+
+
 async def finish(hosting: Hosting, guest: str) -> str:
     """Finish or undo a migration whose controller died; return a sentence on what was done, empty for nothing.
 
@@ -209,7 +213,7 @@ async def finish(hosting: Hosting, guest: str) -> str:
         watched=False,
         unknown=frozenset(unknown),
         stream=_stream(hosting, entry),
-        find_source=silent and (lambda: process.attach(silent.place, guest, silent.running, hosting.events)),
+        find_source=(lambda: _attach(hosting, guest, silent)) if silent else None,
     )
     try:
         verdict = await settlement.settle()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from limosa.errors import CommandError, MachineError
 from limosa.hosts.host import Host
@@ -115,3 +115,9 @@ async def set_own_links(host: Host, lab: resolved.Lab, state: str) -> None:
 async def set_link(client: Host, lab: resolved.Lab, host: str, state: str) -> None:
     """Cut *host* off (``down``) or join it again (``up``)."""
     await apply(client, "ip", plan.link_state(lab, host, state))
+
+
+async def forget_silence(hosts: Iterable[Host]) -> None:
+    """Have *hosts* ask anew for who did not answer: else one that is joined again is "no route to host" still."""
+    for host in hosts:
+        await apply(host, "ip", [f"neigh flush nud {state}" for state in ("incomplete", "failed")], all_of_them=True)

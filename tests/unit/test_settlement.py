@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,20 +13,25 @@ from typing import Any
 
 import pytest
 from test_engine import Pair, pair
+from test_stream import let_be_taken
 
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, MigrationError, StateError
 from limosa.events import MigrationPhaseChanged
+from limosa.hosts.far.sockets import started
 from limosa.migration import engine, settlement
 from limosa.migration.journal import Phase
 from limosa.migration.progress import Progress
 from limosa.migration.rescue import Verdict
 from limosa.migration.settlement import Settlement
 from limosa.qemu import process
+from limosa.qemu.launches import Running
 from limosa.qemu.process import QemuProcess
 from limosa.qemu.stream import Stream
 from tests.fake_qmp import SILENCE, Error, Late
 from tests.local_host import LocalHost
+
+__all__ = ["let_be_taken"]
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +236,8 @@ async def test_counters_of_a_real_connection(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as sender, server.accept()[0] as receiver:
-            stream = Stream(LocalHost(), f"tcp:127.0.0.1:{port}")
+            ours = Running("", os.getpid(), started(os.getpid()))
+            stream = Stream(LocalHost(), ours, f"tcp:127.0.0.1:{port}")
             async with silent_source(tmp_path, stream, SILENCE) as both:
                 progress, sent = Progress("web"), 0
                 moved, judged = stream.moved, []

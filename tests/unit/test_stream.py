@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+from limosa.hosts.far.sockets import started
+from limosa.qemu.launches import Running
 from limosa.qemu.stream import Stream
 from tests.local_host import LocalHost
+
+
+@pytest.fixture(scope="module", autouse=True)
+def let_be_taken() -> None:
+    """Where only a parent may take a process's descriptors (Yama), a child of this one may too."""
+    ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)  # PR_SET_PTRACER, PR_SET_PTRACER_ANY
+
+
+def of(pid: int, uri: str) -> Stream:
+    """The connections to *uri* of a process of this machine."""
+    return Stream(LocalHost(), Running("", pid, started(pid)), uri)
 
 
 class Connection:
@@ -21,7 +36,7 @@ class Connection:
             self.port = server.getsockname()[1]
             self.sender = socket.create_connection((address, self.port))
             self.receiver, _ = server.accept()
-        self.stream = Stream(LocalHost(), f"tcp:{address}:{self.port}")
+        self.stream = of(os.getpid(), f"tcp:{address}:{self.port}")
 
 
 @pytest.fixture(params=[(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")], ids=["IPv4", "IPv6"])
@@ -67,13 +82,24 @@ async def test_cut(made: Connection) -> None:
 
 async def test_nobody_is_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        stream = Stream(LocalHost(), f"tcp:127.0.0.1:{server.getsockname()[1]}")
+        stream = of(os.getpid(), f"tcp:127.0.0.1:{server.getsockname()[1]}")
         assert await stream.moved() is True  # nothing is known of before
         assert await stream.moved() is False
         assert await stream.cut() is True
 
 
+async def test_connections_of_others_are_left_alone(made: Connection) -> None:
+    """The port may be another move's by now, and the number of the process another process's."""
+    made.sender.sendall(b"x" * 1000)
+    other = of(os.getppid(), made.stream.uri)
+    assert await other.cut() is True and await other.moved() is True and await other.moved() is False
+    later = Stream(LocalHost(), Running("", os.getpid(), started(os.getpid()) + 1), made.stream.uri)
+    assert await later.cut() is False and await later.moved() is None
+    made.sender.sendall(b"y" * 1000)
+    assert await made.stream.moved() is True
+
+
 async def test_host_without_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    stream = Stream(LocalHost(), "tcp:127.0.0.1:9")
+    stream = of(os.getpid(), "tcp:127.0.0.1:9")
     assert await stream.moved() is None and await stream.cut() is False

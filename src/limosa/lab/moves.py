@@ -179,10 +179,10 @@ def _unfinished(hosting: Hosting, guest: str) -> journal.Entry | None:
     return journal.unfinished(hosting.directory.journal(guest), guest, hosting.lab.hosts)
 
 
-def _stream(hosting: Hosting, entry: journal.Entry) -> Stream | None:
-    """What an interrupted migration sends over, where its source can be reached."""
-    on = entry.stream and entry.source in hosting.hosts
-    return Stream(hosting.host(entry.source), entry.stream) if on else None
+def _stream(entry: journal.Entry, found: list[copies.Copy]) -> Stream | None:
+    """What an interrupted migration sends over, when its source is among the copies that were *found*."""
+    source = next((copy for copy in found if copy.host == entry.source), None)
+    return Stream(source.place, source.running, entry.stream) if source is not None and entry.stream else None
 
 
 async def _attach(hosting: Hosting, guest: str, copy: copies.Copy) -> QemuProcess:
@@ -212,7 +212,7 @@ async def finish(hosting: Hosting, guest: str) -> str:
         sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
         watched=False,
         unknown=frozenset(unknown),
-        stream=_stream(hosting, entry),
+        stream=_stream(entry, found),
         find_source=(lambda: _attach(hosting, guest, silent)) if silent else None,
     )
     try:
@@ -309,7 +309,7 @@ async def _kept(hosting: Hosting, guest: str, entry: journal.Entry | None) -> li
     """The copies that a person did not end. A source that stands still in its last phase is let go on first."""
     left = await copies.copies(hosting, guest)
     still = [copy for copy in left if entry is not None and copy.host == entry.source and not copy.answers]
-    if not still or entry is None or (stream := _stream(hosting, entry)) is None:
+    if not still or entry is None or (stream := _stream(entry, still)) is None:
         return left
     await copies.close(left)
     await stream.cut()

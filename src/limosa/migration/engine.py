@@ -92,7 +92,7 @@ class Migration(msgspec.Struct):
             self.target = await self.start_target()
             self.journal.write(Phase.PREPARING)
             uri = await self._prepare(self.target)
-            self.journal.stream, self.stream = uri, Stream(self.source.host, uri)
+            self.journal.stream, self.stream = uri, Stream(self.source.host, self.source.running, uri)
             self.journal.write(Phase.MOVING)
             await self.source.control.migrate(uri)
             await self._watch(self.target, self.stream)

@@ -12,6 +12,7 @@ import msgspec
 from limosa.errors import LimosaError
 from limosa.hosts import far
 from limosa.hosts.host import Host
+from limosa.qemu.launches import Running
 
 _PROGRAM = Path(far.__file__).with_name("sockets.py")
 
@@ -20,40 +21,40 @@ PATIENCE_S = 10.0
 
 class _Told(msgspec.Struct, frozen=True):
     found: int
-    taken: int
     arrived: int
 
 
 class Stream(msgspec.Struct):
-    """The stream of a migration from *host* to *uri* (``tcp:ADDRESS:PORT``), of one connection or several."""
+    """The stream of a migration from the QEMU *running* on *host* to *uri* (``tcp:ADDRESS:PORT``).
+
+    It has one connection or several. No other process's is ever touched.
+    """
 
     host: Host
+    running: Running
     uri: str
     _arrived: int = -1
 
     async def moved(self) -> bool | None:
         """Whether more has arrived at the other side since this was asked last; None when it cannot be told."""
         told = await self._ask("look")
-        if told is None or told.taken < told.found:
+        if told is None:
             return None
         before, self._arrived = self._arrived, told.arrived
         return told.arrived > before
 
     async def cut(self) -> bool:
         """End it: whoever waits in it goes on, with an error. False when that could not be done."""
-        told = await self._ask("cut")
-        return told is not None and told.taken == told.found
+        return await self._ask("cut") is not None
 
     async def _ask(self, verb: str) -> _Told | None:
         """As the login, or as root where it has not the rights."""
-        told = await self._asked(verb, as_root=False)
-        if told is None or told.taken < told.found:
-            told = await self._asked(verb, as_root=True) or told
-        return told
+        return await self._asked(verb, as_root=False) or await self._asked(verb, as_root=True)
 
     async def _asked(self, verb: str, *, as_root: bool) -> _Told | None:
         address, _, port = self.uri.removeprefix("tcp:").rpartition(":")
-        argv = ["python3", "-I", "-S", "-", verb, address.strip("[]"), port]
+        it = [str(self.running.pid), str(self.running.started)]
+        argv = ["python3", "-I", "-S", "-", verb, *it, address.strip("[]"), port]
         try:
             done = await self.host.run(
                 argv, stdin=_PROGRAM.read_bytes(), check=False, timeout_s=PATIENCE_S, as_root=as_root

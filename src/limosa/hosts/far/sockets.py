@@ -1,11 +1,11 @@
-"""TCP connections of this host to one port elsewhere: how many bytes have arrived there, and an end to them.
+"""TCP connections of one process to one port elsewhere: how many bytes have arrived there, and an end to them.
 
-Run as ``python3 - look|cut ADDRESS PORT`` with this text as its input. It prints JSON: ``found`` connections, ``taken``
-of them that could be had, and the bytes that ``arrived`` through these.
+Run as ``python3 - look|cut PID STARTED ADDRESS PORT`` with this text as its input; STARTED is when the process began,
+in clock ticks as in /proc/PID/stat. It prints JSON: ``found`` connections, and the bytes that ``arrived`` there.
 
 A connection is taken from the process that has it (pidfd_getfd(2), Linux 5.6), which is asked for nothing and may
-stand still. It takes the rights of a debugger. What the other side acknowledged is counted, not what was sent: the
-kernel goes on sending into a link that is dark.
+stand still. It takes the rights of a debugger, and ends with an error without. What the other side acknowledged is
+counted, not what was sent: the kernel goes on sending into a link that is dark.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _BYTES_ACKED = 120
 """Where tcpi_bytes_acked is in struct tcp_info (linux/tcp.h)."""
 
 
-def inodes(address: str, port: int) -> set[str]:
-    """The sockets whose other side is *port* of *address*."""
+def inodes(pid: int, address: str, port: int) -> set[str]:
+    """The sockets, in the network of *pid*, whose other side is *port* of *address*."""
     wanted, found = ipaddress.ip_address(address), set()
     for table in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError), open(f"/proc/self/net/{table}") as file:  # noqa: PTH123
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/net/{table}") as file:  # noqa: PTH123
             for line in list(file)[1:]:
                 words = line.split()
                 far, _, number = words[2].partition(":")
                 if int(number, 16) == port and _address(far) == wanted:
                     found.add(words[9])
-    return found - {"0"}
+    return found
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -45,30 +45,34 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def holders(wanted: set[str]) -> Iterator[tuple[int, int]]:
-    """A process and its descriptor for each of the sockets *wanted*."""
+def descriptors(pid: int, wanted: set[str]) -> Iterator[int]:
+    """The descriptors by which *pid* holds the sockets *wanted*, one each. Raises OSError."""
     left = {f"socket:[{inode}]" for inode in wanted}
-    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208
-        with contextlib.suppress(OSError):
-            for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
-                with contextlib.suppress(OSError):
-                    name = os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115
-                    if name in left:
-                        left.discard(name)
-                        yield int(pid), int(number)
+    for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
+        with contextlib.suppress(FileNotFoundError):
+            name = os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115
+            if name in left:
+                left.discard(name)
+                yield int(number)
 
 
-def taken(pid: int, number: int) -> socket.socket:
-    """The same socket as that process has it. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    process = libc.syscall(_PIDFD_OPEN, pid, 0)
-    descriptor = libc.syscall(_PIDFD_GETFD, process, number, 0) if process >= 0 else -1
-    error = ctypes.get_errno()
-    if process >= 0:
-        os.close(process)
+def _call(number: int, *arguments: int) -> int:
+    """A system call that returns a descriptor. Raises OSError."""
+    descriptor: int = ctypes.CDLL(None, use_errno=True).syscall(number, *arguments)
     if descriptor < 0:
-        raise OSError(error, os.strerror(error))
-    return socket.socket(fileno=descriptor)
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return descriptor
+
+
+def taken(process: int, number: int) -> socket.socket:
+    """The same socket as the process of the pidfd *process* has it. Raises OSError."""
+    return socket.socket(fileno=_call(_PIDFD_GETFD, process, number, 0))
+
+
+def started(pid: int) -> int:
+    """When *pid* began. Raises OSError."""
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        return int(file.read().rpartition(")")[2].split()[19])
 
 
 def arrived(connection: socket.socket) -> int:
@@ -84,17 +88,20 @@ def cut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def main(verb: str, address: str, port: str) -> None:
-    """Look at the connections, or cut them."""
-    wanted, had, count = inodes(address, int(port)), 0, 0
-    for pid, number in holders(wanted):
-        with contextlib.suppress(OSError), taken(pid, number) as connection:
+def main(verb: str, pid: int, began: int, address: str, port: int) -> None:
+    """Look at the connections, or cut them. Raises OSError."""
+    found = count = 0
+    process = _call(_PIDFD_OPEN, pid, 0)
+    if started(pid) != began:
+        raise ProcessLookupError(f"{pid} is another process by now")
+    for number in descriptors(pid, inodes(pid, address, port)):
+        with taken(process, number) as connection:
             count += arrived(connection)
             if verb == "cut":
                 cut(connection)
-            had += 1
-    print(json.dumps({"found": len(wanted), "taken": had, "arrived": count}))
+            found += 1
+    print(json.dumps({"found": found, "arrived": count}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))

@@ -89,6 +89,16 @@ def test_settings_of_the_labs_own_hosts(lab: Bench, at: tuple[str, str]) -> None
 
 
 @pytest.mark.slow
+def test_slow_link_is_not_dark(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The rest takes longer than QEMU may take to answer anything else, and it answers nobody meanwhile."""
+    slow = LAB.replace("200 Mbit/s", "6 Mbit/s").replace("name: dark", "name: slow")
+    with bench(tmp_path_factory.mktemp("s"), slow, "slow") as lab:
+        ran = lab.migrate("host2", "--downtime-limit", "200 s")
+        assert ran.result["qemu_downtime_ms"] > 30_000
+        lab.assert_once("host2")
+
+
+@pytest.mark.slow
 def test_by_itself(lab: Bench, at: tuple[str, str]) -> None:
     """Nobody gives a command: TCP gives up, and the guest goes on."""
     source, target = at

@@ -18,7 +18,6 @@ from test_stream import let_be_taken
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, MigrationError, StateError
 from limosa.events import MigrationPhaseChanged
-from limosa.hosts.far.sockets import started
 from limosa.migration import engine, settlement
 from limosa.migration.journal import Phase
 from limosa.migration.progress import Progress
@@ -27,6 +26,7 @@ from limosa.migration.settlement import Settlement
 from limosa.qemu import process
 from limosa.qemu.launches import Running
 from limosa.qemu.process import QemuProcess
+from limosa.qemu.sockets import started
 from limosa.qemu.stream import Stream
 from tests.fake_qmp import SILENCE, Error, Late
 from tests.local_host import LocalHost

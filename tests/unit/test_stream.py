@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from limosa.hosts.far.sockets import started
 from limosa.qemu.launches import Running
+from limosa.qemu.sockets import started
 from limosa.qemu.stream import Stream
 from tests.local_host import LocalHost
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import msgspec
 
 from limosa.errors import LimosaError
-from limosa.hosts import far
 from limosa.hosts.host import Host
 from limosa.qemu.launches import Running
 
-_PROGRAM = Path(far.__file__).with_name("sockets.py")
+_PROGRAM = Path(__file__).with_name("sockets.py")
 
 PATIENCE_S = 10.0
 

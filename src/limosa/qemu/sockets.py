@@ -1,5 +1,6 @@
 """TCP connections of one process to one port elsewhere: how many bytes have arrived there, and an end to them.
 
+Standard library only, from Python 3.8 on: it runs on the host, by that host's Python, and nothing of it stays there.
 Run as ``python3 - look|cut PID STARTED ADDRESS PORT`` with this text as its input; STARTED is when the process began,
 in clock ticks as in /proc/PID/stat. It prints JSON: ``found`` connections, and the bytes that ``arrived`` there.
 

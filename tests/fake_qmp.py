@@ -1,7 +1,7 @@
 """A QMP server on a real unix socket that says what a test tells it to, for what real QEMU does not do on demand.
 
-Answers are looked up by command: a value to return, an ``Error``, a ``Late`` answer, ``HANG_UP`` or a function of the
-arguments; a list is used up one by one, its last entry stays. Each client gets the same script.
+Answers are looked up by command: a value to return, an ``Error``, a ``Late`` answer, ``SILENCE``, ``HANG_UP`` or a
+function of the arguments; a list is used up one by one, its last entry stays. Each client gets the same script.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Raw:
 
 
 HANG_UP = Raw()
+SILENCE = Raw(b" ")
+"""No answer ever comes."""
 Answer = Any
 Script = dict[str, Answer | list[Answer] | Callable[[Mapping[str, Any]], Answer]]
 
@@ -111,7 +113,7 @@ class FakeQmp:
             writer.close()
 
     def _answer(self, asked: dict[str, Any], writer: asyncio.StreamWriter, late: asyncio.TaskGroup) -> None:
-        command, arguments = asked["execute"], asked.get("arguments", {})
+        command, arguments = asked.get("execute") or asked["exec-oob"], asked.get("arguments", {})
         self.said.append((command, arguments))
         answer = self.script.get(command, {})
         if isinstance(answer, list) and command not in LISTS:
@@ -143,5 +145,5 @@ class FakeQmp:
         writer.write(json.dumps(reply).encode() + b"\r\n")
 
 
-LISTS = frozenset({"query-migrate-capabilities"})
+LISTS = frozenset({"query-migrate-capabilities", "query-yank"})
 """Commands whose answer is a list itself, not one answer after another."""

@@ -1,10 +1,13 @@
 """``limosa migrate`` with a fault at a chosen step: ``python move_driver.py ACTION WHEN -- ARGUMENTS``.
 
-It runs the command line as it is and only listens to its events: at the first one that WHEN names (a phase, or
-``sending``: the first megabyte went over the link) it does ACTION, then lets the command go on.
+It runs the command line as it is and only listens to its events: at the first one that WHEN names it does ACTION, then
+lets the command go on. Several actions are joined by `` ; ``.
+
+WHEN: a phase; ``connecting``: the source was told to migrate; ``sending``: the first megabyte went over the link;
+``stopped``: the source has stopped the guest and sends the rest.
 
 ACTION: ``signal:NAME`` to this very process, ``kill:PID`` for any process, ``qemu:PID`` for every QEMU in the pid
-namespace of process PID, ``run:WORDS`` a command to its end.
+namespace of process PID, ``run:WORDS`` a command to its end, ``at:WHEN:ACTION`` a further one at another moment.
 With LIMOSA_TEST_STALL_S set, the time until a silent link is given up is that, as the API's ``Settings`` allow.
 """
 
@@ -20,12 +23,17 @@ from pathlib import Path
 import msgspec
 
 from limosa import __main__ as command
-from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed
+from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed, QmpExchanged
 from limosa.lab import lab
 from limosa.migration.settings import Settings
 
 
 def act(action: str) -> None:
+    for one in action.split(" ; "):
+        _act(one)
+
+
+def _act(action: str) -> None:
     kind, _, what = action.partition(":")
     if kind == "signal":
         os.kill(os.getpid(), getattr(signal, what))
@@ -34,12 +42,17 @@ def act(action: str) -> None:
     elif kind == "qemu":
         for pid in qemus(int(what)):
             os.kill(pid, signal.SIGKILL)
+    elif kind == "at":
+        when, _, later = what.partition(":")
+        WAITING[when] = later
     elif kind == "run":
         subprocess.run(what.split(), check=True, stdout=subprocess.DEVNULL)
     else:
         raise ValueError(action)
 
 
+WAITING: dict[str, str] = {}
+"""What is to be done at which moment, once."""
 MARK = b"-pidfile\0/run/limosa/guests/bare/qemu.pid"
 
 
@@ -54,19 +67,28 @@ def qemus(keeper: int) -> list[int]:
     return found
 
 
+def moments(event: Event) -> list[str]:
+    """The moments that *event* stands for."""
+    if isinstance(event, MigrationPhaseChanged):
+        return [event.phase]
+    if isinstance(event, MigrationProgressed):
+        return ["sending"] if event.transferred_bytes > 1 << 20 else []
+    if isinstance(event, QmpExchanged):
+        return ["stopped"] * (event.qmp_event == "STOP") + ["connecting"] * (event.command == "migrate")
+    return []
+
+
 def main() -> None:
     action, when = sys.argv[1:3]
     sys.argv[1:] = sys.argv[4:]
-    emit, done = Events.emit, False
+    emit = Events.emit
+    WAITING[when] = action
 
     def listening(self: Events, event: Event) -> None:
-        nonlocal done
         emit(self, event)
-        phase = event.phase if isinstance(event, MigrationPhaseChanged) else ""
-        sending = isinstance(event, MigrationProgressed) and event.transferred_bytes > 1 << 20
-        if not done and (when == phase or (when == "sending" and sending)):
-            done = True
-            act(action)
+        for moment in moments(event):
+            if moment in WAITING:
+                act(WAITING.pop(moment))
 
     Events.emit = listening  # type: ignore[method-assign]
     if stall := os.environ.get("LIMOSA_TEST_STALL_S"):

@@ -39,7 +39,10 @@ class FakeHost(LocalHost):
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout_s: float | None = None,
+        as_root: bool = False,
     ) -> Completed:
+        if argv[0] == "python3":
+            return await super().run(argv, stdin=stdin, check=check, timeout_s=timeout_s)
         there = self.alive
         if argv[-1] == "KILL":
             self.alive = False
@@ -116,6 +119,7 @@ def answers(side: Side, act: Callable[[str], Any]) -> dict[str, Any]:
         "query-status": lambda _: {"status": side.state},
         "query-migrate": lambda _: side.info,
         "query-migrate-capabilities": [],
+        "query-yank": [],
         "cont": resume,
         "quit": lambda _: side.end(),
         "migrate": lambda _: act("migrate"),
@@ -259,7 +263,7 @@ async def test_target_ends_after_everything_was_sent(tmp_path: Path, ran: bool) 
         with pytest.raises(DecisionError if ran else MigrationError) as caught:
             await both.migration.run()
         assert both.source.told("cont") == (0 if ran else 1) and both.source.told("quit") == 0
-        assert (unfinished(both.migration.journal.path) is None) == (not ran)
+        assert (unfinished(both.migration.journal.path, "web") is None) == (not ran)
         assert "limosa stop web --host HOST --force" in caught.value.hint or not ran
 
 
@@ -334,5 +338,5 @@ async def test_cancelled_at_every_await(tmp_path: Path) -> None:
             assert kept.state == "running" and kept.host.alive and not ended.host.alive, steps
             text = next(event.text for event in both.heard if isinstance(event, Note))
             assert text.startswith("the migration was cancelled; web") and text.endswith(kept.host.name)
-            assert unfinished(both.migration.journal.path) is None
+            assert unfinished(both.migration.journal.path, "web") is None
     assert ends[Phase.CANCELLED] > 5

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from limosa.errors import LimosaError
+from limosa.migration import journal as migration
 from limosa.migration.journal import FINAL, Entry, Journal, Phase, unfinished
 
 
@@ -22,7 +22,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def read(journal: Journal) -> list[Entry]:
-    return [msgspec.json.decode(line, type=Entry) for line in journal.path.read_bytes().splitlines()]
+    return migration.read(journal.path)
 
 
 def test_what_was_written_is_read(journal: Journal) -> None:
@@ -42,10 +42,10 @@ def test_what_was_written_is_read(journal: Journal) -> None:
 
 @pytest.mark.parametrize("phase", list(Phase))
 def test_unfinished(journal: Journal, phase: Phase) -> None:
-    assert unfinished(journal.path) is None
+    assert unfinished(journal.path, "web") is None
     journal.write(Phase.STARTING_TARGET)
     journal.write(phase)
-    found = unfinished(journal.path)
+    found = unfinished(journal.path, "web")
     assert (found is None) == (phase in FINAL)
     assert found is None or found.phase is phase
 
@@ -53,7 +53,7 @@ def test_unfinished(journal: Journal, phase: Phase) -> None:
 def test_begin_drops_the_last_migration(journal: Journal) -> None:
     journal.write(Phase.MOVING)
     journal.begin()
-    assert unfinished(journal.path) is None
+    assert unfinished(journal.path, "web") is None
 
 
 @pytest.mark.parametrize("cut", [1, 20, -1])
@@ -64,11 +64,11 @@ def test_last_line_cut_short(journal: Journal, cut: int) -> None:
     journal.write(Phase.MOVING)
     end = whole + cut if cut > 0 else journal.path.stat().st_size + cut
     os.truncate(journal.path, end)
-    found = unfinished(journal.path)
+    found = unfinished(journal.path, "web")
     # Without its last byte the line says all the same what was about to happen, and that is taken as said.
     assert found is not None and found.phase is (Phase.PREPARING if cut > 0 else Phase.MOVING)
     Journal(journal.path, "web", "host1", "host2").close(Phase.CANCELLED)
-    assert unfinished(journal.path) is None
+    assert unfinished(journal.path, "web") is None
     assert [entry.phase for entry in read(journal)] == [Phase.PREPARING, Phase.CANCELLED]
 
 
@@ -91,7 +91,7 @@ def test_full_disk(journal: Journal, monkeypatch: pytest.MonkeyPatch, room: int)
     journal.close(Phase.COMPLETED)  # does not raise: the guest has moved, whatever the disk says
     assert journal.entries[-1].phase is Phase.COMPLETED
     monkeypatch.undo()
-    found = unfinished(journal.path)
+    found = unfinished(journal.path, "web")
     assert found is not None and found.phase is Phase.MOVING  # so the next command looks
 
 
@@ -102,4 +102,4 @@ def test_directory_that_takes_no_file(tmp_path: Path) -> None:
 
 
 def test_no_journal(tmp_path: Path) -> None:
-    assert unfinished(tmp_path / "none.jsonl") is None
+    assert unfinished(tmp_path / "none.jsonl", "web") is None

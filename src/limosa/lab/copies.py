@@ -260,7 +260,7 @@ async def _looked(hosting: Hosting, name: str, guest: str) -> bool:
 def _recorded_place(hosting: Hosting, guest: str) -> str:
     """Where the guest runs by what was written down: the source of a move until that has sent everything."""
     with contextlib.suppress(LimosaError):
-        entry = journal.unfinished(hosting.directory.journal(guest))
+        entry = journal.unfinished(hosting.directory.journal(guest), guest)
         if entry is not None:
             sent = entry.phase in {journal.Phase.SWITCHED, journal.Phase.ENDING_SOURCE}
             return entry.target if sent else entry.source
@@ -284,7 +284,7 @@ def may_be_on(hosting: Hosting, guest: str) -> set[str]:
     """The hosts that may have a copy, by the record and by an unfinished migration."""
     found = {copy.host for copy in on_record(hosting, guest)}
     try:
-        entry = journal.unfinished(hosting.directory.journal(guest))
+        entry = journal.unfinished(hosting.directory.journal(guest), guest)
     except LimosaError:
         return found | hosting.lab.hosts.keys()
     return found | ({entry.source, entry.target} if entry else set())

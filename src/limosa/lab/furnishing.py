@@ -10,7 +10,7 @@ from limosa.deadline import Deadline
 from limosa.errors import StateError
 from limosa.hosts.host import Host
 from limosa.lab.record import Launched
-from limosa.network import wiring
+from limosa.network import links, wiring
 from limosa.qemu import launches
 from limosa.spec import resolved
 from limosa.storage import nfs, sharing
@@ -25,11 +25,18 @@ class Furnisher(msgspec.Struct, frozen=True):
     async def furnish(self, host: Host) -> dict[str, str]:
         """Give *host* what it lacks; what is in its place stays. Returns its address in each network."""
         await host.run(["mkdir", "-p", "-m", "0700", f"{host.runtime_directory}/log"])
+        if self._own(host):
+            await links.set_patience(host)
         return await wiring.attach(host, self.lab, self.mark)
 
     async def addresses(self, host: Host) -> dict[str, str]:
         """The address in each network of a *host* that is furnished already."""
         return await wiring.addresses(host, self.lab)
+
+    def _own(self, host: Host) -> bool:
+        """Whether *host* is a container of the lab's own, which goes as a whole."""
+        spec = self.lab.hosts[host.name]
+        return spec.kind != "ssh" and not spec.adopt
 
     async def client_addresses(self, client: Host, towards: Mapping[str, str]) -> dict[str, str]:
         """By network, how *client* is seen by the host with these addresses."""
@@ -59,9 +66,8 @@ class Furnisher(msgspec.Struct, frozen=True):
             for running in await launches.look(host, guest):
                 if any(copy.host == host.name and copy.launch and copy.is_it(running) for copy in known):
                     await launches.end(host, running, Deadline.after(0))
-        spec = self.lab.hosts[host.name]
-        if spec.kind != "ssh" and not spec.adopt:
-            return  # a container of the lab's own goes as a whole
+        if self._own(host):
+            return
         for storage in self.lab.storage.values():
             if storage.kind == "nfs":
                 await nfs.unmount(host, storage)

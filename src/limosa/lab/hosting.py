@@ -335,6 +335,7 @@ class Hosting:
             await self._furnish(name)
         elif name in self.record.cut:
             await self._set_links(name, "up")
+            await links.forget_silence(host for other, host in self.hosts.items() if other not in self.elsewhere)
         self._on_again(name)
 
     async def down(self, given_up: Collection[str] = ()) -> dict[str, LimosaError]:

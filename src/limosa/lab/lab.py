@@ -28,6 +28,7 @@ from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, Incomplete, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
+from limosa.migration import journal
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
 from limosa.qemu.features import Features
@@ -224,7 +225,7 @@ class Lab:
         for name in self.spec.guests:
             if not copies.may_be_on(self._hosting, name) & set(left):
                 self.directory.forget_guest(name)
-                self.directory.journal(name).unlink(missing_ok=True)
+                journal.remove(self.directory.journal(name))
 
     @asynccontextmanager
     async def _locked(self, what: str, guest: str = "") -> AsyncIterator[None]:

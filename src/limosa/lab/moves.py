@@ -6,7 +6,7 @@ import contextlib
 
 import msgspec
 
-from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
 from limosa.lab import copies, guests, launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord, LabDirectory, Launched
@@ -18,6 +18,7 @@ from limosa.migration.settlement import Settlement
 from limosa.qemu import argv, launches, process
 from limosa.qemu.features import Features
 from limosa.qemu.process import QemuProcess
+from limosa.qemu.stream import Stream
 from limosa.spec import resolved
 from limosa.tasks import uninterrupted
 
@@ -173,18 +174,34 @@ def _check_target(guest: resolved.Guest, target: str, machine: str, known: Featu
             raise SpecError(f"QEMU {known.version} on {target} has no migration parameter {name}")
 
 
+def _unfinished(hosting: Hosting, guest: str) -> journal.Entry | None:
+    """Where an interrupted migration stood. Raises DecisionError when its journal is damaged."""
+    return journal.unfinished(hosting.directory.journal(guest), guest, hosting.lab.hosts)
+
+
+def _stream(entry: journal.Entry, found: list[copies.Copy]) -> Stream | None:
+    """What an interrupted migration sends over, when its source is among the copies that were *found*."""
+    source = next((copy for copy in found if copy.host == entry.source), None)
+    return Stream(source.place, source.running, entry.stream) if source is not None and entry.stream else None
+
+
+async def _attach(hosting: Hosting, guest: str, copy: copies.Copy) -> QemuProcess:
+    return await process.attach(copy.place, guest, copy.running, hosting.events)
+
+
 async def finish(hosting: Hosting, guest: str) -> str:
     """Finish or undo a migration whose controller died; return a sentence on what was done, empty for nothing.
 
     Raises DecisionError when a person must decide.
     """
-    entry = journal.unfinished(hosting.directory.journal(guest))
+    entry = _unfinished(hosting, guest)
     if entry is None:
         return ""
     unknown = {name for name in (entry.source, entry.target) if await hosting.doubtful(name)}
     found = await copies.copies(hosting, guest, unknown)
     unknown |= {copy.host for copy in found if not copy.answers}
     sides = {copy.host: copy.qemu for copy in found if copy.answers}
+    silent = next((copy for copy in found if copy.host == entry.source and not copy.answers), None)
     settlement = Settlement(
         guest=guest,
         source_host=entry.source,
@@ -195,11 +212,15 @@ async def finish(hosting: Hosting, guest: str) -> str:
         sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
         watched=False,
         unknown=frozenset(unknown),
+        stream=_stream(entry, found),
+        find_source=(lambda: _attach(hosting, guest, silent)) if silent else None,
     )
     try:
         verdict = await settlement.settle()
     finally:
         await copies.close(found)
+        if settlement.source is not None:
+            await settlement.source.close()
     sentence = _settled(hosting, entry, verdict)
     await copies.review(hosting, guest)
     return sentence
@@ -210,7 +231,7 @@ async def end_strays(hosting: Hosting, guest: str) -> str:
 
     Returns a sentence on what was done, empty for nothing.
     """
-    if journal.unfinished(hosting.directory.journal(guest)) is not None:
+    if _unfinished(hosting, guest) is not None:
         return ""
     found = await copies.copies(hosting, guest)
     waiting = [copy for copy in found if copy.status == "inmigrate"]
@@ -251,7 +272,13 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
 
     With *force* and *host* this is how a person decides an interrupted migration: the other copy goes on.
     """
-    entry = journal.unfinished(hosting.directory.journal(guest))
+    entry, damaged = None, False
+    try:
+        entry = _unfinished(hosting, guest)
+    except DecisionError:
+        if not force:
+            raise
+        damaged = True
     if entry is not None and not force:
         if told := await finish(hosting, guest):
             hosting.events.note(told, level="warning")
@@ -259,21 +286,34 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
     if host and host not in hosting.lab.hosts:
         raise launching.unknown_host(hosting.lab, host)
     stopped = await guests.stop(hosting, guest, force=force, host=host)
-    if entry is None:
+    if entry is None and not damaged:
         return stopped
-    left = await copies.copies(hosting, guest)
+    left = await _kept(hosting, guest, entry)
     try:
-        for copy in left:
-            if copy.status in _HELD:
-                await copy.qemu.control.resume()
+        if len(left) == 1 and left[0].status in _HELD:
+            await left[0].qemu.control.resume()
         if left and (record := hosting.directory.guest_record(guest)) is not None:
             record.host = left[0].host
             _save(hosting, guest, record)
     finally:
         await copies.close(left)
-    at_target = bool(left) and left[0].host == entry.target
-    _close(hosting, entry, journal.Phase.COMPLETED if at_target else journal.Phase.CANCELLED)
+    if entry is None:
+        journal.set_aside(hosting.directory.journal(guest))
+    else:
+        at_target = bool(left) and left[0].host == entry.target
+        _close(hosting, entry, journal.Phase.COMPLETED if at_target else journal.Phase.CANCELLED)
     return stopped or bool(left)
+
+
+async def _kept(hosting: Hosting, guest: str, entry: journal.Entry | None) -> list[copies.Copy]:
+    """The copies that a person did not end. A source that stands still in its last phase is let go on first."""
+    left = await copies.copies(hosting, guest)
+    still = [copy for copy in left if entry is not None and copy.host == entry.source and not copy.answers]
+    if not still or entry is None or (stream := _stream(entry, still)) is None:
+        return left
+    await copies.close(left)
+    await stream.cut()
+    return await copies.copies(hosting, guest)
 
 
 _HELD = frozenset({"postmigrate", "paused", "prelaunch"})
@@ -282,13 +322,19 @@ _HELD = frozenset({"postmigrate", "paused", "prelaunch"})
 
 def under_way(directory: LabDirectory, guest: str) -> tuple[str, str] | None:
     """The source of the migration that a command is at work on, and the state that a person calls it."""
-    entry = journal.unfinished(directory.journal(guest))
+    try:
+        entry = journal.unfinished(directory.journal(guest), guest)
+    except DecisionError:
+        return None
     return None if entry is None else (entry.source, "moving")
 
 
 def interrupted(directory: LabDirectory, guest: str) -> str:
     """What a migration without a controller left open, in a sentence; empty when there is none."""
-    entry = journal.unfinished(directory.journal(guest))
+    try:
+        entry = journal.unfinished(directory.journal(guest), guest)
+    except DecisionError as error:
+        return error.message
     if entry is None or directory.busy(guest):
         return ""
     return f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"

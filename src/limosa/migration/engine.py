@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from limosa.deadline import Deadline
+from limosa.deadline import FOREVER_S, Deadline
 from limosa.errors import LimosaError, MigrationError
 from limosa.events import Events, MigrationPhaseChanged
 from limosa.migration.journal import Entry, Journal, Phase
@@ -21,8 +21,9 @@ from limosa.migration.rescue import GONE, Verdict
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
 from limosa.process import to_the_end
-from limosa.qemu.monitor import FINAL, MigrateInfo
+from limosa.qemu.monitor import ANSWER_S, FINAL, MigrateInfo
 from limosa.qemu.process import QemuProcess
+from limosa.qemu.stream import Stream
 
 FIGURES_S = 0.3
 """How long QEMU may take from ``completed`` to its figures: 7.2 can say it with a total time of 0 at first."""
@@ -30,9 +31,11 @@ FIGURES_S = 0.3
 LATE_RESUME_S = 1.0
 """How long the RESUME event of a target that runs may be late. Without it only the pause is not known."""
 
-
 IDLE_S = 30.0
 """How long an earlier migration that is being cancelled may still occupy the source."""
+
+LATE_S = 2.0
+"""When query-migrate takes longer than this, the stream itself is looked at: while it moves, a late answer is fine."""
 
 
 class Outcome(msgspec.Struct):
@@ -70,6 +73,10 @@ class Migration(msgspec.Struct):
     """What the target's QEMU wrote to its log since it was launched, for an error's reason."""
     last_info: MigrateInfo = msgspec.field(default_factory=MigrateInfo)
     started_ns: int = msgspec.field(default_factory=time.time_ns)
+    stream: Stream | None = None
+    """What the source sends over, once it has been told to."""
+    hand_over: Deadline | None = None
+    """By when the target has to run, once everything is sent."""
     _seen: int = 0
     """Events of the source that are older than this migration."""
 
@@ -85,11 +92,13 @@ class Migration(msgspec.Struct):
             self.target = await self.start_target()
             self.journal.write(Phase.PREPARING)
             uri = await self._prepare(self.target)
-            self.journal.write(Phase.MOVING, uri)
+            self.journal.stream, self.stream = uri, Stream(self.source.host, self.source.running, uri)
+            self.journal.write(Phase.MOVING)
             await self.source.control.migrate(uri)
-            await self._watch(self.target)
+            await self._watch(self.target, self.stream)
+            self.hand_over = Deadline.after(self.settings.hand_over_s)
             self.journal.write(Phase.SWITCHED)
-            await self._wait_resumed(self.target)
+            await self._wait_resumed(self.target, self.hand_over)
             await self._finish(self.target)
         except asyncio.CancelledError:
             moved, _ = await to_the_end(self.rescue("cancelled", Phase.CANCELLED))
@@ -135,9 +144,9 @@ class Migration(msgspec.Struct):
         return f"tcp:{self.listen_address}:{info.socket_address[0]['port']}"
 
     async def _wait_idle(self) -> None:
-        """A move that was cancelled while it connected to a cut-off host lives on in QEMU until TCP gives up."""
+        """A move that was cancelled while it connected to a cut-off host may live on in QEMU until TCP gives up."""
         async for _ in Deadline.after(IDLE_S).ticks(0.05):
-            if (await self.source.observe.migrate_info()).status in {"none", *FINAL}:
+            if await self.source.observe.migration_over():
                 return
         raise LimosaError(
             f"QEMU on {self.source.host.name} is still cancelling an earlier migration", hint="try again in a minute"
@@ -154,7 +163,7 @@ class Migration(msgspec.Struct):
         await target.control.set_capabilities(capabilities)
         await target.control.set_parameters(dict(self.settings.parameters))
 
-    async def _watch(self, target: QemuProcess) -> None:
+    async def _watch(self, target: QemuProcess, stream: Stream) -> None:
         """Until the source says that everything is sent. Raises LimosaError for each way that it can go wrong."""
         progress, deadline = Progress(self.source.guest), Deadline.after(self.settings.timeout_s)
         ended = asyncio.ensure_future(self._source_end())
@@ -162,7 +171,7 @@ class Migration(msgspec.Struct):
         try:
             while True:
                 await asyncio.wait({ended, gone}, timeout=self.settings.poll_s, return_when=asyncio.FIRST_COMPLETED)
-                self.last_info = await self.source.observe.migrate_info()
+                self.last_info = await self._look(stream, progress, deadline)
                 self.events.emit(progress.look(self.last_info, time.monotonic()))
                 status = ended.result() if ended.done() else self.last_info.status
                 if status == "completed":
@@ -176,6 +185,21 @@ class Migration(msgspec.Struct):
             for task in (ended, gone):
                 task.cancel()
             await asyncio.gather(ended, gone, return_exceptions=True)
+
+    async def _look(self, stream: Stream, progress: Progress, deadline: Deadline) -> MigrateInfo:
+        """query-migrate. QEMU may not answer for as long as it sends what is left of a stopped guest."""
+        asked = asyncio.ensure_future(self.source.observe.migrate_info(answer_s=FOREVER_S))
+        patience = Deadline.after(ANSWER_S)
+        try:
+            while not (await asyncio.wait({asked}, timeout=LATE_S))[0]:
+                moved = await stream.moved()
+                if moved or (moved is None and not patience.passed):
+                    progress.last_change_s = time.monotonic()
+                self._judge(progress, deadline)
+            return asked.result()
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
     def _judge(self, progress: Progress, deadline: Deadline) -> None:
         if deadline.passed:
@@ -219,11 +243,11 @@ class Migration(msgspec.Struct):
             return f"QEMU on {self.source.host.name} says: {why}"
         return f"the connection to QEMU on {self.target_host} broke"
 
-    async def _wait_resumed(self, target: QemuProcess) -> None:
+    async def _wait_resumed(self, target: QemuProcess, hand_over: Deadline) -> None:
         """The target runs. Its status is the proof; its RESUME event, which may come later, gives the moment."""
         runs_since: Deadline | None = None
-        async for _ in Deadline.after(self.settings.hand_over_s).ticks(0.002):
-            status = await target.observe.status()
+        async for _ in hand_over.ticks(0.002):
+            status = await target.observe.status(answer_s=max(1.0, hand_over.left_s))
             self._note_moments(target)
             if status == "running":
                 runs_since = runs_since or Deadline.after(LATE_RESUME_S)
@@ -281,7 +305,8 @@ class Migration(msgspec.Struct):
             end_target=self.end_target,
             sent=sent,
             watched=True,
-            hand_over_s=self.settings.hand_over_s,
+            hand_over_s=self.settings.hand_over_s if self.hand_over is None else self.hand_over.left_s,
+            stream=self.stream,
         )
         verdict = await settlement.settle()
         if verdict is Verdict.KEEP_TARGET and self.target is not None:

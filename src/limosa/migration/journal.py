@@ -1,16 +1,30 @@
-"""A migration's journal: each step is on disk before it happens, so that the next command can finish what one began."""
+"""A migration's journal: each step is on disk before it happens, so that the next command can finish what one began.
+
+It is JSON lines, each with a checksum over itself and all lines before it. Only the last line can be cut short, by a
+crash in the middle of it. Whatever else cannot be read is damage, and then nothing is done until a person decides.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from limosa.errors import LimosaError
+from limosa import durable
+from limosa.errors import DecisionError, LimosaError
+
+MAX_BYTES = 1 << 20
+"""Far more than any journal has; a larger one is none."""
+
+_SUM = re.compile(rb',"sum":"([0-9a-f]{8})"\}$')
 
 
 class Phase(StrEnum):
@@ -36,7 +50,7 @@ class Phase(StrEnum):
 FINAL = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED})
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One line of the journal."""
 
     phase: Phase
@@ -45,6 +59,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     target: str
     detail: str = ""
+    stream: str = ""
+    """Where the source sends, from ``moving`` on: the URI that it was given."""
 
 
 class Journal(msgspec.Struct):
@@ -54,6 +70,7 @@ class Journal(msgspec.Struct):
     guest: str
     source: str
     target: str
+    stream: str = ""
     entries: list[Entry] = msgspec.field(default_factory=list)
     on_entry: Callable[[Entry], None] = lambda _: None
 
@@ -61,15 +78,14 @@ class Journal(msgspec.Struct):
         """Start anew; what the last migration wrote is dropped. Raises LimosaError when that cannot be."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.unlink(missing_ok=True)
+            durable.sync_folder(self.path.parent.parent)
+            durable.remove(self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
     def write(self, phase: Phase, detail: str = "") -> None:
         """Record that *phase* is about to happen. Raises LimosaError when the disk does not take it."""
-        entry = Entry(
-            phase=phase, time_ns=time.time_ns(), guest=self.guest, source=self.source, target=self.target, detail=detail
-        )
+        entry = self._entry(phase, detail)
         try:
             _append(self.path, msgspec.json.encode(entry))
         except OSError as error:
@@ -82,23 +98,35 @@ class Journal(msgspec.Struct):
         try:
             self.write(phase, detail)
         except LimosaError:
-            self.entries.append(
-                Entry(phase=phase, time_ns=time.time_ns(), guest=self.guest, source=self.source, target=self.target)
-            )
+            self.entries.append(self._entry(phase, ""))
+
+    def _entry(self, phase: Phase, detail: str) -> Entry:
+        return Entry(
+            phase=phase,
+            time_ns=time.time_ns(),
+            guest=self.guest,
+            source=self.source,
+            target=self.target,
+            detail=detail,
+            stream=self.stream,
+        )
 
 
 def _append(path: Path, line: bytes) -> None:
     """Add one whole line, or none: what a crash or a full disk cut short before is overwritten."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        whole = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
+        before = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        whole = before.rfind(b"\n") + 1
         try:
             os.ftruncate(descriptor, whole)
-            view, at = memoryview(line + b"\n"), whole
+            view, at = memoryview(_sealed(line, before[:whole]) + b"\n"), whole
             while view:
                 written = os.pwrite(descriptor, view, at)
                 view, at = view[written:], at + written
             os.fdatasync(descriptor)
+            if not whole:
+                durable.sync_folder(path.parent)
         except OSError:
             os.ftruncate(descriptor, whole)
             raise
@@ -106,23 +134,104 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
+def _sealed(line: bytes, before: bytes) -> bytes:
+    """*line* with its checksum, which covers all that is *before* it too: no line can be missing."""
+    return line[:-1] + b',"sum":"%08x"}' % zlib.crc32(line, zlib.crc32(before))
+
+
 def _unwritable(path: Path, error: OSError) -> LimosaError:
     return LimosaError(f"the migration's journal cannot be written: {error.strerror}", hint=f"make room for {path}")
 
 
-def unfinished(path: Path) -> Entry | None:
-    """The last entry of a journal whose migration has not ended; None when there is none.
+def unfinished(path: Path, guest: str, hosts: Collection[str] | None = None) -> Entry | None:
+    """The last entry of *guest*'s journal when its migration has not ended; None when there is none.
 
-    A last line cut short by a crash is ignored: its step had not begun.
+    A last line cut short by a crash is ignored: its step had not begun. Raises DecisionError when the journal is
+    damaged, is another guest's, or names a host that is not among *hosts*: what happened is not known then.
     """
     try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return None
-    last: Entry | None = None
-    for line in lines:
+        entries = read(path)
+        if any(entry.guest != guest for entry in entries):
+            raise ValueError(f"it is of guest {entries[-1].guest}")
+        last = entries[-1] if entries and entries[-1].phase not in FINAL else None
+        if last is not None and hosts is not None:
+            for host in (last.source, last.target):
+                if host not in hosts:
+                    raise ValueError(f"the lab has no host {host}")
+    except ValueError as error:
+        raise _damaged(path, guest, str(error)) from error
+    except OSError as error:
+        raise _damaged(path, guest, error.strerror or str(error)) from error
+    return last
+
+
+def read(path: Path) -> list[Entry]:
+    """Every step that is on disk. Raises OSError, and ValueError for a line that is not as it was written."""
+    *whole, torn = _content(path).split(b"\n")
+    entries, before, sealed = list[Entry](), b"", False
+    for number, line in enumerate(whole, 1):
         try:
-            last = msgspec.json.decode(line, type=Entry)
-        except msgspec.DecodeError:
-            break
-    return None if last is None or last.phase in FINAL else last
+            entry, sums = _opened(line, before)
+        except ValueError as error:
+            raise ValueError(f"line {number} {error}") from error
+        if sealed and not sums:
+            raise ValueError(f"line {number} has no checksum")
+        if entries and (entry.source, entry.target) != (entries[0].source, entries[0].target):
+            raise ValueError(f"line {number} is of another migration")
+        entries.append(entry)
+        before, sealed = before + line + b"\n", sums
+    with contextlib.suppress(ValueError):  # without its end a line may say all the same what was about to happen
+        entries.append(_opened(torn, before)[0])
+    return entries
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return b""
+    if len(data) > MAX_BYTES:
+        raise ValueError("it is far too long")
+    return data
+
+
+def _opened(line: bytes, before: bytes) -> tuple[Entry, bool]:
+    """The entry of *line*, and whether it has a checksum: those that older versions wrote have none."""
+    found = _SUM.search(line)
+    content = line[: found.start()] + b"}" if found else line
+    if found and _sealed(content, before) != line:
+        raise ValueError("is not as it was written")
+    try:
+        return msgspec.json.decode(content, type=Entry), found is not None
+    except msgspec.DecodeError as error:
+        raise ValueError("cannot be read") from error
+
+
+def _damaged(path: Path, guest: str, why: str) -> DecisionError:
+    return DecisionError(
+        f"the journal of {guest}'s last migration cannot be relied on: {why} ({path}); whether it moved is not known",
+        hint=f"limosa status shows where {guest} is; limosa stop {guest} --force --host HOST ends the copy on a host "
+        "where you do not want it (also when there is none), lets the other one go on, and sets the journal aside",
+    )
+
+
+def set_aside(path: Path) -> None:
+    """Rename a journal that is damaged, whatever it is: a person has decided. Raises LimosaError."""
+    try:
+        path.rename(path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
+        durable.sync_folder(path.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LimosaError(
+            f"the damaged journal {path} cannot be renamed: {error.strerror}", hint="rename or remove it yourself"
+        ) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a journal, whatever is in its place. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

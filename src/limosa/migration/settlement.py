@@ -15,9 +15,16 @@ from limosa.errors import DecisionError, LimosaError, QmpError, StateError, Unre
 from limosa.migration.rescue import GONE, UNREACHABLE, Situation, Verdict, decide
 from limosa.qemu.monitor import FINAL
 from limosa.qemu.process import QemuProcess
+from limosa.qemu.stream import Stream
 
 CANCEL_S = 20.0
 """How long a cancelled source may take to say so."""
+
+LOOK_S = 5.0
+"""A source that does not answer within this stands still: it sends what is left, and its main loop waits for that."""
+
+HANG_S = 0.5
+"""How long a cancelled source may hold on to its connection before that is cut: a link that is there takes no time."""
 
 _NEVER_CONNECTED = frozenset({"none", "setup"})
 _NOT_STARTED = frozenset({"paused", "prelaunch"})
@@ -40,12 +47,18 @@ class Settlement(msgspec.Struct):
     unknown: frozenset[str] = frozenset()
     """Hosts of which nothing can be learnt: a QEMU that was not found there may run all the same."""
     hand_over_s: float = 60.0
+    """What is left of the time that the target has to start, from when the source had sent everything."""
+    stream: Stream | None = None
+    """The connection that the source sends over; None when it was never told to."""
+    find_source: Callable[[], Awaitable[QemuProcess | None]] | None = None
+    """Looks again for a source that was there and did not answer. Raises StateError when it still does not."""
 
     async def settle(self) -> Verdict:
         """End with the guest in one place, and say which: KEEP_SOURCE, RESUME_SOURCE, KEEP_TARGET, or LOST.
 
         Raises DecisionError when only a person can decide.
         """
+        await self._free_source()
         await self._cancel()
         async for _ in Deadline.after(self.hand_over_s).ticks(0.02):
             now = await self.situation()
@@ -69,7 +82,9 @@ class Settlement(msgspec.Struct):
         if source == GONE and target == "inmigrate" and self.target is not None:
             with contextlib.suppress(QmpError):
                 receives = (await self.target.observe.migrate_info()).status not in _NEVER_CONNECTED
-        may_have_run = self.sent and (resumed or not self.watched)
+        # A source comes to postmigrate in one way only, whatever else is known of what was sent.
+        sent = self.sent or source == "postmigrate"
+        may_have_run = sent and (resumed or not self.watched)
         return Situation(source, target, target_may_have_run=may_have_run, target_receives=receives)
 
     async def _status(self, side: QemuProcess | None, host: str) -> str:
@@ -77,6 +92,46 @@ class Settlement(msgspec.Struct):
         if side is None:
             return UNREACHABLE if host in self.unknown else GONE
         return await _asked(side)
+
+    async def _free_source(self) -> None:
+        """Let a source go on that stands still in its last phase, because the link went dark while it sent the rest.
+
+        It goes on with the guest by itself then. So a target that waits is ended first: should the rest have arrived
+        after all, it must not start too. One that runs, or has run, leaves the source as it is. Of one that nobody
+        can ask, the connection is cut by the kernel, which drops what has not been sent: a link that comes back must
+        not bring it the rest.
+        """
+        silent = self.source_host in self.unknown if self.source is None else not await self._source_answers()
+        if self.stream is None or not silent:
+            return
+        if await self._status(self.target, self.target_host) == "inmigrate":
+            self.watched = True
+            await self._end_target()
+        now = await self._status(self.target, self.target_host)
+        ran = self.target is not None and self.target.control.moment("RESUME") is not None
+        if ran or now not in {GONE, UNREACHABLE}:
+            return
+        if now != GONE or self.source is None or not await self.source.control.yank_migration():
+            await self.stream.cut()
+        async for _ in Deadline.after(CANCEL_S).ticks(0.1):
+            if await self._source_answers():
+                return
+
+    async def _source_answers(self) -> bool:
+        if self.source is not None:
+            try:
+                await self.source.observe.status(answer_s=LOOK_S)
+            except QmpError as error:
+                return error.error_class != "Silent"  # else it is gone, or will say so
+            return True
+        if self.find_source is None:
+            return False
+        try:
+            self.source = await self.find_source()
+        except StateError:
+            return False
+        self.unknown -= {self.source_host}
+        return True
 
     async def _cancel(self) -> None:
         """Give up on the source's side where it still sends, and see it say so."""
@@ -86,9 +141,13 @@ class Settlement(msgspec.Struct):
             if (await self.source.observe.migrate_info()).status in {"none", *FINAL}:
                 return
             await self.source.control.cancel_migration()
+            hang, cut = Deadline.after(HANG_S), False
             async for _ in Deadline.after(CANCEL_S).ticks(0.01):
-                if (await self.source.observe.migrate_info()).status in FINAL:
+                if await self.source.observe.migration_over():
                     return
+                if hang.passed and not cut and self.stream is not None:
+                    cut = True
+                    await self.stream.cut()
 
     async def _carry_out(self, verdict: Verdict, now: Situation) -> Verdict:
         if verdict is Verdict.KEEP_TARGET and self.target is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from limosa.errors import CommandError, MachineError
 from limosa.hosts.host import Host
@@ -28,10 +28,26 @@ async def make_fabric(client: Host, lab: resolved.Lab) -> None:
     await apply(client, "ip", plan.fabric(lab))
 
 
+TCP_RETRIES = 6
+"""tcp_retries2 of a lab's own hosts: a connection into a dark link ends after some 25 s (the sum of 0.2 s, doubled
+six times), not after the kernel's usual 15 min. A source that stands still in one goes on then with its guest. It is
+longer than a move with a command waits in silence, so that this gives up first."""
+
+TCP_SYN_RETRIES = 3
+"""A connection that is being made is given up after 15 s, not 127 s."""
+
+
+async def set_patience(host: Host) -> None:
+    """Have *host*, one of the lab's own, give up connections into a link that is dark."""
+    lines = f"echo {TCP_RETRIES} >tcp_retries2; echo {TCP_SYN_RETRIES} >tcp_syn_retries"
+    await host.run(["sh", "-c", f"cd /proc/sys/net/ipv4 && {lines}"], check=False)
+
+
 async def join(client: Host, host: Host, pid: int, lab: resolved.Lab) -> None:
     """Give *host* its links, bridges, TAPs and shaping. Raises MachineError where the kernel lacks something."""
     await apply(client, "ip", plan.outer_links(lab, host.name, pid))
     await apply(host, "ip", plan.host_links(lab, host.name))
+    await set_patience(host)
     await _make_taps(host, lab)
     await _shape(client, plan.outer_shaping(lab, host.name))
     await _shape(host, plan.host_shaping(lab))
@@ -99,3 +115,9 @@ async def set_own_links(host: Host, lab: resolved.Lab, state: str) -> None:
 async def set_link(client: Host, lab: resolved.Lab, host: str, state: str) -> None:
     """Cut *host* off (``down``) or join it again (``up``)."""
     await apply(client, "ip", plan.link_state(lab, host, state))
+
+
+async def forget_silence(hosts: Iterable[Host]) -> None:
+    """Have *hosts* ask anew for who did not answer: else one that is joined again is "no route to host" still."""
+    for host in hosts:
+        await apply(host, "ip", [f"neigh flush nud {state}" for state in ("incomplete", "failed")], all_of_them=True)

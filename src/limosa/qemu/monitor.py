@@ -37,6 +37,9 @@ GREETING_S = 10.0
 ANSWER_S = 30.0
 """How long QEMU may take to answer a command: its main loop is held up while a large guest's state is loaded."""
 
+YANK_S = 5.0
+"""How long QEMU may take to do what its main loop has no part in."""
+
 
 class QmpEvent(msgspec.Struct, frozen=True):
     """An event that QEMU sent by itself; ``time_ns`` is QEMU's CLOCK_REALTIME, microsecond resolution."""
@@ -81,7 +84,7 @@ class Monitor(msgspec.Struct):
     _client: QMPClient
     _events: Events
     _listener: EventListener
-    _quiet: frozenset[str] = msgspec.field(default=frozenset({"query-migrate"}))
+    _quiet: frozenset[str] = msgspec.field(default=frozenset({"query-migrate", "query-yank"}))
 
     @classmethod
     async def open(cls, host: Host, path: str, guest: str, events: Events, role: Role) -> Monitor:
@@ -109,16 +112,28 @@ class Monitor(msgspec.Struct):
         with contextlib.suppress(Exception):  # the library raises what ended the connection; that was told before
             await self._client.disconnect()
 
-    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """Give one command. Raises QmpError when QEMU refuses it, is gone, or does not answer within ANSWER_S."""
+    async def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        answer_s: float | None = None,
+        out_of_band: bool = False,
+    ) -> Any:
+        """Give one command. Raises QmpError when QEMU refuses it, is gone, or does not answer within *answer_s*
+        (None: ANSWER_S).
+
+        *out_of_band*: it passes by those that wait for QEMU's main loop, which may stand still.
+        """
         started, given, answer, refusal = time.monotonic(), dict(arguments or {}), None, ""
+        answer_s = ANSWER_S if answer_s is None else answer_s
         try:
-            async with asyncio.timeout(ANSWER_S):
-                answer = await self._client.execute(command, given or None)
+            async with asyncio.timeout(answer_s):
+                answer = await self._client.execute(command, given or None, oob=out_of_band)
         except TimeoutError as error:
             refusal = "no answer"
             raise QmpError(
-                f"QEMU of guest {self.guest} on {self.host} did not answer {command} within {ANSWER_S:g} s",
+                f"QEMU of guest {self.guest} on {self.host} did not answer {command} within {answer_s:g} s",
                 error_class="Silent",
             ) from error
         except ExecuteError as error:
@@ -212,13 +227,13 @@ class Monitor(msgspec.Struct):
                 return event
         raise LimosaError(f"QEMU of guest {self.guest} on {self.host} did not report {name} in time")
 
-    async def status(self) -> str:
+    async def status(self, *, answer_s: float | None = None) -> str:
         """The run state: running, paused, inmigrate, postmigrate, ..."""
-        return str((await self.execute("query-status"))["status"])
+        return str((await self.execute("query-status", answer_s=answer_s))["status"])
 
-    async def migrate_info(self) -> MigrateInfo:
+    async def migrate_info(self, *, answer_s: float | None = None) -> MigrateInfo:
         """query-migrate, typed."""
-        raw = await self.execute("query-migrate")
+        raw = await self.execute("query-migrate", answer_s=answer_s)
         return msgspec.structs.replace(msgspec.convert(raw, MigrateInfo), raw=raw)
 
     async def set_capabilities(self, names: tuple[str, ...]) -> None:
@@ -245,6 +260,29 @@ class Monitor(msgspec.Struct):
     async def cancel_migration(self) -> None:
         """Source: give the migration up."""
         await self.execute("migrate_cancel")
+
+    async def migration_over(self) -> bool:
+        """Whether QEMU is done with its last migration, the connection too: until then it refuses another one.
+
+        A connection that is being made to a host that is cut off hangs on when the migration is cancelled already.
+        """
+        if (await self.migrate_info()).status not in {"none", *FINAL}:
+            return False
+        try:
+            held = await self.execute("query-yank")
+        except QmpError as error:
+            if error.error_class != "CommandNotFound":  # before QEMU 6.0
+                raise
+            return True
+        return all(entry.get("type") != "migration" for entry in held)
+
+    async def yank_migration(self) -> bool:
+        """Cut the migration's connection, also while QEMU's main loop waits for it; whether QEMU did so."""
+        instances = {"instances": [{"type": "migration"}]}
+        with contextlib.suppress(QmpError):
+            await self.execute("yank", instances, answer_s=YANK_S, out_of_band=True)
+            return True
+        return False
 
     async def pause(self) -> None:
         """Stop the guest's processors."""

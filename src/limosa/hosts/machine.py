@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from limosa.hosts.far.system import machine_facts
+import functools
+
+from limosa.hosts.far.system import machine_facts, machine_name
 from limosa.hosts.host import HostFacts
+
+
+@functools.cache
+def name() -> str:
+    """What this machine is known by, as in its facts; it stays so while a process runs."""
+    return machine_name()
 
 
 def facts() -> HostFacts:

@@ -164,7 +164,10 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
 async def _cpu(hosting: Hosting, guest: resolved.Guest, accel: str) -> str:
     """The CPU model that every host can give under *accel*."""
     wanted = guest.cpu or (bare.CPU if guest.image == "bare" else "")
-    return features.common_cpu(await offers(hosting, accel), accel, wanted)
+    known, hosts = await offers(hosting, accel), hosting.lab.hosts.values()
+    # A host that is off now may be another machine, and the guest may move there later.
+    whole = len(known) == len(hosts) or all(host.kind == "namespaces" for host in hosts)
+    return features.common_cpu(known, accel, wanted, same_machine=whole)
 
 
 def storage_of(lab: resolved.Lab, guest: resolved.Guest) -> resolved.Storage:

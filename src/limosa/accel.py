@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from limosa import paths, tasks
+from limosa import paths, tasks, untrusted
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.hosts.host import Host
@@ -266,7 +266,7 @@ def _judged(proof: Proof) -> Accel:
 
 def _read(kept: Path) -> Accel | None:
     try:
-        known = msgspec.json.decode(kept.read_bytes(), type=Accel)
+        known = untrusted.decode(kept.read_bytes(), type=Accel)
     except (OSError, msgspec.DecodeError):
         return None
     if known.kind == "tcg" and time.time() - known.proved_at_s > REFUSAL_LASTS_S:

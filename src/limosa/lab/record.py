@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from limosa import durable, paths, spec
+from limosa import durable, paths, spec, untrusted
 from limosa.errors import BusyError, MachineError, SpecError, StateError
 from limosa.spec import resolved
 
@@ -193,7 +193,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
     def record(self) -> Record | None:
         """What is recorded; None for a lab that is down. Raises StateError when it is damaged, MachineError."""
         try:
-            return msgspec.json.decode((self.path / "record.json").read_bytes(), type=Record)
+            return untrusted.decode((self.path / "record.json").read_bytes(), type=Record)
         except FileNotFoundError:
             return None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -209,7 +209,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
         """What *guest* was started with; None for one that is stopped. Each guest has a file of its own, under its
         own lock, so that two guests can be started or moved at once."""
         try:
-            found = msgspec.json.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
+            found = untrusted.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
         except FileNotFoundError:
             return None
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
@@ -238,7 +238,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
     def placed(self, guest: str) -> list[str]:
         """Those files; none is known where nothing was written, or nothing that can be read."""
         try:
-            return msgspec.json.decode((self.guest(guest) / "placed.json").read_bytes(), type=list[str])
+            return untrusted.decode((self.guest(guest) / "placed.json").read_bytes(), type=list[str])
         except (OSError, msgspec.MsgspecError):
             return []
 

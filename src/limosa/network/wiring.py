@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError, StateError
 from limosa.hosts.host import Host
@@ -48,14 +49,14 @@ class Interface(msgspec.Struct, frozen=True):
 async def interfaces(host: Host) -> dict[str, Interface]:
     """What *host* has. Raises LimosaError's children."""
     try:
-        seen = msgspec.json.decode((await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
+        seen = untrusted.decode((await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
     except CommandError as error:
         if "BusyBox" not in error.stderr:
             raise
         raise MachineError(
             f"ip on {host.name} is busybox's, which speaks no JSON", hint=f"on {host.name}: apk add iproute2"
         ) from error
-    routes = msgspec.json.decode((await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout or b"[]")
+    routes = untrusted.decode((await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout or b"[]")
     # Of several over one interface the first is the one that is used.
     defaults = {route.get("dev", ""): route for route in reversed(routes)}
     return {entry["ifname"]: _interface(entry, defaults) for entry in seen if "ifname" in entry}
@@ -222,7 +223,7 @@ async def check_routes(host: Host, lab: resolved.Lab, has: Mapping[str, Interfac
             continue
         other = next(str(a) for a in ipaddress.ip_network(network.subnet).hosts() if str(a) not in held)
         ways = (await host.run(["ip", "-json", "-4", "route", "get", other], check=False)).stdout
-        if any(way.get("dev") == link.name for way in msgspec.json.decode(ways or b"[]")):
+        if any(way.get("dev") == link.name for way in untrusted.decode(ways or b"[]")):
             raise StateError(
                 f"{link.name} on {host.name} is in bridge {link.master} and has the address {held[0]}: "
                 f"{network.subnet} cannot be reached over it",
@@ -281,4 +282,4 @@ async def towards(client: Host, address: str) -> str:
         done = await client.run(["ip", "-json", "route", "get", address])
     except CommandError as error:
         raise MachineError(f"this machine has no route to {address}", hint="is the lab's `subnet` right?") from error
-    return str(msgspec.json.decode(done.stdout)[0]["prefsrc"])
+    return str(untrusted.decode(done.stdout)[0]["prefsrc"])

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from limosa import paths
+from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts import machine
 from limosa.hosts.host import Host
@@ -170,7 +170,8 @@ async def probe(
     """What *qemu* on *host* offers, from the cache when the binary is the one that was asked before, and where.
 
     *identity* spares the process that finds it: that of ``local_identity``, for a host that is this machine. With
-    ``accel="kvm"`` CPU models are judged by what KVM gives on that host. Raises MachineError when QEMU is missing, does not start or lacks what is needed.
+    ``accel="kvm"`` CPU models are judged by what KVM gives on that host. Raises MachineError when QEMU is missing, does
+    not start or lacks what is needed.
     """
     asked_on = machine.name() if identity else (await host.facts()).machine
     identity = identity or await host_identity(host, qemu)
@@ -204,7 +205,7 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
     answers: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         with contextlib.suppress(msgspec.DecodeError):
-            message = msgspec.json.decode(line)
+            message = untrusted.decode(line)
             if "return" in message:
                 answers[message.get("id", "")] = message["return"]
     if lacks := [name for name in QUESTIONS if name not in answers]:
@@ -280,7 +281,7 @@ def _cpu_model(said: Mapping[str, Any]) -> CpuModel:
 
 def _read(kept: Path) -> Features | None:
     try:
-        return msgspec.json.decode(kept.read_bytes(), type=Features)
+        return untrusted.decode(kept.read_bytes(), type=Features)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -304,7 +305,7 @@ def _not_installed(qemu: str, where: str) -> LimosaError:
 
 def _q35_version(name: str) -> tuple[int, ...]:
     """The version field of a machine type ``pc-q35-7.2``: (7, 2); empty for any other."""
-    match = re.fullmatch(r"pc-q35-(\d+(?:\.\d+)+)", name)
+    match = re.fullmatch(r"pc-q35-([0-9]{1,4}(?:\.[0-9]{1,4})+)", name)
     return tuple(int(part) for part in match[1].split(".")) if match else ()
 
 

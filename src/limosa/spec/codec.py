@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from limosa import untrusted
 from limosa.errors import SpecError
 from limosa.spec.resolved import Lab
 
@@ -19,7 +20,7 @@ def encode(lab: Lab) -> bytes:
 def decode(data: bytes) -> Lab:
     """The lab that ``encode`` wrote. Raises SpecError when *data* is anything else."""
     try:
-        return msgspec.json.decode(data, type=Lab)
+        return untrusted.decode(data, type=Lab)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SpecError(
             f"not a resolved lab of this version of Limosa: {error}", hint="resolve the lab file anew"

@@ -39,6 +39,17 @@ def decode(data: bytes | str, *, type: Any = Any) -> Any:
         raise msgspec.DecodeError("JSON is malformed: " + (str(error) or "nested too deeply")) from error
 
 
+def convert(value: Any, type: type[T]) -> T:
+    """What a library has decoded, as *type*. Raises msgspec.ValidationError, and nothing else."""
+    try:
+        _check_integers(value)
+        return msgspec.convert(value, type)
+    except msgspec.ValidationError:
+        raise
+    except (ValueError, TypeError, RecursionError) as error:
+        raise msgspec.ValidationError(str(error)) from error
+
+
 def _check_integers(value: Any) -> None:
     left = [value]
     while left:

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limosa import spec
+from limosa import durable, spec
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
@@ -185,10 +185,10 @@ class Lab:
         return True
 
     def _forget(self) -> None:
-        (self.directory.path / "record.json").unlink(missing_ok=True)
+        durable.remove(self.directory.path / "record.json")
         for name in self.spec.guests:
             self.directory.forget_guest(name)
-            self.directory.journal(name).unlink(missing_ok=True)
+            durable.remove(self.directory.journal(name))
 
     @asynccontextmanager
     async def _locked(self, what: str, guest: str = "") -> AsyncIterator[None]:
@@ -364,7 +364,7 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True) -> 
         await end_marked(directory.mark)
         if left := marked(directory.mark):
             raise LimosaError(f"lab {directory.name} is not wholly gone: processes {left} are left")
-        (directory.path / "record.json").unlink(missing_ok=True)
+        durable.remove(directory.path / "record.json")
         place.leave(directory)
     if purge:
         directory.remove()
@@ -388,7 +388,7 @@ def _locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
     if not text:
         return _only()
     path = Path(text)
-    if path.is_file() or path.suffix in {".yaml", ".yml"} or "/" in text:
+    if os.path.isfile(text) or path.suffix in {".yaml", ".yml"} or "/" in text:  # noqa: PTH113 (a name too long for a file is none)
         lab = spec.load(path)
         return lab, LabDirectory.named(lab.name)
     return None, LabDirectory.named(text)

@@ -114,8 +114,8 @@ class LabDirectory(msgspec.Struct, frozen=True):
 
     @classmethod
     def named(cls, name: str) -> LabDirectory:
-        """The directory of the lab called *name*, whether it exists or not."""
-        return cls(paths.labs() / name)
+        """The directory of the lab called *name*, whether it exists or not. Raises SpecError for no name of a lab."""
+        return cls(paths.labs() / untrusted.check_name(name, "lab"))
 
     @property
     def name(self) -> str:
@@ -138,8 +138,8 @@ class LabDirectory(msgspec.Struct, frozen=True):
         return self.path / "keys"
 
     def guest(self, name: str) -> Path:
-        """A guest's own folder."""
-        return self.path / "guests" / name
+        """A guest's own folder. Raises SpecError for no name of a guest."""
+        return self.path / "guests" / untrusted.check_name(name, "guest")
 
     def journal(self, guest: str) -> Path:
         """A guest's migration journal."""
@@ -167,9 +167,9 @@ class LabDirectory(msgspec.Struct, frozen=True):
             return spec.decode((self.path / "spec.json").read_bytes())
         except FileNotFoundError as error:
             raise StateError(f"there is no lab called {self.name}", hint=_known_labs()) from error
-        except OSError as error:
+        except PermissionError as error:
             raise cannot_read(error, self.path / "spec.json") from error
-        except SpecError as error:
+        except (SpecError, OSError) as error:
             raise self._damaged("spec.json", error) from error
 
     def described(self) -> bool:
@@ -186,8 +186,9 @@ class LabDirectory(msgspec.Struct, frozen=True):
         return False
 
     def _damaged(self, file: str, error: Exception) -> StateError:
+        why = error.strerror if isinstance(error, OSError) else error
         return StateError(
-            f"{self.path / file} is damaged: {error}", hint=f"limosa down --lab {self.name} ends and deletes the lab"
+            f"{self.path / file} is damaged: {why}", hint=f"limosa down --lab {self.name} ends and deletes the lab"
         )
 
     def record(self) -> Record | None:
@@ -196,10 +197,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
             return untrusted.decode((self.path / "record.json").read_bytes(), type=Record)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._damaged("record.json", error) from error
-        except OSError as error:
+        except PermissionError as error:
             raise cannot_read(error, self.path / "record.json") from error
+        except (msgspec.DecodeError, OSError) as error:
+            raise self._damaged("record.json", error) from error
 
     def save(self, record: Record) -> None:
         """Write the record, whole or not at all."""
@@ -212,7 +213,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
             found = untrusted.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        except (msgspec.DecodeError, OSError) as error:
             raise StateError(
                 f"{self.guest(guest) / 'record.json'} is damaged: {error}",
                 hint=f"limosa stop {guest} --force, then limosa start {guest}",

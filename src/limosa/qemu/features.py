@@ -206,14 +206,19 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
     for line in done.stdout.splitlines():
         with contextlib.suppress(msgspec.DecodeError):
             message = untrusted.decode(line)
-            if "return" in message:
-                answers[message.get("id", "")] = message["return"]
+            if isinstance(message, dict) and "return" in message:
+                answers[str(message.get("id", ""))] = message["return"]
     if lacks := [name for name in QUESTIONS if name not in answers]:
         raise MachineError(
             f"QEMU on {host.name} ({qemu}) is too old: it does not answer {', '.join(lacks)}",
             hint=f"install a newer one: {_INSTALL}",
         )
-    features = parse(answers, identity=identity, accel=accel)
+    try:
+        features = parse(answers, identity=identity, accel=accel)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MachineError(
+            f"QEMU on {host.name} ({qemu}) gives answers that are none: {error!r:.200}", hint=_INSTALL
+        ) from error
     if accel == "kvm" and not await _host_cpu_starts(host, qemu, firmware):
         models = tuple(
             msgspec.structs.replace(m, missing=("start",)) if m.name == "host" else m for m in features.cpu_models

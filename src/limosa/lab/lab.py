@@ -23,7 +23,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import copies, guests, launching, moves, place, reach, watching
+from limosa.lab import copies, guests, launching, log_files, moves, place, reach, watching
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -75,7 +75,9 @@ class Lab:
             if ephemeral:
                 hosting.hold()
             await hosting.find()
-            yield cls(hosting)
+            opened = cls(hosting)
+            await opened.cut_logs()
+            yield opened
         finally:
             if ephemeral and (hosting.made_here or hosting.client is None):
                 await hosting.down()
@@ -238,6 +240,7 @@ class Lab:
         """
         spec_ = self.guest(guest)
         async with self._locked("limosa migrate", guest):
+            await self.cut_logs()
             move = await moves.plan(self._hosting, spec_, host, settings or Settings())
             with self.events.stage(f"migrate {guest} {move.source.host.name} → {host}"):
                 return await move.run()
@@ -245,6 +248,11 @@ class Lab:
     def address(self, host: str, network: str) -> str:
         """The address of a host, or of ``client``, in a network."""
         return self._hosting.address(host, network)
+
+    async def cut_logs(self) -> None:
+        """Keep the last part of each log; see ``log_files``."""
+        hosts = self._hosting.hosts
+        await log_files.cut(self.directory.log, [hosts[name] for name in self._hosting.elsewhere if name in hosts])
 
     async def logs(self, lines: int) -> dict[str, list[str]]:
         """The last *lines* of each log by its file's name: guests' consoles, QEMU's words, the hosts' own."""

@@ -256,7 +256,8 @@ class Lab:
 
     async def logs(self, lines: int) -> dict[str, list[str]]:
         """The last *lines* of each log by its file's name: guests' consoles, QEMU's words, the hosts' own."""
-        found = {path.name: path.read_text(errors="replace") for path in self.directory.log.glob("*.log")}
+        kept = [path for path in self.directory.log.glob("*.log") if path.is_file()]
+        found = {path.name: path.read_text(errors="replace") for path in kept}
         for name in self._hosting.elsewhere:
             if name in self._hosting.hosts:
                 found |= await launching.logs(self._hosting.hosts[name], lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
@@ -13,6 +14,8 @@ import pytest
 
 from limosa.errors import LimosaError, SpecError
 from limosa.lab import own_disk
+from limosa.qemu import argv
+from limosa.qemu.argv import DiskFile
 from limosa.spec.resolved import Disk, Guest
 from limosa.storage import disk_file
 from limosa.storage.disk_file import Claim, Head
@@ -255,3 +258,30 @@ def test_a_qcow2_source_is_never_taken_for_raw(tmp_path: Path) -> None:
         disk_file.inspect(own_disk.source_claim(guest(plain(tmp_path), "raw")))
     assert raised.value.hint == "write `format: qcow2` beside it"
     assert own_disk.source_claim(guest(plain(tmp_path), "qcow2")).format == "qcow2"
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+async def test_a_link_in_the_place_of_a_disk(
+    tmp_path: Path, secret: Path, shelf: Shelf, form: Literal["raw", "qcow2"]
+) -> None:
+    (tmp_path / "storage" / f"g.{form}").symlink_to(secret)
+    with pytest.raises(SpecError, match="is a link to another file"):
+        await own_disk.check_kept(shelf, f"g.{form}", form)
+
+
+def test_there_is_one_door() -> None:
+    """Nobody else runs qemu-img, and each qcow2 on a command line says what stands behind it."""
+    source = Path(disk_file.__file__).parents[1]
+    callers = {p.name for p in source.rglob("*.py") if '"qemu-img"' in p.read_text()}
+    assert callers == {"disk_file.py", "requirements.py"}
+    for disk in (
+        DiskFile("/a", "qcow2"),
+        DiskFile("/a", "qcow2", base="/b"),
+        DiskFile("/a", "qcow2", base="/b", base_format="qcow2"),
+        DiskFile("/a", "raw"),
+    ):
+        nodes = [json.loads(argument.value) for argument in argv._disk(disk) if argument.option == "-blockdev"]
+        assert {node["driver"] for node in nodes} <= {"file", "raw", "qcow2"}
+        for node in nodes:
+            assert ("backing" in node) == (node["driver"] == "qcow2")
+            assert node.get("backing") == ("base" if disk.base and node["node-name"] == "root" else None)

@@ -191,12 +191,13 @@ async def check_kept(
 ) -> None:
     """A disk that lies on the storage is the guest's, but others may write there: it still has to be whole by itself.
 
-    A raw one is whatever its guest wrote: nobody follows what is in it.
+    In a raw one may be anything, as its guest wrote it: nobody follows that.
     """
     if base:
         await check_kept(shelf, base, base_format)
+    head = await shelf.head(name)
     if form == "qcow2":
-        Claim(path=Path(name), format=form, base=base).check(await shelf.head(name))
+        Claim(path=Path(name), format=form, base=base).check(head)
 
 
 async def _check_size(shelf: Shelf, guest: resolved.Guest, facts: disk_file.DiskFacts) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from limosa import process
-from limosa.errors import MachineError
+from limosa.errors import CommandError, MachineError, SpecError
 from limosa.hosts.host import Host
 from limosa.paths import cannot_write
 from limosa.storage import disk_file
@@ -22,6 +22,10 @@ from limosa.storage.disk_file import HEAD_BYTES, Claim, Format, Head
 
 SPARE_BYTES = 64 * 1024 * 1024
 """Room that is left free on the storage beside what is copied there."""
+
+
+_IS_LINK = 77
+"""How a host says that a file is a symbolic link."""
 
 
 class Shelf(Protocol):
@@ -36,7 +40,7 @@ class Shelf(Protocol):
         ...
 
     async def head(self, name: str) -> Head:
-        """The beginning of the file, and its length."""
+        """The beginning of the file, and its length. Raises SpecError for a link, which may lead anywhere."""
         ...
 
     async def copy(self, source: Path, name: str, claim: Claim | None = None) -> None:
@@ -84,6 +88,8 @@ class LocalShelf:
 
     async def head(self, name: str) -> Head:
         """The beginning of the file, and its length."""
+        if (self._folder / name).is_symlink():
+            raise _link(self._folder / name)
         with _written(self._folder), (self._folder / name).open("rb") as file:
             return Head(file.read(HEAD_BYTES), file.seek(0, os.SEEK_END))
 
@@ -126,6 +132,10 @@ class LocalShelf:
         return shutil.disk_usage(self._folder).total
 
 
+def _link(place: object) -> SpecError:
+    return SpecError(f"{place} is a link to another file, which no disk may be", hint="put the file itself there")
+
+
 async def checked(path: Path, claim: Claim) -> None:
     """Raise SpecError or LimosaError unless *claim* is true of the local file *path*, which nobody changes."""
     claim.check(disk_file.read_head(path, claim))
@@ -164,8 +174,13 @@ class HostShelf:
 
     async def head(self, name: str) -> Head:
         """The beginning of the file, and its length."""
-        read = f'stat -L -c %s -- "$1" && head -c {HEAD_BYTES} -- "$1"'
-        done = await self._host.run(["sh", "-c", read, "sh", f"{self._folder}/{name}"])
+        read = f'[ ! -L "$1" ] || exit {_IS_LINK}; stat -c %s -- "$1" && head -c {HEAD_BYTES} -- "$1"'
+        argv = ["sh", "-c", read, "sh", f"{self._folder}/{name}"]
+        done = await self._host.run(argv, check=False)
+        if done.returncode == _IS_LINK:
+            raise _link(f"{self._folder}/{name} on {self._host.name}")
+        if done.returncode != 0:
+            raise CommandError(argv, done.returncode, done.stderr.decode(errors="replace"))
         size, _, data = done.stdout.partition(b"\n")
         return Head(data, int(size))
 

@@ -53,4 +53,4 @@ def test_a_file_that_is_missing_is_no_error(tmp_path: Path) -> None:
 
 
 def test_this_machine_has_one_name() -> None:
-    assert machine.name() == machine.facts().machine == machine_name()
+    assert machine.facts().machine == machine_name() != ""

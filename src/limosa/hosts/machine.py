@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
-from limosa.hosts.far.system import machine_facts, machine_name
+from limosa.hosts.far.system import machine_facts
 from limosa.hosts.host import HostFacts
-
-
-@functools.cache
-def name() -> str:
-    """What this machine is known by, as in its facts; it stays so while a process runs."""
-    return machine_name()
 
 
 def facts() -> HostFacts:

@@ -1,8 +1,8 @@
 """What a QEMU offers, found by asking it; no version number is ever compared.
 
 One short-lived QEMU without a machine answers every question. The answer is kept in the cache under the binary's
-identity (path, size, time of change, inode) and the machine that it runs on: what KVM and its CPU give is that
-machine's, and machines made from one image have the same binary in the same place.
+identity (path, size, time of change, inode) and the machine that it runs on, so that a warm look-up starts no process:
+what KVM and its CPU give is that machine's, and machines made from one image have the same binary in the same place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import msgspec
 
 from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError
-from limosa.hosts import machine
 from limosa.hosts.host import Host
 
 PROBE_LIMIT_S = 30.0
@@ -173,7 +172,7 @@ async def probe(
     ``accel="kvm"`` CPU models are judged by what KVM gives on that host. Raises MachineError when QEMU is missing, does
     not start or lacks what is needed.
     """
-    asked_on = machine.name() if identity else (await host.facts()).machine
+    asked_on = (await host.facts()).machine
     identity = identity or await host_identity(host, qemu)
     question = "\0".join([str(FORMAT), asked_on, identity, accel, *firmware])
     key = hashlib.sha256(question.encode()).hexdigest()[:24]

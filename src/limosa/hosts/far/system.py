@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -121,9 +122,17 @@ def machine_facts() -> dict[str, Any]:
 def machine_name(root: str = "") -> str:
     """What the running machine is known by; *root* is where its files are, for tests."""
     parts = [_content(root + path) for path in MACHINE_FILES]
-    processor = _content(root + "/proc/cpuinfo").partition("\n\n")[0].splitlines()
-    parts += [line for line in processor if line.partition(":")[0].strip() in CPU_FIELDS]
+    parts += [line for line in _first_processor(root + "/proc/cpuinfo") if line.partition(":")[0].strip() in CPU_FIELDS]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _first_processor(path: str) -> list[str]:
+    """Its lines alone: with many processors the whole file takes the kernel long."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+            return list(itertools.takewhile(str.strip, lines))
+    except OSError:
+        return []
 
 
 def _content(path: str) -> str:

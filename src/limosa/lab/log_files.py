@@ -6,12 +6,11 @@ what was kept.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from limosa import process
+from limosa import process, tasks
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
 
@@ -38,7 +37,7 @@ done
 async def cut(folder: Path, hosts: Iterable[Host], limit_bytes: int = LIMIT_BYTES) -> None:
     """Cut the logs in *folder* of this machine and those that *hosts* keep themselves. Never raises for one that
     cannot be cut: it is only long."""
-    await asyncio.gather(_here(folder, limit_bytes), *(_there(host, limit_bytes) for host in hosts))
+    await tasks.together([_here(folder, limit_bytes), *(_there(host, limit_bytes) for host in hosts)])
 
 
 async def _here(folder: Path, limit_bytes: int) -> None:

@@ -32,8 +32,10 @@ def _run(words: list[str]) -> int:
     as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
     try:
         from limosa.cli.app import assemble
+        from limosa.cli.printable import guard
         from limosa.cli.usage import call
 
+        guard()
         code = call(assemble(() if "_LIMOSA_COMPLETE" in os.environ else words))
         sys.stdout.flush()
         return code

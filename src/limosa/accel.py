@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from limosa import paths, tasks
+from limosa import paths, tasks, untrusted
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.hosts.host import Host
@@ -165,7 +165,7 @@ done"""
 async def proof_key(
     host: Host, kernel: Path, qemu_identity: str, *, cpu: str = PROOF_CPU, limit_s: float = PROOF_LIMIT_S
 ) -> str:
-    """The cache key of a proof: the host's machine, CPU and kernel, the guest's kernel and CPU, QEMU, the limit.
+    """The cache key of a proof: the host's machine, CPU, boot and kernel, the guest's kernel and CPU, QEMU, the limit.
 
     *kernel* is the guest's kernel as a local file; *qemu_identity* is that of ``features.Features``.
     """
@@ -173,7 +173,7 @@ async def proof_key(
     machine = await host.run(["sh", "-c", _MACHINE], check=False, timeout_s=10)
     with kernel.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    parts = [machine.text, facts.cpu_model, facts.kernel, digest, qemu_identity, cpu, f"{limit_s:g}"]
+    parts = [machine.text, facts.machine, facts.cpu_model, facts.kernel, digest, qemu_identity, cpu, f"{limit_s:g}"]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
@@ -266,7 +266,7 @@ def _judged(proof: Proof) -> Accel:
 
 def _read(kept: Path) -> Accel | None:
     try:
-        known = msgspec.json.decode(kept.read_bytes(), type=Accel)
+        known = untrusted.decode(kept.read_bytes(), type=Accel)
     except (OSError, msgspec.DecodeError):
         return None
     if known.kind == "tcg" and time.time() - known.proved_at_s > REFUSAL_LASTS_S:

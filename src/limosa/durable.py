@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 
@@ -28,11 +29,16 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, on the disk when this returns; one that is not there is no error. Raises OSError."""
+    """Remove a file, on the disk when this returns; one that is not there is no error. Raises OSError.
+
+    A directory that stands in its place goes with all that is in it.
+    """
     try:
         path.unlink()
     except FileNotFoundError:
         return
+    except IsADirectoryError:
+        shutil.rmtree(path)
     sync_folder(path.parent)
 
 

@@ -22,6 +22,14 @@ import shlex
 from collections.abc import Sequence
 from typing import ClassVar
 
+LONGEST = 4000
+"""Characters of a message: what is quoted in one may be a guest's console, or a file that is no lab file."""
+
+
+def bounded(text: str) -> str:
+    """*text* for a person, who reads no more than a screen."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters in all)"
+
 
 class LimosaError(Exception):
     """The root: one clear sentence, and a hint that names the fix where there is one."""
@@ -29,9 +37,8 @@ class LimosaError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = bounded(message), bounded(hint)
+        super().__init__(self.message)
         self.made: tuple[str, ...] = ()
         """What a verb of several steps has made all the same."""
 

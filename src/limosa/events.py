@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from limosa import untrusted
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What happened and when: ``time_ns`` is CLOCK_REALTIME, the clock of QMP and packet timestamps too."""
@@ -148,6 +150,6 @@ def from_json(line: bytes) -> Event | None:
 
     Raises msgspec.MsgspecError for a line that is none.
     """
-    raw = msgspec.json.decode(line, type=dict[str, Any])
+    raw = untrusted.decode(line, type=dict[str, Any])
     kind = KINDS.get(raw.pop("event", ""))
     return None if kind is None else msgspec.convert(raw, kind)

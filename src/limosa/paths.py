@@ -41,6 +41,9 @@ def cannot_write(error: OSError, path: Path) -> MachineError:
     variable = "XDG_CACHE_HOME" if path.is_relative_to(cache()) else "XDG_STATE_HOME"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(f"no space left in {path}", hint=f"make room, or set {variable} to another disk")
+    if error.errno == errno.EISDIR:
+        place = error.filename2 or error.filename or path
+        return MachineError(f"{place} is a directory, where a file of limosa's should be", hint=f"remove {place}")
     return MachineError(
         f"{path} cannot be written: {error.strerror}", hint=f"set {variable} to a directory that can be"
     )

@@ -84,7 +84,7 @@ def parse_bytes_per_s(text: str) -> int:
     bandwidth_bytes_per_s = int(_quantity(text, factors, "a bandwidth", "100 MiB/s"))
     if bandwidth_bytes_per_s == 0:
         # QEMU reads 0 as "no limit", the opposite of what such a number says.
-        raise ValueError(f"{text!r} is too little: a bandwidth must be at least 1 B/s")
+        raise ValueError(f"{_quoted(text)} is too little: a bandwidth must be at least 1 B/s")
     return bandwidth_bytes_per_s
 
 
@@ -121,26 +121,31 @@ def format_duration(duration_s: float) -> str:
     return sign + " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
+def _quoted(text: str) -> str:
+    """*text* in quotes, or its beginning."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
 def _whole(text: str, factors: Mapping[str, int], what: str, example: str) -> int:
     value = _quantity(text, factors, what, example)
     if value != int(value):
         smallest = next(iter(factors))
-        raise ValueError(f"{text!r} is not a whole number of {smallest}")
+        raise ValueError(f"{_quoted(text)} is not a whole number of {smallest}")
     return int(value)
 
 
 def _quantity(text: str, factors: _Factors, what: str, example: str) -> Decimal:
     match = _QUANTITY.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not {what}, which is a number and a unit, for instance {example}")
+        raise ValueError(f"{_quoted(text)} is not {what}, which is a number and a unit, for instance {example}")
     number, unit = match.group(1), (match.group(2) or "").strip()
     if unit in factors:
         return Decimal(number) * Decimal(factors[unit])
     known = ", ".join(factors)
     if not unit:
-        raise ValueError(f"{text!r} has no unit, write for instance {example} (units: {known})")
+        raise ValueError(f"{_quoted(text)} has no unit, write for instance {example} (units: {known})")
     near = _nearest(number, unit, factors)
-    raise ValueError(f"{text!r} has no unit known for {what}{near} (units: {known})")
+    raise ValueError(f"{_quoted(text)} has no unit known for {what}{near} (units: {known})")
 
 
 def _nearest(number: str, unit: str, factors: Mapping[str, object]) -> str:
@@ -162,7 +167,7 @@ def _refuse_bytes_per_s(text: str) -> None:
     except ValueError:
         return
     raise ValueError(
-        f"{text!r} is in bytes, a link rate is in bits per second: did you mean {format_rate(int(rate * 8))}?"
+        f"{_quoted(text)} is in bytes, a link rate is in bits per second: did you mean {format_rate(int(rate * 8))}?"
     )
 
 

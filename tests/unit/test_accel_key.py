@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from limosa import accel
 from limosa.hosts.host import Host, HostFacts
 from limosa.process import Completed
@@ -14,13 +16,13 @@ FACTS = HostFacts("6.12", "a CPU", 1, 1 << 30, 1 << 30, kvm=True, tun=True)
 
 
 class Says:
-    """A host whose machine is called *machine*."""
+    """A host whose machine is called *machine*, and known by *known_by*."""
 
-    def __init__(self, machine: str) -> None:
-        self.machine = machine
+    def __init__(self, machine: str, known_by: str = "") -> None:
+        self.machine, self.known_by = machine, known_by
 
     async def facts(self) -> HostFacts:
-        return FACTS
+        return msgspec.structs.replace(FACTS, machine=self.known_by)
 
     async def run(self, argv: list[str], **_: object) -> Completed:
         return Completed(tuple(argv), 0, self.machine.encode(), b"", 0.0)
@@ -31,6 +33,12 @@ async def test_a_proof_is_one_machines(tmp_path: Path) -> None:
     machines = ("one", "other", "one")
     keys = [await accel.proof_key(cast("Host", Says(m)), tmp_path / "kernel", "qemu") for m in machines]
     assert keys[0] == keys[2] != keys[1]
+
+
+async def test_machines_made_from_one_image_share_no_proof(tmp_path: Path) -> None:
+    (tmp_path / "kernel").write_bytes(b"kernel")
+    keys = [await accel.proof_key(cast("Host", Says("one", n)), tmp_path / "kernel", "qemu") for n in ("a", "b")]
+    assert keys[0] != keys[1]
 
 
 def named(folder: Path) -> tuple[int, str]:

@@ -6,12 +6,14 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 from limosa.errors import MachineError
+from limosa.hosts.host import HostFacts
 from limosa.process import Completed
 from limosa.qemu.features import (
     HOST_CPU,
@@ -239,6 +241,12 @@ def test_kvm_takes_the_host_cpu_only_on_one_machine_with_one_binary() -> None:
     assert common_cpu({"a": broken}, "kvm") == "EPYC"
 
 
+def test_kvm_takes_no_host_cpu_of_machines_that_were_made_from_one_image() -> None:
+    one = replace(cpus("x", host=[], EPYC=[], qemu64=[]), asked_on="a")
+    assert common_cpu({"a": one, "b": one}, "kvm") == HOST_CPU
+    assert common_cpu({"a": one, "b": replace(one, asked_on="b")}, "kvm") == "EPYC"
+
+
 def test_kvm_that_cuts_every_model_alike() -> None:
     cut, otherwise = cpus("x", host=["start"], qemu64=["pni"]), cpus("y", host=["start"], qemu64=["pni", "nx"])
     assert common_cpu({"a": cut, "b": replace(cut, identity="z")}, "kvm") == "qemu64"
@@ -257,3 +265,37 @@ def test_wanted_cpu_is_kept_with_its_flags_and_has_to_be_known() -> None:
 async def test_many_probes_at_once_leave_one_sound_file(tmp_path: Path) -> None:
     found = await asyncio.gather(*(asked(AnsweringHost(ANSWERS), tmp_path) for _ in range(5)))
     assert len({f.version for f in found}) == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+class Clone(AnsweringHost):
+    """A machine whose QEMU is equal to another's in path, size, time of change and inode."""
+
+    def __init__(self, machine: str, cpu: str) -> None:
+        models = [{"name": cpu, "unavailable-features": [], "migration-safe": True}]
+        super().__init__(ANSWERS | {"query-cpu-definitions": models})
+        self.machine = machine
+
+    async def run(self, argv: Sequence[str], **given: Any) -> Completed:
+        if argv[0] == "stat":
+            return Completed(tuple(argv), 0, b"/usr/bin/qemu 1 2.000 3\n", b"", 0.0)
+        return await super().run(argv, **given)
+
+    async def facts(self) -> HostFacts:
+        return replace(await super().facts(), machine=self.machine)
+
+
+async def test_an_answer_belongs_to_one_machine(tmp_path: Path) -> None:
+    hosts = {name: Clone(name, cpu) for name, cpu in (("a", "EPYC"), ("b", "Haswell"))}
+    found = {name: await probe(host, "qemu", accel="tcg", cache=tmp_path) for name, host in hosts.items()}
+    assert [f.cpu_models[0].name for f in found.values()] == ["EPYC", "Haswell"]
+    again = await probe(hosts["a"], "qemu", accel="tcg", cache=tmp_path)
+    assert again == found["a"] and len(list(tmp_path.iterdir())) == 2
+
+
+async def test_an_old_answer_is_not_kept_for_ever(tmp_path: Path) -> None:
+    old, young = tmp_path / "old.json", tmp_path / "young.json"
+    for file in (old, young):
+        file.write_text("{}")
+    os.utime(old, (1, 1))
+    await asked(AnsweringHost(ANSWERS), tmp_path)
+    assert young.exists() and not old.exists()

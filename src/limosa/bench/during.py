@@ -34,8 +34,9 @@ SLOW_WINDOW_NS = 3000 * MS
 BIN_NS = 200 * MS
 JOINED_NS = 500 * MS
 
-_SYSBENCH = re.compile(r"^\[ (\d+)s \] thds: \d+ eps: ([\d.]+)")
-_IPERF = re.compile(r"^\[ *(?:\d+|SUM)\] +([\d.]+)-([\d.]+) +sec +[\d.]+ [KMGT]?Bytes +([\d.]+) Kbits/sec")
+_SYSBENCH = re.compile(r"^\[ ([0-9]{1,9})s \] thds: \d+ eps: ([0-9]+(?:\.[0-9]+)?)")
+_F = r"([0-9]+(?:\.[0-9]+)?)"
+_IPERF = re.compile(rf"^\[ *(?:\d+|SUM)\] +{_F}-{_F} +sec +[\d.]+ [KMGT]?Bytes +{_F} Kbits/sec")
 _LEAST_INTERVAL_S = 0.01
 """iperf3 ends its list with what is left of the last interval, which can be a millisecond."""
 

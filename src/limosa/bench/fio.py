@@ -67,14 +67,14 @@ def parse(text: str, job: Job) -> Transferred:
         key = "total_ios" if job.unit == "IO/s" else "io_bytes"
         counts = [float(state[key]) for state in states]
         duration_s = float(states[-1]["runtime"]) / 1000
-        percentiles = states[-1].get("clat_ns", {}).get("percentile", {})
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        median_ns = states[-1].get("clat_ns", {}).get("percentile", {}).get("50.000000")
+        median_s = None if median_ns is None else float(median_ns) / 1e9
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise LimosaError(f"fio's answer is not understood: {error!r}") from error
     if duration_s <= 0 or counts[-1] <= 0:
         raise LimosaError(f"fio transferred nothing in {job.label}")
     steps = [after - before for before, after in zip([0.0, *counts], counts, strict=False)]
-    median_ns = percentiles.get("50.000000")
-    return Transferred(counts[-1], duration_s, tuple(steps), None if median_ns is None else float(median_ns) / 1e9)
+    return Transferred(counts[-1], duration_s, tuple(steps), median_s)
 
 
 def _documents(text: str) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def _documents(text: str) -> list[dict[str, Any]]:
     while at >= 0:
         try:
             document, end = decoder.raw_decode(text, at)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise LimosaError("fio did not end as it should: its last document is cut off") from error
         found.append(document)
         at = text.find("{", end)

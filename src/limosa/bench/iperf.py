@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from limosa import untrusted
 from limosa.bench.sysbench import with_rest
 from limosa.errors import LimosaError
 
@@ -71,7 +72,7 @@ def received(receiver: str, sender: str = "") -> Received:
         whole = [float(i["sum"]["bytes"]) * 8 for i in found["intervals"] if i["sum"]["seconds"] >= WHOLE_S]
         total = max(total, sum(float(i["sum"]["bytes"]) * 8 for i in found["intervals"]))
         retransmits = _document(sender)["end"]["sum_sent"].get("retransmits") if sender else None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LimosaError(f"iperf3's answer is not understood: {error!r}") from error
     if duration_s <= 0 or total <= 0:
         raise LimosaError("iperf3 received nothing")
@@ -92,13 +93,13 @@ def datagrams(receiver: str) -> Datagrams:
             seconds_jitter_s=tuple(float(s["jitter_ms"]) / 1000 for s in whole),
             duration_s=float(end["seconds"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LimosaError(f"iperf3's answer is not understood: {error!r}") from error
 
 
 def _document(text: str) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(text, type=dict[str, Any])
+        found = untrusted.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise LimosaError(f"iperf3 did not answer with JSON: {text.strip()[:80] or 'nothing'}") from error
     if "error" in found:

@@ -11,9 +11,9 @@ from limosa.errors import LimosaError
 PRIME_LIMIT = 10_000
 """sysbench's own default, written out: one event counts the primes up to it."""
 
-_SECOND = re.compile(r"^\[ \d+s \] thds: \d+ eps: ([0-9.]+)", re.MULTILINE)
-_TOTAL = re.compile(r"^\s*total number of events:\s+(\d+)$", re.MULTILINE)
-_DURATION = re.compile(r"^\s*total time:\s+([0-9.]+)s$", re.MULTILINE)
+_SECOND = re.compile(r"^\[ \d+s \] thds: \d+ eps: ([0-9]+(?:\.[0-9]+)?)", re.MULTILINE)
+_TOTAL = re.compile(r"^\s*total number of events:\s+([0-9]{1,18})$", re.MULTILINE)
+_DURATION = re.compile(r"^\s*total time:\s+([0-9]+(?:\.[0-9]+)?)s$", re.MULTILINE)
 _VERSION = re.compile(r"^sysbench (\S+)", re.MULTILINE)
 ROUNDING = 0.005
 """A second's events are printed as a rate, and the second is never exactly one: the sums may differ by this share."""

@@ -10,6 +10,7 @@ from limosa.cli.options import GuestArgument, JsonOption, LabOption
 def console(guest: GuestArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Attach the terminal to a guest's serial console, also across migrations. Ctrl-] leaves."""
     from limosa.cli.terminal import run, show_result
+    from limosa.errors import StateError
     from limosa.guest.console import attach
     from limosa.lab import Lab
 
@@ -17,7 +18,10 @@ def console(guest: GuestArgument, lab: LabOption = "", as_json: JsonOption = Fal
         async with Lab.open(lab) as opened:
             if as_json:
                 host = await opened.where(guest)
-                return (opened.directory.log / f"{guest}@{host}.console.log").read_text(errors="replace")
+                log = opened.directory.log / f"{guest}@{host}.console.log"
+                if not log.is_file():
+                    raise StateError(f"the console of {guest} is kept on {host}", hint=f"limosa logs {guest} --json")
+                return log.read_text(errors="replace")
             return await attach(opened.console_sockets(guest), guest)
 
     result = run(work)

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
+from limosa.cli.printable import printable, raw
 from limosa.cli.progress import progress_line
 from limosa.events import Event, MigrationProgressed, Note, StageFinished, StageStarted
 
@@ -31,7 +32,7 @@ class LiveFace:
     """A sink that draws on standard error."""
 
     def __init__(self) -> None:
-        self._console = Console(file=sys.stderr, highlight=False)
+        self._console = Console(file=raw(sys.stderr), highlight=False)
         self._progress = Progress(
             SpinnerColumn(),
             TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
@@ -56,12 +57,12 @@ class LiveFace:
     def __call__(self, event: Event) -> None:
         """Hear one event."""
         if isinstance(event, StageStarted):
-            self._tasks.append((event.stage, self._progress.add_task(event.stage, total=None, detail="")))
+            self._tasks.append((event.stage, self._progress.add_task(printable(event.stage), total=None, detail="")))
         elif isinstance(event, StageFinished):
             self._finish(event)
         elif isinstance(event, Note):
             style = "yellow" if event.level == "warning" else "none"
-            self._console.print(event.text, style=style, markup=False)
+            self._console.print(printable(event.text), style=style, markup=False)
         elif isinstance(event, MigrationProgressed) and self._tasks:
             done = event.total_bytes - event.remaining_bytes
             total = event.total_bytes or None
@@ -76,4 +77,6 @@ class LiveFace:
         mark = ("✓", "green") if event.ok else ("✗", "red")
         indent = "  " * len(self._tasks)
         # One print a line: what is printed without a line end is drawn over by the live part.
-        self._console.print(Text.assemble(indent, mark, f" {event.stage} ", (f"{event.duration_s:.1f} s", "dim")))
+        self._console.print(
+            Text.assemble(indent, mark, f" {printable(event.stage)} ", (f"{event.duration_s:.1f} s", "dim"))
+        )

@@ -20,7 +20,6 @@ def logs(
 
     Control sequences are left out, which would command your terminal; --json has the text as it is.
     """
-    from limosa.cli.printable import printable
     from limosa.cli.terminal import run, show_result
     from limosa.errors import SpecError
     from limosa.lab import Lab
@@ -46,4 +45,4 @@ def logs(
     for file, last in texts.items():
         if last:
             print(f"== {file}")
-            print(printable("\n".join(last)))
+            print("\n".join(last))

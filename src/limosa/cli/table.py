@@ -16,10 +16,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.table import Table
         from rich.text import Text
 
+        from limosa.cli.printable import printable, raw
+
         table = Table(*head, box=box.SIMPLE_HEAD, header_style="bold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        Console().print(table)
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        Console(file=raw(sys.stdout)).print(table)
         return
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, *rows):

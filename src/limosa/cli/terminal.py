@@ -127,8 +127,15 @@ def _say_why(error: BaseException | None) -> None:
 
 def show_result(value: Any) -> None:
     """One JSON document on standard output."""
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
-    sys.stdout.write(text.decode() + "\n")
+    from limosa.cli.printable import escaped
+
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
+    except UnicodeEncodeError:  # a name of a file that is not UTF-8
+        import json
+
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2)
+    sys.stdout.write(escaped(text) + "\n")
 
 
 def show_error(error: LimosaError, as_json: bool) -> None:

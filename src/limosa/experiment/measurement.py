@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from limosa import tasks
+from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
 from limosa.experiment.wakefulness import cpus_awake
@@ -33,6 +34,9 @@ ECHO_PORT = 7007
 CALM_S = 0.25
 """Between taking a guest's monitors and pausing it, and again before hanging up: both keep QEMU's main loop busy,
 which runs the guest's timers and its network card, so that the clocks would show the tool instead of the pause."""
+
+READ_S = 60.0
+"""How long the processor's samples may take to be read: a run of an hour has some 180,000, and 480 come at once."""
 
 UNSEEN_S = 0.1
 """After ``cont`` this process stands still for so long. A 2-core machine has its cores busy then with QEMU's main loop
@@ -173,8 +177,8 @@ class Measurement:
         rows = [",".join(CPU_COLUMNS)]
         async with self.lab.agent(self.guest) as agent:
             await agent.cpu_stop()
-            last, after = 1, 0
-            while after < last:
+            last, after, patience = 1, 0, Deadline.after(READ_S)  # a guest may say that there is always more
+            while after < last and not patience.passed:
                 batch = await agent.cpu_read(after)
                 if not batch.samples:
                     break

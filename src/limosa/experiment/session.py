@@ -72,6 +72,8 @@ class SshSession:
                     self._child.stdin.write(line)
                     await self._child.stdin.drain()
                 answer = await self._child.stdout.readline()
+        except ValueError as error:  # a line without end
+            raise LimosaError("the SSH session answered something else than it was asked") from error
         except TimeoutError as error:
             raise LimosaError(f"the SSH session did not answer within {limit_s:g} s") from error
         if not answer:

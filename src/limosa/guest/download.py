@@ -238,10 +238,10 @@ async def _write(
 
 def _total(headers: Mapping[str, str], have: int) -> int | None:
     """The length of the whole file, where the server announces it."""
-    if found := re.search(r"/(\d+)$", headers.get("content-range", "")):
+    if found := re.search(r"/([0-9]{1,18})$", headers.get("content-range", "")):
         return int(found.group(1))
     length = headers.get("content-length", "")
-    return have + int(length) if length.isdigit() else None
+    return have + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
 
 
 def _settle_beyond(headers: Mapping[str, str], part: Path, before: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from limosa import paths
+from limosa import paths, untrusted
 from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 from limosa.guest.making import locked, sha256, space_errors, sweep, sync
@@ -96,7 +96,7 @@ async def ensure(name: str, events: Events, *, agent: Path | None = None) -> Ima
 def find(directory: Path) -> Image | None:
     """The image in *directory*, None when there is none. MachineError when it is not whole."""
     try:
-        record = msgspec.json.decode((directory / "image.json").read_bytes(), type=dict[str, Any])
+        record = untrusted.decode((directory / "image.json").read_bytes(), type=dict[str, Any])
         kernel, initrd, disk = (directory / record["files"][part] for part in ("kernel", "initrd", "disk"))
         arguments = str(record["kernel_arguments"])
     except FileNotFoundError:

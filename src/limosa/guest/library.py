@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from limosa import paths
+from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Events
 from limosa.guest.making import locked, sha256, space_errors, sweep, sync, try_lock
@@ -179,7 +179,7 @@ def find(name: str) -> Entry | None:
     if not re.fullmatch(NAME_PATTERN, name) or _DIGESTED.fullmatch(name):
         return None
     try:
-        entry = msgspec.json.decode((folder / _RECORD).read_bytes(), type=Entry)
+        entry = untrusted.decode((folder / _RECORD).read_bytes(), type=Entry)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, msgspec.MsgspecError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from limosa import process, requirements, spec
+from limosa import process, requirements, spec, untrusted
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.experiment.demo import EXAMPLE
@@ -144,7 +144,7 @@ async def _bench(bench: Bench, quick: bool, no_install: bool) -> PartResult:
     argv = [sys.executable, "-m", "limosa", *words, *silent, "--json"]
     try:
         ended = await process.run(argv, env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False, timeout_s=LONGEST_S)
-        result: dict[str, Any] = msgspec.json.decode(ended.stdout or b"{}", type=dict[str, Any])
+        result: dict[str, Any] = untrusted.decode(ended.stdout or b"{}", type=dict[str, Any])
     except msgspec.MsgspecError:
         return replace(part, status="failed", reason="what the bench printed is no JSON document")
     except LimosaError as error:

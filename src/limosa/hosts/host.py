@@ -24,6 +24,9 @@ class HostFacts(msgspec.Struct, frozen=True):
     """Whether /dev/kvm can be opened there, which is not yet a proof that it works."""
     tun: bool
     """Whether /dev/net/tun can be opened there."""
+    machine: str = ""
+    """What the running machine is known by: a digest of its boot, its identifiers and its CPU, to the microcode. What
+    was found out on a machine holds there, until it starts anew."""
 
 
 class Host(Protocol):

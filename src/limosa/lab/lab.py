@@ -17,13 +17,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limosa import spec
+from limosa import durable, spec
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import copies, guests, launching, moves, place, reach, remains, watching
+from limosa.lab import copies, guests, launching, log_files, moves, place, reach, remains, watching
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, Incomplete, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -76,7 +76,9 @@ class Lab:
             if ephemeral:
                 hosting.hold()
             await hosting.find()
-            yield cls(hosting)
+            opened = cls(hosting)
+            await opened.cut_logs()
+            yield opened
         finally:
             if ephemeral and (hosting.made_here or hosting.client is None):
                 await _end(hosting)
@@ -221,7 +223,7 @@ class Lab:
         if left:
             self.directory.save(self.record)
         else:
-            (self.directory.path / "record.json").unlink(missing_ok=True)
+            durable.remove(self.directory.path / "record.json")
         for name in self.spec.guests:
             if not copies.may_be_on(self._hosting, name) & set(left):
                 self.directory.forget_guest(name)
@@ -275,6 +277,7 @@ class Lab:
         """
         spec_ = self.guest(guest)
         async with self._locked("limosa migrate", guest):
+            await self.cut_logs()
             move = await moves.plan(self._hosting, spec_, host, settings or Settings())
             with self.events.stage(f"migrate {guest} {move.source.host.name} → {host}"):
                 return await move.run()
@@ -283,9 +286,15 @@ class Lab:
         """The address of a host, or of ``client``, in a network."""
         return self._hosting.address(host, network)
 
+    async def cut_logs(self) -> None:
+        """Keep the last part of each log; see ``log_files``."""
+        hosts = self._hosting.hosts
+        await log_files.cut(self.directory.log, [hosts[name] for name in self._hosting.elsewhere if name in hosts])
+
     async def logs(self, lines: int) -> dict[str, list[str]]:
         """The last *lines* of each log by its file's name: guests' consoles, QEMU's words, the hosts' own."""
-        found = {path.name: path.read_text(errors="replace") for path in self.directory.log.glob("*.log")}
+        kept = [path for path in self.directory.log.glob("*.log") if path.is_file()]
+        found = {path.name: path.read_text(errors="replace") for path in kept}
         for name in self._hosting.elsewhere:
             if name in self._hosting.hosts:
                 found |= await launching.logs(self._hosting.hosts[name], lines)
@@ -405,7 +414,7 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True, for
         if left := marked(directory.mark):
             raise LimosaError(f"lab {directory.name} is not wholly gone: processes {left} are left")
         remains.refuse_to_forget(directory)
-        (directory.path / "record.json").unlink(missing_ok=True)
+        durable.remove(directory.path / "record.json")
         place.leave(directory)
     if purge:
         directory.remove()
@@ -439,7 +448,7 @@ def _locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
     if not text:
         return _only()
     path = Path(text)
-    if path.is_file() or path.suffix in {".yaml", ".yml"} or "/" in text:
+    if os.path.isfile(text) or path.suffix in {".yaml", ".yml"} or "/" in text:  # noqa: PTH113 (a name too long for a file is none)
         lab = spec.load(path)
         return lab, LabDirectory.named(lab.name)
     return None, LabDirectory.named(text)

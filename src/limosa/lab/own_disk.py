@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from limosa.errors import LimosaError, MachineError, SpecError
+from limosa.errors import MachineError, SpecError
 from limosa.events import Events
-from limosa.guest import disk_file, library
+from limosa.guest import library
 from limosa.guest.library import Access, Entry
 from limosa.paths import cannot_write
 from limosa.qemu.argv import guest_uuid
 from limosa.qemu.firmware import uefi
 from limosa.spec import resolved
+from limosa.storage import disk_file
+from limosa.storage.disk_file import Claim
 from limosa.storage.shelf import Shelf
 from limosa.units import format_bytes
 
@@ -51,6 +53,27 @@ async def have(lab: resolved.Lab, events: Events) -> None:
     for guest in lab.guests.values():
         if guest.boots_disk:
             await find(guest, events)
+
+
+def claim(guest: resolved.Guest, entry: Entry) -> Claim:
+    """What was said of the disk that *guest* boots."""
+    image = guest.disk_image
+    key = f"guests.{guest.name}.image" if image else ""
+    return Claim(
+        path=entry.disk_path, format=entry.format, key=key, sha256=image.sha256 if image and image.path else ""
+    )
+
+
+def source_claim(guest: resolved.Guest) -> Claim:
+    """What was said of the file that the disk of *guest* starts from.
+
+    ``format`` is the disk's: a raw file becomes a qcow2 disk, but a qcow2 file is never taken for raw.
+    """
+    assert guest.disk is not None
+    said = Claim(path=Path(guest.disk.source), format=guest.disk.format, key=f"guests.{guest.name}.disk.source")
+    if said.format == "qcow2" and disk_file.is_raw(said):
+        return dataclasses.replace(said, format="raw")
+    return said
 
 
 async def find(guest: resolved.Guest, events: Events) -> Entry:
@@ -93,7 +116,7 @@ async def _fetched(image: resolved.DiskImage, events: Events) -> Entry:
         async with library.adding(name, events) as building:
             await download.fetch(image.url, part, events, sha256=image.sha256)
             disk = f"disk.{image.format}"
-            await disk_file.inspect(part, image.format)
+            disk_file.inspect(Claim(path=part, format=image.format))
             await asyncio.to_thread(part.rename, building.directory / disk)
             provenance = {"how": "fetched", "url": image.url, "sha256": image.sha256}
             building.entry = Entry(
@@ -133,23 +156,24 @@ async def place(shelf: Shelf, guest: resolved.Guest, entry: Entry) -> Files:
 
 async def _place_disk(shelf: Shelf, guest: resolved.Guest, entry: Entry) -> Files:
     assert guest.disk is not None, "a disk that boots by itself is on a storage"
-    source = entry.disk_path
-    if not source.exists():
-        raise SpecError(f"the disk {source} of guest {guest.name} does not exist", hint="correct `image: path`")
     overlay = entry.format == "qcow2" if guest.disk.overlay is None else guest.disk.overlay
     form: resolved.DiskFormat = "qcow2" if overlay else guest.disk.format
-    facts = await disk_file.inspect(source, entry.format)
-    base = f"base-{_identity(entry, source)}.{entry.format}" if overlay else ""
+    said = claim(guest, entry)
+    facts = disk_file.inspect(said)
+    base = f"base-{_identity(entry, said.path)}.{entry.format}" if overlay else ""
     name = f"{guest.name}.{form}"
     if await shelf.has(name) and (not base or await shelf.has(base)):
+        await check_kept(shelf, name, form, base, entry.format)
         return Files(name, form, base, entry.format)
-    await _check(shelf, guest, entry, facts)
+    await _check_size(shelf, guest, facts)
     if not overlay:
-        await (shelf.copy(source, name) if form == entry.format else shelf.convert(source, name, form))
+        await place_whole(shelf, said, name, form)
         return Files(name, form)
     if not await shelf.has(base):
         # What the library has, nobody changes; a file of the user's may change tomorrow, so it is copied.
-        await (shelf.link(source, base) if entry.name else shelf.copy(source, base))
+        await (shelf.link(said.path, base) if entry.name else shelf.copy(said.path, base, said))
+    # Of the base as it lies there now, whatever the file was when it was looked at.
+    facts = Claim(path=Path(base), format=entry.format).check(await shelf.head(base))
     with tempfile.TemporaryDirectory(prefix="limosa-") as folder:
         made = Path(folder) / name
         await disk_file.overlay(base, facts, made)
@@ -157,14 +181,27 @@ async def _place_disk(shelf: Shelf, guest: resolved.Guest, entry: Entry) -> File
     return Files(name, form, base, entry.format)
 
 
-async def _check(shelf: Shelf, guest: resolved.Guest, entry: Entry, facts: disk_file.DiskFacts) -> None:
-    """Before anything is copied: is it the file that was meant, and could the storage ever hold it?"""
-    wanted = guest.disk_image.sha256 if guest.disk_image and guest.disk_image.path else ""
-    if wanted and (found := await asyncio.to_thread(_digest, entry.disk_path)) != wanted:
-        raise LimosaError(
-            f"{entry.disk_path} is not what its checksum says: {found} instead of {wanted}",
-            hint="fetch it again, or correct `sha256`",
-        )
+async def place_whole(shelf: Shelf, said: Claim, name: str, form: resolved.DiskFormat) -> None:
+    """Put a copy of the disk of *said* onto the storage, in the format *form*."""
+    await (shelf.copy(said.path, name, said) if form == said.format else shelf.convert(said, name, form))
+
+
+async def check_kept(
+    shelf: Shelf, name: str, form: resolved.DiskFormat, base: str = "", base_format: resolved.DiskFormat = "raw"
+) -> None:
+    """A disk that lies on the storage is the guest's, but others may write there: it still has to be whole by itself.
+
+    In a raw one may be anything, as its guest wrote it: nobody follows that.
+    """
+    if base:
+        await check_kept(shelf, base, base_format)
+    head = await shelf.head(name)
+    if form == "qcow2":
+        Claim(path=Path(name), format=form, base=base).check(head)
+
+
+async def _check_size(shelf: Shelf, guest: resolved.Guest, facts: disk_file.DiskFacts) -> None:
+    """Before anything is copied: could the storage ever hold it?"""
     total = await shelf.total_bytes()
     if facts.virtual_bytes > total:
         raise MachineError(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from limosa import accel as acceleration
 from limosa import paths, tasks
-from limosa.errors import StateError
 from limosa.events import Events
 from limosa.guest import bare, images
 from limosa.guest.agent.build import build as build_agent
@@ -23,6 +22,7 @@ from limosa.lab.launching import offer, offers
 from limosa.lab.record import GuestRecord, OwnDisk, write
 from limosa.qemu import argv, features
 from limosa.spec import resolved
+from limosa.storage.disk_file import Claim
 from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
 
 SAME_RATE = 1e-4
@@ -164,7 +164,10 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
 async def _cpu(hosting: Hosting, guest: resolved.Guest, accel: str) -> str:
     """The CPU model that every host can give under *accel*."""
     wanted = guest.cpu or (bare.CPU if guest.image == "bare" else "")
-    return features.common_cpu(await offers(hosting, accel), accel, wanted)
+    known, hosts = await offers(hosting, accel), hosting.lab.hosts.values()
+    # A host that is off now may be another machine, and the guest may move there later.
+    whole = len(known) == len(hosts) or all(host.kind == "namespaces" for host in hosts)
+    return features.common_cpu(known, accel, wanted, same_machine=whole)
 
 
 def storage_of(lab: resolved.Lab, guest: resolved.Guest) -> resolved.Storage:
@@ -247,14 +250,10 @@ async def _provable(hosting: Hosting, guest: resolved.Guest) -> Placed:
 
 async def _disk(shelf: Shelf, guest: resolved.Guest, image: images.Image) -> str:
     assert guest.disk is not None
-    name = guest.disk.file
+    name, form = guest.disk.file, guest.disk.format
     if await shelf.has(name):
+        await own_disk.check_kept(shelf, name, form)
         return name
-    source = Path(guest.disk.source) if guest.disk.source else image.disk
-    if not source.exists():
-        raise StateError(f"the disk {source} of guest {guest.name} does not exist", hint="correct `disk: source`")
-    if guest.disk.format == "raw":
-        await shelf.copy(source, name)
-    else:
-        await shelf.convert(source, name, guest.disk.format)
+    said = own_disk.source_claim(guest) if guest.disk.source else Claim(path=image.disk, format="raw")
+    await own_disk.place_whole(shelf, said, name, form)
     return name

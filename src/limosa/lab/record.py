@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from limosa import durable, paths, spec
+from limosa import durable, paths, spec, untrusted
 from limosa.errors import BusyError, MachineError, SpecError, StateError
 from limosa.spec import resolved
 
@@ -117,8 +117,8 @@ class LabDirectory(msgspec.Struct, frozen=True):
 
     @classmethod
     def named(cls, name: str) -> LabDirectory:
-        """The directory of the lab called *name*, whether it exists or not."""
-        return cls(paths.labs() / name)
+        """The directory of the lab called *name*, whether it exists or not. Raises SpecError for no name of a lab."""
+        return cls(paths.labs() / untrusted.check_name(name, "lab"))
 
     @property
     def name(self) -> str:
@@ -141,8 +141,8 @@ class LabDirectory(msgspec.Struct, frozen=True):
         return self.path / "keys"
 
     def guest(self, name: str) -> Path:
-        """A guest's own folder."""
-        return self.path / "guests" / name
+        """A guest's own folder. Raises SpecError for no name of a guest."""
+        return self.path / "guests" / untrusted.check_name(name, "guest")
 
     def journal(self, guest: str) -> Path:
         """A guest's migration journal."""
@@ -170,9 +170,9 @@ class LabDirectory(msgspec.Struct, frozen=True):
             return spec.decode((self.path / "spec.json").read_bytes())
         except FileNotFoundError as error:
             raise StateError(f"there is no lab called {self.name}", hint=_known_labs()) from error
-        except OSError as error:
+        except PermissionError as error:
             raise cannot_read(error, self.path / "spec.json") from error
-        except SpecError as error:
+        except (SpecError, OSError) as error:
             raise self._damaged("spec.json", error) from error
 
     def described(self) -> bool:
@@ -197,20 +197,21 @@ class LabDirectory(msgspec.Struct, frozen=True):
         return False
 
     def _damaged(self, file: str, error: Exception) -> StateError:
+        why = error.strerror if isinstance(error, OSError) else error
         return StateError(
-            f"{self.path / file} is damaged: {error}", hint=f"limosa down --lab {self.name} ends and deletes the lab"
+            f"{self.path / file} is damaged: {why}", hint=f"limosa down --lab {self.name} ends and deletes the lab"
         )
 
     def record(self) -> Record | None:
         """What is recorded; None for a lab that is down. Raises StateError when it is damaged, MachineError."""
         try:
-            return msgspec.json.decode((self.path / "record.json").read_bytes(), type=Record)
+            return untrusted.decode((self.path / "record.json").read_bytes(), type=Record)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._damaged("record.json", error) from error
-        except OSError as error:
+        except PermissionError as error:
             raise cannot_read(error, self.path / "record.json") from error
+        except (msgspec.DecodeError, OSError) as error:
+            raise self._damaged("record.json", error) from error
 
     def save(self, record: Record) -> None:
         """Write the record, whole or not at all."""
@@ -220,10 +221,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
         """What *guest* was started with; None for one that is stopped. Each guest has a file of its own, under its
         own lock, so that two guests can be started or moved at once."""
         try:
-            found = msgspec.json.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
+            found = untrusted.decode((self.guest(guest) / "record.json").read_bytes(), type=GuestRecord)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        except (msgspec.DecodeError, OSError) as error:
             raise StateError(
                 f"{self.guest(guest) / 'record.json'} is damaged: {error}",
                 hint=f"limosa stop {guest} --force, then limosa start {guest}",
@@ -249,7 +250,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
     def placed(self, guest: str) -> list[str]:
         """Those files; none is known where nothing was written, or nothing that can be read."""
         try:
-            return msgspec.json.decode((self.guest(guest) / "placed.json").read_bytes(), type=list[str])
+            return untrusted.decode((self.guest(guest) / "placed.json").read_bytes(), type=list[str])
         except (OSError, msgspec.MsgspecError):
             return []
 

@@ -139,9 +139,9 @@ class Migration(msgspec.Struct):
             group.create_task(self._configure_target(target, capabilities))
         await target.control.listen_for_migration(f"tcp:{self.listen_address}:0")
         info = await target.control.migrate_info()
-        if not info.socket_address:
+        if not info.socket_address or not info.socket_address[0].port:
             raise LimosaError(f"QEMU on {self.target_host} does not say where it listens for the migration")
-        return f"tcp:{self.listen_address}:{info.socket_address[0]['port']}"
+        return f"tcp:{self.listen_address}:{info.socket_address[0].port}"
 
     async def _wait_idle(self) -> None:
         """A move that was cancelled while it connected to a cut-off host may live on in QEMU until TCP gives up."""

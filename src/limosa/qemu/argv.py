@@ -265,9 +265,10 @@ def _base(disk: DiskFile) -> tuple[Argument, ...]:
 def _disk(disk: DiskFile) -> tuple[Argument, ...]:
     common = {"discard": "unmap", "cache": {"direct": disk.direct, "no-flush": False}}
     file = {"driver": "file", "node-name": "root-file", "filename": disk.path, "locking": "on", "aio": "threads"}
-    image = {"driver": disk.format, "node-name": "root", "file": "root-file"}
-    if disk.base:
-        image["backing"] = "base"
+    image: dict[str, object] = {"driver": disk.format, "node-name": "root", "file": "root-file"}
+    if disk.format == "qcow2":
+        # Named or forbidden here: what the file's own header says is not followed.
+        image["backing"] = "base" if disk.base else None
     return (
         *_base(disk),
         Argument("-blockdev", _json({**file, **common}), "disk-file-direct" if disk.direct else "disk-file"),

@@ -1,7 +1,8 @@
 """What a QEMU offers, found by asking it; no version number is ever compared.
 
 One short-lived QEMU without a machine answers every question. The answer is kept in the cache under the binary's
-identity (path, size, time of change, inode), so that a warm look-up costs one ``stat``.
+identity (path, size, time of change, inode) and the machine that it runs on, so that a warm look-up starts no process:
+what KVM and its CPU give is that machine's, and machines made from one image have the same binary in the same place.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from limosa import paths
+from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.host import Host
 
@@ -30,8 +32,11 @@ different IA32_ARCH_CAPABILITIES on one machine."""
 
 _INSTALL = "apt install qemu-system-x86, apk add qemu-system-x86_64 or dnf install qemu-system-x86-core"
 
-FORMAT = 1
+FORMAT = 2
 """Raised when Features changes, so that an older cached answer is not read."""
+
+KEPT_S = 90 * 86400.0
+"""How long an answer is kept: each boot of each machine has its own."""
 
 PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """Where a name without a slash is looked for on a host that does not share this machine's files."""
@@ -107,6 +112,8 @@ class Features(msgspec.Struct, frozen=True):
     events: frozenset[str]
     options: frozenset[str]
     types: frozenset[str]
+    asked_on: str = ""
+    """What the machine is known by that it was asked on (``HostFacts.machine``)."""
 
     def machine(self, name: str) -> Machine | None:
         """The machine type of that name."""
@@ -159,18 +166,21 @@ async def probe(
     accel: str = "tcg",
     cache: Path | None = None,
 ) -> Features:
-    """What *qemu* on *host* offers, from the cache when the binary is the one that was asked before.
+    """What *qemu* on *host* offers, from the cache when the binary is the one that was asked before, and where.
 
-    *identity* spares the process that finds it (``local_identity``). With ``accel="kvm"`` CPU models are judged
-    by what KVM gives on that host. Raises MachineError when QEMU is missing, does not start or lacks what is needed.
+    *identity* spares the process that finds it: that of ``local_identity``, for a host that is this machine. With
+    ``accel="kvm"`` CPU models are judged by what KVM gives on that host. Raises MachineError when QEMU is missing, does
+    not start or lacks what is needed.
     """
+    asked_on = (await host.facts()).machine
     identity = identity or await host_identity(host, qemu)
-    question = "\0".join([str(FORMAT), identity, accel, *firmware])
+    question = "\0".join([str(FORMAT), asked_on, identity, accel, *firmware])
     key = hashlib.sha256(question.encode()).hexdigest()[:24]
     kept = (cache or paths.cache() / "qemu") / f"{key}.json"
     features = _read(kept)
     if features is None:
-        features = await _ask(host, qemu, firmware, identity, accel)
+        found = await _ask(host, qemu, firmware, identity, accel)
+        features = msgspec.structs.replace(found, asked_on=asked_on)
         _write(kept, features)
     if lacks := features.missing():
         raise MachineError(
@@ -194,15 +204,20 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
     answers: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         with contextlib.suppress(msgspec.DecodeError):
-            message = msgspec.json.decode(line)
-            if "return" in message:
-                answers[message.get("id", "")] = message["return"]
+            message = untrusted.decode(line)
+            if isinstance(message, dict) and "return" in message:
+                answers[str(message.get("id", ""))] = message["return"]
     if lacks := [name for name in QUESTIONS if name not in answers]:
         raise MachineError(
             f"QEMU on {host.name} ({qemu}) is too old: it does not answer {', '.join(lacks)}",
             hint=f"install a newer one: {_INSTALL}",
         )
-    features = parse(answers, identity=identity, accel=accel)
+    try:
+        features = parse(answers, identity=identity, accel=accel)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MachineError(
+            f"QEMU on {host.name} ({qemu}) gives answers that are none: {error!r:.200}", hint=_INSTALL
+        ) from error
     if accel == "kvm" and not await _host_cpu_starts(host, qemu, firmware):
         models = tuple(
             msgspec.structs.replace(m, missing=("start",)) if m.name == "host" else m for m in features.cpu_models
@@ -270,7 +285,7 @@ def _cpu_model(said: Mapping[str, Any]) -> CpuModel:
 
 def _read(kept: Path) -> Features | None:
     try:
-        return msgspec.json.decode(kept.read_bytes(), type=Features)
+        return untrusted.decode(kept.read_bytes(), type=Features)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -282,6 +297,9 @@ def _write(kept: Path, features: Features) -> None:
         new = kept.with_suffix(f".{os.getpid()}.new")
         new.write_bytes(msgspec.json.encode(features))
         new.rename(kept)
+        for other in kept.parent.glob("*.json"):
+            if other.stat().st_mtime < time.time() - KEPT_S:
+                other.unlink()
 
 
 def _not_installed(qemu: str, where: str) -> LimosaError:
@@ -291,7 +309,7 @@ def _not_installed(qemu: str, where: str) -> LimosaError:
 
 def _q35_version(name: str) -> tuple[int, ...]:
     """The version field of a machine type ``pc-q35-7.2``: (7, 2); empty for any other."""
-    match = re.fullmatch(r"pc-q35-(\d+(?:\.\d+)+)", name)
+    match = re.fullmatch(r"pc-q35-([0-9]{1,4}(?:\.[0-9]{1,4})+)", name)
     return tuple(int(part) for part in match[1].split(".")) if match else ()
 
 
@@ -347,6 +365,7 @@ def common_cpu(features: Mapping[str, Features], accel: str, wanted: str = "", *
                     hint="leave `cpu` out of the lab file: the best that every host can give is taken",
                 )
         return wanted
+    same_machine = same_machine and len({offers.asked_on for offers in features.values()}) == 1
     one_binary = len({offers.identity for offers in features.values()}) == 1
     host_cpu = all(m.missing == () for o in features.values() for m in o.cpu_models if m.name == "host")
     if accel == "kvm" and same_machine and one_binary and host_cpu:

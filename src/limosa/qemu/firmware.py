@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa import untrusted
 from limosa.errors import MachineError
 
 FOLDERS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
@@ -65,7 +66,7 @@ def uefi(folders: Sequence[Path] = FOLDERS) -> Uefi:
             found.setdefault(path.name, path)
     for name in sorted(found):
         try:
-            described = msgspec.json.decode(found[name].read_bytes(), type=_Description)
+            described = untrusted.decode(found[name].read_bytes(), type=_Description)
         except (OSError, msgspec.MsgspecError):
             continue  # a broken description is somebody else's; there may be another
         files = described.mapping

@@ -11,11 +11,12 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError, Runstate
 
+from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
 from limosa.events import Events, QmpExchanged
@@ -29,6 +30,7 @@ MigrationStatus = Literal[
     "postcopy-recover", "completed", "failed", "colo", "pre-switchover", "device", "wait-unplug",
 ]  # fmt: skip
 Role = Literal["control", "observe", "screen"]
+T = TypeVar("T")
 FINAL = ("completed", "failed", "cancelled")
 
 GREETING_S = 10.0
@@ -61,6 +63,12 @@ class Ram(msgspec.Struct, frozen=True, rename="kebab"):
     page_size: int = 4096
 
 
+class SocketAddress(msgspec.Struct, frozen=True):
+    """Where QEMU listens."""
+
+    port: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,5}$")] = ""
+
+
 class MigrateInfo(msgspec.Struct, frozen=True, rename="kebab"):
     """What query-migrate says, times in ms. ``raw`` holds all of it."""
 
@@ -71,8 +79,28 @@ class MigrateInfo(msgspec.Struct, frozen=True, rename="kebab"):
     downtime: int | None = None
     expected_downtime: int | None = None
     error_desc: str = ""
-    socket_address: tuple[dict[str, Any], ...] = ()
+    socket_address: tuple[SocketAddress, ...] = ()
     raw: dict[str, Any] = {}
+
+
+class _Stamp(msgspec.Struct, frozen=True):
+    """When an event came, by QEMU's clock."""
+
+    seconds: int = 0
+    microseconds: int = 0
+
+
+class _RunState(msgspec.Struct, frozen=True):
+    """What query-status says."""
+
+    status: str
+
+
+class _Capability(msgspec.Struct, frozen=True):
+    """One of those that query-migrate-capabilities lists."""
+
+    capability: str
+    state: bool
 
 
 class Monitor(msgspec.Struct):
@@ -161,6 +189,16 @@ class Monitor(msgspec.Struct):
             )
         )
 
+    def _shaped(self, kind: type[T], command: str, answer: Any) -> T:
+        """*answer* as what *command* answers. Raises QmpError for anything else."""
+        try:
+            return untrusted.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            raise QmpError(
+                f"QEMU of guest {self.guest} on {self.host} gave an answer to {command} that is none: {error}",
+                error_class="Shape",
+            ) from error
+
     async def next_event(self) -> QmpEvent:
         """The next event of QEMU. Raises QmpError when the connection ends first."""
         get = asyncio.ensure_future(self._listener.get())
@@ -202,7 +240,7 @@ class Monitor(msgspec.Struct):
     def _typed(self, message: Message) -> QmpEvent:
         data: Any = message.get("data", {})
         time_ns = _time_ns(message)
-        event = QmpEvent(str(message["event"]), dict(data), time_ns)
+        event = QmpEvent(str(message["event"]), dict(data) if isinstance(data, dict) else {}, time_ns)
         self._events.emit(
             QmpExchanged(guest=self.guest, host=self.host, qmp_event=event.name, data=event.data, time_ns=time_ns)
         )
@@ -229,17 +267,19 @@ class Monitor(msgspec.Struct):
 
     async def status(self, *, answer_s: float | None = None) -> str:
         """The run state: running, paused, inmigrate, postmigrate, ..."""
-        return str((await self.execute("query-status", answer_s=answer_s))["status"])
+        said = await self.execute("query-status", answer_s=answer_s)
+        return self._shaped(_RunState, "query-status", said).status
 
     async def migrate_info(self, *, answer_s: float | None = None) -> MigrateInfo:
         """query-migrate, typed."""
         raw = await self.execute("query-migrate", answer_s=answer_s)
-        return msgspec.structs.replace(msgspec.convert(raw, MigrateInfo), raw=raw)
+        return msgspec.structs.replace(self._shaped(MigrateInfo, "query-migrate", raw), raw=raw)
 
     async def set_capabilities(self, names: tuple[str, ...]) -> None:
         """Turn these migration capabilities on, and off whatever an earlier migration left on."""
-        now = await self.execute("query-migrate-capabilities")
-        left = [entry["capability"] for entry in now if entry["state"] and entry["capability"] not in names]
+        asked = "query-migrate-capabilities"
+        now = self._shaped(list[_Capability], asked, await self.execute(asked))
+        left = [entry.capability for entry in now if entry.state and entry.capability not in names]
         states = [{"capability": name, "state": True} for name in names]
         states += [{"capability": name, "state": False} for name in left]
         await self.execute("migrate-set-capabilities", {"capabilities": states})
@@ -303,5 +343,8 @@ class Monitor(msgspec.Struct):
 
 
 def _time_ns(message: Message) -> int:
-    stamp: Any = message.get("timestamp", {})
-    return int(stamp.get("seconds", 0)) * 1_000_000_000 + int(stamp.get("microseconds", 0)) * 1000
+    try:
+        stamp = untrusted.convert(message.get("timestamp", {}), _Stamp)
+    except msgspec.ValidationError:
+        return 0
+    return stamp.seconds * 1_000_000_000 + stamp.microseconds * 1000

@@ -79,7 +79,8 @@ ARGUMENTS = {
     "disk-file": "The image file, locked while this QEMU may write it: the locks move with the guest, and a second "
     "QEMU that wants to write is refused. Flushes reach the disk; freed blocks are given back.",
     "disk-raw": "The image is raw: block n of the disk is block n of the file.",
-    "disk-qcow2": "The image is in QEMU's qcow2 format: it grows as it is filled.",
+    "disk-qcow2": "The image is in QEMU's qcow2 format: it grows as it is filled. No other file stands behind it, "
+    "whatever is written in its header.",
     "disk-base": "What the disk is laid over: the image as it was installed or published, which is only read, so that "
     "many guests share it. It is named here, so that QEMU need not believe what is written in a file.",
     "disk-overlay": "The guest's own part of the disk, in QEMU's qcow2 format: all that it has written since it was "

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from limosa import untrusted
 from limosa.bench import comparison, narration, soundness, tables, wording
 from limosa.bench.format import BENCH, Bench, Metric
 from limosa.bench.wording import listed
@@ -27,7 +28,7 @@ def load(run: Path) -> Bench | None:
     """The bench of the run directory *run*; None when it has none. Raises LimosaError for a damaged one."""
     path = run / BENCH.file
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Bench)
+        return untrusted.decode(path.read_bytes(), type=Bench)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from limosa import events
+from limosa import events, untrusted
 from limosa.errors import StateError
 from limosa.results import format as run_format
 
@@ -63,7 +63,7 @@ class _Reader:
 
     def read(self, name: str, kind: type[_T]) -> _T | None:
         try:
-            return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
+            return untrusted.decode((self.path / name).read_bytes(), type=kind)
         except FileNotFoundError:
             self.complaints.append(f"{name} is missing.")
         except (OSError, msgspec.MsgspecError) as error:

@@ -51,7 +51,7 @@ def find_copies(ticks: Ticks) -> CopyFindings:
         rewinds=int((newest_ns - ticks.guest_monotonic_ns > REORDER_NS).sum()),
         doubled=len(ticks) - len(pairs),
         overtaken=int((np.diff(ticks.sequence) < 0).sum()),
-        lost=int(numbers[-1] - numbers[0] + 1 - len(numbers)),
+        lost=int(numbers[-1]) - int(numbers[0]) + 1 - len(numbers),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 import limosa
-from limosa import paths
+from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Event, from_json, to_json
 from limosa.results.format import (
@@ -144,8 +144,8 @@ class RunDirectory:
             raise LimosaError(f"{path} cannot be read: {error.strerror}") from error
         try:
             if document is RUN:
-                _check_version(path, msgspec.json.decode(data))
-            return msgspec.json.decode(data, type=document.type)
+                _check_version(path, untrusted.decode(data))
+            return untrusted.decode(data, type=document.type)
         except msgspec.MsgspecError as error:
             raise _damaged(path, error) from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -26,6 +27,8 @@ class Pool:
     """Whose an address is, in words that complete "is already ..."."""
     client: str = ""
     """The client's address where the file gives it."""
+    rest: dict[int, Iterator[int]] = field(default_factory=dict, repr=False)
+    """By the first offset that was asked for, the offsets that nobody has looked at yet."""
 
     def __post_init__(self) -> None:
         why = "by the file" if self.client else f"the client has the first of {self.subnet}"
@@ -59,9 +62,11 @@ class Pool:
 
     def take(self, first_offset: int, owner: str) -> str | None:
         """The first free address from *first_offset* on, then from the beginning; None when all are taken."""
-        last_offset = self.subnet.num_addresses - 2
-        before = range(2, min(first_offset, last_offset + 1))
-        for offset in chain(range(first_offset, last_offset + 1), before):
+        if first_offset not in self.rest:
+            last_offset = self.subnet.num_addresses - 2
+            before = range(2, min(first_offset, last_offset + 1))
+            self.rest[first_offset] = chain(range(first_offset, last_offset + 1), before)
+        for offset in self.rest[first_offset]:  # what was taken once stays taken
             address = self.subnet.network_address + offset
             if address not in self.owners:
                 self.owners[address] = f"taken by {owner}"
@@ -76,10 +81,11 @@ class Pool:
 
 def free_subnet(taken: list[ipaddress.IPv4Network]) -> ipaddress.IPv4Network | None:
     """The first ``10.77.N.0/24``, N from 1, that overlaps none of *taken*."""
+    spans = [(int(other.network_address), int(other.broadcast_address)) for other in taken]
     for third in range(1, 255):
-        subnet = ipaddress.IPv4Network(f"10.77.{third}.0/24")
-        if not any(subnet.overlaps(other) for other in taken):
-            return subnet
+        first = int(ipaddress.IPv4Address(f"10.77.{third}.0"))
+        if not any(begin <= first + 255 and first <= end for begin, end in spans):
+            return ipaddress.IPv4Network((first, 24))
     return None
 
 

@@ -5,10 +5,13 @@ Rule: nothing but msgspec is imported, for every verb on a running lab comes by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from limosa import untrusted
 from limosa.errors import SpecError
-from limosa.spec.resolved import Lab
+from limosa.spec.resolved import Guest, Host, Lab, Network, Storage
 
 
 def encode(lab: Lab) -> bytes:
@@ -19,8 +22,20 @@ def encode(lab: Lab) -> bytes:
 def decode(data: bytes) -> Lab:
     """The lab that ``encode`` wrote. Raises SpecError when *data* is anything else."""
     try:
-        return msgspec.json.decode(data, type=Lab)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SpecError(
-            f"not a resolved lab of this version of Limosa: {error}", hint="resolve the lab file anew"
-        ) from error
+        lab = untrusted.decode(data, type=Lab)
+    except msgspec.DecodeError as error:
+        raise _not_ours(error) from error
+    # Names become paths; a file that was edited by hand gets no further with one that cannot be.
+    untrusted.check_name(lab.name, "lab")
+    kinds: dict[str, Mapping[str, Network | Storage | Host | Guest]]
+    kinds = {"network": lab.networks, "storage": lab.storage, "host": lab.hosts, "guest": lab.guests}
+    for what, things in kinds.items():
+        for key, thing in things.items():
+            untrusted.check_name(key, what)
+            if thing.name != key:
+                raise _not_ours(f"the {what} {key} is called {thing.name!r}")
+    return lab
+
+
+def _not_ours(why: object) -> SpecError:
+    return SpecError(f"not a resolved lab of this version of Limosa: {why}", hint="resolve the lab file anew")

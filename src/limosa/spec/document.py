@@ -6,6 +6,8 @@ Rule: YAML 1.2 scalars (its core schema), whatever PyYAML's own 1.1 rules say. `
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from limosa import untrusted
 from limosa.errors import SpecError
 from limosa.spec.problems import Location, Problem, raise_all
 from limosa.units import format_bytes
@@ -23,6 +26,9 @@ MAX_FILE_BYTES = 1024 * 1024
 MAX_VALUES = 20_000
 """Aliases of aliases grow without end ("billion laughs"); no lab has that many values."""
 
+LONGEST_NUMBER = 80
+"""Digits of an integer, 64 bits in any notation and more: Python refuses to read some thousand."""
+
 _TAG = "tag:yaml.org,2002:"
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 
@@ -31,6 +37,23 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader with the core schema of YAML 1.2, chapter 10.3.2, in place of YAML 1.1's implicit types."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own attribute, copied on write)
+    composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As PyYAML's, which is slow: of a file that has far too much in it only the beginning is read."""
+        self.composed += 1
+        if self.composed > 2 * MAX_VALUES:  # keys are nodes too
+            raise _TooMuch(self.get_mark().line + 1)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+class _TooMuch(Exception):
+    """More nodes than any lab file has; ``line`` is where reading stopped."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
 
 
 for _name, _pattern, _first in (
@@ -92,6 +115,8 @@ def parse(text: str, file: str) -> Document:
         if node is None or node.tag == f"{_TAG}null":
             raise SpecError("is empty", file=file, hint="the shortest lab is: hosts: {host1: {}}")
         return _Reading(file).document(node)
+    except _TooMuch as error:
+        raise SpecError(f"has more than {MAX_VALUES} values", file=file, line=error.line) from error
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text, file) from error
     except RecursionError as error:
@@ -253,21 +278,23 @@ class _Reading:
     def _integer(self, text: str, node: yaml.Node, location: Location) -> int | None:
         if _LEADING_ZERO.fullmatch(text):
             message = f"{text} is read as octal by some YAML readers and as decimal by others"
-            self._problem(_line(node), location, message, f"write {int(text)}, or quote it if it is a name")
+            plain = text.lstrip("-+0") or "0"
+            sign = "-" if text.startswith("-") else ""
+            self._problem(_line(node), location, message, f"write {sign}{plain}, or quote it if it is a name")
             return None
-        try:
-            return int(text, 0)
-        except ValueError:
-            self._problem(_line(node), location, f"{text[:40]!r} is not a number that can be read")
-            return None
+        with contextlib.suppress(ValueError):
+            if len(text) <= LONGEST_NUMBER and (number := int(text, 0)).bit_length() <= untrusted.LONGEST_INTEGER_BITS:
+                return number
+        self._problem(_line(node), location, f"{text[:40]!r} is not a number that can be read")
+        return None
 
     def _number(self, text: str, node: yaml.Node, location: Location) -> float | None:
-        try:
-            return float(text)
-        except ValueError:
-            # .inf and .nan, or a tag !!float before something else.
-            self._problem(_line(node), location, f"{text[:40]!r} is not a number that a lab can use")
-            return None
+        # .inf and .nan, or a tag !!float before something else; of too many digits comes infinity.
+        with contextlib.suppress(ValueError):
+            if math.isfinite(number := float(text)):
+                return number
+        self._problem(_line(node), location, f"{text[:40]!r} is not a number that a lab can use")
+        return None
 
 
 def _line(node: yaml.Node) -> int:

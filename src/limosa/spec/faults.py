@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from limosa.spec import written
 from limosa.spec.document import Document
-from limosa.spec.problems import Location, Problem, listed, nearest
+from limosa.spec.problems import MOST_SHOWN, Location, Problem, listed, nearest
 
 _EXPECTED = {
     "string_type": "text",
@@ -23,8 +23,10 @@ _EXPECTED = {
 
 
 def explain(error: ValidationError, document: Document) -> list[Problem]:
-    """The problems that *error* stands for, in pydantic's order."""
-    return [_problem(details, document) for details in error.errors(include_url=False)]
+    """The problems that *error* stands for, in the file's order; those that will not be told are only counted."""
+    found = sorted(error.errors(include_url=False), key=lambda details: document.line(details["loc"]))
+    told = [_problem(details, document) for details in found[:MOST_SHOWN]]
+    return told + [Problem(document.line(details["loc"]), details["loc"], "") for details in found[MOST_SHOWN:]]
 
 
 def _problem(details: ErrorDetails, document: Document) -> Problem:

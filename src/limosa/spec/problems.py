@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -13,6 +14,15 @@ Location = tuple[str | int, ...]
 """Where a value stands: ``("guests", "guest1", "memory")``."""
 
 SEE_ALSO = "docs/lab-file.md describes every key; `limosa schema` prints them for an editor"
+
+
+MOST_SHOWN = 20
+"""Problems that are told of one file; who has mended those sees the next."""
+
+MOST_LISTED = 24
+"""Names in one list."""
+
+_LONG_WORD = re.compile(r"\S{300,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +41,9 @@ class Problem:
 
     @property
     def sentence(self) -> str:
-        """The key and what is wrong with it."""
-        return f"{self.key}: {self.message}" if self.location else self.message
+        """The key and what is wrong with it; of a value without end only its beginning."""
+        text = f"{self.key}: {self.message}" if self.location else self.message
+        return _LONG_WORD.sub(lambda word: f"{word[0][:60]}...{word[0][-1]}", text)
 
 
 def key_text(location: Location) -> str:
@@ -57,7 +68,9 @@ def raise_all(problems: Sequence[Problem], file: str) -> NoReturn:
     if len(ordered) == 1:
         message, hint = first.sentence, first.hint or SEE_ALSO
     else:
-        lines = [_one_line(problem, file) for problem in ordered]
+        lines = [_one_line(problem, file) for problem in ordered[:MOST_SHOWN]]
+        if len(ordered) > MOST_SHOWN:
+            lines.append(f"and {len(ordered) - MOST_SHOWN} more problems")
         # SpecError puts the first place before the message by itself.
         lines[0] = lines[0].removeprefix(_place(first, file))
         message, hint = "\n".join(lines), SEE_ALSO
@@ -83,6 +96,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def listed(names: Iterable[str], last_word: str = "and") -> str:
     """``'a', 'b' and 'c'``."""
     quoted = [repr(name) for name in names]
+    if len(quoted) > MOST_LISTED:
+        return f"{', '.join(quoted[:MOST_LISTED])} {last_word} {len(quoted) - MOST_LISTED} more"
     if len(quoted) < 2:
         return "".join(quoted)
     return f"{', '.join(quoted[:-1])} {last_word} {quoted[-1]}"

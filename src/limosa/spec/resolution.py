@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from limosa.spec import faults, placement, resolved, written
 from limosa.spec.addresses import FIRST_GUEST_OFFSET, FIRST_HOST_OFFSET, Pool, free_subnet, mac_address
 from limosa.spec.document import Document
-from limosa.spec.problems import Location, Problem, listed, nearest, raise_all
+from limosa.spec.problems import MOST_SHOWN, Location, Problem, listed, nearest, raise_all
 from limosa.units import BYTES, format_bytes, parse_bits_per_s, parse_bytes, parse_seconds
 
 DEFAULT_MEMORY_BYTES: dict[str, int] = {
@@ -41,8 +41,13 @@ RESERVED_NETWORK_NAMES = frozenset({"lo", "all", "default"})
 """A network's bridge bears its name: ``lo`` exists, the others mean "every interface" under /proc/sys/net."""
 
 
+MOST = {"networks": 64, "storage": 64, "hosts": 512, "guests": 2048}
+"""Entries of a section. More than any machine holds; without an end a file could keep us busy for minutes."""
+
+
 def resolve(document: Document, path: Path | None) -> resolved.Lab:
     """The lab that *document* describes. Relative paths begin in the folder of *path*. Raises SpecError."""
+    _check_counts(document)
     try:
         lab_file = written.LabFile.model_validate(document.values)
     except ValidationError as error:
@@ -52,6 +57,16 @@ def resolve(document: Document, path: Path | None) -> resolved.Lab:
     if resolution.problems:
         raise_all(resolution.problems, document.file)
     return lab
+
+
+def _check_counts(document: Document) -> None:
+    """Raise SpecError for a section that is too long, before anything is made of it."""
+    for section, most in MOST.items():
+        entries = document.values.get(section)
+        if isinstance(entries, dict | list) and len(entries) > most:
+            message = f"{len(entries)} entries, and a lab has at most {most}"
+            problem = Problem(document.line((section,)), (section,), message, "divide the lab into several")
+            raise_all([problem], document.file)
 
 
 @dataclass(slots=True)
@@ -87,6 +102,9 @@ class _Resolution:
         self.problems.append(Problem(self.document.line(location), location, message, hint))
 
     def _unknown(self, location: Location, kind: str, name: str, valid: Iterable[str]) -> None:
+        if len(self.problems) >= MOST_SHOWN:  # it will hardly be told: what is near to it takes long to find
+            self._problem(location, f"there is no {kind} {name!r}")
+            return
         names = list(valid)
         hint = f"this lab has {listed(names)}" if names else f"this lab has no {kind}"
         self._problem(location, f"there is no {kind} {name!r}{nearest(name, names)}", hint)
@@ -218,7 +236,8 @@ class _Resolution:
         pool = self.pools[network]
         if fault := pool.reserve(address, location, self.document.line(location)):
             others = [name for name, other in self.pools.items() if IPv4Address(address) in other.subnet]
-            hint = f"it belongs to the network {others[0]!r}" if others and others[0] != network else pool.free()
+            free = pool.free() if len(self.problems) < MOST_SHOWN else ""
+            hint = f"it belongs to the network {others[0]!r}" if others and others[0] != network else free
             self._problem(location, fault, hint)
 
     def _take(self, network: str, first_offset: int, location: Location) -> str:

@@ -351,7 +351,9 @@ class Disk(_Mapping):
     """A guest's root disk."""
 
     storage: Reference = Field(default="", description="The storage that holds it, by name. Default: the first one.")
-    format: DiskFormat = Field(default="raw", description="`raw` or `qcow2`. Default: `raw`.")
+    format: DiskFormat = Field(
+        default="raw", description="`raw` or `qcow2`; a `source` that is qcow2 takes `qcow2`. Default: `raw`."
+    )
     source: FilePath = Field(
         default="",
         description="A disk file to start from, relative to the lab file; it is copied, never changed. "

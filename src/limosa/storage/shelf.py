@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Protocol
 
 from limosa import process
-from limosa.errors import MachineError
+from limosa.errors import CommandError, MachineError, SpecError
 from limosa.hosts.host import Host
 from limosa.paths import cannot_write
+from limosa.storage import disk_file
+from limosa.storage.disk_file import HEAD_BYTES, Claim, Format, Head
 
 SPARE_BYTES = 64 * 1024 * 1024
 """Room that is left free on the storage beside what is copied there."""
+
+
+_IS_LINK = 77
+"""How a host says that a file is a symbolic link."""
 
 
 class Shelf(Protocol):
@@ -33,16 +39,23 @@ class Shelf(Protocol):
         """Have the content of the local file *source*, which nobody changes, under *name*; by a link where it can."""
         ...
 
-    async def copy(self, source: Path, name: str) -> None:
-        """A copy of the local file *source*, whole or not at all; its holes stay holes."""
+    async def head(self, name: str) -> Head:
+        """The beginning of the file, and its length. Raises SpecError for a link, which may lead anywhere."""
+        ...
+
+    async def copy(self, source: Path, name: str, claim: Claim | None = None) -> None:
+        """A copy of the local file *source*, whole or not at all; its holes stay holes.
+
+        It appears only when *claim* is true of the copy: what *source* is may have changed since it was looked at.
+        """
         ...
 
     async def write(self, name: str, data: bytes) -> None:
         """Replace the file by *data*."""
         ...
 
-    async def convert(self, source: Path, name: str, format: str) -> None:
-        """A copy of the local disk *source* in another format of QEMU's."""
+    async def convert(self, claim: Claim, name: str, wanted: Format) -> None:
+        """A copy of the local disk of *claim* in another format, made only when the claim is true."""
         ...
 
     async def total_bytes(self) -> int:
@@ -73,16 +86,28 @@ class LocalShelf:
             with _written(self._folder):
                 await asyncio.to_thread(shutil.copyfile, source, target)
 
-    async def copy(self, source: Path, name: str) -> None:
+    async def head(self, name: str) -> Head:
+        """The beginning of the file, and its length."""
+        if (self._folder / name).is_symlink():
+            raise _link(self._folder / name)
+        with _written(self._folder), (self._folder / name).open("rb") as file:
+            return Head(file.read(HEAD_BYTES), file.seek(0, os.SEEK_END))
+
+    async def copy(self, source: Path, name: str, claim: Claim | None = None) -> None:
         """By ``cp``, which knows holes and reflinks."""
         new = self._folder / f".{name}.{os.getpid()}.new"
         with _written(self._folder):
             try:
-                _room(self._folder, source.stat().st_blocks * 512)
-                await process.run(["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(new)])
+                await self._copied(source, new, claim)
                 new.rename(self._folder / name)
             finally:
                 new.unlink(missing_ok=True)
+
+    async def _copied(self, source: Path, new: Path, claim: Claim | None) -> None:
+        _room(self._folder, source.stat().st_blocks * 512)
+        await process.run(["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(new)])
+        if claim is not None:
+            await checked(new, claim)
 
     async def write(self, name: str, data: bytes) -> None:
         """Replace the file by *data*."""
@@ -90,19 +115,32 @@ class LocalShelf:
             _room(self._folder, len(data))
             await asyncio.to_thread((self._folder / name).write_bytes, data)
 
-    async def convert(self, source: Path, name: str, format: str) -> None:
-        """By qemu-img."""
-        new = self._folder / f".{name}.{os.getpid()}.new"
+    async def convert(self, claim: Claim, name: str, wanted: Format) -> None:
+        """By qemu-img, from a copy of the file."""
+        own, new = (self._folder / f".{name}.{os.getpid()}.{end}" for end in ("source", "new"))
         with _written(self._folder):
             try:
-                await process.run(["qemu-img", "convert", "-O", format, "--", str(source), str(new)])
+                await self._copied(claim.path, own, claim)
+                await disk_file.convert(own, claim.format, new, wanted)
                 new.rename(self._folder / name)
             finally:
+                own.unlink(missing_ok=True)
                 new.unlink(missing_ok=True)
 
     async def total_bytes(self) -> int:
         """How much the file system holds in all."""
         return shutil.disk_usage(self._folder).total
+
+
+def _link(place: object) -> SpecError:
+    return SpecError(f"{place} is a link to another file, which no disk may be", hint="put the file itself there")
+
+
+async def checked(path: Path, claim: Claim) -> None:
+    """Raise SpecError or LimosaError unless *claim* is true of the local file *path*, which nobody changes."""
+    claim.check(disk_file.read_head(path, claim))
+    if claim.sha256:
+        claim.check_sha256(await asyncio.to_thread(_sha256, path))
 
 
 @contextlib.contextmanager
@@ -130,21 +168,40 @@ class HostShelf:
 
     async def link(self, source: Path, name: str) -> None:
         """Sent unless the same content is there already."""
-        done = await self._host.run(["sha256sum", "--", f"{self._folder}/{name}"], check=False)
-        if done.returncode == 0 and done.text.split()[0] == await asyncio.to_thread(_sha256, source):
+        if await self._sha256(name) == await asyncio.to_thread(_sha256, source):
             return
         await self.copy(source, name)
 
-    async def copy(self, source: Path, name: str) -> None:
+    async def head(self, name: str) -> Head:
+        """The beginning of the file, and its length."""
+        read = f'[ ! -L "$1" ] || exit {_IS_LINK}; stat -c %s -- "$1" && head -c {HEAD_BYTES} -- "$1"'
+        argv = ["sh", "-c", read, "sh", f"{self._folder}/{name}"]
+        done = await self._host.run(argv, check=False)
+        if done.returncode == _IS_LINK:
+            raise _link(f"{self._folder}/{name} on {self._host.name}")
+        if done.returncode != 0:
+            raise CommandError(argv, done.returncode, done.stderr.decode(errors="replace"))
+        size, _, data = done.stdout.partition(b"\n")
+        return Head(data, int(size))
+
+    async def copy(self, source: Path, name: str, claim: Claim | None = None) -> None:
         """Sent under another name, then renamed."""
-        new, final = f"{self._folder}/.{name}.{os.getpid()}.new", f"{self._folder}/{name}"
+        new = f".{name}.{os.getpid()}.new"
         await self._need(source.stat().st_blocks * 512)
         try:
-            await self._host.put(source, new)
-            await self._host.run(["mv", "-f", "--", new, final])
+            await self._host.put(source, f"{self._folder}/{new}")
+            if claim is not None:
+                claim.check(await self.head(new))
+                claim.check_sha256(await self._sha256(new) if claim.sha256 else "")
+            await self._host.run(["mv", "-f", "--", f"{self._folder}/{new}", f"{self._folder}/{name}"])
         except BaseException:
-            await self._host.run(["rm", "-f", "--", new], check=False)
+            await self._host.run(["rm", "-f", "--", f"{self._folder}/{new}"], check=False)
             raise
+
+    async def _sha256(self, name: str) -> str:
+        """The checksum of a file there; empty when there is none."""
+        done = await self._host.run(["sha256sum", "--", f"{self._folder}/{name}"], check=False)
+        return done.text.split()[0] if done.returncode == 0 else ""
 
     async def _space(self) -> list[str]:
         """What ``df`` says of it: device, KiB in all, used, available, ..."""
@@ -172,12 +229,12 @@ class HostShelf:
             file.flush()
             await self.copy(Path(file.name), name)
 
-    async def convert(self, source: Path, name: str, format: str) -> None:
+    async def convert(self, claim: Claim, name: str, wanted: Format) -> None:
         """Converted here, then sent."""
         with tempfile.TemporaryDirectory(prefix="limosa-") as folder:
-            made = Path(folder) / name
-            await process.run(["qemu-img", "convert", "-O", format, "--", str(source), str(made)])
-            await self.copy(made, name)
+            here = LocalShelf(Path(folder))
+            await here.convert(claim, name, wanted)
+            await self.copy(Path(folder) / name, name)
 
 
 def _sha256(path: Path) -> str:

@@ -42,6 +42,13 @@ class TicksStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class EchoStarted:
+    """Where echoes are sent from."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class EchoStatus:
     """Datagrams echoed, TCP bytes echoed, TCP clients ever ``accepted`` and now ``connected``."""
 
@@ -66,6 +73,13 @@ class MemoryStatus:
     rate_bytes_per_s: float
     elapsed_s: float
     slipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCounters:
+    """How often each of the pages asked for was written."""
+
+    counters: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +159,24 @@ class CpuSample:
     def events_per_s(self) -> float:
         """Speed by wall time."""
         return self.events / (max(self.duration_ns, 1) / 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuStarted:
+    """How large the piece of work is that is timed."""
+
+    loop_events: int
+
+
+@dataclass(frozen=True, slots=True)
+class CpuRead:
+    """Samples as they come: each the fields of a ``CpuSample`` in their order."""
+
+    running: bool
+    last: int
+    lost: int
+    missed: int
+    samples: tuple[tuple[int, int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)

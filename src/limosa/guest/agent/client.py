@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 import socket
 from typing import Any, TypeVar
 
 import msgspec
 
+from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import BusyError, LimosaError, MachineError, StateError
 from limosa.guest.agent.answers import (
     Clock,
+    CpuRead,
     CpuSample,
     CpuSamples,
+    CpuStarted,
     DiskStatus,
     DiskVerdict,
+    EchoStarted,
     EchoStatus,
     Hello,
+    MemoryCounters,
     MemoryStatus,
     MemoryVerdict,
     RegionChecksum,
@@ -98,7 +104,7 @@ class AgentClient:
         while True:
             try:
                 line = await self._reader.readuntil(b"\n")
-                reply = msgspec.json.decode(line)
+                reply = untrusted.decode(line)
             except asyncio.LimitOverrunError as error:
                 await self._reader.readexactly(error.consumed)
                 continue
@@ -148,8 +154,7 @@ class AgentClient:
 
     async def echo_start(self, port: int = 7007) -> int:
         """Echo datagrams and TCP streams on *port* (0: a free one); returns the port."""
-        reply = await self.call("echo.start", port=port)
-        return int(reply["port"])
+        return (await self._typed(EchoStarted, "echo.start", port=port)).port
 
     async def echo_status(self) -> EchoStatus:
         """What was echoed."""
@@ -209,8 +214,7 @@ class AgentClient:
 
     async def memory_counters(self, *, first: int = 0, count: int = 4096) -> list[int]:
         """How often each of *count* pages (at most 4096) from *first* on was written."""
-        reply = await self.call("memory.counters", first=first, count=count)
-        return [int(counter) for counter in reply["counters"]]
+        return (await self._typed(MemoryCounters, "memory.counters", first=first, count=count)).counters
 
     async def memory_corrupt(self, page: int, *, how: str = "flip") -> None:
         """Damage a page on purpose, to test the check: ``flip`` a bit, or make it ``stale``, a write old."""
@@ -286,14 +290,19 @@ class AgentClient:
 
         *loop_events* 0 calibrates it once to 1 ms, or to the share *duty* of the interval if that is less.
         """
-        reply = await self.call("cpu.start", interval_ms=interval_ms, loop_events=loop_events, duty=duty)
-        return int(reply["loop_events"])
+        started = await self._typed(
+            CpuStarted, "cpu.start", interval_ms=interval_ms, loop_events=loop_events, duty=duty
+        )
+        return started.loop_events
 
     async def cpu_read(self, after: int = 0) -> CpuSamples:
         """Samples with an index above *after*, at most 480 of them; ask again until ``last`` is reached."""
-        reply = await self.call("cpu.read", after=after)
-        samples = tuple(CpuSample(*map(int, row)) for row in reply["samples"])
-        return CpuSamples(reply["running"], reply["last"], reply["lost"], reply["missed"], samples)
+        read = await self._typed(CpuRead, "cpu.read", after=after)
+        samples = tuple(CpuSample(*row) for row in read.samples)
+        indices = [after, *(sample.index for sample in samples)]
+        if any(later <= before for before, later in itertools.pairwise(indices)):
+            raise LimosaError("the guest agent's answer to cpu.read is not understood: its samples are out of order")
+        return CpuSamples(read.running, read.last, read.lost, read.missed, samples)
 
     async def cpu_stop(self) -> None:
         """Stop sampling; the samples can still be read."""
@@ -307,5 +316,6 @@ class AgentClient:
 def _checked(do: str, reply: dict[str, Any]) -> dict[str, Any]:
     if reply.get("ok") is True:
         return reply
-    kind = _KINDS.get(str(reply.get("kind")), LimosaError)
-    raise kind(f"the guest agent refused {do}: {reply.get('error', 'it gave no reason')}")
+    kind, error = reply.get("kind"), reply.get("error")
+    why = error if isinstance(error, str) else "it gave no reason"
+    raise _KINDS.get(kind if isinstance(kind, str) else "", LimosaError)(f"the guest agent refused {do}: {why[:500]}")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import BusyError, CommandError, MachineError
 from limosa.events import Events
@@ -92,7 +93,7 @@ async def build(directory: Path, events: Events) -> BareImage:
                 f"the bare guest cannot be stored in {directory}: {error.strerror}",
                 hint="make room there, or set XDG_CACHE_HOME to a folder that can be written",
             ) from error
-    manifest = msgspec.json.decode((final / "manifest.json").read_bytes(), type=_Manifest)
+    manifest = untrusted.decode((final / "manifest.json").read_bytes(), type=_Manifest)
     return BareImage(
         kernel=final / "bare.elf",
         host_primes=final / "host_primes",

@@ -105,8 +105,9 @@ class Unread:
 
 Report = Ready | Pass | Verified | Lost | Primes | Status | Fault | Failed | Stopped | Unread
 
-_N = r"(\d+)"
-_X = r"0x([0-9a-f]+)"
+_N = r"([0-9]{1,20})"
+_X = r"0x([0-9a-f]{1,16})"
+"""Numbers of 64 bits; what is longer was never printed by the program."""
 
 
 def _numbers(build: Callable[..., Report], base: int = 10) -> Callable[[re.Match[str]], Report]:
@@ -134,7 +135,7 @@ _LINES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Report]], ...] = 
             rf"ready mode=(write|primes) memory_mib={_N} lines={_N} report={_N} limit={_N}",
             lambda match: Ready(match[1], *(int(group) for group in match.groups()[1:])),
         ),
-        (rf"FAULT vector=(\d+) error={_X} instruction={_X} address={_X}", lambda match: _fault(match)),
+        (rf"FAULT vector={_N} error={_X} instruction={_X} address={_X}", lambda match: _fault(match)),
         (r"error (.+)", lambda match: Failed(match[1])),
         (r"stopped", lambda match: Stopped()),
     )

@@ -117,7 +117,7 @@ class Camera:
 
 def portable_pixmap(data: bytes) -> Pixels:
     """The dots of a binary PPM (netpbm's P6) as QEMU writes it: a header of three lines, then the dots."""
-    header = re.match(rb"P6\n(\d+) (\d+)\n255\n", data)
+    header = re.match(rb"P6\n(\d{1,5}) (\d{1,5})\n255\n", data)
     if header is None:
         raise LimosaError("QEMU's picture of the screen is no portable pixmap")
     width, height = int(header[1]), int(header[2])

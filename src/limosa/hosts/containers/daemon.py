@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from limosa import tasks
+from limosa import tasks, untrusted
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.containers.reach import Flavour, Reach, find
 
@@ -246,7 +246,7 @@ class Daemon(msgspec.Struct):
             response = await client.request(
                 method, path, content=content, params={"project": self.project, **query}, timeout=timeout_s
             )
-            answer = msgspec.json.decode(response.content, type=_Answer)
+            answer = untrusted.decode(response.content, type=_Answer)
         except httpx.TimeoutException as error:
             raise MachineError(f"{self.reach.words} did not answer within {REQUEST_S:g} s") from error
         except httpx.HTTPError as error:

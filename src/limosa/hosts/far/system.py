@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -90,6 +92,19 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
+MACHINE_FILES = (
+    "/proc/sys/kernel/random/boot_id",
+    "/etc/machine-id",
+    "/var/lib/dbus/machine-id",
+    "/sys/class/dmi/id/product_uuid",
+)
+"""What tells machines apart that were made from one image, as far as it is there and this user may read it: the random
+name of the kernel's boot always is (random(4))."""
+
+CPU_FIELDS = ("vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags", "vmx flags", "bugs")
+"""What of /proc/cpuinfo decides what KVM can give a guest; the others change by the moment."""
+
+
 def machine_facts() -> dict[str, Any]:
     """What limosa.hosts.host.HostFacts asks for, of the machine that this runs on."""
     return {
@@ -100,7 +115,32 @@ def machine_facts() -> dict[str, Any]:
         "memory_available_bytes": int(_field("/proc/meminfo", "MemAvailable").split()[0]) * 1024,
         "kvm": _opens("/dev/kvm"),
         "tun": _opens("/dev/net/tun"),
+        "machine": machine_name(),
     }
+
+
+def machine_name(root: str = "") -> str:
+    """What the running machine is known by; *root* is where its files are, for tests."""
+    parts = [_content(root + path) for path in MACHINE_FILES]
+    parts += [line for line in _first_processor(root + "/proc/cpuinfo") if line.partition(":")[0].strip() in CPU_FIELDS]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _first_processor(path: str) -> list[str]:
+    """Its lines alone: with many processors the whole file takes the kernel long."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+            return list(itertools.takewhile(str.strip, lines))
+    except OSError:
+        return []
+
+
+def _content(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _field(path: str, name: str) -> str:

@@ -13,7 +13,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.kind import HostState, Kind, Seen
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import place
+from limosa.lab import identity, place
 from limosa.lab.fabric import NamespaceKind, observed
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import links
@@ -48,6 +48,11 @@ class Hosting:
         self.made_here = False
         self._kinds: dict[str, Kind] = {}
         self._machine: LocalHost | None = None
+
+    def identify(self, lab: resolved.Lab) -> None:
+        """Take the lab with its identity, which it gets before anything of it is made."""
+        self.lab = self.fabric.lab = lab
+        self._kinds = {}
 
     @property
     def has_fabric(self) -> bool:
@@ -281,7 +286,7 @@ class Hosting:
         """For hosts that have a system of their own, or mount something; other labs have no use for the module."""
         from limosa.lab.furnishing import Furnisher
 
-        return Furnisher(self.lab, self.directory.mark)
+        return Furnisher(self.lab, identity.mark(self.lab, self.directory))
 
     async def _furnish(self, name: str) -> None:
         """The links of a host that has a system of its own; namespaces get theirs when they are made."""

@@ -162,7 +162,7 @@ class _Examiner:
         over = {network: wiring.carrier(lab, host.name, network, has) for network in lab.networks}
         await wiring.check_routes(host, lab, has)
         told = [
-            f"{network} over {link}" + ("" if over[network] == link else f", by a bridge {over[network]} that up makes")
+            f"{network} over {link}" + ("" if over[network] == link else f", by {_made_bridge(lab, over[network])}")
             for network in lab.networks
             if (link := self.spec.links[network])
         ]
@@ -216,6 +216,11 @@ class _Examiner:
                 fix = f"mount the shared directory at {store.path} on {host.name}, writable for who logs in"
                 return Finding(name, False, f"{store.path} {lacks}", fix)
         return Finding(name, True, f"{store.path} is there and can be written")
+
+
+def _made_bridge(lab: resolved.Lab, bridge: str) -> str:
+    """A bridge on a host, in words. Before a first lab was brought up here nobody can know the name."""
+    return f"a bridge {bridge} that up makes" if lab.mark else "a bridge that up makes"
 
 
 async def _clock(host: Host) -> Finding:

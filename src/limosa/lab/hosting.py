@@ -255,7 +255,18 @@ class Hosting:
         self.client = fabric
         for name in self._bridged_networks():
             await links.join_bridge(self.this_machine(), fabric, fabric.keeper.pid, self.lab, name)
+            await self._check_addresses(fabric, name)
         self.fabric.keep_client()
+
+    async def _check_addresses(self, client: Host, network: str) -> None:
+        """Raise StateError when somebody has one of those that the lab itself is about to have in *network*."""
+        from limosa.network import occupancy
+
+        wanted = {self.lab.networks[network].client_address: occupancy.Wanted(CLIENT, f"`client` of {network}")}
+        for name in self.fabric.names:
+            where = f"`addresses` of {name}"
+            wanted[self.lab.hosts[name].addresses[network]] = occupancy.Wanted(name, where)
+        await occupancy.check(self.lab, network, client, network, wanted, self.events)
 
     def _bridged_networks(self) -> list[str]:
         """The networks in which the fabric is joined with a bridge of this machine."""

@@ -41,7 +41,10 @@ def _prefix(lab: resolved.Lab, host: str) -> str:
 
 
 def _digest(lab: resolved.Lab) -> str:
-    """Letters that tell this lab from every other: of its mark, never of a path, for paths are alike on many machines."""
+    """Letters that tell this lab from every other: of its mark, not of a path, for many machines have the same paths.
+
+    Only a lab that has no mark, for a version without ids brought it up, keeps the names that it has by its path.
+    """
     return hashlib.sha256((lab.mark or f"{lab.name}/{lab.file}").encode()).hexdigest()
 
 

@@ -275,6 +275,12 @@ async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:
     await links.apply(host, "ip", detached(lab, host.name, mark, await interfaces(host)), as_root=True)
 
 
+async def master(host: Host, interface: str) -> str:
+    """The bridge that *interface* is in; itself where it is in none. Raises LimosaError's children."""
+    (told,) = msgspec.json.decode((await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout)
+    return str(told.get("master", interface))
+
+
 async def towards(client: Host, address: str) -> str:
     """The address by which *client* is seen from *address*. Raises MachineError when there is no way there."""
     try:

@@ -16,7 +16,7 @@ from limosa.hosts.namespaces import CLIENT
 from limosa.lab import identity, place
 from limosa.lab.fabric import NamespaceKind, observed
 from limosa.lab.record import LabDirectory, Record
-from limosa.network import links
+from limosa.network import guard, links
 from limosa.spec import resolved
 
 if TYPE_CHECKING:
@@ -240,6 +240,16 @@ class Hosting:
             network = self.lab.migration_network.name
             addresses = {name: self.address(name, network) for name in self.hosts}
             await self._furnisher().share(self.hosts, addresses)
+        await self._guard()
+
+    async def _guard(self) -> None:
+        """Have the hosts let nobody but each other reach the ports on which guests arrive."""
+        network = self.lab.migration_network.name
+        addresses = {name: self.address(name, network) for name in self.lab.hosts}
+        if self.has_fabric:
+            await guard.close_fabric(self.the_client(), self.lab)
+        for name, why in (await guard.apply(self.lab, self.hosts.values(), addresses)).items():
+            self.events.note(f"{name} does not refuse strangers while a guest arrives there: {why}", level="warning")
 
     async def _make_client(self) -> None:
         self.hosts, self.made_here = {}, True
@@ -349,6 +359,7 @@ class Hosting:
                 raise self.absent(name)
             self.hosts[name] = await self.kind(name).power_on(name)
             await self._furnish(name)
+            await self._guard()
         elif name in self.record.cut:
             await self._set_links(name, "up")
         self._on_again(name)

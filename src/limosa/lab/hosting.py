@@ -213,6 +213,8 @@ class Hosting:
         if failures and not self.hosts:
             raise next(iter(failures.values()))
         await self._share()
+        await self._guard()
+        await self._remark_on_wires()
         if failures:
             raise Incomplete(failures)
 
@@ -240,7 +242,14 @@ class Hosting:
             network = self.lab.migration_network.name
             addresses = {name: self.address(name, network) for name in self.hosts}
             await self._furnisher().share(self.hosts, addresses)
-        await self._guard()
+
+    async def _remark_on_wires(self) -> None:
+        """Say what of the networks between hosts with a system of their own would spoil a migration."""
+        if there := {name: self.hosts[name] for name in self.elsewhere if name in self.hosts}:
+            from limosa.network import wires
+
+            for told in await wires.remarks(self.lab, there):
+                self.events.note(told, level="warning")
 
     async def _guard(self) -> None:
         """Have the hosts let nobody but each other reach the ports on which guests arrive."""

@@ -58,7 +58,7 @@ def strangers(lab: resolved.Lab, host: str) -> Finding:
 
 async def path_sizes(lab: resolved.Lab, hosts: Mapping[str, Host], seen: Seen) -> list[Finding]:
     """For each two hosts, whether packets as large as their interfaces make them pass, in the migration network."""
-    known = [name for name in hosts if name in seen and _address(lab, name, seen[name])]
+    known = [name for name in hosts if lab.networks and name in seen and _address(lab, name, seen[name])]
     pairs = list(itertools.combinations(known, 2))
     return list(await asyncio.gather(*(_path_size(lab, hosts[one], other, seen) for one, other in pairs)))
 

@@ -24,8 +24,10 @@ must not be refused. In a rule of routing a range may not end with 65535."""
 
 _AWAY, _PEERS, _OTHERS, _LOCAL = 50, 51, 52, 53
 """Priorities of our rules; ``local``, which the kernel has first of all, goes behind them."""
-_KERNEL = "protocol kernel"
-"""systemd-networkd in a container removes rules that it did not make, unless they say that the kernel did."""
+_KERNEL = "protocol 2"
+"""The kernel: systemd-networkd in a container removes rules that it did not make, but for those."""
+_TCP = "ipproto 6"
+"""By its number, as protocols' names are in a file that a small container has not (/etc/protocols)."""
 
 
 def guarded(lab: resolved.Lab, host: str) -> bool:
@@ -41,7 +43,7 @@ def lines(
     """
     to, own = lab.migration_network, addresses[host]
     others = [address for name, address in addresses.items() if name != host]
-    ports = f"to {own} ipproto tcp dport {PORTS.start}-{PORTS.stop - 1}"
+    ports = f"to {own} {_TCP} dport {PORTS.start}-{PORTS.stop - 1}"
     begin = [f"rule del pref {priority}" for priority in sorted(has, reverse=True) if _AWAY <= priority < _LOCAL]
     away = [c for n, c in carriers.items() if to.purpose == "migration" and c != carriers[to.name] and n != to.name]
     return [

@@ -318,7 +318,7 @@ class SshKind:
         if not said["ours"]:
             raise StateError(
                 f"{said['runtime']} on {name} belongs to {said['whose']}",
-                hint="take that lab down, or give this one another name",
+                hint="take that lab down from where it was brought up, or give this one another name",
             )
         host.settle(said["runtime"])
         return host

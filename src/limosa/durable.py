@@ -10,6 +10,33 @@ from pathlib import Path
 
 def replace(path: Path, data: bytes) -> None:
     """Replace *path* by *data*, whole or not at all, and on the disk when this returns. Raises OSError."""
+    new = _written(path, data)
+    try:
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Make *path* with *data*, whole or not at all, and on the disk when this returns; return whether it was not there.
+
+    One that is there is left alone: of several that begin at once, one makes it. Raises OSError.
+    """
+    new = _written(path, data)
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        return False
+    finally:
+        new.unlink()
+        sync_folder(path.parent)
+    return True
+
+
+def _written(path: Path, data: bytes) -> Path:
+    """*data* on the disk beside *path*, under a name that no other process takes. Raises OSError."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -20,12 +47,11 @@ def replace(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        new.rename(path)
     except OSError:
         with contextlib.suppress(OSError):
             new.unlink()
         raise
-    sync_folder(path.parent)
+    return new
 
 
 def remove(path: Path) -> None:

@@ -65,6 +65,12 @@ def test_a_guest_moves_between_a_launched_and_an_adopted_container(limosa: Comma
         limosa.ok("host", "power-off", "host1", "--lab", "boxes")
         limosa.ok("host", "restore", "host1", "--lab", "boxes")
         limosa.ok("migrate", "guest1", "host1", "--lab", "boxes")
+        launched, adopted = (daemon.client("exec", name, "--", "ip", "rule") for name in ("boxes-host1", "box"))
+        rules = [line.split() for line in launched.splitlines() if "61000-65534" in line]
+        assert [(rule[2], rule[4], rule[-1]) for rule in rules] == [
+            ("10.83.0.12", "10.83.0.11", "local"), ("all", "10.83.0.11", "prohibit"),
+        ]  # fmt: skip
+        assert "61000" not in adopted, "what is somebody else's is not changed"
     finally:
         limosa.ok("down", "--lab", "boxes")
     assert json.loads(daemon.client("list", "--format", "json"))[0]["name"] == "box"

@@ -269,11 +269,12 @@ async def _bridge(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[
 
 
 class SshKind:
-    """The machines over SSH of one lab. *owner* tells it from a lab of the same name that is commanded elsewhere."""
+    """The machines over SSH of one lab. *owner* tells it from another lab of the same name; *here* is told to people
+    who are in its way there: who commands it, and from where."""
 
-    def __init__(self, lab: resolved.Lab, owner: str, events: Events | None = None) -> None:
+    def __init__(self, lab: resolved.Lab, owner: str, events: Events | None = None, *, here: str = "") -> None:
         ssh_login.load()
-        self._lab, self._owner = lab.name, owner
+        self._lab, self._owner, self._here = lab.name, owner, here
         self._silence = Silence()
         self._hosts = {
             host.name: SshHost(host.name, Machine.parse(host.machine), events)
@@ -307,7 +308,8 @@ class SshKind:
         """Log in and make the runtime directory. Raises StateError where another lab has it."""
         host = self._hosts[name]
         try:
-            said = await (await host.link()).ask(do="claim", lab=self._lab, owner=self._owner, host=name)
+            who = {"owner": self._owner, "by": self._here}
+            said = await (await host.link()).ask(do="claim", lab=self._lab, host=name, **who)
         except Refused as error:
             raise MachineError(
                 f"the runtime directory on {name} cannot be made: {error.strerror}",
@@ -316,7 +318,7 @@ class SshKind:
         if not said["ours"]:
             raise StateError(
                 f"{said['runtime']} on {name} belongs to {said['whose']}",
-                hint="take that lab down, or give this one another name",
+                hint="take that lab down from where it was brought up, or give this one another name",
             )
         host.settle(said["runtime"])
         return host

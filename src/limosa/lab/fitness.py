@@ -16,7 +16,7 @@ from limosa.capabilities import Finding
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host, HostFacts
 from limosa.lab.hosting import Hosting
-from limosa.network import wiring
+from limosa.network import wires, wiring
 from limosa.qemu import features
 from limosa.spec import resolved
 from limosa.storage import sharing
@@ -58,6 +58,7 @@ async def examine(hosting: Hosting) -> list[Examined]:
     hosts = {examiner.spec.name: examiner.host for examiner in examiners if examiner.host is not None}
     known = {e.spec.name: e.known for e in examiners if e.known is not None}
     together = await _together(hosting.lab, hosts, known)
+    together += await wires.path_sizes(hosting.lab, hosts, {e.spec.name: e.interfaces for e in examiners})
     all_hosts = [Examined(TOGETHER, "", together)] if together else []
     return [Examined(THIS_MACHINE, "", own), *found, *all_hosts]
 
@@ -77,6 +78,7 @@ class _Examiner:
         self._hosting, self.spec = hosting, spec
         self.host: Host | None = None
         self.known: features.Features | None = None
+        self.interfaces: Mapping[str, wiring.Interface] = {}
 
     async def examine(self) -> Examined:
         """Everything that can be seen of it."""
@@ -100,6 +102,9 @@ class _Examiner:
         ]  # fmt: skip
         found = await tasks.together(settled(name, check(host)) for name, check in checks)
         devices = [await self._tun(host, facts), self._memory(facts), await self._kvm(host, facts)]
+        if any(finding.name == "links" and finding.ok for finding in found):
+            devices.append(await settled("spanning tree", self._spanning_tree()))
+        devices.append(wires.strangers(self._hosting.lab, self.spec.name))
         stores = [
             await settled(f"storage {store.name}", self._storage(host, store))
             for store in self._hosting.lab.storage.values()
@@ -158,15 +163,19 @@ class _Examiner:
         return Finding("ip", False, detail, await self._install(host, "ip"))
 
     async def _links(self, host: Host) -> Finding:
-        lab, has = self._hosting.lab, await wiring.interfaces(host)
+        lab = self._hosting.lab
+        has = self.interfaces = await wiring.interfaces(host)
         over = {network: wiring.carrier(lab, host.name, network, has) for network in lab.networks}
         await wiring.check_routes(host, lab, has)
         told = [
-            f"{network} over {link}" + ("" if over[network] == link else f", by a bridge {over[network]} that up makes")
+            f"{network} over {link}" + ("" if over[network] == link else f", by {_made_bridge(lab, over[network])}")
             for network in lab.networks
             if (link := self.spec.links[network])
         ]
         return Finding("links", True, "; ".join(told) or "the lab has no networks")
+
+    async def _spanning_tree(self) -> Finding:
+        return wires.spanning_tree(self._hosting.lab, self.spec.name, self.interfaces)
 
     async def _bridge_and_tap(self, host: Host) -> Finding:
         done = await host.run(["unshare", "--net", "sh", "-ec", _TRY_LINKS], check=False, as_root=True, timeout_s=20)
@@ -216,6 +225,11 @@ class _Examiner:
                 fix = f"mount the shared directory at {store.path} on {host.name}, writable for who logs in"
                 return Finding(name, False, f"{store.path} {lacks}", fix)
         return Finding(name, True, f"{store.path} is there and can be written")
+
+
+def _made_bridge(lab: resolved.Lab, bridge: str) -> str:
+    """A bridge on a host, in words. Before a first lab was brought up here nobody can know the name."""
+    return f"a bridge {bridge} that up makes" if lab.mark else "a bridge that up makes"
 
 
 async def _clock(host: Host) -> Finding:

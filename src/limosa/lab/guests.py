@@ -44,8 +44,9 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
         return _runs_already(hosting, guest.name, found)
     await copies.refuse_to_double(hosting, guest.name)
     host = hosting.host(guest.host)
-    from limosa.lab import preparation
+    from limosa.lab import preparation, reach
 
+    await reach.check_address(hosting, guest)
     with hosting.events.stage(f"prepare {guest.name}"):
         record = await preparation.prepare(hosting, guest)
     facts = await host.facts()

@@ -13,10 +13,10 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.kind import HostState, Kind, Seen
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import place
+from limosa.lab import identity, place
 from limosa.lab.fabric import NamespaceKind, observed
 from limosa.lab.record import LabDirectory, Record
-from limosa.network import links
+from limosa.network import guard, links
 from limosa.spec import resolved
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class Hosting:
         self.made_here = False
         self._kinds: dict[str, Kind] = {}
         self._machine: LocalHost | None = None
+
+    def identify(self, lab: resolved.Lab) -> None:
+        """Take the lab with its identity, which it gets before anything of it is made."""
+        self.lab = self.fabric.lab = lab
+        self._kinds = {}
 
     @property
     def has_fabric(self) -> bool:
@@ -208,6 +213,8 @@ class Hosting:
         if failures and not self.hosts:
             raise next(iter(failures.values()))
         await self._share()
+        await self._guard()
+        await self._remark_on_wires()
         if failures:
             raise Incomplete(failures)
 
@@ -236,6 +243,23 @@ class Hosting:
             addresses = {name: self.address(name, network) for name in self.hosts}
             await self._furnisher().share(self.hosts, addresses)
 
+    async def _remark_on_wires(self) -> None:
+        """Say what of the networks between hosts with a system of their own would spoil a migration."""
+        if there := {name: self.hosts[name] for name in self.elsewhere if name in self.hosts}:
+            from limosa.network import wires
+
+            for told in await wires.remarks(self.lab, there):
+                self.events.note(told, level="warning")
+
+    async def _guard(self) -> None:
+        """Have the hosts let nobody but each other reach the ports on which guests arrive."""
+        network = self.lab.migration_network.name
+        addresses = {name: self.address(name, network) for name in self.lab.hosts}
+        if self.has_fabric:
+            await guard.close_fabric(self.the_client(), self.lab)
+        for name, why in (await guard.apply(self.lab, self.hosts.values(), addresses)).items():
+            self.events.note(f"{name} does not refuse strangers while a guest arrives there: {why}", level="warning")
+
     async def _make_client(self) -> None:
         self.hosts, self.made_here = {}, True
         if self.elsewhere and self.record.ephemeral:
@@ -250,7 +274,18 @@ class Hosting:
         self.client = fabric
         for name in self._bridged_networks():
             await links.join_bridge(self.this_machine(), fabric, fabric.keeper.pid, self.lab, name)
+            await self._check_addresses(fabric, name)
         self.fabric.keep_client()
+
+    async def _check_addresses(self, client: Host, network: str) -> None:
+        """Raise StateError when somebody has one of those that the lab itself is about to have in *network*."""
+        from limosa.network import occupancy
+
+        wanted = {self.lab.networks[network].client_address: occupancy.Wanted(CLIENT, f"`client` of {network}")}
+        for name in self.fabric.names:
+            where = f"`addresses` of {name}"
+            wanted[self.lab.hosts[name].addresses[network]] = occupancy.Wanted(name, where)
+        await occupancy.check(self.lab, network, client, network, wanted, self.events)
 
     def _bridged_networks(self) -> list[str]:
         """The networks in which the fabric is joined with a bridge of this machine."""
@@ -281,7 +316,7 @@ class Hosting:
         """For hosts that have a system of their own, or mount something; other labs have no use for the module."""
         from limosa.lab.furnishing import Furnisher
 
-        return Furnisher(self.lab, self.directory.mark)
+        return Furnisher(self.lab, identity.mark(self.lab, self.directory))
 
     async def _furnish(self, name: str) -> None:
         """The links of a host that has a system of its own; namespaces get theirs when they are made."""
@@ -333,6 +368,7 @@ class Hosting:
                 raise self.absent(name)
             self.hosts[name] = await self.kind(name).power_on(name)
             await self._furnish(name)
+            await self._guard()
         elif name in self.record.cut:
             await self._set_links(name, "up")
             await links.forget_silence(host for other, host in self.hosts.items() if other not in self.elsewhere)

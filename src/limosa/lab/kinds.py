@@ -8,9 +8,11 @@ import sys
 
 from limosa import process
 from limosa.events import Events
+from limosa.hosts.far.system import user_name
 from limosa.hosts.kind import Kind
 from limosa.hosts.local import LocalHost
 from limosa.hosts.namespaces import CLIENT
+from limosa.lab import identity
 from limosa.lab.record import LabDirectory
 from limosa.spec import resolved
 
@@ -20,11 +22,13 @@ def elsewhere(kind: str, lab: resolved.Lab, directory: LabDirectory, events: Eve
     if kind == "ssh":
         from limosa.hosts.ssh import SshKind
 
-        return SshKind(lab, f"{platform.node()}:{directory.mark}", events)
+        here = f"{user_name()}@{platform.node()}"
+        # As it was before there were ids, for a lab that was brought up then.
+        return SshKind(lab, lab.mark or f"{platform.node()}:{directory.mark}", events, here=here)
     from limosa.hosts.containers.kind import Containers
 
     directories = {s.name: directory.storage(s) for s in lab.storage.values() if s.kind == "directory"}
-    return Containers(kind, lab, directory.mark, directories, events)
+    return Containers(kind, lab, identity.mark(lab, directory), directories, events)
 
 
 def engage_undertaker(directory: LabDirectory) -> None:

@@ -23,7 +23,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import copies, guests, launching, log_files, moves, place, reach, remains, watching
+from limosa.lab import copies, guests, identity, launching, log_files, moves, place, reach, remains, watching
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, Incomplete, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -140,6 +140,7 @@ class Lab:
         """
         made, failures = list[str](), list[LimosaError]()
         if self._hosting.client is None:
+            self._hosting.identify(identity.settled(self.spec, self.directory))
             await self._hosting.check()
         async with self._locked("limosa up"):
             self._hosting.mend()
@@ -433,11 +434,13 @@ async def _end(hosting: Hosting) -> None:
 
 def _resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory]:
     if isinstance(what, resolved.Lab):
-        return what, LabDirectory.named(what.name)
+        directory = LabDirectory.named(what.name)
+        return identity.known(what, directory), directory
     lab, directory = _locate(what)
     if lab is None:
         return directory.spec(), directory
     place.require_here(directory)
+    lab = identity.known(lab, directory)
     _same_file(lab, directory)
     return lab, directory
 

@@ -1,4 +1,4 @@
-"""Reaching a guest from the lab's client: its SSH command line, and our agent carried into a system without it."""
+"""Reaching a guest: is its address free, its SSH command line, and our agent carried into a system without it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from limosa import process
 from limosa.errors import LimosaError
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord
+from limosa.network import occupancy, plan, wiring
 from limosa.spec import resolved
 
 CONNECT_S = 30
@@ -104,6 +105,19 @@ async def carry_agent(hosting: Hosting, guest: resolved.Guest, record: GuestReco
 def _quoted(script: str) -> str:
     """For the shell at the other end, which ssh hands its words to as one line."""
     return shlex.quote(script)
+
+
+async def check_address(hosting: Hosting, guest: resolved.Guest) -> None:
+    """Raise StateError when somebody else has the address that *guest* is about to get."""
+    if not guest.address or not occupancy.shared(hosting.lab, guest.network):
+        return
+    if hosting.has_fabric:
+        host, interface = hosting.the_client(), guest.network
+    else:
+        host = hosting.host(guest.host)
+        interface = await wiring.master(host, plan.tap(hosting.lab, guest.name, guest.host))
+    wanted = {guest.address: occupancy.Wanted(guest.name, f"`address` of {guest.name}", guest.mac)}
+    await occupancy.check(hosting.lab, guest.network, host, interface, wanted, hosting.events)
 
 
 async def answers(hosting: Hosting, guest: resolved.Guest) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable
 
@@ -20,6 +21,7 @@ from limosa.migration.progress import Progress
 from limosa.migration.rescue import GONE, Verdict
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
+from limosa.network import guard
 from limosa.process import to_the_end
 from limosa.qemu.monitor import ANSWER_S, FINAL, MigrateInfo
 from limosa.qemu.process import QemuProcess
@@ -130,14 +132,16 @@ class Migration(msgspec.Struct):
         )
 
     async def _prepare(self, target: QemuProcess) -> str:
-        """Both sides get the same capabilities; the target listens on a port of its own choice."""
+        """Both sides get the same capabilities; the target listens on a free port that only hosts reach."""
         capabilities = ("events", *self.settings.capabilities)
         self.source.control.pending_events()
         self._seen = self.source.control.event_count
         async with asyncio.TaskGroup() as group:
             group.create_task(self._configure_source(capabilities))
             group.create_task(self._configure_target(target, capabilities))
-        await target.control.listen_for_migration(f"tcp:{self.listen_address}:0")
+        # Another one each time: what an earlier move left behind, connecting still, must not reach this target.
+        first = random.choice(guard.PORTS)
+        await target.control.listen_for_migration(f"tcp:{self.listen_address}:{first},to={guard.PORTS[-1]}")
         info = await target.control.migrate_info()
         if not info.socket_address or not info.socket_address[0].port:
             raise LimosaError(f"QEMU on {self.target_host} does not say where it listens for the migration")

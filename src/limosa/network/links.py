@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
+from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError
 from limosa.hosts.host import Host
 from limosa.network import plan
 from limosa.spec import resolved
+
+UP_S = 2.0
 
 
 async def apply(
@@ -65,6 +69,19 @@ async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, 
             hint="it takes root; `ip link show type bridge` shows the bridges",
         ) from error
     await apply(client, "ip", plan.uplink_inside(network))
+    await wait_up(client, f"{network}.up")
+    await wait_up(machine, lab.networks[network].bridge)
+
+
+async def wait_up(host: Host, interface: str) -> None:
+    """Until *interface* carries packets, or no longer than ``UP_S``: it may have no neighbour yet.
+
+    The kernel may take up to a second to notice that a new link has one, and drops what is sent before.
+    """
+    async for _ in Deadline.after(UP_S).ticks(0.05):
+        (told,) = json.loads((await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout)
+        if told.get("operstate") in ("UP", "UNKNOWN"):
+            return
 
 
 async def part_bridge(machine: Host, lab: resolved.Lab, network: str) -> None:

@@ -37,13 +37,20 @@ def tap(lab: resolved.Lab, guest: str, host: str = "") -> str:
 def _prefix(lab: resolved.Lab, host: str) -> str:
     """Nothing on a host that is the lab's alone; elsewhere other labs and other people have interfaces too."""
     shared = host in lab.hosts and (lab.hosts[host].kind == "ssh" or bool(lab.hosts[host].adopt))
-    return f"l{hashlib.sha256(f'{lab.name}/{lab.file}'.encode()).hexdigest()[:5]}" if shared else ""
+    return f"l{_digest(lab)[:5]}" if shared else ""
+
+
+def _digest(lab: resolved.Lab) -> str:
+    """Letters that tell this lab from every other: of its mark, not of a path, for many machines have the same paths.
+
+    Only a lab that has no mark, for a version without ids brought it up, keeps the names that it has by its path.
+    """
+    return hashlib.sha256((lab.mark or f"{lab.name}/{lab.file}").encode()).hexdigest()
 
 
 def uplink_end(lab: resolved.Lab, network: str) -> str:
     """This machine's end of what joins the fabric with a bridge of it, at most 15 bytes."""
-    digest = hashlib.sha256(f"{lab.name}/{lab.file}".encode()).hexdigest()[:8]
-    return f"lim{digest}.{list(lab.networks).index(network)}"
+    return f"lim{_digest(lab)[:8]}.{list(lab.networks).index(network)}"
 
 
 def uplink(lab: resolved.Lab, network: str, pid: int) -> list[str]:
@@ -79,7 +86,7 @@ def mac_address(lab: resolved.Lab, host: str, network: str) -> str:
     With another one its neighbours would send to the address that they remember for up to 20 s.
     """
     taken = {guest.mac for guest in lab.guests.values()}
-    return addresses.mac_address(lab.name, f"{host}/{network}", taken)
+    return addresses.mac_address(lab.mark or lab.name, f"{host}/{network}", taken)
 
 
 def fabric(lab: resolved.Lab) -> list[str]:

@@ -44,6 +44,9 @@ class Interface(msgspec.Struct, frozen=True):
     """The default route's, if that goes over this interface."""
     metric: int = 0
     """That route's."""
+    mtu: int = 0
+    silence_s: float = 0.0
+    """A bridge's: for how long a new port is silent, by its spanning tree protocol; 0: not at all."""
 
 
 async def interfaces(host: Host) -> dict[str, Interface]:
@@ -93,7 +96,14 @@ def _interface(entry: Mapping[str, object], defaults: Mapping[str, Mapping[str, 
         given=tuple(address for address, label in held.items() if label == _label(name) != name),
         gateway=str(default.get("gateway", "")),
         metric=int(str(default.get("metric", 0))),
+        mtu=int(str(entry.get("mtu", 0))),
+        silence_s=_silence_s(told.get("info_data") or {}),  # type: ignore[arg-type]
     )
+
+
+def _silence_s(bridge: Mapping[str, object]) -> float:
+    """A new port listens and then learns, each for the forward delay, which is told in hundredths of a second."""
+    return 2 * int(str(bridge.get("forward_delay", 0))) / 100 if bridge.get("stp_state") else 0.0
 
 
 def _label(interface: str) -> str:
@@ -257,17 +267,17 @@ async def _with_addresses(host: Host, lab: resolved.Lab) -> dict[str, Interface]
     async for _ in Deadline.after(ADDRESS_S).ticks(0.25):
         for network in lab.networks:
             carrier(lab, host.name, network, has)
-        if all(_found(lab, host.name, network, has) for network in own):
+        if all(held(lab, host.name, network, has) for network in own):
             return has
         has = await interfaces(host)
-    lacking = next(network for network in own if not _found(lab, host.name, network, has))
+    lacking = next(network for network in own if not held(lab, host.name, network, has))
     raise MachineError(
         f"{host.name} has no address in {lab.networks[lacking].subnet} on {lab.hosts[host.name].links[lacking]}",
         hint="give it one, by DHCP or otherwise, or write one under the host's `addresses`",
     )
 
 
-def _found(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface]) -> str:
+def held(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface]) -> str:
     """The host's address in *network*, if it has one."""
     subnet = ipaddress.ip_network(lab.networks[network].subnet)
     places = (carrier(lab, host, network, has), lab.hosts[host].links[network])
@@ -277,7 +287,7 @@ def _found(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interfa
 
 def _address(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interface]) -> str:
     wanted = lab.hosts[host].addresses[network]
-    return wanted if wanted != OWN else _found(lab, host, network, has)
+    return wanted if wanted != OWN else held(lab, host, network, has)
 
 
 async def addresses(host: Host, lab: resolved.Lab) -> dict[str, str]:
@@ -289,6 +299,12 @@ async def addresses(host: Host, lab: resolved.Lab) -> dict[str, str]:
 async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:
     """Undo ``attach``. Raises LimosaError's children."""
     await links.apply(host, "ip", detached(lab, host.name, mark, await interfaces(host)), as_root=True)
+
+
+async def master(host: Host, interface: str) -> str:
+    """The bridge that *interface* is in; itself where it is in none. Raises LimosaError's children."""
+    (told,) = msgspec.json.decode((await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout)
+    return str(told.get("master", interface))
 
 
 async def towards(client: Host, address: str) -> str:

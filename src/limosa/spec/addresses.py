@@ -1,6 +1,7 @@
 """IPv4 and MAC addresses of a lab: those that the file gives are checked and kept, the others are filled in.
 
-Rule: addresses depend on the file alone, so the same file always gives the same addresses.
+Rule: IPv4 addresses depend on the file alone, so the same file always gives the same ones. MACs depend on whose lab
+it is as well: two people may use one file on one wire.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
+import msgspec
+
+from limosa.spec import resolved
 from limosa.spec.problems import Location, key_text
 
 FIRST_HOST_OFFSET = 11
@@ -87,6 +91,18 @@ def free_subnet(taken: list[ipaddress.IPv4Network]) -> ipaddress.IPv4Network | N
         if not any(begin <= first + 255 and first <= end for begin, end in spans):
             return ipaddress.IPv4Network((first, 24))
     return None
+
+
+def identified(lab: resolved.Lab, identity: str) -> resolved.Lab:
+    """*lab* as the one of *identity*, with the MACs that follow. Nothing else of it changes."""
+    lab = msgspec.structs.replace(lab, identity=identity)
+    guests: dict[str, resolved.Guest] = {}
+    macs: set[str] = set()
+    for name, guest in lab.guests.items():
+        mac = mac_address(lab.mark or lab.name, name, macs) if guest.network else ""
+        macs.add(mac)
+        guests[name] = msgspec.structs.replace(guest, mac=mac)
+    return msgspec.structs.replace(lab, guests=guests)
 
 
 def mac_address(lab: str, guest: str, taken: set[str]) -> str:

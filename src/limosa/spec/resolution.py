@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from limosa.spec import faults, placement, resolved, written
-from limosa.spec.addresses import FIRST_GUEST_OFFSET, FIRST_HOST_OFFSET, Pool, free_subnet, mac_address
+from limosa.spec.addresses import FIRST_GUEST_OFFSET, FIRST_HOST_OFFSET, Pool, free_subnet, identified
 from limosa.spec.document import Document
 from limosa.spec.problems import MOST_SHOWN, Location, Problem, listed, nearest, raise_all
 from limosa.units import BYTES, format_bytes, parse_bits_per_s, parse_bytes, parse_seconds
@@ -87,9 +87,9 @@ class _Resolution:
         storage = self._storage()
         self._reserve_addresses(networks)
         hosts = {key: self._host(key, host) for key, host in self.file.hosts.items()}
-        guests = self._guests(name, networks, storage)
+        guests = self._guests(networks, storage)
         self._check_hosts(hosts, guests)
-        return resolved.Lab(
+        lab = resolved.Lab(
             name=name,
             networks=networks,
             storage=storage,
@@ -97,6 +97,7 @@ class _Resolution:
             guests=guests,
             file=str(self.path.absolute()) if self.path else "",
         )
+        return identified(lab, "")
 
     def _problem(self, location: Location, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.document.line(location), location, message, hint))
@@ -296,9 +297,8 @@ class _Resolution:
     # -- guests
 
     def _guests(
-        self, lab: str, networks: dict[str, resolved.Network], storage: dict[str, resolved.Storage]
+        self, networks: dict[str, resolved.Network], storage: dict[str, resolved.Storage]
     ) -> dict[str, resolved.Guest]:
-        macs: set[str] = set()
         guests: dict[str, resolved.Guest] = {}
         for name, guest in self.file.guests.items():
             if guest.host not in self.file.hosts:
@@ -309,8 +309,6 @@ class _Resolution:
             elif guest.image == "micro":
                 self._refuse_without_driver(name, guest)
             network = "" if bare else self._guest_network(name, guest, networks)
-            mac = mac_address(lab, name, macs) if network else ""
-            macs.add(mac)
             guests[name] = resolved.Guest(
                 name=name,
                 host=guest.host,
@@ -322,7 +320,6 @@ class _Resolution:
                 cpu=guest.cpu,
                 network=network,
                 nic=guest.nic,
-                mac=mac,
                 address=self._guest_address(name, guest, network),
                 disk=None if bare else self._disk(name, guest, storage),
                 disk_image=None if isinstance(guest.image, str) else self._disk_image(name, guest.image),

@@ -187,6 +187,14 @@ class Lab(msgspec.Struct, frozen=True):
     guests: dict[str, Guest]
     file: str = ""
     """The lab file this came from."""
+    identity: str = ""
+    """The id of whose lab this is, which the file cannot know. Empty until it is brought up, and in a lab that a
+    version brought up which knew none: that keeps the names and MACs which it has."""
+
+    @property
+    def mark(self) -> str:
+        """What its things bear where other labs and other people have theirs; empty without an identity."""
+        return f"{self.name}@{self.identity}" if self.identity else ""
 
     @property
     def migration_network(self) -> Network:

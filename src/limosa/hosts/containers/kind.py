@@ -38,7 +38,7 @@ RUNTIME_DIRECTORY = "/run/limosa"
 class Containers:
     """All hosts of kind ``incus``, or all of kind ``lxd``, of one lab; implements Kind.
 
-    *mark* is the lab's state directory. *directories*: where storage of kind ``directory`` is on this machine.
+    *mark* tells the lab from every other. *directories*: where storage of kind ``directory`` is on this machine.
     """
 
     def __init__(

@@ -56,14 +56,17 @@ def look(lab: str, owner: str) -> dict[str, Any]:
     try:
         with open(f"{runtime}/{MARK_FILE}", encoding="utf-8") as file:  # noqa: PTH123
             mark = json.load(file)
-        whose = f"lab {mark['lab']} of {mark['owner']}"
+        whose = f"lab {mark['lab']} of {mark.get('by') or mark['owner']}"
     except (OSError, ValueError, KeyError, TypeError):
         return {"runtime": runtime, "ours": False, "whose": "nobody that limosa knows"}
     return {"runtime": runtime, "ours": mark["owner"] == owner, "whose": whose, "host": mark.get("host")}
 
 
-def claim(lab: str, owner: str, host: str) -> dict[str, Any]:
-    """Make the directory, with the mark, unless it is there: then say whose it is."""
+def claim(lab: str, owner: str, host: str, by: str = "") -> dict[str, Any]:
+    """Make the directory, with the mark, unless it is there: then say whose it is.
+
+    *owner* alone decides; *by* is for people: who commands the lab, and from where.
+    """
     found = look(lab, owner)
     if found["whose"]:
         if found["ours"] and found["host"] != host:  # two names of one machine in one lab
@@ -73,7 +76,7 @@ def claim(lab: str, owner: str, host: str) -> dict[str, Any]:
     os.mkdir(runtime, 0o700)  # noqa: PTH102
     # Whole or not at all, so that no half mark makes it nobody's.
     with open(f"{runtime}/.mark", "w", encoding="utf-8") as file:  # noqa: PTH123
-        json.dump({"lab": lab, "owner": owner, "host": host}, file)
+        json.dump({"lab": lab, "owner": owner, "host": host, "by": by}, file)
     os.rename(f"{runtime}/.mark", f"{runtime}/{MARK_FILE}")  # noqa: PTH104
     return look(lab, owner)
 

@@ -185,7 +185,7 @@ class Link:
             "signal": self.signal_marked,
             "settle": self.settle,
             "look": lambda a: claims.look(a["lab"], a["owner"]),
-            "claim": lambda a: claims.claim(a["lab"], a["owner"], a["host"]),
+            "claim": lambda a: claims.claim(a["lab"], a["owner"], a["host"], a["by"]),
             "release": lambda a: claims.release(a["lab"], a["owner"]),
         }
         self.answer(channel, plain[asked["do"]](asked))

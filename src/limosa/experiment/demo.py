@@ -81,10 +81,12 @@ async def _measured(
             if outcome.failure is not None:
                 lab.events.note(outcome.failure.message, level="warning")
             await asyncio.sleep(SETTLE_S)
-        with lab.events.stage("check that nothing was lost"):
+        with lab.events.stage("check that nothing was lost") as step:
             if running is not None:
                 await measurement.finish_workload(running)
             await measurement.check_alive()
+            if not all(check.passed for check in measurement.checks):
+                step.fail()
 
 
 async def _set_to_work(lab: Lab, guest: str, workload: Workload) -> RunningWorkload:

@@ -181,7 +181,7 @@ class Migration(msgspec.Struct):
         if deadline.passed:
             raise LimosaError(
                 f"it did not complete within {self.settings.timeout_s:g} s",
-                hint="a guest that dirties memory faster than the link carries it never converges",
+                hint=progress.why_unfinished(),
             )
         if time.monotonic() - progress.last_change_s > self.settings.stall_s:
             raise LimosaError(f"nothing went over the link to {self.target_host} for {self.settings.stall_s:g} s")

@@ -62,9 +62,10 @@ class MigrateInfo(msgspec.Struct, frozen=True, rename="kebab"):
     """What query-migrate says, times in ms. ``raw`` holds all of it."""
 
     status: str = "none"
-    ram: Ram = Ram()
-    total_time: int = 0
-    setup_time: int = 0
+    ram: Ram | None = None
+    """None: QEMU has no figures yet, or none any more."""
+    total_time: int | None = None
+    setup_time: int | None = None
     downtime: int | None = None
     expected_downtime: int | None = None
     error_desc: str = ""

@@ -99,10 +99,11 @@ class MigrationProgressed(Event, frozen=True, kw_only=True):
     settled_bytes_per_s: float | None = None
     """How fast what remains gets less: a page of zeros takes hardly anything on the wire, and is settled all the same."""
     iteration: int | None = None
-    pass_end_s: float | None = None
-    """Seconds until all that remains now is settled, if nothing were written meanwhile."""
+    pass_end_at_most_s: float | None = None
+    """Seconds until all that remains now is sent, if none of it is zeros: where those lie is not known before."""
     expected_end_s: float | None = None
-    """Seconds until the end, with what the guest writes meanwhile. None: not known, or not at these rates."""
+    """Seconds until the end, with what the guest writes meanwhile. None: not known (in the first pass, as there is no
+    dirty rate yet), or not at these rates."""
 
 
 Sink = Callable[[Event], None]

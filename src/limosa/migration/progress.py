@@ -17,7 +17,8 @@ _WINDOW_S = 0.5
 """Throughput is taken over this long, so that it neither jumps with each look nor lags behind."""
 
 _SETTLING_S = 2.0
-"""How fast memory is settled is taken over this long: stretches of zeros and of data take turns in a guest's memory."""
+"""How fast memory is settled is taken over this long. It forecasts the end of later passes, which go over pages that were
+just written; the first one goes over all memory, where the zeros of a whole guest may lie at the end."""
 
 _LEAST_S = 0.1
 """A rate needs looks this far apart: QEMU sends in slices of up to 50 ms, and keeps to its limit by tenths of a second."""
@@ -49,6 +50,8 @@ class Progress(msgspec.Struct):
     _measured: bool = False
     """Whether QEMU has had the occasion to measure a dirty rate."""
     _settled: float | None = None
+    _wire: float | None = None
+    """How fast pages that hold data went over when there last were such."""
 
     def look(self, info: MigrateInfo, now_s: float) -> MigrationProgressed:
         """One look at *now_s* (monotonic seconds). Rates in bytes/s; dirty rate is QEMU's, per iteration."""
@@ -69,17 +72,19 @@ class Progress(msgspec.Struct):
         over = said.status == "completed"
         dirty = float(ram.dirty_pages_rate * ram.page_size)
         dirty_rate = None if over or not (dirty or self._measured) else dirty
-        settled = self._settling()
+        settled, throughput = self._settling(), self._throughput()
+        if settled is not None and throughput is not None and throughput >= settled / 2:
+            self._wire = throughput
         return msgspec.structs.replace(
             said,
             total_bytes=ram.total,
             remaining_bytes=ram.remaining,
             transferred_bytes=ram.transferred,
             dirty_rate_bytes_per_s=dirty_rate,
-            throughput_bytes_per_s=self._throughput(),
+            throughput_bytes_per_s=throughput,
             settled_bytes_per_s=settled,
             iteration=ram.dirty_sync_count,
-            pass_end_s=expected_end_s(ram.remaining, settled, 0.0),
+            pass_end_at_most_s=expected_end_s(ram.remaining, self._wire, 0.0),
             expected_end_s=expected_end_s(ram.remaining, settled, dirty_rate),
         )
 
@@ -119,10 +124,10 @@ class Progress(msgspec.Struct):
                 "went over: let it write less, give it a faster link or a larger --downtime-limit"
             )
         which = " in the first pass over its memory" if last.iteration == 1 else ""
-        more = last.pass_end_s if dirty is None else last.expected_end_s
-        if more is None:
-            return f"{left}{which}"
-        return f"{left}{which}, some {format_duration(more)} more at the speed seen: give it a longer --timeout"
+        more = "" if last.pass_end_at_most_s is None else f", at most {format_duration(last.pass_end_at_most_s)} more"
+        if last.expected_end_s is not None:
+            more = f", some {format_duration(last.expected_end_s)} more"
+        return f"{left}{which}{f'{more} at the speed seen' if more else ''}: give it a longer --timeout"
 
 
 def expected_end_s(

@@ -97,7 +97,7 @@ class MigrationProgressed(Event, frozen=True, kw_only=True):
     throughput_bytes_per_s: float | None = None
     """On the wire."""
     settled_bytes_per_s: float | None = None
-    """How fast what remains gets less: a page of zeros takes hardly anything on the wire, and is settled all the same."""
+    """How fast what remains gets less: a page of zeros is settled too, and takes hardly anything on the wire."""
     iteration: int | None = None
     pass_end_at_most_s: float | None = None
     """Seconds until all that remains now is sent, if none of it is zeros: where those lie is not known before."""

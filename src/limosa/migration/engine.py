@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -48,6 +49,10 @@ class Outcome(msgspec.Struct):
     resume_ns: int | None
     info: MigrateInfo
     phases: list[tuple[str, int]]
+    capabilities: list[str] | None = None
+    """Those that were on at the source, as its QEMU said; None: it was not asked, or did not say."""
+    parameters: dict[str, Any] | None = None
+    """All of the source's, likewise."""
 
 
 class Migration(msgspec.Struct):
@@ -70,6 +75,8 @@ class Migration(msgspec.Struct):
     """What the target's QEMU wrote to its log since it was launched, for an error's reason."""
     last_info: MigrateInfo = msgspec.field(default_factory=MigrateInfo)
     started_ns: int = msgspec.field(default_factory=time.time_ns)
+    in_force: tuple[list[str], dict[str, Any]] | None = None
+    """The source's capabilities that are on, and its parameters."""
     _seen: int = 0
     """Events of the source that are older than this migration."""
 
@@ -147,6 +154,8 @@ class Migration(msgspec.Struct):
         await self._wait_idle()
         await self.source.control.set_capabilities(capabilities)
         await self.source.control.set_parameters(self.settings.qemu_parameters())
+        with contextlib.suppress(LimosaError):  # what is only told of a move must not end it
+            self.in_force = (await self.source.control.capabilities(), await self.source.control.parameters())
         # What an earlier move left behind must not be taken for news of this one; the answers above came after it.
         self.source.control.pending_events()
 
@@ -262,6 +271,8 @@ class Migration(msgspec.Struct):
             resume_ns=self.resume_ns,
             info=self.last_info,
             phases=[(entry.phase.value, entry.time_ns) for entry in self.journal.entries],
+            capabilities=self.in_force[0] if self.in_force else None,
+            parameters=self.in_force[1] if self.in_force else None,
         )
 
     async def rescue(self, why: str, final: Phase) -> bool:

@@ -17,15 +17,15 @@ _WINDOW_S = 0.5
 """Throughput is taken over this long, so that it neither jumps with each look nor lags behind."""
 
 _SETTLING_S = 2.0
-"""How fast memory is settled is taken over this long. It forecasts the end of later passes, which go over pages that were
-just written; the first one goes over all memory, where the zeros of a whole guest may lie at the end."""
+"""How fast memory is settled is taken over this long. It forecasts the end of later passes, which go over pages that
+were just written; the first one goes over all memory, where the zeros of a whole guest may lie at the end."""
 
 _LEAST_S = 0.1
-"""A rate needs looks this far apart: QEMU sends in slices of up to 50 ms, and keeps to its limit by tenths of a second."""
+"""A rate needs looks this far apart: QEMU sends in slices of 50 ms, and keeps to its limit by tenths of a second."""
 
 _RATE_AFTER_S = 1.0
-"""QEMU measures the dirty rate from one look at its dirty log to the next one that is this much later (``migration_bitmap_sync``
-in its ram.c). Until then it says 0."""
+"""QEMU measures the dirty rate from one look at its dirty log to the next one that is this much later
+(``migration_bitmap_sync`` in its ram.c). Until then it says 0."""
 
 _NOT_SENDING = frozenset({"none", "setup"})
 
@@ -119,10 +119,9 @@ class Progress(msgspec.Struct):
         settled, dirty = last.settled_bytes_per_s, last.dirty_rate_bytes_per_s
         left = f"{format_bytes(last.remaining_bytes)} of {format_bytes(last.total_bytes)} remained"
         if settled is not None and dirty is not None and dirty >= settled:
-            return (
-                f"{left}, and the guest wrote to {format_bytes_per_s(dirty)} of memory while {format_bytes_per_s(settled)} "
-                "went over: let it write less, give it a faster link or a larger --downtime-limit"
-            )
+            written, went = format_bytes_per_s(dirty), format_bytes_per_s(settled)
+            said = f"{left}, and the guest wrote to {written} of memory while {went} went over"
+            return f"{said}: let it write less, give it a faster link or a larger --downtime-limit"
         which = " in the first pass over its memory" if last.iteration == 1 else ""
         more = "" if last.pass_end_at_most_s is None else f", at most {format_duration(last.pass_end_at_most_s)} more"
         if last.expected_end_s is not None:

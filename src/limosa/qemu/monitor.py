@@ -230,6 +230,14 @@ class Monitor(msgspec.Struct):
         states += [{"capability": name, "state": False} for name in left]
         await self.execute("migrate-set-capabilities", {"capabilities": states})
 
+    async def capabilities(self) -> list[str]:
+        """The migration capabilities that are on."""
+        return [str(each["capability"]) for each in await self.execute("query-migrate-capabilities") if each["state"]]
+
+    async def parameters(self) -> dict[str, Any]:
+        """All migration parameters, as they are set."""
+        return dict(await self.execute("query-migrate-parameters"))
+
     async def set_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Set migration parameters."""
         if parameters:

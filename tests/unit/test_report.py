@@ -76,10 +76,10 @@ def test_every_number_in_the_table_is_that_of_the_summary(pages: dict[str, Reade
         for name in ("service_stall_ms", "guest_lost_ms", "qemu_downtime_ms"):
             expected.append((name, str(getattr(row.clocks, name))))
         names = ["duration_ms", "command_ms", "transferred_bytes", "throughput_bytes_per_s", "iterations"]
-        for name in [*names, "cpu_during_events_per_s", "clock_behind_ms"]:
+        for name in [*names, "cpu_during_events_per_s"]:
             expected.append((name, str(getattr(row, name))))
     assert pages["demo"].cells == expected
-    assert len(expected) == 22
+    assert len(expected) == 20
     first = summary.migrations[0]
     assert f"{first.clocks.service_stall_ms:.1f} ms" in pages["demo"].text
     assert f"{first.command_ms / 1000:.2f} s" in pages["demo"].text
@@ -421,6 +421,19 @@ def test_nothing_is_drawn_where_nothing_was_read(tmp_path: Path) -> None:
     row = timeline.datasets(data.load(run))["progress"][0]
     assert row["status"] == "setup"
     assert row["remaining"] is row["dirty"] is row["throughput"] is row["iteration"] is None
+
+
+def test_a_rate_that_qemu_did_not_measure_is_neither_drawn_nor_in_the_key(tmp_path: Path) -> None:
+    run = run_sample.demo(tmp_path / "run")
+    path = run / "samples" / "progress.csv"
+    head, *rest = path.read_text().splitlines()
+    cells = [line.split(",") for line in rest]
+    path.write_text("\n".join([head, *(",".join([*row[:6], "", *row[7:]]) for row in cells)]) + "\n")
+    spec, missing = timeline.spec(data.load(run), PRINT)
+    assert spec is not None and "dirtied" not in msgspec.json.encode(spec["vconcat"]).decode()
+    assert "QEMU measures that from pass to pass" in " ".join(missing)
+    whole, missing = timeline.spec(data.load(run_sample.demo(tmp_path / "whole")), PRINT)
+    assert whole is not None and "dirtied" in msgspec.json.encode(whole["vconcat"]).decode() and missing == []
 
 
 def test_long_lists_of_the_environment_are_folded_away() -> None:

@@ -125,7 +125,7 @@ def test_a_time_of_day_that_falls_behind_is_said_with_its_measure() -> None:
     row = MigrationSummary(index=1, source="a", target="b", outcome="completed", command_ms=1.0, clock_behind_ms=50.0)
     assert _about_time_of_day(Summary(migrations=[row], clock_behind_ms=(200.0, 250.0))) == [
         "The guest's time of day fell behind this machine's: by 50 ms in migration 1. It stands still while the guest"
-        " does; at the end of the run it was 0.25 s behind. Limosa does not set it."
+        " does; it was 0.20 s behind when the run began, and 0.25 s when it ended. Limosa does not set it."
     ]
     assert _about_time_of_day(Summary(migrations=[replace(row, clock_behind_ms=0.2)])) == []
     assert _about_time_of_day(Summary(migrations=[replace(row, clock_behind_ms=None)])) == []

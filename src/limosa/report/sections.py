@@ -99,7 +99,7 @@ def migrations(data: RunData) -> Html | None:
     if not data.summary.migrations:
         return None
     head = ["", "Move", "Outcome", "Longest wait", "TCP stall", "Guest lost", "QEMU says", "Moved in", "Command"]
-    head += ["Sent", "Rate", "Passes", "CPU while moving", "Time of day behind"]
+    head += ["Sent", "Rate", "Passes", "CPU while moving"]
     return part(
         "Migrations",
         _table(head, [_migration_row(row) for row in data.summary.migrations], "Migrations of this run"),
@@ -136,7 +136,6 @@ def _migration_row(row: MigrationSummary) -> list[Html]:
         *[_number(show(value), value, name) for show, value, name in measures],
         _number(figures.NONE if row.iterations is None else str(row.iterations), row.iterations, "iterations"),
         _number(share, during, "cpu_during_events_per_s"),
-        _number(figures.milliseconds(row.clock_behind_ms), row.clock_behind_ms, "clock_behind_ms"),
     ]
 
 

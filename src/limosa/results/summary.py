@@ -277,7 +277,8 @@ def _about_time_of_day(summary: Summary) -> list[str]:
     each = ", ".join(f"{behind_ms:.0f} ms in migration {index}" for index, behind_ms in known)
     text = f"The guest's time of day fell behind this machine's: by {each}. It stands still while the guest does"
     if summary.clock_behind_ms is not None:
-        text += f"; at the end of the run it was {summary.clock_behind_ms[1] / 1000:.2f} s behind"
+        first_s, last_s = (offset / 1000 for offset in summary.clock_behind_ms)
+        text += f"; it was {first_s:.2f} s behind when the run began, and {last_s:.2f} s when it ended"
     return [f"{text}. Limosa does not set it."]
 
 

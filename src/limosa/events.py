@@ -101,9 +101,10 @@ class MigrationProgressed(Event, frozen=True, kw_only=True):
     iteration: int | None = None
     pass_end_at_most_s: float | None = None
     """Seconds until all that remains now is sent, if none of it is zeros: where those lie is not known before."""
+    converges: bool | None = None
+    """Whether there is less to send from pass to pass; None: not known, as before the third pass mostly."""
     expected_end_s: float | None = None
-    """Seconds until the end, with what the guest writes meanwhile. None: not known (in the first pass, as there is no
-    dirty rate yet), or not at these rates."""
+    """Seconds until the end when passes go on to get shorter as the last one did. None: not known, or they do not."""
 
 
 Sink = Callable[[Event], None]

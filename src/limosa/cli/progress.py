@@ -22,7 +22,7 @@ def progress_line(event: MigrationProgressed) -> str:
 def _end(event: MigrationProgressed) -> list[str]:
     if event.expected_end_s is not None:
         return [f"end in {format_duration(event.expected_end_s)}"]
-    if event.dirty_rate_bytes_per_s is None:
-        most_s = event.pass_end_at_most_s
-        return [] if most_s is None else [f"this pass ends in at most {format_duration(most_s)}"]
-    return [] if event.settled_bytes_per_s is None else ["no end at these rates"]
+    if event.converges is False:
+        return ["no end at these rates"]
+    most_s = event.pass_end_at_most_s
+    return [] if most_s is None else [f"this pass ends in at most {format_duration(most_s)}"]

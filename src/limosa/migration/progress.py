@@ -18,7 +18,7 @@ _WINDOW_S = 0.5
 
 _SETTLING_S = 2.0
 """How fast memory is settled is taken over this long. It forecasts the end of later passes, which go over pages that
-were just written; the first one goes over all memory, where the zeros of a whole guest may lie at the end."""
+were just written; the first one goes over all memory, and all the zeros of a guest may lie at its end."""
 
 _LEAST_S = 0.1
 """A rate needs looks this far apart: QEMU sends in slices of 50 ms, and keeps to its limit by tenths of a second."""
@@ -26,6 +26,9 @@ _LEAST_S = 0.1
 _RATE_AFTER_S = 1.0
 """QEMU measures the dirty rate from one look at its dirty log to the next one that is this much later
 (``migration_bitmap_sync`` in its ram.c). Until then it says 0."""
+
+_SAME = 0.95
+"""A pass that begins with this share of the one before, or more, has brought nothing."""
 
 _NOT_SENDING = frozenset({"none", "setup"})
 
@@ -49,6 +52,8 @@ class Progress(msgspec.Struct):
     _first_s: float | None = None
     _measured: bool = False
     """Whether QEMU has had the occasion to measure a dirty rate."""
+    _starts: list[int] = msgspec.field(default_factory=list)
+    """What there was to send as the last two passes began, the first one of all left out: it goes over all memory."""
     _settled: float | None = None
     _wire: float | None = None
     """How fast pages that hold data went over when there last were such."""
@@ -65,7 +70,7 @@ class Progress(msgspec.Struct):
         look = _Look(now_s, ram.transferred, ram.remaining, ram.dirty_sync_count)
         if not self._looks or look.sent_bytes != self._looks[-1].sent_bytes:
             self.last_change_s = now_s
-        self._note_measured(look)
+        self._note_pass(look)
         self._looks.append(look)
         while len(self._looks) > 2 and self._looks[1].at_s < now_s - _SETTLING_S:
             self._looks.pop(0)
@@ -84,16 +89,18 @@ class Progress(msgspec.Struct):
             throughput_bytes_per_s=throughput,
             settled_bytes_per_s=settled,
             iteration=ram.dirty_sync_count,
-            pass_end_at_most_s=expected_end_s(ram.remaining, self._wire, 0.0),
-            expected_end_s=expected_end_s(ram.remaining, settled, dirty_rate),
+            pass_end_at_most_s=_needed_s(ram.remaining, self._wire),
+            converges=self._converges(settled, dirty_rate),
+            expected_end_s=self._end_s(ram.remaining, settled),
         )
 
-    def _note_measured(self, look: _Look) -> None:
-        """QEMU looked at its dirty log after the look before this one, and for the first time before the first one."""
+    def _note_pass(self, look: _Look) -> None:
+        """QEMU looks at its dirty log as a pass begins: for the first time before the first look of ours."""
         if self._first_s is None:
             self._first_s = look.at_s
-        elif look.iteration > self._looks[-1].iteration and self._looks[-1].at_s - self._first_s > _RATE_AFTER_S:
-            self._measured = True
+        elif look.iteration > self._looks[-1].iteration:
+            self._measured = self._measured or self._looks[-1].at_s - self._first_s > _RATE_AFTER_S
+            self._starts = [*self._starts[-1:], look.remaining_bytes]
 
     def _throughput(self) -> float | None:
         last = self._looks[-1]
@@ -111,32 +118,50 @@ class Progress(msgspec.Struct):
             self._settled = (first.remaining_bytes - last.remaining_bytes) / span_s
         return self._settled
 
+    def _share(self) -> float | None:
+        """What there was to send as this pass began, over the same of the pass before; the first one does not count."""
+        return self._starts[1] / self._starts[0] if len(self._starts) == 2 and self._starts[0] else None
+
+    def _converges(self, settled: float | None, dirty_rate: float | None) -> bool | None:
+        if (share := self._share()) is not None:
+            return share < _SAME
+        # A dirty rate counts each page once in a period: over a long one it is the least that a shorter one can have.
+        too_fast = settled is not None and dirty_rate is not None and dirty_rate >= settled
+        return False if too_fast else None
+
+    def _end_s(self, remaining_bytes: int, settled: float | None) -> float | None:
+        """The rest of this pass, and passes that get shorter as this one did: the sum of a geometric series."""
+        share = self._share()
+        if share is None or share >= _SAME:
+            return None
+        return _needed_s(remaining_bytes + self._starts[1] * share / (1 - share), settled)
+
     def why_unfinished(self) -> str:
         """A hint for somebody whose time is up, from what was seen last; empty where nothing is known."""
         last = self.last
         if last is None or last.remaining_bytes is None or last.total_bytes is None:
             return "QEMU had not begun to send memory; over a link that works, a longer --timeout leaves it the time"
-        settled, dirty = last.settled_bytes_per_s, last.dirty_rate_bytes_per_s
         left = f"{format_bytes(last.remaining_bytes)} of {format_bytes(last.total_bytes)} remained"
-        if settled is not None and dirty is not None and dirty >= settled:
-            written, went = format_bytes_per_s(dirty), format_bytes_per_s(settled)
-            said = f"{left}, and the guest wrote to {written} of memory while {went} went over"
-            return f"{said}: let it write less, give it a faster link or a larger --downtime-limit"
+        if last.converges is False:
+            return (
+                f"{left}, and {self._why_not()}: let it write less, give it a faster link or a larger --downtime-limit"
+            )
         which = " in the first pass over its memory" if last.iteration == 1 else ""
         more = "" if last.pass_end_at_most_s is None else f", at most {format_duration(last.pass_end_at_most_s)} more"
         if last.expected_end_s is not None:
             more = f", some {format_duration(last.expected_end_s)} more"
         return f"{left}{which}{f'{more} at the speed seen' if more else ''}: give it a longer --timeout"
 
+    def _why_not(self) -> str:
+        if self._share() is not None:
+            before, now = map(format_bytes, self._starts)
+            return (
+                f"a pass found no less to send than the one before ({before}, then {now}), as the guest wrote meanwhile"
+            )
+        assert self.last is not None
+        rates = (self.last.dirty_rate_bytes_per_s or 0.0, self.last.settled_bytes_per_s or 0.0)
+        return "the guest wrote to {} of memory while {} went over".format(*map(format_bytes_per_s, rates))
 
-def expected_end_s(
-    remaining_bytes: int, settled_bytes_per_s: float | None, dirty_rate_bytes_per_s: float | None
-) -> float | None:
-    """Seconds until what remains is settled while new pages are dirtied.
 
-    None: it does not converge at these rates, or one of them is not known.
-    """
-    if settled_bytes_per_s is None or dirty_rate_bytes_per_s is None:
-        return None
-    net = settled_bytes_per_s - dirty_rate_bytes_per_s
-    return remaining_bytes / net if net > 0 else None
+def _needed_s(size_bytes: float, rate_bytes_per_s: float | None) -> float | None:
+    return size_bytes / rate_bytes_per_s if rate_bytes_per_s else None

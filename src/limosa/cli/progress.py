@@ -23,6 +23,6 @@ def _end(event: MigrationProgressed) -> list[str]:
     if event.expected_end_s is not None:
         return [f"end in {format_duration(event.expected_end_s)}"]
     if event.converges is False:
-        return ["no end at these rates"]
+        return ["no end in sight"]
     most_s = event.pass_end_at_most_s
     return [] if most_s is None else [f"this pass ends in at most {format_duration(most_s)}"]

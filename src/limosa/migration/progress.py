@@ -27,8 +27,9 @@ _RATE_AFTER_S = 1.0
 """QEMU measures the dirty rate from one look at its dirty log to the next one that is this much later
 (``migration_bitmap_sync`` in its ram.c). Until then it says 0."""
 
-_SAME = 0.95
-"""A pass that begins with this share of the one before, or more, has brought nothing."""
+_SAME = 0.9
+"""A pass that begins with this share of the one before, or more, has brought nothing: at that pace it would take more
+than twenty to come down to a tenth."""
 
 _NOT_SENDING = frozenset({"none", "setup"})
 
@@ -100,7 +101,7 @@ class Progress(msgspec.Struct):
             self._first_s = look.at_s
         elif look.iteration > self._looks[-1].iteration:
             self._measured = self._measured or self._looks[-1].at_s - self._first_s > _RATE_AFTER_S
-            self._starts = [*self._starts[-1:], look.remaining_bytes]
+            self._starts = [*self._starts[-1:], self._begun_with(look)]
 
     def _throughput(self) -> float | None:
         last = self._looks[-1]
@@ -117,6 +118,11 @@ class Progress(msgspec.Struct):
         if span_s >= _LEAST_S:
             self._settled = (first.remaining_bytes - last.remaining_bytes) / span_s
         return self._settled
+
+    def _begun_with(self, look: _Look) -> int:
+        """What there was to send as the pass of *look* began: what is left, and what of it was sent already."""
+        before = self._looks[-1]
+        return look.remaining_bytes + max(0, look.sent_bytes - before.sent_bytes - before.remaining_bytes)
 
     def _share(self) -> float | None:
         """What there was to send as this pass began, over the same of the pass before; the first one does not count."""

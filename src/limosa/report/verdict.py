@@ -190,13 +190,9 @@ def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]
 def _of_pauses(data: RunData) -> Verdict:
     pauses = data.summary.pauses
     facts = []
+    found = clocks.errors(data)
     for name, label in clocks.CLOCKS.items():
-        errors = [
-            abs(value - pause.requested_ms)
-            for pause in pauses
-            if (value := clocks.reading(pause.clocks, name)) is not None
-        ]
-        if errors:
+        if errors := [abs(row["error"]) for row in found if row["field"] == name]:
             facts.append((figures.milliseconds(statistics.median(errors)), label.split("  ")[-1]))
     lengths = ", ".join(f"{ms:g}" for ms in sorted({pause.requested_ms for pause in pauses}))
     tick = next((value for value, label in facts if label == "Tick gap"), None)
@@ -206,6 +202,9 @@ def _of_pauses(data: RunData) -> Verdict:
         tone="good" if finished else "warn",
         mark="Calibrated" if finished else "Not completed",
         sentence=f"{data.run.guest} was paused {figures.count(len(pauses), 'time')}; {closing}.",
-        details=[f"Pauses of {lengths} ms. Below, each clock's median error.", *_troubles(data)],
+        details=[
+            f"Pauses of {lengths} ms. Below, each clock's median error, against what the guest's own clock lost.",
+            *_troubles(data),
+        ],
         facts=facts,
     )

@@ -131,6 +131,7 @@ def parts(data: RunData, found: Migrations) -> list[Html | None]:
         _moves(found),
         _meanings(found),
         _settings(found),
+        sections.in_force((_short(moved), moved.migration) for moved in found.found if moved.migration is not None),
         sections.part("Commands", commands.section(data), identity="commands"),
     ]
 

@@ -69,7 +69,7 @@ def _parts(data: RunData) -> list[Html | None]:
         sections.timeline_part(data),
         sections.checks(data),
         sections.remarks(data),
-        sections.in_force(data),
+        sections.in_force((f"Migration {m.index}", m) for m in data.migrations),
         sections.environment(data),
         sections.part(
             "Commands",

@@ -147,17 +147,16 @@ def rest(data: RunData) -> Html | None:
     return part("At rest, and what was asked for", *shown, identity="rest", note=note) if shown else None
 
 
-def in_force(data: RunData) -> Html | None:
-    """How QEMU was set: a comparison is of moves that were set alike."""
-    if not data.migrations:
-        return None
+def in_force(migrations: Iterable[tuple[str, Migration]]) -> Html | None:
+    """How QEMU was set, by each migration's name: a comparison is of moves that were set alike."""
     same: dict[str, tuple[Migration, list[str]]] = {}
-    for migration in data.migrations:
+    for name, migration in migrations:
         key = repr((migration.capabilities_in_force, migration.parameters_in_force))
-        same.setdefault(key, (migration, []))[1].append(str(migration.index))
+        same.setdefault(key, (migration, []))[1].append(name)
+    if not same:
+        return None
     listed = [
-        tag("div", tag("dt", f"Migration {', '.join(numbers)}"), tag("dd", _in_force(migration)))
-        for migration, numbers in same.values()
+        tag("div", tag("dt", ", ".join(names)), tag("dd", _in_force(migration))) for migration, names in same.values()
     ]
     note = "As the source's QEMU said just before it began."
     return part("Settings in force", tag("dl", listed, class_="pairs"), identity="in-force", note=note)
@@ -313,8 +312,8 @@ def environment(data: RunData) -> Html:
         ("Image", described(found.image)),
         ("Load average", f"{found.load_average_before:.2f} before, {_maybe(found.load_average_after)} after"),
         ("CPU time stolen", figures.percent(found.steal_share)),
-        ("Probes", described(found.probes)),
-        ("Workload", described(found.workload)),
+        ("Probes, as asked for", described(found.probes)),
+        ("Workload, as asked for", described(found.workload)),
     ]
     hosts = [
         [

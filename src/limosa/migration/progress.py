@@ -55,6 +55,10 @@ class Progress(msgspec.Struct):
     """Whether QEMU has had the occasion to measure a dirty rate."""
     _starts: list[int] = msgspec.field(default_factory=list)
     """What there was to send as the last two passes began, the first one of all left out: it goes over all memory."""
+    _counting: tuple[_Look, _Look] | None = None
+    """A pass that was counted and in which nothing is known to have been sent: the look before, and the first one."""
+    _pass_s: float = 0.0
+    """When the figures of this pass were whole."""
     _settled: float | None = None
     _wire: float | None = None
     """How fast pages that hold data went over when there last were such."""
@@ -96,12 +100,22 @@ class Progress(msgspec.Struct):
         )
 
     def _note_pass(self, look: _Look) -> None:
-        """QEMU looks at its dirty log as a pass begins: for the first time before the first look of ours."""
+        """QEMU looks at its dirty log as a pass begins: for the first time before the first look of ours.
+
+        It counts the pass first, and what is dirty and how fast that grew afterwards; it sends when that is done.
+        """
         if self._first_s is None:
-            self._first_s = look.at_s
-        elif look.iteration > self._looks[-1].iteration:
-            self._measured = self._measured or self._looks[-1].at_s - self._first_s > _RATE_AFTER_S
-            self._starts = [*self._starts[-1:], self._begun_with(look)]
+            self._first_s = self._pass_s = look.at_s
+        elif look.iteration > (before := self._looks[-1]).iteration:
+            self._counting = (before, look)
+        elif self._counting is not None and look.sent_bytes > self._counting[1].sent_bytes:
+            before, begun = self._counting
+            self._counting, self._pass_s = None, look.at_s
+            self._measured = self._measured or before.at_s - self._first_s > _RATE_AFTER_S
+            # Sent of the pass already: since it was first seen, and before that, beyond the rest of the last one.
+            sent = look.sent_bytes - begun.sent_bytes
+            sent += max(0, begun.sent_bytes - before.sent_bytes - before.remaining_bytes)
+            self._starts = [*self._starts[-1:], look.remaining_bytes + sent]
 
     def _throughput(self) -> float | None:
         last = self._looks[-1]
@@ -113,16 +127,13 @@ class Progress(msgspec.Struct):
     def _settling(self) -> float | None:
         """How fast what remains gets less within a pass; at the beginning of one, what was found in the one before."""
         last = self._looks[-1]
-        first = next(look for look in self._looks if look.iteration == last.iteration)
+        if self._counting is not None:
+            return self._settled
+        first = next(look for look in self._looks if look.at_s >= self._pass_s)
         span_s = last.at_s - first.at_s
         if span_s >= _LEAST_S:
             self._settled = (first.remaining_bytes - last.remaining_bytes) / span_s
         return self._settled
-
-    def _begun_with(self, look: _Look) -> int:
-        """What there was to send as the pass of *look* began: what is left, and what of it was sent already."""
-        before = self._looks[-1]
-        return look.remaining_bytes + max(0, look.sent_bytes - before.sent_bytes - before.remaining_bytes)
 
     def _share(self) -> float | None:
         """What there was to send as this pass began, over the same of the pass before; the first one does not count."""
@@ -138,7 +149,7 @@ class Progress(msgspec.Struct):
     def _end_s(self, remaining_bytes: int, settled: float | None) -> float | None:
         """The rest of this pass, and passes that get shorter as this one did: the sum of a geometric series."""
         share = self._share()
-        if share is None or share >= _SAME:
+        if share is None or share >= _SAME or self._counting is not None:
             return None
         return _needed_s(remaining_bytes + self._starts[1] * share / (1 - share), settled)
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from limosa.bench.wording import sentence
 from limosa.report import clocks, figures
 from limosa.report.data import RunData
 from limosa.results.format import Clocks, Migration, MigrationSummary, Rest
@@ -140,7 +141,7 @@ def progress_sentence(data: RunData, migration: Migration) -> str:
         sent, left = ram.get("transferred"), ram.get("remaining")
         passes = figures.count(int(ram.get("dirty-sync-count", 0)), "pass", "passes")
         far = f"{figures.mebibytes(sent)} sent in {passes}, {figures.mebibytes(left)} still to send"
-    error = f" {migration.error}" if migration.error else ""
+    error = f" {sentence(migration.error)}" if migration.error else ""
     return f"{way} after {took}: {far}.{error}"
 
 

@@ -162,6 +162,8 @@ class Sample:
             stop_ns=at(stop) if done else None,
             resume_ns=at(stop + pause_ms / 1000) if done else None,
             parameters={"downtime-limit": 300, "max-bandwidth": 0},
+            capabilities_in_force=["events"],
+            parameters_in_force={"downtime-limit": 300, "max-bandwidth": 0, "multifd-channels": 2},
             qemu={
                 "status": outcome,
                 "total-time": round((length_s - 0.15) * 1000),
@@ -254,7 +256,22 @@ class Sample:
         if self.pauses:
             self.write_json("pauses.json", self.pauses)
         self.write_json("checks.json", self.checks)
-        summary = f.Summary(migrations=self.rows, pauses=self.pauses, checks=self.checks, remarks=self.remarks)
+        summary = f.Summary(
+            migrations=self.rows,
+            pauses=self.pauses,
+            checks=self.checks,
+            remarks=self.remarks,
+            rest=f.Rest(length_s=7.4, longest_wait_ms=21.5, service_stall_ms=21.5, echo_gap_ms=9.0, tick_gap_ms=8.1),
+            rates=[
+                f.Rate(
+                    name="memory writes",
+                    unit="bytes/s",
+                    requested=200.0 * MIB,
+                    at_rest=154.0 * MIB,
+                    moving=[60.0 * MIB for _ in self.rows],
+                )
+            ],
+        )
         self.write_json("summary.json", summary)
         self.events.sort(key=lambda event: event.time_ns)
         (self.path / "events.jsonl").write_bytes(b"".join(events.to_json(e) + b"\n" for e in self.events))
@@ -300,6 +317,7 @@ class Sample:
             cpu_before_events_per_s=20013.4,
             cpu_during_events_per_s=12377.9,
             longest_wait_ms=m.clocks.service_stall_ms,
+            clock_behind_ms=m.clocks.guest_lost_ms,
         )
 
 

@@ -31,7 +31,7 @@ class StageStarted(Event, frozen=True, kw_only=True):
 
 
 class StageFinished(Event, frozen=True, kw_only=True):
-    """The step ended after ``duration_s``; ``ok`` is false when it raised."""
+    """The step ended after ``duration_s``; ``ok`` is false when it did not do what it is named for."""
 
     name: ClassVar[str] = "stage-finished"
     stage: str
@@ -83,22 +83,44 @@ class MigrationPhaseChanged(Event, frozen=True, kw_only=True):
 
 
 class MigrationProgressed(Event, frozen=True, kw_only=True):
-    """One look at ``query-migrate`` on the source. Sizes in bytes, rates in bytes per second."""
+    """One look at ``query-migrate`` on the source. Sizes in bytes, rates in bytes per second.
+
+    None is what was not read: QEMU has no figures before it sends, and no dirty rate before it measured one.
+    """
 
     name: ClassVar[str] = "migration-progress"
     guest: str
     status: str
     elapsed_ms: float
-    total_bytes: int
-    remaining_bytes: int
-    transferred_bytes: int
-    dirty_rate_bytes_per_s: float
-    throughput_bytes_per_s: float
-    iteration: int
-    expected_end_s: float | None
+    total_bytes: int | None = None
+    remaining_bytes: int | None = None
+    transferred_bytes: int | None = None
+    dirty_rate_bytes_per_s: float | None = None
+    throughput_bytes_per_s: float | None = None
+    """On the wire."""
+    settled_bytes_per_s: float | None = None
+    """How fast what remains gets less: a page of zeros is settled too, and takes hardly anything on the wire."""
+    iteration: int | None = None
+    pass_end_at_most_s: float | None = None
+    """Seconds until all that remains now is sent, if none of it is zeros: where those lie is not known before."""
+    converges: bool | None = None
+    """Whether there is less to send from pass to pass; None: not known, as before the third pass mostly."""
+    expected_end_s: float | None = None
+    """Seconds until the end when passes go on to get shorter as the last one did. None: not known, or they do not."""
 
 
 Sink = Callable[[Event], None]
+
+
+class Step:
+    """A stage under way. One that raises has failed; one whose failure is a result says so by ``fail``."""
+
+    def __init__(self) -> None:
+        self.ok = True
+
+    def fail(self) -> None:
+        """It did not do what its name says."""
+        self.ok = False
 
 
 class Events:
@@ -125,14 +147,15 @@ class Events:
         self.emit(Note(text=text, level=level))
 
     @contextmanager
-    def stage(self, stage: str) -> Iterator[None]:
+    def stage(self, stage: str) -> Iterator[Step]:
         """Mark what happens inside as one step with a duration."""
         self.emit(StageStarted(stage=stage))
-        started, ok = time.monotonic(), False
+        started, step, ended = time.monotonic(), Step(), False
         try:
-            yield
-            ok = True
+            yield step
+            ended = True
         finally:
+            ok = ended and step.ok
             self.emit(StageFinished(stage=stage, duration_s=time.monotonic() - started, ok=ok))
 
 

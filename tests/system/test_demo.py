@@ -75,7 +75,12 @@ def _check_result(said: dict[str, Any]) -> None:
     assert {check["name"] for check in said["summary"]["checks"]} == CHECKS
     assert [check for check in said["summary"]["checks"] if not check["passed"]] == []
     assert "clock ran" not in " ".join(said["summary"]["remarks"]), "the guest's clock is right on a busy machine too"
+    summary = said["summary"]
+    assert summary["rest"]["length_s"] > 3 and summary["rest"]["service_stall_ms"] is not None
+    assert [rate["name"] for rate in summary["rates"]] == ["memory writes", "disk writes", "ticks", "echoes"]
+    assert all(rate["at_rest"] and len(rate["moving"]) == 2 for rate in summary["rates"]), summary["rates"]
     for row in rows:
+        assert row["clock_behind_ms"] == pytest.approx(row["clocks"]["guest_lost_ms"], abs=5), "nobody sets its time"
         readings = {clock: row["clocks"][clock] for clock in CLOCKS}
         assert all(reading is not None and reading >= 0 for reading in readings.values()), readings
         # A pause that clients see contains the pause of the guest, but for what the clocks' resolution hides.

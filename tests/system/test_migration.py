@@ -16,6 +16,7 @@ import pytest
 from move_bench import GUEST, Bench, bench
 
 from limosa import accel
+from limosa.events import Event, Events, StageFinished
 from limosa.guest.bare import Fault, Lost, Pass, Unread, parse
 from limosa.lab import Lab
 from limosa.migration.journal import Phase, unfinished
@@ -129,16 +130,19 @@ async def test_limits_are_honoured(lab: Bench, monkeypatch: pytest.MonkeyPatch) 
     """By QEMU's own parameters afterwards, and by what went over the link."""
     monkeypatch.setenv("XDG_STATE_HOME", lab.environment["XDG_STATE_HOME"])
     limit = 8 << 20
-    async with Lab.open(lab.name) as opened:
+    heard: list[Event] = []
+    async with Lab.open(lab.name, events=Events(heard.append)) as opened:
         copy = await opened.qemu(GUEST)
         source, target = copy.host, "host2" if copy.host == "host1" else "host1"
         await copy.qemu.close()
         settings = Settings(max_bandwidth_bytes_per_s=limit, downtime_limit_ms=7, timeout_s=2.5)
         outcome = await opened.attempt(GUEST, target, settings)
         assert outcome.failure is not None and outcome.failure.exit_code == 6
-        took_s = outcome.info.raw["total-time"] / 1000
+        ram, took_s = outcome.info.ram, outcome.info.raw["total-time"] / 1000
         # QEMU counts in windows of 100 ms and may overdraw one by a buffer.
-        assert 0.5 * limit * took_s < outcome.info.ram.transferred < 1.3 * limit * took_s
+        assert ram is not None and 0.5 * limit * took_s < ram.transferred < 1.3 * limit * took_s
+        assert [event.ok for event in heard if isinstance(event, StageFinished)] == [False]
+        assert "in the first pass over its memory" in outcome.failure.hint, "the guest dirties nothing to speak of"
         copy = await opened.qemu(GUEST)
         assert copy.host == source
         said = await copy.qemu.control.execute("query-migrate-parameters")

@@ -36,7 +36,9 @@ def moved(part: Part, level=known, outcome: str = "completed") -> Moved:  # noqa
         parameters={}, qemu={}, phases=[],
     )  # fmt: skip
     clocks = Clocks(guest_lost_ms=101.0)
-    return Moved(part=part, moments=MOMENTS, migration=migration, clocks=clocks, measures=[measure])
+    return Moved(
+        part=part, moments=MOMENTS, migration=migration, clocks=clocks, measures=[measure], rest_silence_ms=12.0
+    )
 
 
 CPU = Part(method="precopy", load="cpu", begin_ns=1, finish_ns=2)
@@ -45,7 +47,7 @@ CPU = Part(method="precopy", load="cpu", begin_ns=1, finish_ns=2)
 def test_whole_and_steady() -> None:
     said = verdict(bench(moved(CPU)), "")
     assert (said.tone, said.mark, said.details) == ("good", "Measured", [])
-    assert said.sentence == "web was measured through 1 migration; the longest silence was 101 ms."
+    assert said.sentence == "web was measured through 1 migration; the longest silence was 101 ms, and 12 ms at rest."
     assert said.facts == [("101 ms", "longest silence, precopy, cpu")]
 
 

@@ -11,7 +11,7 @@ from limosa.bench.during import Measure, Moved
 from limosa.bench.during_format import Part
 from limosa.bench.format import Bench, Metric, Repetition, Subject
 from limosa.bench.recovery import Course, Moments, series
-from limosa.results.format import Clocks, Environment, HostEnvironment
+from limosa.results.format import Clocks, Environment, HostEnvironment, Rate
 from limosa.results.statistics import Estimate
 
 EVENTS = Metric(name="cpu-events", label="prime search", unit="events/s")
@@ -193,6 +193,38 @@ def test_a_silence_before_the_blackout() -> None:
     assert one(narration_moves.of_migrations([emulated]), "Under emulation the usual reason")
     same = moved(silence_ms=300.0, longest_silence_ms=310.0)
     assert not one(narration_moves.of_migrations([same]), "not at the blackout")
+
+
+def test_silences_that_are_there_without_a_move_are_not_put_down_to_it() -> None:
+    silent = moved(silence_ms=300.0, longest_silence_ms=1500.0)
+    assert not one(narration_moves.of_migrations([replace(silent, rest_silence_ms=1400.0)]), "not at the blackout")
+    echoes = moved(clocks=Clocks(stop_resume_ms=60.0, echo_gap_ms=200.0), load="latency")
+    assert one(narration_moves.of_migrations([replace(echoes, rest_silence_ms=20.0)]), "No echo", "200 ms")
+    assert not one(narration_moves.of_migrations([replace(echoes, rest_silence_ms=150.0)]), "No echo")
+
+
+def test_datagrams_that_were_not_sent_at_the_rate_asked_for_are_a_caution() -> None:
+    """20 Mbit/s for 10 s are 17,857 datagrams of 1400 bytes."""
+    loss = Metric(name="udp-loss", label="UDP loss", unit="share", higher_is_better=False)
+
+    def said(sent: int) -> list[str]:
+        found = replace(bench({"virtio-net": 0.0, "e1000": 0.1}, loss), settings={"udp_bits_per_s": 20_000_000})
+        counted = [replace(r, facts={"sent": sent}, duration_s=10.0) for r in found.repetitions]
+        found = replace(found, repetitions=counted)
+        return [f.text for f in soundness.findings(found) if f.rule == "offered"]
+
+    assert said(17_857) == []
+    slow = said(11_607)
+    assert len(slow) == 2 and "datagrams at 20 Mbit/s were asked for, and 13 Mbit/s were sent" in slow[0]
+
+
+def test_probes_that_came_short_are_a_caution() -> None:
+    slow = Rate(name="ticks", unit="/s", requested=100.0, at_rest=61.0)
+    said = soundness.of_migrations([replace(moved(), rates=[slow])])
+    assert [f.text for f in said if f.rule == "short-rate"] == [
+        "Ticks: 100/s asked for, 61/s reached at rest (precopy, receive): silences are read the more coarsely."
+    ]
+    assert not [f for f in soundness.of_migrations([moved()]) if f.rule == "short-rate"]
 
 
 ENVIRONMENT = Environment(

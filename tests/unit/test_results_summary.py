@@ -228,7 +228,7 @@ def test_a_guest_that_seems_faster_while_it_moves_is_remarked_upon() -> None:
         cpu_during_events_per_s=1500.0,
     )
     assert looks_faster(row)
-    assert not looks_faster(replace(row, cpu_during_events_per_s=1050.0))
+    assert not looks_faster(replace(row, cpu_during_events_per_s=990.0))
     assert not looks_faster(replace(row, cpu_before_events_per_s=None))
     assert len(said := [one for one in _about_migrations([row]) if "CPU loop" in one]) == 1
     assert "during migration 1 than before" in said[0]

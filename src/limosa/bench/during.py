@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from limosa.bench.during_format import DURING, IPERF_COLUMNS, SYSBENCH_COLUMNS, 
 from limosa.bench.given import LEAST_CPUS, given, per_cpu_second, tracks
 from limosa.bench.recovery import Course, Moments, Series, course, joined, series, silence_ms
 from limosa.errors import LimosaError
-from limosa.results import store
-from limosa.results.format import Clocks, Environment, Migration
-from limosa.results.samples import LOST, read_cpu, read_exchanges, read_ticks
+from limosa.results import rest, store
+from limosa.results.format import Clocks, Environment, Migration, Rate
+from limosa.results.samples import LOST, Exchanges, Ticks, read_cpu, read_exchanges, read_ticks
 from limosa.results.store import RunDirectory
 from limosa.results.summary import client_time_ns, summarise
 
@@ -88,6 +88,10 @@ class Moved:
     longest_silence_ms: float | None = None
     """From the migration's begin to 2 s after its end: the longest time without a byte, an echo or (under the load
     ``cpu``) a tick. A guest can fall silent when sending begins, long before the blackout."""
+    rest_silence_ms: float | None = None
+    """The longest such silence before the migration and from 2 s after it: what there is without a move."""
+    rates: list[Rate] = field(default_factory=list)
+    """At which rates the guest was to send ticks and the client echoes, and at which they did."""
     environment: Environment | None = None
     """Where it was measured; None: it did not come that far."""
 
@@ -143,7 +147,9 @@ def moved(run: Path, part: Part) -> Moved:
         longest = silence_ms(stream, moments.start_ns, moments.end_ns + NEAR_NS)
         if moments.stop_ns and moments.resume_ns:
             silence = silence_ms(stream, moments.stop_ns, moments.resume_ns + NEAR_NS)
-    echoes = read_exchanges(own.samples / "echo.csv")
+    echoes, ticks = read_exchanges(own.samples / "echo.csv"), read_ticks(own.samples / "ticks.csv")
+    resting = _resting(moments) if moments else []
+    noted = own.read(store.ENVIRONMENT) if own.has(store.ENVIRONMENT) else None
     return Moved(
         part=part,
         moments=moments,
@@ -153,8 +159,27 @@ def moved(run: Path, part: Part) -> Moved:
         lost_echoes=int((echoes.received_ns == LOST).sum()),
         silence_ms=silence,
         longest_silence_ms=longest,
-        environment=own.read(store.ENVIRONMENT) if own.has(store.ENVIRONMENT) else None,
+        rest_silence_ms=_rest_silence_ms(part, measures, resting, ticks, echoes),
+        rates=rest.rates({}, noted.probes if noted else {}, [], migrations[-1:], resting, ticks, echoes),
+        environment=noted,
     )
+
+
+def _resting(moments: Moments) -> list[rest.Stretch]:
+    """When the load ran and nothing moved."""
+    around = [(moments.begin_ns, moments.start_ns), (moments.end_ns + NEAR_NS, moments.finish_ns)]
+    return [(begin, end) for begin, end in around if begin < end]
+
+
+def _rest_silence_ms(
+    part: Part, measures: list[Measure], resting: list[rest.Stretch], ticks: Ticks, echoes: Exchanges
+) -> float | None:
+    if part.load in STREAMS and measures:
+        inside = [measures[0].samples.inside(*stretch) for stretch in resting]
+        return max((silence_ms(s, int(s.begin_ns[0]), int(s.end_ns[-1])) for s in inside if len(s)), default=None)
+    no_service = Exchanges(*(np.empty(0, np.int64) for _ in range(3)))
+    found = rest.at_rest(resting, ticks, echoes, no_service)
+    return found.longest_wait_ms if found else None
 
 
 def _course(name: str, samples: Series, moments: Moments, window_ns: int) -> Course:

@@ -49,12 +49,13 @@ def table(found: list[Moved]) -> Table:
     for moved in found:
         name = f"{moved.part.method}, {moved.part.load}"
         if not moved.measures or all(m.course is None for m in moved.measures):
-            rows.append((name, moved.part.reason or "not measured", *[NO_READING] * 8))
+            rows.append((name, moved.part.reason or "not measured", *[NO_READING] * 9))
         for measure in moved.measures:
             if measure.course is not None:
                 rows.append(_row(name, moved, measure))
     columns = ("part", "measure", "before", "during", "during / before", "after / before", "outage", "longest silence")
-    return Table("Before, during and after", (*columns, "95 % back after", "move took"), tuple(rows))
+    more = ("silence at rest", "95 % back after", "move took")
+    return Table("Before, during and after", (*columns, *more), tuple(rows))
 
 
 def _row(name: str, moved: Moved, measure: Measure) -> tuple[str, ...]:
@@ -70,6 +71,7 @@ def _row(name: str, moved: Moved, measure: Measure) -> tuple[str, ...]:
         ratio(course.after_ratio),
         milliseconds(moved.outage_ms),
         milliseconds(moved.longest_silence_ms),
+        milliseconds(moved.rest_silence_ms),
         back + ("" if course.steady else " (unsteady before)"),
         milliseconds((moments.end_ns - moments.start_ns) / 1e6),
     )

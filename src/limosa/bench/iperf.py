@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from limosa import untrusted
+from limosa.bench.format import Repetition
 from limosa.bench.sysbench import with_rest
 from limosa.errors import LimosaError
 
@@ -95,6 +96,14 @@ def datagrams(receiver: str) -> Datagrams:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LimosaError(f"iperf3's answer is not understood: {error!r}") from error
+
+
+def sent_bits_per_s(repetition: Repetition) -> float | None:
+    """The rate at which the datagrams of a UDP test went out; None: it was not counted."""
+    sent = repetition.facts.get("sent")
+    if not isinstance(sent, int) or repetition.duration_s <= 0:
+        return None
+    return sent * UDP_PAYLOAD_BYTES * 8 / repetition.duration_s
 
 
 def _document(text: str) -> dict[str, Any]:

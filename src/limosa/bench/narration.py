@@ -129,8 +129,8 @@ def what_got_lost(bench: Bench, rows: list[Row]) -> Iterator[str]:
     ]
     if lossy:
         yield (
-            f"Of {rate} of datagrams {listed(lossy)}: UDP does not slow down for a receiver, and what the guest"
-            " cannot take in time is dropped on the way. At a lower --udp-rate less is lost."
+            f"Of datagrams that were asked for at {rate}, {listed(lossy)}: UDP does not slow down for a receiver, and"
+            " what the guest cannot take in time is dropped on the way. At a lower --udp-rate less is lost."
         )
 
 

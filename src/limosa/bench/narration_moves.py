@@ -45,8 +45,9 @@ def brownout(found: list[Moved]) -> Iterator[str]:
     if clauses:
         yield f"While the guest was moving, {listed(clauses)}."
         yield (
-            "The reason is in how pre-copy works: the source reads and sends all memory and marks what the guest"
-            " writes meanwhile, on the same CPUs and links that the guest works with."
+            "What pre-copy does that can cost this: the source reads and sends all memory and marks what the guest"
+            " writes meanwhile, on the same CPUs and links that the guest works with. Other work of this machine can"
+            " cost the same; --repeat shows what comes back."
         )
 
 
@@ -81,7 +82,7 @@ def no_brownout(found: list[Moved]) -> Iterator[str]:
         if ratio.low <= 1 <= ratio.high and not unlike(ratio):
             yield (
                 f"{_capital(moved, measure)} was the same while the guest was moving (ratio {ratio.value:.2f},"
-                f" {interval(ratio)}): there was room for the migration beside it."
+                f" {interval(ratio)}): what the migration took from it is less than that tells."
             )
 
 
@@ -120,18 +121,18 @@ def outage_beyond_blackout(found: list[Moved]) -> Iterator[str]:
         stood_ms, outage_ms = moved.clocks.stop_resume_ms, moved.outage_ms
         if stood_ms is None or outage_ms is None or moved.part.load == "cpu" or moved.silence_ms == 0:
             continue
-        if outage_ms > stood_ms * LONGER:
+        if outage_ms > stood_ms * LONGER and outage_ms - stood_ms > (moved.rest_silence_ms or 0.0):
             said = f"{outage_ms:.0f} ms, where the guest itself stood still for {stood_ms:.0f} ms ({_part(moved)})"
             (streams if moved.silence_ms else echoes).append(said)
     if streams:
         yield (
-            f"The stream had a hole of {listed(streams)}: after the blackout the switch has to learn the guest's new"
+            f"The stream had a hole of {listed(streams)}. After a blackout the switch has to learn the guest's new"
             " place, and TCP sends what was lost again only when its timer has run out."
         )
     if echoes:
         yield (
-            f"No echo came for {listed(echoes)}: after the blackout the switch has to learn the guest's new place, and"
-            " the guest's own code starts slowly there, above all under emulation, which translates it anew."
+            f"No echo came for {listed(echoes)}. After a blackout the switch has to learn the guest's new place, and"
+            " the guest's own code can start slowly there, above all under emulation, which translates it anew."
         )
 
 
@@ -140,7 +141,9 @@ def silent_apart_from_blackout(found: list[Moved]) -> Iterator[str]:
     clauses = []
     for moved in found:
         longest_ms, outage_ms = moved.longest_silence_ms, moved.outage_ms or 0.0
-        if longest_ms is not None and longest_ms > outage_ms * LONGER and longest_ms - outage_ms > EARLY_MS:
+        # As long a silence without a move is no move's doing.
+        floor_ms = max(outage_ms, moved.rest_silence_ms or 0.0)
+        if longest_ms is not None and longest_ms > floor_ms * LONGER and longest_ms - floor_ms > EARLY_MS:
             clauses.append(f"{longest_ms:.0f} ms ({_part(moved)}; around the blackout {outage_ms:.0f} ms)")
     if clauses:
         text = f"The longest silence was not at the blackout: {listed(clauses)}."

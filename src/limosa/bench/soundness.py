@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from limosa.bench import comparison
+from limosa.bench import comparison, iperf
 from limosa.bench.comparison import Row
 from limosa.bench.during import Moved
 from limosa.bench.format import Bench, Finding, Repetition
 from limosa.bench.programs import different
+from limosa.bench.tables import quantity
 from limosa.bench.wording import interval, listed, percent
+from limosa.results.rest import SHORT, short, shortfall
 from limosa.results.statistics import Estimate
 
 STEAL_CAUTION, STEAL_UNSOUND = 0.01, 0.05
@@ -204,6 +206,17 @@ def emulated(bench: Bench) -> Iterator[Finding]:
     yield Finding(rule="emulated", severity="caution", text=text)
 
 
+def offered(bench: Bench) -> Iterator[Finding]:
+    """Datagrams that went out at a lower rate than they were to: a loss is that of the rate that was sent."""
+    wanted = float(bench.settings.get("udp_bits_per_s", 0))
+    for name in bench.names:
+        sent = [rate for r in bench.values(name, "udp-loss") if (rate := iperf.sent_bits_per_s(r)) is not None]
+        if sent and median(sent) < SHORT * wanted:
+            text = f"{bench.subject(name).label}: datagrams at {quantity(wanted, 'bit/s')} were asked for, and"
+            text += f" {quantity(median(sent), 'bit/s')} were sent: loss and jitter are those of that rate."
+            yield Finding(rule="offered", severity="caution", subject=name, text=text)
+
+
 def incomplete(bench: Bench) -> Iterator[Finding]:
     """A bench that was stopped has fewer repetitions than were asked for."""
     if not bench.complete:
@@ -213,7 +226,7 @@ def incomplete(bench: Bench) -> Iterator[Finding]:
 
 RULES: tuple[Rule, ...] = (
     *(different_files, beyond_host, busy_machine, full_machine, stolen, load, governor, unsteady_baseline),
-    *(clocks, uneven_seconds, threads, emulated, intervals, incomplete),
+    *(clocks, uneven_seconds, threads, emulated, offered, intervals, incomplete),
 )
 
 
@@ -267,6 +280,10 @@ def of_migrations(found: list[Moved]) -> list[Finding]:
             )
             text += " this machine's CPUs, and levels are those of an emulated guest."
             said.append(Finding(rule="emulated", severity="caution", text=text))
+    for moved in found:
+        if slow := [shortfall(rate) for rate in moved.rates if short(rate)]:
+            text = f"{'; '.join(slow)} ({moved.part.method}, {moved.part.load}): silences are read the more coarsely."
+            said.append(Finding(rule="short-rate", severity="caution", text=text))
     if known and max(moved.part.repetition for moved in found) == 1:
         text = "Each load went through one migration: the intervals tell the scatter of samples within that move, as if"
         text += " they were independent, and not how moves differ. --repeat shows that."

@@ -84,6 +84,8 @@ def show(run: RunDirectory, as_json: bool) -> None:
                 "part": moved.part,
                 "outage_ms": moved.outage_ms,
                 "longest_silence_ms": moved.longest_silence_ms,
+                "rest_silence_ms": moved.rest_silence_ms,
+                "rates": moved.rates,
                 "clocks": moved.clocks,
                 "moments": moved.moments,
                 "measures": {m.name: {"unit": m.unit, "course": m.course} for m in moved.measures},

@@ -64,9 +64,10 @@ class LiveFace:
             style = "yellow" if event.level == "warning" else "none"
             self._console.print(printable(event.text), style=style, markup=False)
         elif isinstance(event, MigrationProgressed) and self._tasks:
-            done = event.total_bytes - event.remaining_bytes
-            total = event.total_bytes or None
-            self._progress.update(self._tasks[-1][1], total=total, completed=done, detail=f"\n{progress_line(event)}")
+            done = 0 if event.remaining_bytes is None else (event.total_bytes or 0) - event.remaining_bytes
+            self._progress.update(
+                self._tasks[-1][1], total=event.total_bytes, completed=done, detail=f"\n{progress_line(event)}"
+            )
 
     def _finish(self, event: StageFinished) -> None:
         for index, (stage, task) in reversed(list(enumerate(self._tasks))):

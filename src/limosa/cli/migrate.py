@@ -42,27 +42,50 @@ def migrate(
                 return await opened.migrate(guest, host, settings)
 
     moved = run(work)
-    pause_ms = None if moved.stop_ns is None or moved.resume_ns is None else (moved.resume_ns - moved.stop_ns) / 1e6
     if as_json:
-        show_result(
-            {
-                "guest": guest,
-                "source": moved.source,
-                "target": moved.target,
-                "total_ms": moved.info.total_time,
-                "qemu_downtime_ms": moved.info.downtime,
-                "stop_resume_ms": pause_ms,
-                "transferred_bytes": moved.info.ram.transferred,
-                "started_ns": moved.started_ns,
-                "ended_ns": moved.ended_ns,
-                "phases": moved.phases,
-            }
-        )
-        return
+        show_result(_as_data(guest, moved))
+    else:
+        print("\n".join(_sentences(guest, moved)))
+
+
+def _pause_ms(moved: Outcome) -> float | None:
+    return None if moved.stop_ns is None or moved.resume_ns is None else (moved.resume_ns - moved.stop_ns) / 1e6
+
+
+def _as_data(guest: str, moved: Outcome) -> dict[str, object]:
+    return {
+        "guest": guest,
+        "source": moved.source,
+        "target": moved.target,
+        "total_ms": moved.info.total_time or None,
+        "qemu_downtime_ms": moved.info.downtime,
+        "stop_resume_ms": _pause_ms(moved),
+        "transferred_bytes": moved.info.ram.transferred if moved.info.ram else None,
+        "started_ns": moved.started_ns,
+        "ended_ns": moved.ended_ns,
+        "phases": moved.phases,
+        "capabilities_in_force": moved.capabilities,
+        "parameters_in_force": moved.parameters,
+    }
+
+
+def _sentences(guest: str, moved: Outcome) -> list[str]:
+    """What is known of the move; what QEMU did not say is not in it."""
     from limosa.units import format_bytes
 
-    pause = "" if pause_ms is None else f", stopped to running {pause_ms:.0f} ms"
-    print(
-        f"{guest} runs on {moved.target}: {moved.info.total_time} ms, {format_bytes(moved.info.ram.transferred)} sent, "
-        f"QEMU's downtime {moved.info.downtime} ms{pause}"
-    )
+    figures = []
+    if moved.info.total_time:
+        figures.append(f"{moved.info.total_time} ms")
+    if moved.info.ram is not None:
+        figures.append(f"{format_bytes(moved.info.ram.transferred)} sent")
+    if moved.info.downtime is not None:
+        figures.append(f"QEMU's downtime {moved.info.downtime} ms")
+    pause_ms = _pause_ms(moved)
+    behind = "for a time that is not known"
+    if pause_ms is not None:
+        behind = f"for {pause_ms:.0f} ms"
+        figures.append(f"stopped to running {pause_ms:.0f} ms")
+    return [
+        f"{guest} runs on {moved.target}{': ' if figures else ''}{', '.join(figures)}",
+        f"its clocks stood still {behind}: its time of day is behind by that, until something in it sets it",
+    ]

@@ -7,11 +7,22 @@ from limosa.units import format_bytes, format_bytes_per_s, format_duration
 
 
 def progress_line(event: MigrationProgressed) -> str:
-    """Remaining, throughput, dirty rate, iteration and expected end, in one line."""
-    end = "not at these rates" if event.expected_end_s is None else f"in {format_duration(event.expected_end_s)}"
-    return (
-        f"{format_bytes(event.remaining_bytes)} of {format_bytes(event.total_bytes)} remain, "
-        f"{format_bytes_per_s(event.throughput_bytes_per_s)}, "
-        f"dirty {format_bytes_per_s(event.dirty_rate_bytes_per_s)}, "
-        f"iteration {event.iteration}, end {end}"
-    )
+    """Remaining, throughput, dirty rate, iteration and expected end, in one line; what was not read is not in it."""
+    if event.remaining_bytes is None or event.total_bytes is None:
+        return f"{event.status}: QEMU has no figures yet" if event.status == "setup" else event.status
+    parts = [f"{format_bytes(event.remaining_bytes)} of {format_bytes(event.total_bytes)} remain"]
+    if event.throughput_bytes_per_s is not None:
+        parts.append(format_bytes_per_s(event.throughput_bytes_per_s))
+    if event.dirty_rate_bytes_per_s is not None:
+        parts.append(f"dirty {format_bytes_per_s(event.dirty_rate_bytes_per_s)}")
+    parts.append(f"iteration {event.iteration}")
+    return ", ".join([*parts, *_end(event)])
+
+
+def _end(event: MigrationProgressed) -> list[str]:
+    if event.expected_end_s is not None:
+        return [f"end in {format_duration(event.expected_end_s)}"]
+    if event.converges is False:
+        return ["no end in sight"]
+    most_s = event.pass_end_at_most_s
+    return [] if most_s is None else [f"this pass ends in at most {format_duration(most_s)}"]

@@ -13,7 +13,7 @@ from limosa.errors import SpecError
 from limosa.events import Events
 from limosa.experiment.measurement import Probing, has_agent, measure, recorded_run
 from limosa.experiment.result import Result, reported
-from limosa.experiment.workload import RunningWorkload, Workload
+from limosa.experiment.workload import Workload
 from limosa.lab import Lab, sweep
 from limosa.migration.settings import Settings
 from limosa.results.store import RunDirectory
@@ -73,7 +73,9 @@ async def _measured(
     agent = await has_agent(lab, guest)
     work = workload.described() if agent else {}
     async with measure(lab, guest, run, Probing(), work, agent=agent) as measurement:
-        running = await _set_to_work(lab, guest, workload) if agent else None
+        if agent:
+            with lab.events.stage("set the guest to work"):
+                await measurement.set_to_work(workload)
         with lab.events.stage("measure the guest at rest"):
             await asyncio.sleep(SETTLE_S)
         for target in targets:
@@ -81,13 +83,8 @@ async def _measured(
             if outcome.failure is not None:
                 lab.events.note(outcome.failure.message, level="warning")
             await asyncio.sleep(SETTLE_S)
-        with lab.events.stage("check that nothing was lost"):
-            if running is not None:
-                await measurement.finish_workload(running)
+        with lab.events.stage("check that nothing was lost") as step:
+            await measurement.finish_workload()
             await measurement.check_alive()
-
-
-async def _set_to_work(lab: Lab, guest: str, workload: Workload) -> RunningWorkload:
-    with lab.events.stage("set the guest to work"):
-        async with lab.agent(guest) as agent:
-            return await RunningWorkload.start(agent, workload)
+            if not all(check.passed for check in measurement.checks):
+                step.fail()

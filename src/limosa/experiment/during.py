@@ -141,7 +141,7 @@ async def _parts(lab: Lab, guest: str, run: RunDirectory, options: Options) -> N
     wanted = [(m, load, n + 1) for n in range(options.repeat) for m in options.methods for load in options.loads]
     for method, load, number in wanted:
         part = Part(method=method, load=load, repetition=number)
-        with lab.events.stage(f"measure {LOADS[load]}, {method}"):
+        with lab.events.stage(f"measure {LOADS[load]}, {method}") as step:
             recording = _Recording(lab, guest, run, options, part)
             try:
                 await recording.measure()
@@ -151,6 +151,8 @@ async def _parts(lab: Lab, guest: str, run: RunDirectory, options: Options) -> N
             finally:
                 found = replace(found, parts=[*found.parts, recording.part])
                 run.write(DURING, found)
+            if recording.part.status != "measured":
+                step.fail()
     run.write(DURING, replace(found, complete=True))
     if all(part.status == "failed" for part in found.parts):
         raise LimosaError(f"nothing could be measured: {found.parts[0].reason}")

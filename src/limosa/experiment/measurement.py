@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
 from limosa.experiment.wakefulness import cpus_awake
-from limosa.experiment.workload import RunningWorkload
+from limosa.experiment.workload import RunningWorkload, Workload
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab
 from limosa.migration.engine import Outcome
@@ -24,8 +25,8 @@ from limosa.migration.settings import Settings
 from limosa.probes import ClientConfig, ClientProbe, EchoConfig, ServiceConfig, TickConfig
 from limosa.probes.progress import ProgressRecorder
 from limosa.qemu.monitor import Monitor
-from limosa.results import environment, store
-from limosa.results.format import CPU_COLUMNS, Check, Environment, HostEnvironment, Migration, Pause
+from limosa.results import environment, rest, store
+from limosa.results.format import CPU_COLUMNS, Check, Environment, HostEnvironment, LoadReading, Migration, Pause
 from limosa.results.store import EventFile, RunDirectory
 
 TICK_PORT = 7008
@@ -37,6 +38,9 @@ which runs the guest's timers and its network card, so that the clocks would sho
 
 READ_S = 60.0
 """How long the processor's samples may take to be read: a run of an hour has some 180,000, and 480 come at once."""
+
+WORK_S = 5.0
+"""How long a guest may take to tell what its workload has done; after that the reading is left out."""
 
 UNSEEN_S = 0.1
 """After ``cont`` this process stands still for so long. A 2-core machine has its cores busy then with QEMU's main loop
@@ -85,6 +89,33 @@ class Measurement:
     migrations: list[Migration] = field(default_factory=list)
     pauses: list[Pause] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    workload: RunningWorkload | None = None
+    """What the guest was set to do by ``set_to_work``."""
+    load: list[LoadReading] = field(default_factory=list)
+
+    async def set_to_work(self, workload: Workload) -> None:
+        """Give the guest work; from then on it is read what of it is done, and ``finish_workload`` checks it."""
+        async with self.lab.agent(self.guest) as agent:
+            self.workload = await RunningWorkload.start(agent, workload)
+        await self._read_load()
+
+    async def _read_load(self) -> None:
+        """Note what the workload has done until now; a guest that does not tell has no reading."""
+        if self.workload is None:
+            return
+        with contextlib.suppress(LimosaError, OSError, TimeoutError):
+            async with asyncio.timeout(WORK_S), self.lab.agent(self.guest) as agent:
+                self.load.append(await self.workload.read(agent))
+            self.run.write(store.LOAD, self.load)
+
+    def _warn_of_shortfall(self) -> None:
+        """Before the first migration: whoever asked for more than the guest can do learns it at once."""
+        if self.workload is None or len(self.load) != 2:
+            return
+        between = [(self.load[0].time_ns, self.load[1].time_ns)]
+        for rate in rest.rates_of_work(self.workload.workload.described(), self.load, [], between):
+            if rest.short(rate):
+                self.lab.events.note(f"{rest.shortfall(rate)}: the result is for that", level="warning")
 
     async def migrate(self, target: str, settings: Settings | None = None) -> Outcome:
         """Migrate and record it, completed or not; a failure is in the outcome."""
@@ -93,7 +124,10 @@ class Measurement:
         self.recorder.migration = index
         if self.client is not None:
             await self.client.mark(f"migration {index}")
+        await self._read_load()
+        self._warn_of_shortfall()
         outcome = await self.lab.attempt(self.guest, target, settings)
+        await self._read_load()
         self.migrations.append(_recorded(outcome, index, self.guest, settings))
         self.run.write(store.MIGRATIONS, self.migrations)
         return outcome
@@ -166,10 +200,13 @@ class Measurement:
         said = "answers" if passed else "does not answer"
         return Check(name="guest-alive", passed=passed, detail=f"it runs on {host}, and {address} {said}")
 
-    async def finish_workload(self, workload: RunningWorkload) -> None:
-        """Stop the workload and record what became of it."""
+    async def finish_workload(self) -> None:
+        """Stop the workload, if there is one, and record what became of it."""
+        if self.workload is None:
+            return
+        await self._read_load()
         async with self.lab.agent(self.guest) as agent:
-            self.checks.extend(await workload.finish(agent))
+            self.checks.extend(await self.workload.finish(agent))
         self.run.write(store.CHECKS, self.checks)
 
     async def _save_cpu_samples(self) -> None:
@@ -201,6 +238,8 @@ def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> M
         stop_ns=outcome.stop_ns,
         resume_ns=outcome.resume_ns,
         parameters=settings.qemu_parameters(),
+        capabilities_in_force=outcome.capabilities,
+        parameters_in_force=outcome.parameters,
         qemu=outcome.info.raw,
         phases=outcome.phases,
     )

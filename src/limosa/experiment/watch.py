@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from limosa.experiment.measurement import Measurement, Probing, measure, recorded_run
-from limosa.experiment.workload import RunningWorkload, Workload
+from limosa.experiment.workload import Workload
 from limosa.lab import Lab
 
 
@@ -25,11 +25,8 @@ async def watch(
         recorded_run(lab, guest, kind) as run,
         measure(lab, guest, run, probing or Probing(), described) as measurement,
     ):
-        running = None
         if workload is not None:
-            async with lab.agent(guest) as agent:
-                running = await RunningWorkload.start(agent, workload)
+            await measurement.set_to_work(workload)
         yield measurement
-        if running is not None:
-            await measurement.finish_workload(running)
+        await measurement.finish_workload()
         await measurement.check_alive()

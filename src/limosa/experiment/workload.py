@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 
 from limosa.deadline import Deadline
 from limosa.guest.agent.client import AgentClient
-from limosa.results.format import Check
+from limosa.results.format import Check, LoadReading
 
 REGION = "limosa"
 DISK_FILE = "/root/limosa.records"
@@ -54,6 +55,16 @@ class RunningWorkload:
         if workload.disk_writes_per_s:
             await agent.disk_start(DISK_FILE, rate_per_s=workload.disk_writes_per_s)
         return cls(workload, region.checksum)
+
+    async def read(self, agent: AgentClient) -> LoadReading:
+        """What it has done until now: what was asked of it is not always what it can."""
+        memory = await agent.memory_status() if self.workload.working_set_bytes else None
+        disk = await agent.disk_status() if self.workload.disk_writes_per_s else None
+        return LoadReading(
+            time_ns=time.time_ns(),
+            memory_bytes=memory.bytes_written if memory else None,
+            disk_writes=disk.acknowledged if disk else None,
+        )
 
     async def finish(self, agent: AgentClient) -> list[Check]:
         """Stop the writers and check all that they wrote."""

@@ -53,8 +53,10 @@ async def do(*, quick: bool, events: Events, folder: Path | None = None, no_inst
     run, homework = await _lab(quick, events)
     run.write(HOMEWORK, homework)
     for bench in BENCHES.values():
-        with events.stage(bench.title):
+        with events.stage(bench.title) as step:
             part = await _bench(bench, quick, no_install)
+            if part.reason:
+                step.fail()
         if part.reason:
             events.note(f"{bench.title}: {part.reason}", level="warning")
         homework = replace(homework, parts=[*homework.parts, part])

@@ -280,8 +280,11 @@ class Lab:
         async with self._locked("limosa migrate", guest):
             await self.cut_logs()
             move = await moves.plan(self._hosting, spec_, host, settings or Settings())
-            with self.events.stage(f"migrate {guest} {move.source.host.name} → {host}"):
-                return await move.run()
+            with self.events.stage(f"migrate {guest} {move.source.host.name} → {host}") as step:
+                outcome = await move.run()
+                if outcome.failure is not None:
+                    step.fail()
+                return outcome
 
     def address(self, host: str, network: str) -> str:
         """The address of a host, or of ``client``, in a network."""

@@ -10,6 +10,7 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -53,6 +54,10 @@ class Outcome(msgspec.Struct):
     resume_ns: int | None
     info: MigrateInfo
     phases: list[tuple[str, int]]
+    capabilities: list[str] | None = None
+    """Those that were on at the source, as its QEMU said; None: it was not asked, or did not say."""
+    parameters: dict[str, Any] | None = None
+    """All of the source's, likewise."""
 
 
 class Migration(msgspec.Struct):
@@ -79,6 +84,8 @@ class Migration(msgspec.Struct):
     """What the source sends over, once it has been told to."""
     hand_over: Deadline | None = None
     """By when the target has to run, once everything is sent."""
+    in_force: tuple[list[str], dict[str, Any]] | None = None
+    """The source's capabilities that are on, and its parameters."""
     _seen: int = 0
     """Events of the source that are older than this migration."""
 
@@ -160,6 +167,8 @@ class Migration(msgspec.Struct):
         await self._wait_idle()
         await self.source.control.set_capabilities(capabilities)
         await self.source.control.set_parameters(self.settings.qemu_parameters())
+        with contextlib.suppress(LimosaError):  # what is only told of a move must not end it
+            self.in_force = (await self.source.control.capabilities(), await self.source.control.parameters())
         # What an earlier move left behind must not be taken for news of this one; the answers above came after it.
         self.source.control.pending_events()
 
@@ -209,7 +218,7 @@ class Migration(msgspec.Struct):
         if deadline.passed:
             raise LimosaError(
                 f"it did not complete within {self.settings.timeout_s:g} s",
-                hint="a guest that dirties memory faster than the link carries it never converges",
+                hint=progress.why_unfinished(),
             )
         if time.monotonic() - progress.last_change_s > self.settings.stall_s:
             raise LimosaError(f"nothing went over the link to {self.target_host} for {self.settings.stall_s:g} s")
@@ -290,6 +299,8 @@ class Migration(msgspec.Struct):
             resume_ns=self.resume_ns,
             info=self.last_info,
             phases=[(entry.phase.value, entry.time_ns) for entry in self.journal.entries],
+            capabilities=self.in_force[0] if self.in_force else None,
+            parameters=self.in_force[1] if self.in_force else None,
         )
 
     async def rescue(self, why: str, final: Phase) -> bool:

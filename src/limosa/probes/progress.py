@@ -32,11 +32,11 @@ class ProgressRecorder:
         """Write a row if *event* is a look at a migration."""
         if not isinstance(event, MigrationProgressed):
             return
-        self._write(
-            f"{event.time_ns},{self.migration},{event.status},{event.total_bytes},{event.remaining_bytes},"
-            f"{event.transferred_bytes},{event.dirty_rate_bytes_per_s:.0f},{event.throughput_bytes_per_s:.0f},"
-            f"{event.iteration}"
-        )
+        sizes = (event.total_bytes, event.remaining_bytes, event.transferred_bytes)
+        rates = (event.dirty_rate_bytes_per_s, event.throughput_bytes_per_s)
+        cells = [*sizes, *(None if rate is None else round(rate) for rate in rates), event.iteration]
+        read = ["" if cell is None else str(cell) for cell in cells]
+        self._write(",".join([str(event.time_ns), str(self.migration), event.status, *read]))
 
     def close(self) -> None:
         """Close the file; further events are ignored."""

@@ -73,9 +73,10 @@ class MigrateInfo(msgspec.Struct, frozen=True, rename="kebab"):
     """What query-migrate says, times in ms. ``raw`` holds all of it."""
 
     status: str = "none"
-    ram: Ram = Ram()
-    total_time: int = 0
-    setup_time: int = 0
+    ram: Ram | None = None
+    """None: QEMU has no figures yet, or none any more."""
+    total_time: int | None = None
+    setup_time: int | None = None
     downtime: int | None = None
     expected_downtime: int | None = None
     error_desc: str = ""
@@ -283,6 +284,14 @@ class Monitor(msgspec.Struct):
         states = [{"capability": name, "state": True} for name in names]
         states += [{"capability": name, "state": False} for name in left]
         await self.execute("migrate-set-capabilities", {"capabilities": states})
+
+    async def capabilities(self) -> list[str]:
+        """The migration capabilities that are on."""
+        return [str(each["capability"]) for each in await self.execute("query-migrate-capabilities") if each["state"]]
+
+    async def parameters(self) -> dict[str, Any]:
+        """All migration parameters, as they are set."""
+        return dict(await self.execute("query-migrate-parameters"))
 
     async def set_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Set migration parameters."""

@@ -163,8 +163,8 @@ STATES = {
     "postcopy-paused": "The link failed while memory was missing: the guest waits for it.",
     "completed": "This end has done its part of the move.",
     "failed": "This end has given the move up.",
-    "cancelling": "The move is being given up at our request.",
-    "cancelled": "The move was given up at our request.",
+    "cancelling": "The move is being given up because somebody asked for it.",
+    "cancelled": "The move was given up because somebody asked for it.",
 }
 """What each state means of which the event MIGRATION tells."""
 

@@ -42,7 +42,7 @@ def png(run: Path, directory: Path) -> list[Path]:
 
 
 def csv(run: Path, directory: Path) -> list[Path]:
-    """Write ``migrations.csv``, ``clocks.csv``, ``checks.csv`` and ``samples.csv``; return their paths.
+    """Write ``migrations.csv``, ``clocks.csv``, ``rates.csv``, ``checks.csv`` and ``samples.csv``; return their paths.
 
     The last tells where the raw samples are. Raises StateError when *run* is not a run directory.
     """

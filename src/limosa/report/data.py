@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from limosa import events, untrusted
 from limosa.errors import StateError
 from limosa.results import format as run_format
+from limosa.results.summary import figures_of_qemu
 
 _T = TypeVar("_T")
 Column = NDArray[Any]
@@ -182,18 +183,12 @@ def load(path: Path) -> RunData:
 
 def _row(migration: run_format.Migration) -> run_format.MigrationSummary:
     """The table's row from QEMU's own figures, for a run that ended before its summary was written."""
-    ram = migration.qemu.get("ram", {})
-    duration_ms = float(migration.qemu.get("total-time", 0.0))
-    transferred = int(ram.get("transferred", 0))
     return run_format.MigrationSummary(
         index=migration.index,
         source=migration.source,
         target=migration.target,
         outcome=migration.outcome,
-        duration_ms=duration_ms,
         command_ms=(migration.ended_ns - migration.started_ns) / 1e6,
-        transferred_bytes=transferred,
-        throughput_bytes_per_s=transferred / duration_ms * 1000 if duration_ms else 0.0,
-        iterations=int(ram.get("dirty-sync-count", 0)),
         clocks=migration.clocks,
+        **figures_of_qemu(migration),
     )

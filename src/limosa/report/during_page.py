@@ -64,18 +64,28 @@ def verdict(found: Migrations, error: str) -> Verdict:
              if (silent_ms := longest_ms(moved)) is not None][:5]  # fmt: skip
     unsound = [finding.text for finding in soundness.of_migrations(found.found) if finding.severity == "unsound"]
     details += [*unsound, *_unsteady(measured)]
-    silences = [silent_ms for moved in measured if (silent_ms := longest_ms(moved)) is not None]
+    silences = [(silent_ms, moved) for moved in measured if (silent_ms := longest_ms(moved)) is not None]
     if not measured:
         return Verdict(tone="bad", mark="Not measured", sentence="No load was measured through a whole migration.",
                        details=details, facts=facts)  # fmt: skip
     moves = figures.count(len(measured), "migration")
     sentence = f"{found.during.guest} was measured through {moves}"
-    sentence += f"; the longest silence was {figures.rounded(max(silences))}." if silences else "."
+    if silences:
+        worst_ms, worst = max(silences, key=lambda silence: silence[0])
+        sentence += f"; the longest silence was {figures.rounded(worst_ms)}, {_at_rest(worst)}"
+    sentence += "."
     whole = found.during.complete and all(moved.part.status == "measured" for moved in found.found)
     mark = "Measured in part" if not whole else "Measured, but unsteady" if details else "Measured"
     mark = "Unsound" if unsound and whole else mark
     tone: Tone = "good" if whole and not details else "warn"
     return Verdict(tone=tone, mark=mark, sentence=sentence, details=details, facts=facts)
+
+
+def _at_rest(moved: Moved) -> str:
+    """What there is without a move, by the same measure."""
+    if moved.rest_silence_ms is None:
+        return "and that at rest was not measured"
+    return f"and {figures.rounded(moved.rest_silence_ms)} at rest"
 
 
 def longest_ms(moved: Moved) -> float | None:
@@ -121,13 +131,14 @@ def parts(data: RunData, found: Migrations) -> list[Html | None]:
         _moves(found),
         _meanings(found),
         _settings(found),
+        sections.in_force((_short(moved), moved.migration) for moved in found.found if moved.migration is not None),
         sections.part("Commands", commands.section(data), identity="commands"),
     ]
 
 
 def _figures(found: Migrations) -> Html:
     shown = table(found.found)
-    below = ("outage", "longest silence", "move took")  # told there by move
+    below = ("outage", "longest silence", "silence at rest", "move took")  # told there by move
     kept = [i for i, name in enumerate(shown.columns) if name not in below]
     columns = tuple(shown.columns[i] for i in kept)
     less = Table(shown.title, columns, tuple(tuple(row[i] for i in kept) for row in shown.rows))
@@ -167,11 +178,11 @@ def _moves(found: Migrations) -> Html | None:
         pauses = (clocks.stop_resume_ms, clocks.guest_lost_ms, clocks.qemu_downtime_ms)
         rows.append((_short(moved), f"{migration.source} → {migration.target}", migration.outcome, took,
                      *map(milliseconds, pauses), milliseconds(moved.outage_ms),
-                     milliseconds(moved.longest_silence_ms), sent))  # fmt: skip
+                     milliseconds(moved.longest_silence_ms), milliseconds(moved.rest_silence_ms), sent))  # fmt: skip
     if not rows:
         return None
     columns = ("Load", "Move", "Outcome", "Took", "Blackout", "Guest lost", "QEMU says", "Outage", "Longest silence")
-    shown = Table("Migrations", (*columns, "Sent"), tuple(rows))
+    shown = Table("Migrations", (*columns, "At rest", "Sent"), tuple(rows))
     return sections.part("The migrations", sections.plain_table(shown), identity="migrations", note=_OUTAGE)
 
 

@@ -64,10 +64,12 @@ def _parts(data: RunData) -> list[Html | None]:
     """The sections of a run that moves guests or pauses them."""
     return [
         sections.migrations(data),
+        sections.rest(data),
         sections.clocks_part(data),
         sections.timeline_part(data),
         sections.checks(data),
         sections.remarks(data),
+        sections.in_force((f"Migration {m.index}", m) for m in data.migrations),
         sections.environment(data),
         sections.part(
             "Commands",

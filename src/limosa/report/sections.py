@@ -13,8 +13,9 @@ from limosa.report.series import spans
 from limosa.report.theme import PAGE
 from limosa.report.vega import Spec
 from limosa.report.verdict import Verdict, progress_sentence
-from limosa.results.format import MigrationSummary
-from limosa.results.tables import Table
+from limosa.results.format import Migration, MigrationSummary
+from limosa.results.summary import looks_faster
+from limosa.results.tables import Table, rates_table, rest_table
 
 Cell = tuple[str, float | int | None]
 
@@ -114,6 +115,8 @@ def migrations(data: RunData) -> Html | None:
 def _migration_row(row: MigrationSummary) -> list[Html]:
     before, during = row.cpu_before_events_per_s, row.cpu_during_events_per_s
     share = figures.NONE if during is None or not before else f"{during / before * 100:.0f} %"
+    # A move speeds nothing up: such a share is of something else.
+    share = "no slower" if looks_faster(row) else share
     reading = row.clocks
     tone = {"completed": "good", "cancelled": "warn"}.get(row.outcome, "bad")
     measures: list[tuple[Callable[[float | None], str], float | int | None, str]] = [
@@ -131,9 +134,39 @@ def _migration_row(row: MigrationSummary) -> list[Html]:
         tag("td", f"{row.source} → {row.target}", class_="name"),
         tag("td", tag("span", row.outcome, class_=f"pill {tone}")),
         *[_number(show(value), value, name) for show, value, name in measures],
-        _number(str(row.iterations), row.iterations, "iterations"),
+        _number(figures.NONE if row.iterations is None else str(row.iterations), row.iterations, "iterations"),
         _number(share, during, "cpu_during_events_per_s"),
     ]
+
+
+def rest(data: RunData) -> Html | None:
+    """What users and guest do when nothing moves: the floor under every figure of a move."""
+    waits, rates = rest_table(data.summary), rates_table(data.summary)
+    shown = [plain_table(table) for table in (waits, rates) if table.rows]
+    note = "The same clocks and rates while the guest did not move: what a move shows beyond them is the move's."
+    return part("At rest, and what was asked for", *shown, identity="rest", note=note) if shown else None
+
+
+def in_force(migrations: Iterable[tuple[str, Migration]]) -> Html | None:
+    """How QEMU was set, by each migration's name: a comparison is of moves that were set alike."""
+    same: dict[str, tuple[Migration, list[str]]] = {}
+    for name, migration in migrations:
+        key = repr((migration.capabilities_in_force, migration.parameters_in_force))
+        same.setdefault(key, (migration, []))[1].append(name)
+    if not same:
+        return None
+    listed = [
+        tag("div", tag("dt", ", ".join(names)), tag("dd", _in_force(migration))) for migration, names in same.values()
+    ]
+    note = "As the source's QEMU said just before it began."
+    return part("Settings in force", tag("dl", listed, class_="pairs"), identity="in-force", note=note)
+
+
+def _in_force(migration: Migration) -> list[Html]:
+    if migration.capabilities_in_force is None or migration.parameters_in_force is None:
+        return [tag("span", "QEMU was not asked, or did not say.")]
+    on = ", ".join(migration.capabilities_in_force) or "none"
+    return [tag("span", f"capabilities: {on}"), *described({"parameters": migration.parameters_in_force})[1:]]
 
 
 def figure(identity: str, spec: Spec, label: str, *tools: Html | None) -> Html:
@@ -279,8 +312,8 @@ def environment(data: RunData) -> Html:
         ("Image", described(found.image)),
         ("Load average", f"{found.load_average_before:.2f} before, {_maybe(found.load_average_after)} after"),
         ("CPU time stolen", figures.percent(found.steal_share)),
-        ("Probes", described(found.probes)),
-        ("Workload", described(found.workload)),
+        ("Probes, as asked for", described(found.probes)),
+        ("Workload, as asked for", described(found.workload)),
     ]
     hosts = [
         [

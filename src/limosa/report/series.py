@@ -187,7 +187,7 @@ def progress(table: Table, started_ns: int) -> list[Row]:
             "t": round((int(time_ns) - started_ns) / 1e9, 5),
             "segment": int(table["migration"][i]),
             "status": str(table["status"][i]),
-            "iteration": int(table["iteration"][i]),
+            "iteration": int(table["iteration"][i]) if table["iteration"][i] >= 0 else None,
         }
         for name, column in names.items():
             value = float(table[column][i]) / mib
@@ -204,11 +204,11 @@ def _thinned(rows: list[Row], limit: int = 4000) -> list[Row]:
     kept = []
     for at in range(0, len(rows), size):
         group = rows[at : at + size]
-        extremes = {id(min(group, key=_remaining)), id(max(group, key=_remaining))}
+        read = [row for row in group if row["remaining"] is not None] or group[:1]
+        extremes = {id(min(read, key=_remaining)), id(max(read, key=_remaining))}
         kept += [row for row in group if id(row) in extremes]
     return kept
 
 
 def _remaining(row: Row) -> float:
-    value = row["remaining"]
-    return float(value) if value is not None else 0.0
+    return float(row["remaining"] or 0.0)

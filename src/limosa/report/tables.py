@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import fields
 from pathlib import Path
 
 from limosa.report import clocks
 from limosa.report.data import RunData
+from limosa.results.format import MigrationSummary
 
-_MIGRATION_COLUMNS = (
-    "index",
-    "source",
-    "target",
-    "outcome",
-    "duration_ms",
-    "command_ms",
-    "transferred_bytes",
-    "throughput_bytes_per_s",
-    "iterations",
-    "cpu_before_events_per_s",
-    "cpu_during_events_per_s",
-)
+_MIGRATION_COLUMNS = tuple(field.name for field in fields(MigrationSummary) if field.name != "clocks")
+"""Every figure of a row; the clocks have a table of their own."""
 
 
 def tables(data: RunData) -> dict[str, str]:
@@ -39,6 +30,14 @@ def tables(data: RunData) -> dict[str, str]:
         for name in clocks.CLOCKS:
             value = clocks.reading(pause.clocks, name)
             readings.append(["pause", number, pause.requested_ms, name.removesuffix("_ms"), value])
+    if data.summary.rest is not None:
+        for name in ("service_stall", "echo_gap", "tick_gap", "longest_wait"):
+            readings.append(["rest", "", "", name, getattr(data.summary.rest, f"{name}_ms")])
+    rates: list[list[object]] = [
+        [rate.name, rate.unit, rate.requested, number or "rest", value]
+        for rate in data.summary.rates
+        for number, value in enumerate([rate.at_rest, *rate.moving])
+    ]
     checks: list[list[object]] = [
         [check.name, str(check.passed).lower(), check.detail] for check in data.summary.checks
     ]
@@ -53,6 +52,7 @@ def tables(data: RunData) -> dict[str, str]:
     return {
         "migrations.csv": _csv([*_MIGRATION_COLUMNS, "error"], migrations),
         "clocks.csv": _csv(["of", "index", "requested_ms", "clock", "reading_ms"], readings),
+        "rates.csv": _csv(["name", "unit", "requested", "of", "reached"], rates),
         "checks.csv": _csv(["name", "passed", "detail"], checks),
         "samples.csv": _csv(["file", "rows", "columns"], samples),
     }

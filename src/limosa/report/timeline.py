@@ -145,13 +145,17 @@ def _remaining(theme: Theme, x: Spec) -> Spec:
     return _pane("Still to send", 84, [area, _line("progress", "remaining", theme["blue"], y, x)], theme, x)
 
 
-def _rates(theme: Theme, x: Spec) -> Spec:
+def _rates(theme: Theme, x: Spec, rows: list[series.Row]) -> Spec:
     y = _y("throughput", "MiB/s")
-    layers = [
-        _line("progress", "throughput", theme["blue"], y, x),
-        _line("progress", "dirty", theme["orange"], y, x, strokeDash=[5, 2]),
-    ]
-    return _pane("Rates", 84, layers, theme, x, {"sent": "blue", "dirtied by the guest": "orange"})
+    layers, key = [_line("progress", "throughput", theme["blue"], y, x)], {"sent": "blue"}
+    if _measured_dirt(rows):
+        layers.append(_line("progress", "dirty", theme["orange"], y, x, strokeDash=[5, 2]))
+        key["dirtied by the guest"] = "orange"
+    return _pane("Rates", 84, layers, theme, x, key)
+
+
+def _measured_dirt(rows: list[series.Row]) -> bool:
+    return any(row["dirty"] is not None for row in rows)
 
 
 def _ticks(theme: Theme, x: Spec, rows: list[series.Row]) -> Spec:
@@ -321,7 +325,7 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
     if "phases" in rows:
         makers.append(("phases", _phases))
     if "progress" in rows:
-        makers += [("remaining", _remaining), ("rates", _rates)]
+        makers += [("remaining", _remaining), ("rates", partial(_rates, rows=rows["progress"]))]
     if "ticks" in rows:
         makers.append(("ticks", partial(_ticks, rows=rows["ticks"])))
     if "echo" in rows or "service" in rows:
@@ -369,6 +373,8 @@ def _missing(data: RunData, rows: dict[str, list[series.Row]]) -> list[str]:
     said = []
     if data.migrations and "progress" not in rows:
         said.append("What was still to send and the rates: no sample of query-migrate in this run.")
+    elif data.migrations and not _measured_dirt(rows["progress"]):
+        said.append("How fast the guest dirtied memory: QEMU measures that from pass to pass, over more than a second.")
     if data.migrations and "phases" not in rows:
         said.append("Phases: none was journalled.")
     if "ticks" not in rows:

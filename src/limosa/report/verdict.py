@@ -6,10 +6,12 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from limosa.bench.wording import sentence
 from limosa.report import clocks, figures
 from limosa.report.data import RunData
-from limosa.results.format import Clocks, Migration, MigrationSummary
-from limosa.results.summary import looks_faster
+from limosa.results.format import Clocks, Migration, MigrationSummary, Rest
 
 Tone = Literal["good", "warn", "bad"]
 
@@ -113,24 +115,47 @@ def _sentence(data: RunData, done: list[MigrationSummary], rest: list[MigrationS
     noticed = [value[0] for row in done if (value := noticed_while_moving_ms(row)) is not None]
     effect = "what users noticed was not measured"
     if noticed:
-        most = "at most " if len(done) > 1 else ""
-        effect = f"users noticed {most}{figures.rounded(max(noticed))}"
+        effect = _effect(max(noticed), "at most " if len(done) > 1 else "", data.summary.rest)
     ending = f" {figures.count(len(rest), 'other move')} did not complete." if rest else ""
     return f"{guest} moved {route(done)}; {effect}.{ending}"
+
+
+def _effect(noticed_ms: float, most: str, rest: Rest | None) -> str:
+    """What users noticed, beside what they notice of a guest that does not move."""
+    waited = f"users waited {most}{figures.rounded(noticed_ms)}"
+    if rest is None or rest.longest_wait_ms is None:
+        return f"{waited}, and how long they wait at rest was not measured"
+    at_rest = f"{figures.rounded(rest.longest_wait_ms)} at rest"
+    if noticed_ms <= rest.longest_wait_ms:
+        return f"users noticed no more than at rest: {most}{figures.rounded(noticed_ms)}, and {at_rest}"
+    return f"{waited}, where they wait up to {at_rest}"
 
 
 def progress_sentence(data: RunData, migration: Migration) -> str:
     """How far a migration that did not complete got, with its error."""
     way = f"Move {migration.index}, {migration.source} → {migration.target}, {migration.outcome}"
     took = figures.seconds((migration.ended_ns - migration.started_ns) / 1e6)
-    ram = migration.qemu.get("ram") or {}
+    ram = migration.qemu.get("ram") or _last_look(data, migration.index)
     far = "no progress was reported"
     if ram:
         sent, left = ram.get("transferred"), ram.get("remaining")
         passes = figures.count(int(ram.get("dirty-sync-count", 0)), "pass", "passes")
         far = f"{figures.mebibytes(sent)} sent in {passes}, {figures.mebibytes(left)} still to send"
-    error = f" {migration.error}" if migration.error else ""
+    error = f" {sentence(migration.error)}" if migration.error else ""
     return f"{way} after {took}: {far}.{error}"
+
+
+def _last_look(data: RunData, index: int) -> dict[str, float]:
+    """The last figures of a migration in the samples: a QEMU whose migration has failed tells none any more."""
+    table = data.samples.get("progress")
+    if table is None:
+        return {}
+    read = np.flatnonzero((table["migration"] == index) & np.isfinite(table["transferred_bytes"]))
+    if not len(read):
+        return {}
+    last = read[-1]
+    names = {"transferred": "transferred_bytes", "remaining": "remaining_bytes", "dirty-sync-count": "iteration"}
+    return {name: float(table[column][last]) for name, column in names.items()}
 
 
 def _troubles(data: RunData, said: list[str] | None = None) -> list[str]:
@@ -149,6 +174,9 @@ def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]
     if noticed:
         worst = max(noticed)
         found.append((figures.milliseconds(worst[0]), worst[1]))
+    rest = data.summary.rest
+    if noticed and rest is not None and rest.longest_wait_ms is not None:
+        found.append((figures.milliseconds(rest.longest_wait_ms), f"longest wait at rest, in {rest.length_s:.0f} s"))
     for values, label in (
         ([row.clocks.guest_lost_ms for row in rows], "lost by the guest's own clock"),
         ([row.clocks.qemu_downtime_ms for row in rows], "downtime that QEMU reports"),
@@ -157,24 +185,15 @@ def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]
         if known:
             found.append((figures.milliseconds(max(known)), label))
     found.append((figures.seconds(max(row.command_ms for row in rows)), whole))
-    slow = [row for row in rows if row.cpu_before_events_per_s and row.cpu_during_events_per_s is not None]
-    # A figure of which a remark says that it tells nothing of the move does not stand in the head.
-    if slow and not any(looks_faster(row) for row in slow):
-        share = min((row.cpu_during_events_per_s or 0.0) / (row.cpu_before_events_per_s or 1.0) for row in slow)
-        found.append((f"{share * 100:.0f} %", "CPU speed while moving"))
     return found
 
 
 def _of_pauses(data: RunData) -> Verdict:
     pauses = data.summary.pauses
     facts = []
+    found = clocks.errors(data)
     for name, label in clocks.CLOCKS.items():
-        errors = [
-            abs(value - pause.requested_ms)
-            for pause in pauses
-            if (value := clocks.reading(pause.clocks, name)) is not None
-        ]
-        if errors:
+        if errors := [abs(row["error"]) for row in found if row["field"] == name]:
             facts.append((figures.milliseconds(statistics.median(errors)), label.split("  ")[-1]))
     lengths = ", ".join(f"{ms:g}" for ms in sorted({pause.requested_ms for pause in pauses}))
     tick = next((value for value, label in facts if label == "Tick gap"), None)
@@ -184,6 +203,9 @@ def _of_pauses(data: RunData) -> Verdict:
         tone="good" if finished else "warn",
         mark="Calibrated" if finished else "Not completed",
         sentence=f"{data.run.guest} was paused {figures.count(len(pauses), 'time')}; {closing}.",
-        details=[f"Pauses of {lengths} ms. Below, each clock's median error.", *_troubles(data)],
+        details=[
+            f"Pauses of {lengths} ms. Below, each clock's median error, against what the guest's own clock lost.",
+            *_troubles(data),
+        ],
         facts=facts,
     )

@@ -134,7 +134,29 @@ def guest_lost_ms(ticks: Ticks, window: Window) -> float | None:
 
     The step of received_ns - guest_monotonic_ns. A guest that was not paused reads 0, within the jitter.
     """
-    arrived_ns, guest_ns = ticks.received_ns, ticks.guest_monotonic_ns
+    return _step_ms(ticks, ticks.guest_monotonic_ns, window)
+
+
+def clock_behind_ms(ticks: Ticks, window: Window) -> float | None:
+    """By how much more the guest's CLOCK_REALTIME is behind after the pause than before, in ms, as ``guest_lost_ms``.
+
+    Less than was lost where something in the guest has set its time.
+    """
+    return _step_ms(ticks, ticks.guest_realtime_ns, window)
+
+
+def clock_offsets_ms(ticks: Ticks) -> tuple[float, float] | None:
+    """How far the guest's CLOCK_REALTIME was behind the client's in the first and the last second of ticks, in ms."""
+    if len(ticks) < FEWEST:
+        return None
+    order = np.argsort(ticks.received_ns, kind="stable")
+    arrived_ns, behind_ns = ticks.received_ns[order], (ticks.received_ns - ticks.guest_realtime_ns)[order]
+    first, last = arrived_ns <= arrived_ns[0] + SIDE_NS, arrived_ns >= arrived_ns[-1] - SIDE_NS
+    return _low(behind_ns[first]) / MS, _low(behind_ns[last]) / MS
+
+
+def _step_ms(ticks: Ticks, guest_ns: Column, window: Window) -> float | None:
+    arrived_ns = ticks.received_ns
     begin_ns = max(window.earliest_ns + CALM_NS if window.earliest_ns else 0, window.stop_ns - SIDE_NS)
     before = (arrived_ns >= begin_ns) & (arrived_ns < window.stop_ns - SLACK_NS)
     first = arrived_ns[arrived_ns >= window.resume_ns]
@@ -218,6 +240,15 @@ def longest_wait_ms(migration: Migration, ticks: Ticks, echo: Exchanges, service
     whole = Window.of_migration(migration.started_ns, migration.ended_ns)
     readings = (service_stall_ms(service, whole), echo_gap_ms(echo, whole), tick_gap_ms(ticks, whole))
     return next((reading for reading in readings if reading is not None), None)
+
+
+def clocks_behind_ms(migrations: Sequence[Migration], ticks: Ticks) -> list[float | None]:
+    """``clock_behind_ms`` of each migration, in order; None where its pause is not known."""
+    windows = separated([_window(migration) for migration in migrations])
+    return [
+        None if m.stop_ns is None or m.resume_ns is None else clock_behind_ms(ticks, window)
+        for m, window in zip(migrations, windows, strict=True)
+    ]
 
 
 def _window(migration: Migration) -> Window:

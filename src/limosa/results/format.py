@@ -9,6 +9,7 @@
       events.jsonl        one Event a line, as limosa.events.to_json writes it
       migrations.json     list[Migration] one entry per migration, failed ones included
       pauses.json         list[Pause]     calibration only: pauses of known length
+      load.json           list[LoadReading] what the guest's workload had done, before and after each migration
       checks.json         list[Check]     did the guest and its clients come through unharmed
       summary.json        Summary         derived from all the above; can be made again
       samples/ticks.csv       sequence,guest_monotonic_ns,guest_realtime_ns,received_ns
@@ -142,6 +143,11 @@ class Migration:
     stop_ns: int | None = None
     resume_ns: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+    """Those that were asked for."""
+    capabilities_in_force: list[str] | None = None
+    """The migration capabilities that were on at the source, as its QEMU said just before it began; None: not known."""
+    parameters_in_force: dict[str, Any] | None = None
+    """All migration parameters of the source, as its QEMU said just before it began; None: not known."""
     qemu: dict[str, Any] = field(default_factory=dict)
     """The last query-migrate of the source."""
     phases: list[tuple[str, int]] = field(default_factory=list)
@@ -157,6 +163,17 @@ class Pause:
     stop_ns: int
     resume_ns: int
     clocks: Clocks = field(default_factory=Clocks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReading:
+    """What the guest's workload had done at one moment, as the agent counts it; None: no such work."""
+
+    time_ns: int
+    memory_bytes: int | None = None
+    """Written by the memory writer since it filled its working set."""
+    disk_writes: int | None = None
+    """Acknowledged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,18 +241,48 @@ class MigrationSummary:
     source: str
     target: str
     outcome: str
-    duration_ms: float
-    """QEMU's total time."""
+    duration_ms: float | None = None
+    """QEMU's total time. None, as for every figure here: no reading."""
     command_ms: float
     """The whole verb."""
-    transferred_bytes: int
-    throughput_bytes_per_s: float
-    iterations: int
-    clocks: Clocks
+    transferred_bytes: int | None = None
+    throughput_bytes_per_s: float | None = None
+    iterations: int | None = None
+    clocks: Clocks = field(default_factory=Clocks)
     cpu_before_events_per_s: float | None = None
     cpu_during_events_per_s: float | None = None
     longest_wait_ms: float | None = None
     """The longest that a client waited while the whole migration lasted, not only around the blackout."""
+    clock_behind_ms: float | None = None
+    """By how much more the guest's CLOCK_REALTIME was behind this machine's after it than before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What clients waited while the guest did not move, in ms: what a move shows beyond it is the move's."""
+
+    length_s: float
+    """For how long that was looked at, all stretches between migrations together."""
+    longest_wait_ms: float | None = None
+    """By the TCP service if it gave a reading, else by echoes, else by ticks, as of a migration."""
+    tick_gap_ms: float | None = None
+    echo_gap_ms: float | None = None
+    service_stall_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Something that was to happen at a rate, and the rate at which it did. None: not measured."""
+
+    name: str
+    """memory writes, disk writes, ticks, echoes"""
+    unit: Literal["bytes/s", "/s"]
+    requested: float | None = None
+    """None: as fast as it goes."""
+    at_rest: float | None = None
+    """Reached while the guest did not move."""
+    moving: list[float | None] = field(default_factory=list)
+    """Reached during each migration, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,5 +292,9 @@ class Summary:
     migrations: list[MigrationSummary] = field(default_factory=list)
     pauses: list[Pause] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    rest: Rest | None = None
+    rates: list[Rate] = field(default_factory=list)
+    clock_behind_ms: tuple[float, float] | None = None
+    """How far the guest's CLOCK_REALTIME was behind this machine's in the run's first and last second."""
     remarks: list[str] = field(default_factory=list)
     """What a careful reader should know: probes that disturb, first move, busy machine, TCG."""

@@ -61,17 +61,17 @@ class CpuSamples:
 
 @dataclass(frozen=True, slots=True)
 class ProgressRow:
-    """One look at a migration."""
+    """One look at a migration. None: not read."""
 
     time_ns: int
     migration: int
     status: str
-    total_bytes: int
-    remaining_bytes: int
-    transferred_bytes: int
-    dirty_rate_bytes_per_s: float
-    throughput_bytes_per_s: float
-    iteration: int
+    total_bytes: int | None
+    remaining_bytes: int | None
+    transferred_bytes: int | None
+    dirty_rate_bytes_per_s: float | None
+    throughput_bytes_per_s: float | None
+    iteration: int | None
 
 
 def read_ticks(path: Path) -> Ticks:
@@ -104,12 +104,12 @@ def _progress_row(row: list[str]) -> ProgressRow:
         time_ns=int(time_ns),
         migration=int(migration),
         status=status,
-        total_bytes=int(total),
-        remaining_bytes=int(remaining),
-        transferred_bytes=int(transferred),
-        dirty_rate_bytes_per_s=float(dirty_rate),
-        throughput_bytes_per_s=float(throughput),
-        iteration=int(iteration),
+        total_bytes=int(total) if total else None,
+        remaining_bytes=int(remaining) if remaining else None,
+        transferred_bytes=int(transferred) if transferred else None,
+        dirty_rate_bytes_per_s=float(dirty_rate) if dirty_rate else None,
+        throughput_bytes_per_s=float(throughput) if throughput else None,
+        iteration=int(iteration) if iteration else None,
     )
 
 

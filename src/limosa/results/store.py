@@ -28,6 +28,7 @@ from limosa.results.format import (
     Check,
     ClientReport,
     Environment,
+    LoadReading,
     Migration,
     Pause,
     Run,
@@ -51,6 +52,7 @@ SPEC = Document("spec.json", Lab)
 ENVIRONMENT = Document("environment.json", Environment)
 MIGRATIONS = Document("migrations.json", list[Migration])
 PAUSES = Document("pauses.json", list[Pause])
+LOAD = Document("load.json", list[LoadReading])
 CHECKS = Document("checks.json", list[Check])
 SUMMARY = Document("summary.json", Summary)
 CLIENT = Document("samples/client.json", ClientReport)
@@ -60,6 +62,7 @@ DOCUMENTS: tuple[Document[Any], ...] = (
     ENVIRONMENT,
     MIGRATIONS,
     PAUSES,
+    LOAD,
     CHECKS,
     SUMMARY,
     CLIENT,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from limosa.results.format import MigrationSummary, Pause, Summary
-from limosa.results.summary import CLOCK_NAMES
+from limosa.results.rest import name_of, worded
+from limosa.results.summary import CLOCK_NAMES, looks_faster
 
 NO_READING = "-"
 
@@ -29,9 +30,10 @@ def migrations_table(summary: Summary) -> Table:
         "whole command": [milliseconds(row.command_ms) for row in moves],
         "transferred": [mebibytes(row.transferred_bytes) for row in moves],
         "throughput": [megabits(row.throughput_bytes_per_s) for row in moves],
-        "iterations": [str(row.iterations) for row in moves],
+        "iterations": [NO_READING if row.iterations is None else str(row.iterations) for row in moves],
         **{name: [milliseconds(getattr(row.clocks, field)) for row in moves] for name, field in CLOCK_NAMES.items()},
         "longest wait": [milliseconds(row.longest_wait_ms) for row in moves],
+        "time of day behind": [milliseconds(row.clock_behind_ms) for row in moves],
         "CPU before": [speed(row.cpu_before_events_per_s) for row in moves],
         "CPU during": [speed(row.cpu_during_events_per_s, row) for row in moves],
     }
@@ -55,6 +57,32 @@ def calibration_table(summary: Summary) -> Table:
     return Table("Errors of the clocks", ("pause", "times", "guest lost", *names), tuple(rows))
 
 
+def rest_table(summary: Summary) -> Table:
+    """The clients' clocks while the guest did not move: what a migration shows beyond it is the migration's."""
+    found = summary.rest
+    if found is None:
+        return Table("At rest", (), ())
+    names = {"longest wait": found.longest_wait_ms, "service stall": found.service_stall_ms}
+    names |= {"echo gap": found.echo_gap_ms, "tick gap": found.tick_gap_ms}
+    cells = tuple(milliseconds(value) for value in names.values())
+    return Table("At rest, the longest", ("", *names), ((f"in {found.length_s:.1f} s", *cells),))
+
+
+def rates_table(summary: Summary) -> Table:
+    """What the guest and the probes were asked to do, and what came of it."""
+    moves = [f"migration {row.index}" for row in summary.migrations]
+    rows = tuple(
+        (
+            name_of(rate),
+            "as fast as it goes" if rate.requested is None else worded(rate, rate.requested),
+            worded(rate, rate.at_rest),
+            *(worded(rate, value) for value in rate.moving),
+        )
+        for rate in summary.rates
+    )
+    return Table("Requested and reached", ("", "requested", "at rest", *moves), rows)
+
+
 def checks_table(summary: Summary) -> Table:
     """What must have survived."""
     rows = tuple((check.name, "ok" if check.passed else "FAILED", check.detail) for check in summary.checks)
@@ -66,6 +94,7 @@ def tables(summary: Summary) -> list[Table]:
     shown = []
     if summary.migrations:
         shown.append(migrations_table(summary))
+    shown += [table for table in (rest_table(summary), rates_table(summary)) if table.rows]
     if summary.pauses:
         shown.append(calibration_table(summary))
     if summary.checks:
@@ -80,21 +109,21 @@ def milliseconds(value: float | None) -> str:
     return f"{value / 1000:.2f} s" if value >= 10_000 else f"{value:.1f} ms"
 
 
-def mebibytes(size_bytes: int) -> str:
-    """``123.4 MiB``."""
-    return f"{size_bytes / 2**20:.1f} MiB"
+def mebibytes(size_bytes: int | None) -> str:
+    """``123.4 MiB``; a dash for no reading."""
+    return NO_READING if size_bytes is None else f"{size_bytes / 2**20:.1f} MiB"
 
 
-def megabits(rate_bytes_per_s: float) -> str:
-    """``940 Mbit/s``: links are told in bits."""
-    return f"{rate_bytes_per_s * 8 / 1e6:.0f} Mbit/s"
+def megabits(rate_bytes_per_s: float | None) -> str:
+    """``940 Mbit/s``: links are told in bits; a dash for no reading."""
+    return NO_READING if rate_bytes_per_s is None else f"{rate_bytes_per_s * 8 / 1e6:.0f} Mbit/s"
 
 
 def speed(events_per_s: float | None, row: MigrationSummary | None = None) -> str:
-    """``2334/s``; with *row*, the share of the speed before too."""
+    """``2334/s``; with *row*, the share of the speed before too, where that can tell anything of the move."""
     if events_per_s is None:
         return NO_READING
-    before = row.cpu_before_events_per_s if row else None
+    before = row.cpu_before_events_per_s if row and not looks_faster(row) else None
     return f"{events_per_s:.0f}/s" + (f" ({events_per_s / before:.0%})" if before else "")
 
 

@@ -230,6 +230,7 @@ def test_a_terminal_that_is_closed_ends_a_command_in_order(directory: LabDirecto
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TERM": "xterm"}
     pid, terminal = pty.fork()
     if not pid:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it may be ignored here, as below ``nohup``
         os.execve(sys.executable, [sys.executable, "-m", "limosa", "up", str(file)], environment)
     wait_for(lambda: bool(marked(directory.mark)))
     os.close(terminal)

@@ -68,7 +68,7 @@ def test_from_another_pid_namespace_every_verb_is_refused(directory: LabDirector
     for words in (*verbs, ("exec", "host1", "--lab", lab, "--", "true")):
         done = limosa(*words, before=away())
         assert done.returncode == 4 and "another pid namespace of this machine" in done.stderr, (words, done)
-        assert "limosa down there" in done.stderr
+        assert "limosa down there ends the lab" in done.stderr
         assert (files(directory), marked(directory.mark), observed(directory.mark)) == (kept, there, whole)
     assert limosa("down", lab).returncode == 0
 

@@ -48,7 +48,13 @@ def test_the_lock_lasts_as_long_as_whoever_has_the_descriptor(tmp_path: Path, mo
     os.close(first)
     with pytest.raises(StateError, match="another pid namespace") as refused:
         place.require_here(directory)
-    assert str(tmp_path / "place") in refused.value.hint
+    assert "rm " not in refused.value.hint, "it runs: nobody is told to forget it"
+    stranger = msgspec.structs.replace(place.here(), machine="6e2c two", name="two", boot="b2")
+    monkeypatch.setattr(place, "here", lambda: stranger)
+    with pytest.raises(StateError, match="on another machine") as refused:
+        place.require_here(directory)
+    assert f"rm {tmp_path / 'place'}" in refused.value.hint
+    monkeypatch.setattr(place, "here", lambda: container)
     os.close(inherited)
     place.require_here(directory)
 

@@ -91,14 +91,24 @@ def require_here(directory: LabDirectory) -> None:
         there, held = _decoded(os.pread(descriptor, 4096, 0)), _held(descriptor)
     finally:
         os.close(descriptor)
-    if refusal := judge(here(), there, held=held):
+    this = here()
+    if refusal := judge(this, there, held=held):
         if there is None and marked(directory.mark):
             return
         raise StateError(
             f"lab {directory.name} {refusal}, and it can be commanded from there alone",
-            hint="limosa down there ends it; if that place is gone for good, or is this machine under another name: "
-            f"rm {file(directory)}",
+            hint=_way_out(directory, this, there),
         )
+
+
+def _way_out(directory: LabDirectory, this: Place, there: Place | None) -> str:
+    """Only where a machine may be gone for good can a person know better than the lock."""
+    if there is None or (this.boot and this.boot == there.boot):
+        return "run the command there; limosa down there ends the lab, as the end of that container does"
+    return (
+        "run the command there; if that machine is gone for good, or is this one under another name: "
+        f"rm {file(directory)}"
+    )
 
 
 def judge(this: Place, there: Place | None, *, held: bool) -> str:

@@ -200,7 +200,7 @@ def bears_mark(pid: int, lab: str, host: str = "") -> bool:
 
 
 def off(host: str) -> StateError:
-    """The error for a host that does not answer."""
+    """The error for a host that is off, and that limosa can switch on."""
     return StateError(f"host {host} is off", hint=f"limosa host restore {host} starts it again")
 
 

@@ -33,7 +33,7 @@ from limosa.hosts.wire import Wire
 from limosa.process import Completed
 
 PATIENCE_S = 3.0
-"""How long a host that has just been lost is tried again before it counts as off."""
+"""How long a host that has just been lost is tried again before it counts as lost."""
 _AGAIN_S = 0.2
 ALIVE_S = 5.0
 

@@ -222,7 +222,7 @@ def silent(hosting: Hosting, guest: str, host: str) -> DecisionError:
     why = hosting.silence(host)
     return DecisionError(
         f"guest {guest} may run on {host}, which does not answer" + (f": {why.message}" if why else ""),
-        hint=f"bring {host} back{f' ({why.hint})' if why and why.hint else ''}; or, sure that it does not run there: "
+        hint=f"bring {host} back{f' ({why.hint})' if why and why.hint else ''}; or, sure that it has ended there: "
         f"limosa stop {guest} --host {host} --force",
     )
 

@@ -8,11 +8,11 @@ every Linux has; a packet filter need not be there. On other people's machines n
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from limosa import tasks
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
 from limosa.network import links, plan
@@ -67,7 +67,7 @@ async def apply(lab: resolved.Lab, hosts: Iterable[Host], addresses: Mapping[str
     """
     whole = {name: address for name, address in addresses.items() if _is_address(address)}
     own = [host for host in hosts if guarded(lab, host.name) and host.name in whole]
-    said = await asyncio.gather(*(_guard(lab, host, whole) for host in own))
+    said = await tasks.together(_guard(lab, host, whole) for host in own)
     return {host.name: why for host, why in zip(own, said, strict=True) if why}
 
 

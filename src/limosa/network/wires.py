@@ -6,11 +6,11 @@ lets the migration connect and then stand still.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+from limosa import tasks
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
@@ -60,7 +60,7 @@ async def path_sizes(lab: resolved.Lab, hosts: Mapping[str, Host], seen: Seen) -
     """For each two hosts, whether packets as large as their interfaces make them pass, in the migration network."""
     known = [name for name in hosts if lab.networks and name in seen and _address(lab, name, seen[name])]
     pairs = list(itertools.combinations(known, 2))
-    return list(await asyncio.gather(*(_path_size(lab, hosts[one], other, seen) for one, other in pairs)))
+    return await tasks.together(_path_size(lab, hosts[one], other, seen) for one, other in pairs)
 
 
 async def _path_size(lab: resolved.Lab, one: Host, other: str, seen: Seen) -> Finding:
@@ -92,7 +92,7 @@ async def _path_size(lab: resolved.Lab, one: Host, other: str, seen: Seen) -> Fi
 async def remarks(lab: resolved.Lab, hosts: Mapping[str, Host]) -> list[str]:
     """What a person should know before a guest moves between *hosts*, in sentences; empty when all is well."""
     try:
-        seen = dict(zip(hosts, await asyncio.gather(*map(wiring.interfaces, hosts.values())), strict=True))
+        seen = dict(zip(hosts, await tasks.together(map(wiring.interfaces, hosts.values())), strict=True))
         found = [(f"{name}: ", spanning_tree(lab, name, seen[name])) for name in hosts]
     except LimosaError as error:
         return [f"what is between the hosts was not looked at: {error.message}"]

@@ -60,6 +60,11 @@ class Instance(msgspec.Struct, frozen=True):
         """Whether processes run in it."""
         return self.status == "Running"
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it is sure that none does: a frozen one goes on later, and some the daemon itself cannot judge."""
+        return self.status == "Stopped"
+
 
 class Volume(msgspec.Struct, frozen=True):
     """A custom storage volume."""

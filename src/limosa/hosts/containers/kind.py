@@ -30,8 +30,6 @@ LOOK_S = 15.0
 BUSY_S = 60.0
 BUSY = "is busy running"
 """What a daemon says of a container that it is still at work on, for whoever asked and was killed meanwhile."""
-STOPPED = "Stopped"
-"""The one state of a container in which it is sure that nothing runs in it."""
 RUNTIME_DIRECTORY = "/run/limosa"
 
 
@@ -79,7 +77,7 @@ class Containers:
                 instance = await daemon.instance(self._container(name))
         except LimosaError as error:
             return self._silence.keep(name, error)
-        if instance is None or instance.status == STOPPED or not self._is_mine(instance, name):
+        if instance is None or instance.stopped or not self._is_mine(instance, name):
             return Seen.off(name)
         if instance.running:
             return Seen.on(self._host(name))

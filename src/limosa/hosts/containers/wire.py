@@ -173,7 +173,7 @@ class ContainerOpener:
             return await execute(self._daemon, self._container, argv)
         except DaemonError as error:
             instance = await self._daemon.instance(self._container)
-            if instance is None or not instance.running:
+            if instance is None or instance.stopped:
                 raise off(self._host) from error
             raise
         except MachineError as error:

@@ -19,8 +19,6 @@ LASTING_TASKS = (
     "src/limosa/tasks.py",
     "src/limosa/hosts/linking.py",  # as long as the link, which ends them when it is closed
     "src/limosa/hosts/containers/wire.py",  # the same for a wire
-    "src/limosa/qemu/monitor.py",
-    "src/limosa/migration/engine.py",
 )
 """Modules that begin tasks themselves."""
 _UNSPEAKING = re.compile(r"(^|_)(utils?|helpers?|managers?)(_|\.|$)|[Mm]anager")

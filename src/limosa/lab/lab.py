@@ -17,13 +17,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limosa import durable, spec
+from limosa import durable
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import copies, guests, identity, launching, log_files, moves, place, reach, remains, watching
+from limosa.lab import copies, guests, identity, launching, log_files, moves, place, reach, remains, watching, which
 from limosa.lab.fabric import end_marked
 from limosa.lab.hosting import Hosting, Incomplete, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -62,7 +62,7 @@ class Lab:
         *rootless* forces a user namespace (True) or none (False); None: only root goes without.
         Raises SpecError, StateError or MachineError.
         """
-        lab, directory = _resolve(what)
+        lab, directory = which.resolve(what)
         events = events or Events()
         record = recorded(directory, events)
         if ephemeral and record is not None and (marked(directory.mark) or (record.up and not record.ephemeral)):
@@ -405,7 +405,7 @@ class Lab:
 
 async def take_down(what: str | Path, *, events: Events, purge: bool = True, forget: Collection[str] = ()) -> bool:
     """``Lab.down``, also for a lab whose record or spec is damaged; return whether there was anything."""
-    lab, directory = _locate(what)
+    lab, directory = which.locate(what)
     if directory.readable_spec() or not any((directory.path / f"{file}.json").exists() for file in ("spec", "record")):
         async with Lab.open(what, events=events) as opened:
             return await opened.down(purge=purge, forget=forget)
@@ -433,64 +433,6 @@ async def _end(hosting: Hosting) -> None:
         hosting.events.note(f"{error.message} ({error.hint})", level="warning")
     else:
         hosting.directory.remove()
-
-
-def _resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory]:
-    if isinstance(what, resolved.Lab):
-        directory = LabDirectory.named(what.name)
-        return identity.known(what, directory), directory
-    lab, directory = _locate(what)
-    if lab is None:
-        return directory.spec(), directory
-    place.require_here(directory)
-    lab = identity.known(lab, directory)
-    _same_file(lab, directory)
-    return lab, directory
-
-
-def _locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
-    """The lab's directory; with the lab itself when *what* is its file."""
-    text = str(what) or os.environ.get("LIMOSA_LAB", "")
-    if not text:
-        return _only()
-    path = Path(text)
-    if os.path.isfile(text) or path.suffix in {".yaml", ".yml"} or "/" in text:  # noqa: PTH113 (a name too long for a file is none)
-        lab = spec.load(path)
-        return lab, LabDirectory.named(lab.name)
-    return None, LabDirectory.named(text)
-
-
-def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
-    """A running lab keeps the spec it was made from. Raises StateError when *lab* is another."""
-    if not _may_run(directory):
-        return
-    with contextlib.suppress(LimosaError):
-        if spec.encode(directory.spec()) == spec.encode(lab):
-            return
-    raise StateError(
-        f"lab {lab.name} is up, made from another description than {lab.file} is now",
-        hint=f"limosa down --lab {lab.name}, then up again; or give the new one another name",
-    )
-
-
-def _only() -> tuple[resolved.Lab | None, LabDirectory]:
-    """The lab when none is named: ``limosa.yaml`` here, else the only one that is up."""
-    here = Path("limosa.yaml")
-    if here.is_file():
-        return _locate(here)
-    found = [directory for directory in existing() if _may_run(directory)]
-    if len(found) == 1:
-        return None, found[0]
-    if not found:
-        raise StateError("no lab is up", hint="limosa up FILE makes one; try examples/two-hosts.yaml")
-    names = ", ".join(directory.name for directory in found)
-    raise SpecError(f"several labs are up: {names}", hint="say which with --lab NAME")
-
-
-def _may_run(directory: LabDirectory) -> bool:
-    """Whether something says that the lab is up: its record or, where that is lost, its place or what runs here."""
-    noted = (directory.path / "record.json", place.file(directory))
-    return any(path.exists() for path in noted) or bool(marked(directory.mark))
 
 
 def sweep() -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa import durable, paths
+from limosa import durable, paths, untrusted
 from limosa.errors import StateError
 from limosa.hosts.keeping import marked
 from limosa.lab.record import LabDirectory, cannot_read
@@ -129,8 +129,8 @@ def judge(this: Place, there: Place | None, *, held: bool) -> str:
 
 def _decoded(data: bytes) -> Place | None:
     try:
-        return msgspec.json.decode(data, type=Place)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return untrusted.decode(data, type=Place)
+    except msgspec.DecodeError:
         return None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from limosa import tasks
 from limosa.deadline import FOREVER_S, Deadline
 from limosa.errors import LimosaError, MigrationError
 from limosa.events import Events, MigrationPhaseChanged
@@ -23,10 +24,10 @@ from limosa.migration.rescue import GONE, Verdict
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
 from limosa.network import guard
-from limosa.process import to_the_end
 from limosa.qemu.monitor import ANSWER_S, FINAL, MigrateInfo
 from limosa.qemu.process import QemuProcess
 from limosa.qemu.stream import Stream
+from limosa.tasks import to_the_end
 
 FIGURES_S = 0.3
 """How long QEMU may take from ``completed`` to its figures: 7.2 can say it with a total time of 0 at first."""
@@ -143,9 +144,7 @@ class Migration(msgspec.Struct):
         capabilities = ("events", *self.settings.capabilities)
         self.source.control.pending_events()
         self._seen = self.source.control.event_count
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._configure_source(capabilities))
-            group.create_task(self._configure_target(target, capabilities))
+        await tasks.together([self._configure_source(capabilities), self._configure_target(target, capabilities)])
         # Another one each time: what an earlier move left behind, connecting still, must not reach this target.
         first = random.choice(guard.PORTS)
         await target.control.listen_for_migration(f"tcp:{self.listen_address}:{first},to={guard.PORTS[-1]}")
@@ -179,9 +178,7 @@ class Migration(msgspec.Struct):
     async def _watch(self, target: QemuProcess, stream: Stream) -> None:
         """Until the source says that everything is sent. Raises LimosaError for each way that it can go wrong."""
         progress, deadline = Progress(self.source.guest), Deadline.after(self.settings.timeout_s)
-        ended = asyncio.ensure_future(self._source_end())
-        gone = asyncio.ensure_future(self._target_events(target))
-        try:
+        async with tasks.beside(self._source_end(), self._target_events(target)) as (ended, gone):
             while True:
                 await asyncio.wait({ended, gone}, timeout=self.settings.poll_s, return_when=asyncio.FIRST_COMPLETED)
                 self.last_info = await self._look(stream, progress, deadline)
@@ -194,25 +191,18 @@ class Migration(msgspec.Struct):
                 if gone.done():
                     raise LimosaError(await self._target_ended())
                 self._judge(progress, deadline)
-        finally:
-            for task in (ended, gone):
-                task.cancel()
-            await asyncio.gather(ended, gone, return_exceptions=True)
 
     async def _look(self, stream: Stream, progress: Progress, deadline: Deadline) -> MigrateInfo:
         """query-migrate. QEMU may not answer for as long as it sends what is left of a stopped guest."""
-        asked = asyncio.ensure_future(self.source.observe.migrate_info(answer_s=FOREVER_S))
         patience = Deadline.after(ANSWER_S)
-        try:
+        async with tasks.beside(self.source.observe.migrate_info(answer_s=FOREVER_S)) as (asked,):
             while not (await asyncio.wait({asked}, timeout=LATE_S))[0]:
                 moved = await stream.moved()
                 if moved or (moved is None and not patience.passed):
                     progress.last_change_s = time.monotonic()
                 self._judge(progress, deadline)
-            return asked.result()
-        finally:
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
+            info: MigrateInfo = asked.result()
+            return info
 
     def _judge(self, progress: Progress, deadline: Deadline) -> None:
         if deadline.passed:

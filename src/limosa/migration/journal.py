@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa import durable
+from limosa import durable, untrusted
 from limosa.errors import DecisionError, LimosaError
 
 MAX_BYTES = 1 << 20
@@ -203,7 +203,7 @@ def _opened(line: bytes, before: bytes) -> tuple[Entry, bool]:
     if found and _sealed(content, before) != line:
         raise ValueError("is not as it was written")
     try:
-        return msgspec.json.decode(content, type=Entry), found is not None
+        return untrusted.decode(content, type=Entry), found is not None
     except msgspec.DecodeError as error:
         raise ValueError("cannot be read") from error
 

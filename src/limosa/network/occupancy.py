@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa import untrusted
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
@@ -63,4 +64,7 @@ async def _ask(host: Host, interface: str, addresses: Mapping[str, str]) -> dict
     python = sys.executable if isinstance(host, NamespaceHost) else "python3"
     argv = [python, "-I", "-S", "-", interface, json.dumps(dict(addresses))]
     done = await host.run(argv, stdin=_PROGRAM.read_bytes(), as_root=True, timeout_s=20)
-    return msgspec.json.decode(done.stdout, type=dict[str, str])
+    try:
+        return untrusted.decode(done.stdout, type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise LimosaError(f"who has which address was not told on {host.name}: {error}") from error

@@ -27,6 +27,12 @@ OWN = "own"
 """A host's address that is not limosa's to choose."""
 
 
+class _Link(msgspec.Struct, frozen=True):
+    """As much of ``ip -json link`` as is asked for."""
+
+    master: str = ""
+
+
 class Interface(msgspec.Struct, frozen=True):
     """An interface of a host as ``ip -json -details address`` tells it."""
 
@@ -303,8 +309,12 @@ async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:
 
 async def master(host: Host, interface: str) -> str:
     """The bridge that *interface* is in; itself where it is in none. Raises LimosaError's children."""
-    (told,) = msgspec.json.decode((await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout)
-    return str(told.get("master", interface))
+    shown = (await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout
+    try:
+        (told,) = untrusted.decode(shown, type=list[_Link])
+    except (msgspec.DecodeError, ValueError) as error:
+        raise MachineError(f"what ip on {host.name} says of {interface} is not understood: {error}") from error
+    return told.master or interface
 
 
 async def towards(client: Host, address: str) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError, Runstate
 
-from limosa import untrusted
+from limosa import tasks, untrusted
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
 from limosa.events import Events, QmpExchanged
@@ -202,19 +202,13 @@ class Monitor(msgspec.Struct):
 
     async def next_event(self) -> QmpEvent:
         """The next event of QEMU. Raises QmpError when the connection ends first."""
-        get = asyncio.ensure_future(self._listener.get())
-        try:
+        async with tasks.beside(self._listener.get()) as (get,):
             while not get.done():
                 if not self.connected and self._listener.empty():
                     raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone")
-                changed = asyncio.ensure_future(self._client.runstate_changed())
-                try:
+                async with tasks.beside(self._client.runstate_changed()) as (changed,):
                     await asyncio.wait({get, changed}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    changed.cancel()
             return self._typed(get.result())
-        finally:
-            get.cancel()
 
     def moment(self, name: str, since: int = 0) -> int | None:
         """When the last event called *name* came, leaving out the first *since* events of this connection; None when

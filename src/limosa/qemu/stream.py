@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa import untrusted
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
 from limosa.qemu.launches import Running
@@ -58,6 +59,6 @@ class Stream(msgspec.Struct):
             done = await self.host.run(
                 argv, stdin=_PROGRAM.read_bytes(), check=False, timeout_s=PATIENCE_S, as_root=as_root
             )
-            return msgspec.json.decode(done.stdout, type=_Told)
+            return untrusted.decode(done.stdout, type=_Told)
         except (LimosaError, msgspec.DecodeError):
             return None

@@ -88,6 +88,8 @@ class Hosting:
             await self._find_elsewhere()
         if not self.has_fabric and self.record.claimed is None:  # then what is there tells
             up = self.record.up = up or any(seen.host is not None for seen in self.seen.values())
+        if self.record.claimed is None:
+            self.record.claimed = [name for name in self.elsewhere if self._seen(name).state is not HostState.OFF]
         if up:
             self.client = self.fabric.client if self.has_fabric else self.this_machine()
             self.hosts = self._there(list(self.lab.hosts))

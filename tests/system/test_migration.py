@@ -90,7 +90,8 @@ def test_guest_that_does_not_converge(lab: Bench) -> None:
     limits = ("--timeout", "2 s", "--downtime-limit", "1 ms", "--max-bandwidth", "20 MiB/s")
     ran = lab.migrate(target, *limits, expect=6)
     assert "did not complete within 2 s" in ran.result["error"] and f"{GUEST} is on {source}" in ran.result["error"]
-    assert "dirties memory faster" in ran.result["hint"]
+    # In 2 s it comes to the second pass or the third: what is said is what was seen of it.
+    assert "64.33 MiB remained" in ran.result["hint"], ran.result["hint"]
     lab.assert_once(source)
 
 

@@ -159,8 +159,8 @@ def test_last_change() -> None:
         ([], "QEMU had not begun to send memory; over a link that works, a longer --timeout leaves it the time"),
         (
             [(0, 900, 0, 1), (10, 880, 0, 1)],
-            "880 MiB of 1000 MiB remained in the first pass over its memory, at most 17.6 s more at the speed seen: "
-            "give it a longer --timeout",
+            "880 MiB of 1000 MiB remained in the first pass over its memory, at most 17.6 s more for that at "
+            "the speed seen: a longer --timeout shows whether later passes get shorter",
         ),
         (
             [(0, 100, 0, 2), (10, 90, 25_600, 2)],

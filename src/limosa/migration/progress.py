@@ -163,11 +163,13 @@ class Progress(msgspec.Struct):
             return (
                 f"{left}, and {self._why_not()}: let it write less, give it a faster link or a larger --downtime-limit"
             )
-        which = " in the first pass over its memory" if last.iteration == 1 else ""
-        more = "" if last.pass_end_at_most_s is None else f", at most {format_duration(last.pass_end_at_most_s)} more"
         if last.expected_end_s is not None:
-            more = f", some {format_duration(last.expected_end_s)} more"
-        return f"{left}{which}{f'{more} at the speed seen' if more else ''}: give it a longer --timeout"
+            more = f"some {format_duration(last.expected_end_s)} more at the speed seen"
+            return f"{left}, {more}: give it a longer --timeout"
+        which = "the first pass over its memory" if last.iteration == 1 else "this pass"
+        most_s = last.pass_end_at_most_s
+        rest = "" if most_s is None else f", at most {format_duration(most_s)} more for that at the speed seen"
+        return f"{left} in {which}{rest}: a longer --timeout shows whether later passes get shorter"
 
     def _why_not(self) -> str:
         if self._share() is not None:

@@ -72,7 +72,7 @@ def moments(event: Event) -> list[str]:
     if isinstance(event, MigrationPhaseChanged):
         return [event.phase]
     if isinstance(event, MigrationProgressed):
-        return ["sending"] if event.transferred_bytes > 1 << 20 else []
+        return ["sending"] if (event.transferred_bytes or 0) > 1 << 20 else []
     if isinstance(event, QmpExchanged):
         return ["stopped"] * (event.qmp_event == "STOP") + ["connecting"] * (event.command == "migrate")
     return []

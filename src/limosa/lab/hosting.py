@@ -344,12 +344,13 @@ class Hosting:
         """Take the host's links down, on every network. On record first: what is cut can be restored then."""
         self.host(name)
         before, self.record.cut = self.record.cut, sorted({*self.record.cut, name})
-        self.directory.save(self.record)
         try:
+            self.directory.save(self.record)
             await self._set_links(name, "down")
         except LimosaError:
             self.record.cut = before
-            self.directory.save(self.record)
+            with contextlib.suppress(LimosaError):
+                self.directory.save(self.record)
             raise
 
     async def _set_links(self, name: str, state: str) -> None:

@@ -185,6 +185,6 @@ def test_a_look_at_an_address_needs_no_monitor(lab: Bench, one: Seen) -> None:
         assert "bare: " in lab.run("console", "bare", "--json").result["console"]
         assert lab.status()["state"] == "moving"
     finally:
-        moving.send_signal(signal.SIGINT)
+        moving.send_signal(signal.SIGTERM)
         moving.communicate(timeout=60)
     lab.assert_once("host1")

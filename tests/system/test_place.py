@@ -73,6 +73,36 @@ def test_from_another_pid_namespace_every_verb_is_refused(directory: LabDirector
     assert limosa("down", lab).returncode == 0
 
 
+def test_from_a_user_namespace_beside_the_labs_every_verb_is_refused(directory: LabDirectory) -> None:
+    """As in a container that shows this machine's processes: they may be seen and killed there, and not asked."""
+    lab = str(directory.path.parents[2] / "one.yaml")
+    assert limosa("up", lab).returncode == 0
+    kept, there = files(directory), marked(directory.mark)
+    for words in (("up", lab), ("down", "--lab", "one"), ("status", "--lab", lab)):
+        done = limosa(*words, before=["unshare", "--user", "--map-root-user", "--"])
+        assert done.returncode == 4 and "another user namespace" in done.stderr, (words, done)
+        assert (files(directory), marked(directory.mark)) == (kept, there)
+    assert limosa("down", lab).returncode == 0
+
+
+def test_with_its_state_directory_elsewhere_a_running_lab_is_not_made_again(
+    directory: LabDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = directory.path.parents[2]
+    assert limosa("up", str(home / "one.yaml")).returncode == 0
+    there, moved = marked(directory.mark), home / "moved"
+    moved.mkdir()
+    (home / "limosa").rename(moved / "limosa")
+    monkeypatch.setenv("XDG_STATE_HOME", str(moved))
+    for words in (("up", str(home / "one.yaml")), ("status", "--lab", "one"), ("down", "--lab", "one")):
+        done = limosa(*words)
+        assert done.returncode == 4 and f"made as {directory.mark}" in done.stderr, (words, done)
+        assert marked(directory.mark) == there and not marked(LabDirectory.named("one").mark)
+    (moved / "limosa").rename(home / "limosa")
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    assert limosa("down", "--lab", "one").returncode == 0
+
+
 def test_what_ended_with_its_pid_namespace_is_gone(directory: LabDirectory) -> None:
     """As a container that is thrown away while its lab is up."""
     lab = str(directory.path.parents[2] / "one.yaml")

@@ -59,11 +59,13 @@ def test_the_lock_lasts_as_long_as_whoever_has_the_descriptor(tmp_path: Path, mo
     place.require_here(directory)
 
 
-def test_looking_takes_nothing(tmp_path: Path) -> None:
+def test_looking_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "APPEAR_S", 0)
     directory = LabDirectory(tmp_path)
     descriptor = place.take(directory)
     for _ in range(3):
-        place.require_here(directory)
+        with pytest.raises(StateError, match="cannot be reached"):  # no process bears the mark
+            place.require_here(directory)
     with (tmp_path / "place").open("rb") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     os.close(descriptor)

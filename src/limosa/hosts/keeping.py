@@ -175,6 +175,18 @@ def marked(lab: str, host: str = "") -> list[int]:
     return [pid for pid in _pids() if bears_mark(pid, lab, host)]
 
 
+def reachable(pid: int, lab: str) -> bool:
+    """Whether *pid* is a keeper of the lab, and what it keeps can be entered from here.
+
+    Not so from another user namespace beside it, in which its processes may be seen all the same.
+    """
+    try:
+        Path(f"/proc/{pid}/root").readlink()
+    except OSError:
+        return False
+    return bears_mark(pid, lab)
+
+
 def _pids() -> list[int]:
     return sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 

@@ -406,7 +406,7 @@ class Lab:
 async def take_down(what: str | Path, *, events: Events, purge: bool = True, forget: Collection[str] = ()) -> bool:
     """``Lab.down``, also for a lab whose record or spec is damaged; return whether there was anything."""
     lab, directory = which.locate(what)
-    if directory.readable_spec() or not any((directory.path / f"{file}.json").exists() for file in ("spec", "record")):
+    if directory.readable_spec() or not (directory.described() or which.may_run(directory)):
         async with Lab.open(what, events=events) as opened:
             return await opened.down(purge=purge, forget=forget)
     if lab is not None:  # its file says what the damaged one said

@@ -4,27 +4,35 @@ A state directory may be seen from elsewhere: from a development container, or f
 lab's processes cannot be found, and whoever takes that for "they are gone" makes the lab a second time. So the lab's
 directory has a file ``place``, which says where, and which the fabric's processes hold a lock on for as long as they
 live. The kernel drops the lock with the last of them, so it tells what runs across the pid namespaces of one machine
-and, after a crash, that nothing does. Between machines it is no proof that it can be had: NFS may be mounted with
+and, after a crash, that nothing does. Where it is held and none of them can be seen and reached, the command runs in
+another user namespace, as in a container that shows this machine's processes, or has the state directory by another
+path: that is no news about the lab either. Between machines it is no proof that it can be had: NFS may be mounted with
 locks that stay on each machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import platform
+import time
 from pathlib import Path
 
 import msgspec
 
 from limosa import durable, paths, untrusted
+from limosa.deadline import Deadline
 from limosa.errors import StateError
-from limosa.hosts.keeping import marked
+from limosa.hosts.keeping import marked, reachable
 from limosa.lab.record import LabDirectory, cannot_read
 
 _MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
+
+APPEAR_S = 2.0
+"""How long the fabric's first process may take to appear, which holds the lock from its first moment."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +45,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     pid_namespace: str
     """Its inode number, which may be used again once it is gone: where it is the same in the same boot, whatever runs
     still is seen."""
+    path: str = ""
+    """The lab's directory, which its processes bear as their mark."""
 
 
 def here() -> Place:
@@ -66,7 +76,7 @@ def take(directory: LabDirectory) -> int:
     """Note that the lab is made here; a descriptor that holds the lock, for the fabric. Raises MachineError."""
     path = file(directory)
     try:
-        durable.replace(path, msgspec.json.encode(here()))
+        durable.replace(path, msgspec.json.encode(msgspec.structs.replace(here(), path=directory.mark)))
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever only looks holds it for a moment
     except OSError as error:
@@ -89,16 +99,41 @@ def require_here(directory: LabDirectory) -> None:
         raise cannot_read(error, file(directory)) from error
     try:
         there, held = _decoded(os.pread(descriptor, 4096, 0)), _held(descriptor)
+        this = here()
+        refusal = judge(this, there, held=held)
+        if refusal and not (there is None and marked(directory.mark)):
+            raise StateError(
+                f"lab {directory.name} {refusal}, and it can be commanded from there alone",
+                hint=_way_out(directory, this, there),
+            )
+        if held and _out_of_reach(directory, descriptor):
+            raise _unreached(directory, there)
     finally:
         os.close(descriptor)
-    this = here()
-    if refusal := judge(this, there, held=held):
-        if there is None and marked(directory.mark):
-            return
-        raise StateError(
-            f"lab {directory.name} {refusal}, and it can be commanded from there alone",
-            hint=_way_out(directory, this, there),
-        )
+
+
+def _unreached(directory: LabDirectory, there: Place | None) -> StateError:
+    text = f"lab {directory.name} runs, and its processes cannot be reached from here"
+    if there is not None and there.path not in {"", directory.mark}:
+        return StateError(f"{text}: it was made as {there.path}", hint="have its directory there again, then try again")
+    return StateError(text, hint="it was made in another user namespace, as a container has: run the command there")
+
+
+def _out_of_reach(directory: LabDirectory, descriptor: int) -> bool:
+    """Whether something of the fabric runs that cannot be reached. Its first process has the lock before it appears."""
+    with contextlib.suppress(StateError):
+        record = directory.record()
+        if record is not None and reachable(record.client_pid, directory.mark):
+            return False
+    deadline = Deadline.after(APPEAR_S)
+    with contextlib.suppress(OSError):
+        while _locked(descriptor):
+            if any(reachable(pid, directory.mark) for pid in marked(directory.mark)):
+                return False
+            if deadline.passed:
+                return True
+            time.sleep(0.02)
+    return False
 
 
 def _way_out(directory: LabDirectory, this: Place, there: Place | None) -> str:
@@ -137,7 +172,16 @@ def _decoded(data: bytes) -> Place | None:
 def _held(descriptor: int) -> bool:
     """Whether the lock is held; a file system that knows no locks gives no proof that it is not."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return _locked(descriptor)
     except OSError:
         return True
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether somebody has the lock. Raises OSError where the file system knows none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
     return False

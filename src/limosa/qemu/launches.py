@@ -15,6 +15,7 @@ import msgspec
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.hosts.host import Host
+from limosa.process import Completed
 from limosa.qemu.argv import LAUNCH, PIDFILE
 
 KILLED_S = 10.0
@@ -22,16 +23,25 @@ KILLED_S = 10.0
 
 _LOOK = r"""
 read -r pattern
-printf '%s\n' "$pattern" | grep -alsF -f - /proc/[0-9]*/cmdline | while IFS=/ read -r _ _ pid _; do
-    { read -r line <"/proc/$pid/stat"; } 2>/dev/null || continue
-    set -- ${line##*) }
-    printf '%s %s\n' "$pid" "${20}"
-    tr '\000\n' '\n ' <"/proc/$pid/cmdline" 2>/dev/null
-    printf '\000'
-done
+{ printf '%s\n' "$pattern" limosa-looks-for-itself | grep -alsF -f - /proc/[0-9]*/cmdline; echo "/exit/$?"; } | {
+    self= exit=
+    while IFS=/ read -r _ kind pid _; do
+        [ "$kind" = exit ] && exit=$pid && continue
+        [ "$pid" = $$ ] && self=${self:-seen} && continue
+        { read -r line <"/proc/$pid/stat"; } 2>/dev/null || continue
+        set -- ${line##*) }
+        printf '%s %s\n' "$pid" "${20}"
+        { tr '\000\n' '\n ' <"/proc/$pid/cmdline"; } 2>/dev/null || { [ -d "/proc/$pid" ] && self=lost; }
+        printf '\000'
+    done
+    [ "$self" = seen ] && [ "$exit" -le 2 ] && printf whole
+}
 """
 """The processes whose command lines hold the text on standard input, which no other process has in its own: pid and
-start time (field 22 of proc_pid_stat(5)), then a line a word."""
+start time (field 22 of proc_pid_stat(5)), then a line a word; at last that this is the whole answer.
+
+The shell's own command line has this text in it. Where it was not found, or grep was ended, nothing is known: a host
+without room for another process answers so. (grep exits with 2 when a process ended while it looked.)"""
 
 _SIGNAL = r"""
 pid=$1 started=$2 signal=$3
@@ -39,9 +49,10 @@ pid=$1 started=$2 signal=$3
 set -- ${line##*) }
 [ "${20}" = "$started" ] || exit 1
 case $1 in Z | X) [ "${18}" -gt 1 ] || exit 1 ;; esac
-kill -"$signal" "$pid"
+[ "$signal" = 0 ] || kill -"$signal" "$pid" || exit 0
 """
-"""Exits with 0 only for the process that was meant, which is there; what only waits to be collected is gone."""
+"""Exits with 0 for the process that was meant, which is there, and with 1 where it is not; what only waits to be
+collected is gone."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -73,7 +84,10 @@ async def look(host: Host, guest: str) -> list[Running]:
     """
     pidfile = f"{runtime_directory(host, guest)}/{PIDFILE}"
     done = await host.run(["sh", "-c", _LOOK], stdin=pidfile.encode() + b"\n", check=False)
-    seen = (_seen(text.decode(errors="replace"), pidfile) for text in done.stdout.split(b"\0"))
+    *found, whole = done.stdout.split(b"\0")
+    if whole != b"whole":
+        raise _untold(host, done)
+    seen = (_seen(text.decode(errors="replace"), pidfile) for text in found)
     return [running for running in seen if running is not None]
 
 
@@ -103,7 +117,19 @@ async def exists(host: Host, running: Running) -> bool:
 
 async def _signal(host: Host, running: Running, name: str) -> bool:
     words = ["sh", "-c", _SIGNAL, "sh", str(running.pid), str(running.started), name]
-    return (await host.run(words, check=False)).returncode == 0
+    done = await host.run(words, check=False)
+    if done.returncode not in {0, 1}:
+        raise _untold(host, done)
+    return done.returncode == 0
+
+
+def _untold(host: Host, done: Completed) -> UnreachableError:
+    """No answer is not the answer that nothing runs."""
+    said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    return UnreachableError(
+        f"what runs on {host.name} cannot be told: {said[0] if said else f'sh ended with {done.returncode}'}",
+        hint=f"limosa exec {host.name} -- ps has to work: see to memory and to the number of processes there",
+    )
 
 
 async def end(host: Host, running: Running, deadline: Deadline) -> None:

@@ -129,6 +129,37 @@ def test_a_running_guest_goes_on(directory: LabDirectory) -> None:
     assert guest_pids(directory) == []
 
 
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_a_guests_damaged_record_hides_nothing_and_stops_no_other(directory: LabDirectory) -> None:
+    file = directory.path.parents[2] / "two.yaml"
+    bare = "{image: bare, host: host1, memory: 32 MiB, accel: tcg}"
+    file.write_text(TWO + f"guests: {{web: {bare}, other: {bare}}}\n")
+    assert (made := command("up", "--no-start", str(file))).returncode == 0, made
+    assert (made := command("start", "web")).returncode == 0, made
+    (directory.guest("web") / "record.json").write_text("{")
+    told = json.loads(command("status", "--json").stdout)["guests"]
+    assert [guest["state"] for guest in told] == ["running", "stopped"]
+    assert "record.json is damaged" in told[0]["unfinished"]
+    qemu = guest_pids(directory)
+    assert (done := command("start", "other")).returncode == 0, done
+    assert set(qemu) < set(guest_pids(directory))
+    assert command("down", "--lab", "two").returncode == 0
+
+
+def test_a_host_that_does_not_answer_is_not_made_anew_over_what_runs_there(directory: LabDirectory) -> None:
+    file = directory.path.parents[2] / "two.yaml"
+    file.write_text(TWO)
+    assert command("up", str(file)).returncode == 0
+    there = keepers(directory)
+    assert command("exec", "host1", "--", "rm", "/run/limosa/keeper.sock").returncode == 0
+    for words in (("host", "restore", "host1"), ("up", str(file))):
+        done = command(*words)
+        assert done.returncode == 4 and "does not answer" in done.stderr, done
+        assert keepers(directory) == there
+    assert command("down", "--lab", "two").returncode == 0
+
+
 def guest_pids(directory: LabDirectory) -> list[int]:
     """The QEMUs that run on the lab's hosts."""
     spaces = {Path(f"/proc/{pid}/ns/pid").readlink() for pid in marked(directory.mark)}

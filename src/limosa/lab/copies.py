@@ -355,6 +355,7 @@ async def end_seen(hosting: Hosting, guest: str, host: Host, running: Running) -
     if not any(copy.is_it(running) for copy in known):
         raise DecisionError(
             f"process {running.pid} on {host.name} looks like a QEMU of {guest}, and is not on record",
-            hint=f"look at it (limosa exec {host.name} -- ps), and end it there if it is not wanted",
+            hint=f"limosa stop {guest} --host {host.name} --force ends it if its monitors answer; else look at it, "
+            f"and end it there if it is not wanted: limosa exec {host.name} -- ps",
         )
     await launches.end(host, running, Deadline.after(0))

@@ -94,7 +94,7 @@ async def _launch(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) 
 
 def taken(hosting: Hosting, host: str) -> int:
     """Guest memory in bytes that guests of this lab already hold on *host*, by the record."""
-    records = {name: hosting.directory.guest_record(name) for name in hosting.lab.guests}
+    records = {name: copies.readable(hosting, name) for name in hosting.lab.guests}
     here = [name for name, record in records.items() if record is not None and record.host == host]
     return sum(hosting.lab.guests[name].memory_bytes for name in here)
 

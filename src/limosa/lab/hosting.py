@@ -90,10 +90,10 @@ class Hosting:
             up = self.record.up = up or any(seen.host is not None for seen in self.seen.values())
         if self.record.claimed is None:
             self.record.claimed = [name for name in self.elsewhere if self._seen(name).state is not HostState.OFF]
-        if up:
-            self.client = self.fabric.client if self.has_fabric else self.this_machine()
-            self.hosts = self._there(list(self.lab.hosts))
-            await self._find_addresses()
+        # At once, as other work on this lab may go on meanwhile: a host that is there is never missing.
+        self.client = (self.fabric.client if self.has_fabric else self.this_machine()) if up else None
+        self.hosts = self._there(list(self.lab.hosts)) if up else {}
+        await self._find_addresses()
 
     async def _find_elsewhere(self) -> None:
         for found in await tasks.together(kind.find() for kind in self._elsewhere_kinds()):
@@ -134,7 +134,6 @@ class Hosting:
         fresh = recorded(self.directory, self.events)
         for field in Record.__struct_fields__ if fresh else ():
             setattr(self.record, field, getattr(fresh, field))  # in place, as the fabric has the same record
-        self.hosts = {}
         await self.find()
 
     def host(self, name: str) -> Host:
@@ -367,7 +366,7 @@ class Hosting:
     async def restore(self, name: str) -> None:
         """Undo ``cut`` and ``power_off``."""
         if name not in self.hosts:
-            if name in self.elsewhere and self.state(name) is HostState.NO_ANSWER:
+            if self.state(name) is HostState.NO_ANSWER:
                 raise self.absent(name)
             self.hosts[name] = await self.kind(name).power_on(name)
             await self._furnish(name)
@@ -381,6 +380,13 @@ class Hosting:
         """Take away all that bears the lab's mark, recorded or not; then prove that nothing is left.
 
         By host, why something may be left there, which the record keeps; nobody waits for what is *given_up*.
+    async def end_fabric(self) -> None:
+        """Undo the making of a client in whose fabric there is no host yet; what is elsewhere stays, and on record."""
+        await self.fabric.remove()
+        self.client, self.record.up = None, False
+        self.record.outer_pid, self.record.client_pid = 0, 0
+        self.directory.save(self.record)
+
         Raises LimosaError when something is left where it could have been taken away.
         """
         kinds: list[Kind] = [*self._elsewhere_kinds(), self.fabric]

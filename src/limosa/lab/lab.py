@@ -179,6 +179,7 @@ class Lab:
     async def _converge(self, made: list[str]) -> list[LimosaError]:
         """Append what was made to *made*; return why some hosts could not be made. Raises when none is on."""
         hosting, was_down = self._hosting, self._hosting.client is None
+        before = bool(self.record.claimed)
         if not was_down and not hosting.unfurnished() and all(name in hosting.hosts for name in self.spec.hosts):
             return []
         names = list[str]()
@@ -190,7 +191,10 @@ class Lab:
         except BaseException:
             if was_down and not hosting.hosts:
                 names.clear()
-                self._keep(await hosting.down())
+                if before:  # what is there was not made by this command: only `down` ends it
+                    await hosting.end_fabric()
+                else:
+                    self._keep(await hosting.down())
             raise
         finally:
             made += [f"host {name}" if name != CLIENT else "fabric" for name in names]

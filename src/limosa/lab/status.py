@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from limosa.errors import StateError
 from limosa.hosts.kind import HostState
 from limosa.lab import copies, moves
 from limosa.lab.hosting import Hosting
@@ -69,10 +70,16 @@ def _host(hosting: Hosting, name: str) -> HostStatus:
 
 
 async def _guest(hosting: Hosting, name: str) -> GuestStatus:
-    spec, record = hosting.lab.guests[name], hosting.directory.guest_record(name)
-    if record is not None and hosting.directory.busy(name):
+    spec, record, wrong = hosting.lab.guests[name], None, ""
+    try:
+        record = hosting.directory.guest_record(name)
+    except StateError as error:  # that hides neither what runs nor the other guests
+        wrong = error.message
+    if (record is not None or wrong) and hosting.directory.busy(name):
         # Whoever is at work on it holds its monitors, which serve one client at a time.
-        host, state = moves.under_way(hosting.directory, name) or (record.host, "busy")
+        host, state = moves.under_way(hosting.directory, name) or (record.host if record else "", "busy")
+        if record is None:
+            return GuestStatus(name, state, host, spec.address, unfinished=wrong)
         return GuestStatus(name, state, host, spec.address, record.accel, record.machine, record.cpu)
     unknown = set[str]()
     found = await copies.copies(hosting, name, unknown) if hosting.client else []
@@ -82,12 +89,12 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
     unfinished = moves.interrupted(hosting.directory, name)
     if not found:
         for copy in copies.on_record(hosting, name):
-            if copy.host in unknown or await hosting.doubtful(copy.host):
+            if copy.host in unknown or await copies.may_run(hosting, copy):
                 return GuestStatus(name, "unknown", copy.host, spec.address, unfinished=unfinished)
         return GuestStatus(name, "stopped", "", spec.address, unfinished=unfinished)
     chosen = next((copy for copy in found if copy.status in copies.RUNNING), found[0])
-    state = "moving" if len(found) > 1 and unfinished else chosen.status
-    if len(found) > 1 and not unfinished:
+    state = "moving" if len(found) > 1 and unfinished and not wrong else chosen.status
+    if len(found) > 1 and unfinished == wrong:
         unfinished = _beside(name, chosen, found)
     if record is None:
         return GuestStatus(name, state, chosen.host, spec.address, unfinished=unfinished)
@@ -100,5 +107,6 @@ def _beside(guest: str, chosen: copies.Copy, found: list[copies.Copy]) -> str:
     if len(runs) > 1:
         error = copies.twice(guest, runs)
         return f"{error.message}: {error.hint}"
-    other = next(copy.host for copy in found if copy is not chosen)
-    return f"a copy that a failed migration left on {other} is there still: limosa up ends it"
+    other = next(copy for copy in found if copy is not chosen)
+    ends = "limosa up" if other.status == "inmigrate" else f"limosa stop {guest} --host {other.host} --force"
+    return f"a copy that a failed migration left on {other.host} is there still: {ends} ends it"

@@ -102,6 +102,60 @@ def test_no_second_copy_is_started_while_the_first_is_out_of_sight(
     assert qemus(servers, runner) == [0, 1] and state(command) == ("running", "host2")
 
 
+@pytest.mark.parametrize("lost", ["limosa.json", ""])
+def test_no_second_copy_is_started_where_a_machine_has_lost_the_labs_mark(
+    command: Command, servers: Servers, runner: asyncio.Runner, lost: str
+) -> None:
+    """As when what is old is cleared from /tmp, or another login is asked: the machine answers and knows of no lab."""
+    command.ok("up")
+    command.ok("migrate", "bare", "host2", "--downtime-limit", "5 s")
+    runner.run(servers.machine("server2").run(["rm", "-rf", f"/run/limosa-pair/{lost}"]))
+    assert state(command) == ("unknown", "host2")
+    for verb in (("start", "bare"), ("stop", "bare"), ("migrate", "bare", "host1")):
+        command.run(*verb).refused(7, "bare runs on host2", hint="limosa stop bare --host host2 --force")
+    assert qemus(servers, runner) == [0, 1]
+    if lost:
+        command.ok("stop", "bare", "--host", "host2", "--force")
+        command.ok("start", "bare")
+        assert qemus(servers, runner) == [1, 0]
+        command.run("up").refused(4, "belongs to nobody that limosa knows", hint="rm -r /run/limosa-pair")
+        runner.run(servers.machine("server2").run(["rm", "-r", "/run/limosa-pair"]))
+        command.ok("up")
+    else:
+        command.ok("down")
+        assert qemus(servers, runner) == [0, 0]
+
+
+FAILS = """
+from limosa.__main__ import main
+from limosa.errors import LimosaError
+from limosa.lab.hosting import Hosting
+async def have(self, name):
+    raise LimosaError(f"{name} cannot be had")
+Hosting._have = have
+main()
+"""
+
+
+def test_an_up_that_fails_ends_nothing_that_it_did_not_make(
+    command: Command, servers: Servers, runner: asyncio.Runner
+) -> None:
+    command.ok("up")
+    names = ("server1", "server2")
+    for name in names:
+        runner.run(servers.machine(name).run(["pkill", "-KILL", "sshd"], check=False))
+    command.run("down").refused(4, "not wholly down", hint="--forget host1 --forget host2")
+    for name in names:
+        address = servers.lab.spec.hosts[name].addresses["lan"]
+        runner.run(sshd.serve(servers.machine(name), servers.home / ".ssh", address=address, extra=SFTP))
+    argv = [*command.prefix, sys.executable, "-c", FAILS, "up"]
+    done = subprocess.run(argv, env=command.env(), cwd=command.home, capture_output=True, text=True)
+    assert done.returncode == 1 and "host1 cannot be had" in done.stderr, done
+    assert qemus(servers, runner) == [1, 0]
+    command.ok("up")
+    assert qemus(servers, runner) == [1, 0] and state(command) == ("running", "host1")
+
+
 def test_a_person_gives_up_what_is_out_of_sight(command: Command, servers: Servers, runner: asyncio.Runner) -> None:
     """The word of who is sure is taken; a copy that is there after all is said by every verb, and none is moved."""
     command.ok("up")

@@ -132,6 +132,18 @@ def test_a_lab_is_not_kept_where_the_last_logout_removes_it(
     assert claims.directory("lab") == wanted.format(uid=uid or 12345, login=login, own=own)
 
 
+def test_a_lab_stays_where_it_is_when_its_user_lingers_no_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    uid = os.getuid()
+    monkeypatch.setattr(claims, "login_directory", lambda: str(tmp_path))
+    monkeypatch.setattr(claims, "lingers", lambda: False)
+    monkeypatch.setattr(os, "geteuid", lambda: uid or 12345)
+    monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_uid=uid or 12345))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    assert f"{tmp_path}/limosa-lab" not in claims._places("lab")
+    (tmp_path / "limosa-lab").mkdir()
+    assert f"{tmp_path}/limosa-lab" in claims._places("lab")
+
+
 def test_a_lab_stays_where_it_is_when_its_user_begins_to_linger(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -34,6 +34,8 @@ class Seen(msgspec.Struct, frozen=True):
     error: LimosaError | None = None
     way_back: str = ""
     """The command that has one that is off in the lab again."""
+    visited: Host | None = None
+    """One that answers, and has nothing by which the lab is known there: what was launched may be looked for on it."""
 
     @classmethod
     def on(cls, host: Host) -> Self:

@@ -17,7 +17,7 @@ from limosa import tasks
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.hosts import ssh_login
-from limosa.hosts.far import frames
+from limosa.hosts.far import claims, frames
 from limosa.hosts.files import Arriving
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import unreachable
@@ -296,11 +296,11 @@ class SshKind:
         try:
             said = await (await host.link()).ask(do="look", lab=self._lab, owner=self._owner)
         except Refused:  # what is in the directory's place is not ours
-            return _stranger(host.name)
+            return _stranger(host)
         except LimosaError as error:
             return self._silence.keep(host.name, error)
         if not said["ours"]:
-            return _stranger(host.name)
+            return _stranger(host)
         host.settle(said["runtime"])
         return Seen.on(host)
 
@@ -318,7 +318,9 @@ class SshKind:
         if not said["ours"]:
             raise StateError(
                 f"{said['runtime']} on {name} belongs to {said['whose']}",
-                hint="take that lab down from where it was brought up, or give this one another name",
+                hint=f"where nothing of it runs there: rm -r {said['runtime']}"
+                if said["whose"] == claims.NOBODY
+                else "take that lab down from where it was brought up, or give this one another name",
             )
         host.settle(said["runtime"])
         return host
@@ -388,10 +390,10 @@ class SshKind:
         await tasks.each(host.close() for host in self._hosts.values())
 
 
-def _stranger(name: str) -> Seen:
+def _stranger(host: SshHost) -> Seen:
     """A machine that answers, and on which nothing is the lab's."""
     error = StateError(
-        f"host {name} answers, and has nothing of the lab: it was never in it, or was started anew",
+        f"host {host.name} answers, and has nothing of the lab: it was never in it, or was started anew",
         hint="limosa up takes it into the lab",
     )
-    return Seen(HostState.OFF, None, error, "limosa up")
+    return Seen(HostState.OFF, None, error, "limosa up", host)

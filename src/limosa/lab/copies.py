@@ -201,7 +201,7 @@ def twice(guest: str, found: Collection[Copy]) -> DecisionError:
 async def stopped(hosting: Hosting, guest: str) -> LimosaError:
     """The error for a guest of which no copy was found."""
     for copy in on_record(hosting, guest):
-        if await hosting.doubtful(copy.host):
+        if await may_run(hosting, copy):
             return silent(hosting, guest, copy.host)
     record = readable(hosting, guest)
     if record is not None and record.host not in hosting.hosts:
@@ -219,6 +219,11 @@ def not_running(guest: str) -> StateError:
 
 def silent(hosting: Hosting, guest: str, host: str) -> DecisionError:
     """The error for a guest that may run on a host of which nobody knows what runs there."""
+    if hosting.visited(host) is not None:
+        return DecisionError(
+            f"guest {guest} runs on {host}, where the lab's mark is lost or hidden from this login",
+            hint=f"log in there as before; or end it: limosa stop {guest} --host {host} --force",
+        )
     why = hosting.silence(host)
     return DecisionError(
         f"guest {guest} may run on {host}, which does not answer" + (f": {why.message}" if why else ""),
@@ -313,11 +318,38 @@ async def review(hosting: Hosting, guest: str) -> list[Launched]:
 async def seen_gone(hosting: Hosting, guest: str, copy: Launched) -> bool:
     """Whether it is sure that the copy does not exist: nobody found it where it would be, or its host is off."""
     if copy.host not in hosting.hosts:
-        return not await hosting.doubtful(copy.host)
+        return not await may_run(hosting, copy)
     try:
         return not any(copy.is_it(running) for running in await _look(hosting, copy.host, guest))
     except StateError:
         return False
+
+
+async def may_run(hosting: Hosting, copy: Launched) -> bool:
+    """Whether a copy on a host that is not to be had may run: nobody can look there, or it is there all the same."""
+    if await hosting.doubtful(copy.host):
+        return True
+    try:
+        return bool(await unmarked(hosting, copy))
+    except LimosaError:
+        return True
+
+
+async def unmarked(hosting: Hosting, copy: Launched) -> list[Running]:
+    """The copy's process on a host that answers, and has nothing by which the lab is known there."""
+    host = hosting.visited(copy.host)
+    return await launches.anywhere(host, copy.launch) if host is not None and copy.launch else []
+
+
+async def end_unmarked(hosting: Hosting, guest: str, host: str = "") -> bool:
+    """End such copies, only those on *host* where one is named; return whether there was any."""
+    found = False
+    for copy in on_record(hosting, guest):
+        if host in {"", copy.host} and (place := hosting.visited(copy.host)) is not None:
+            for running in await unmarked(hosting, copy):
+                await launches.end(place, running, Deadline.after(0))
+                found = True
+    return found
 
 
 async def refuse_to_double(hosting: Hosting, guest: str) -> None:

@@ -193,6 +193,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
             await _end(hosting, guest, copy, force)
     finally:
         await copies.close(found)
+    ended = force and await copies.end_unmarked(hosting, guest, host)
     unseen = bool(host) and (host in unknown or await hosting.doubtful(host))
     if force and unseen and copies.give_up(hosting, guest, host):
         hosting.events.note(f"what may run of {guest} on {host} is given up: nobody looked there", level="warning")
@@ -201,7 +202,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
     for left in await copies.review(hosting, guest):
         if left.host not in others:
             raise copies.silent(hosting, guest, left.host)
-    return bool(wanted)
+    return bool(wanted) or ended
 
 
 async def _end(hosting: Hosting, guest: str, copy: copies.Copy, force: bool) -> None:

@@ -179,6 +179,10 @@ class Hosting:
         """Whether *name* is not to be had, and yet may run guests."""
         return name not in self.hosts and self.may_hold(name) and self._seen(name).state is not HostState.OFF
 
+    def visited(self, name: str) -> Host | None:
+        """A host that answers, and has nothing by which the lab is known there; None for every other."""
+        return None if name in self.hosts else self._seen(name).visited
+
     def the_client(self) -> Host:
         """Where the probes run. Raises StateError when the lab is down."""
         if self.client is None:
@@ -376,10 +380,6 @@ class Hosting:
             await links.forget_silence(host for other, host in self.hosts.items() if other not in self.elsewhere)
         self._on_again(name)
 
-    async def down(self, given_up: Collection[str] = ()) -> dict[str, LimosaError]:
-        """Take away all that bears the lab's mark, recorded or not; then prove that nothing is left.
-
-        By host, why something may be left there, which the record keeps; nobody waits for what is *given_up*.
     async def end_fabric(self) -> None:
         """Undo the making of a client in whose fabric there is no host yet; what is elsewhere stays, and on record."""
         await self.fabric.remove()
@@ -387,6 +387,10 @@ class Hosting:
         self.record.outer_pid, self.record.client_pid = 0, 0
         self.directory.save(self.record)
 
+    async def down(self, given_up: Collection[str] = ()) -> dict[str, LimosaError]:
+        """Take away all that bears the lab's mark, recorded or not; then prove that nothing is left.
+
+        By host, why something may be left there, which the record keeps; nobody waits for what is *given_up*.
         Raises LimosaError when something is left where it could have been taken away.
         """
         kinds: list[Kind] = [*self._elsewhere_kinds(), self.fabric]

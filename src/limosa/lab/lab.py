@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limosa import durable
-from limosa.errors import LimosaError, SpecError, StateError
+from limosa.errors import LimosaError, SpecError, StateError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
@@ -215,6 +215,9 @@ class Lab:
             with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
                 for guest in self.spec.guests:
                     stack.enter_context(self.directory.locked("limosa down", guest))
+                for guest in self.spec.guests:
+                    with contextlib.suppress(UnreachableError):  # it is among those that are left
+                        await copies.end_unmarked(self._hosting, guest)
                 left = await self._hosting.down(forget)
                 self._keep(left)
                 if left:

@@ -86,7 +86,7 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
     await copies.close(found)
     if any(not copy.answers for copy in found) and hosting.directory.busy(name):
         return await _guest(hosting, name)  # a command has begun meanwhile
-    unfinished = moves.interrupted(hosting.directory, name)
+    unfinished = moves.interrupted(hosting.directory, name) or wrong
     if not found:
         for copy in copies.on_record(hosting, name):
             if copy.host in unknown or await copies.may_run(hosting, copy):

@@ -83,19 +83,29 @@ async def look(host: Host, guest: str) -> list[Running]:
     A process that is ending has no command line any more.
     """
     pidfile = f"{runtime_directory(host, guest)}/{PIDFILE}"
-    done = await host.run(["sh", "-c", _LOOK], stdin=pidfile.encode() + b"\n", check=False)
+    return await _all(host, "-pidfile", pidfile)
+
+
+async def anywhere(host: Host, launch: str) -> list[Running]:
+    """As ``look``, the process of one launch, wherever its sockets are and whoever asks: a machine may have lost the
+    lab's mark, or be asked by another login than before."""
+    return await _all(host, "-chardev", f"{LAUNCH}{launch}")
+
+
+async def _all(host: Host, option: str, value: str) -> list[Running]:
+    done = await host.run(["sh", "-c", _LOOK], stdin=value.encode() + b"\n", check=False)
     *found, whole = done.stdout.split(b"\0")
     if whole != b"whole":
         raise _untold(host, done)
-    seen = (_seen(text.decode(errors="replace"), pidfile) for text in found)
+    seen = (_seen(text.decode(errors="replace"), option, value) for text in found)
     return [running for running in seen if running is not None]
 
 
-def _seen(text: str, pidfile: str) -> Running | None:
-    """A process that was started with that pid file; others may only speak of it."""
+def _seen(text: str, option: str, value: str) -> Running | None:
+    """A process that was started with that option; others may only speak of it."""
     head, *words = text.split("\n")
     numbers = head.split()
-    if len(numbers) != 2 or pidfile not in _values(words, "-pidfile"):
+    if len(numbers) != 2 or value not in _values(words, option):
         return None
     ids = [value.removeprefix(LAUNCH) for value in _values(words, "-chardev") if value.startswith(LAUNCH)]
     return Running(ids[0] if ids else "", int(numbers[0]), int(numbers[1]))

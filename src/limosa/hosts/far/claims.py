@@ -15,6 +15,8 @@ from typing import Any
 from limosa.hosts.far.system import lingers, login_directory
 
 MARK_FILE = "limosa.json"
+NOBODY = "nobody that limosa knows"
+"""Whose a directory is in which there is no mark that can be read."""
 
 
 def directory(lab: str) -> str:
@@ -37,7 +39,8 @@ def _places(lab: str) -> Iterator[str]:
         return
     login = login_directory()
     own = os.environ.get("XDG_RUNTIME_DIR") or login
-    if os.path.realpath(own) != login or lingers():
+    there = os.path.lexists(f"{own}/limosa-{lab}")
+    if there or os.path.realpath(own) != login or lingers():
         with contextlib.suppress(OSError):
             if os.stat(own).st_uid == os.geteuid():  # noqa: PTH116
                 yield f"{own}/limosa-{lab}"
@@ -58,7 +61,7 @@ def look(lab: str, owner: str) -> dict[str, Any]:
             mark = json.load(file)
         whose = f"lab {mark['lab']} of {mark.get('by') or mark['owner']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return {"runtime": runtime, "ours": False, "whose": "nobody that limosa knows"}
+        return {"runtime": runtime, "ours": False, "whose": NOBODY}
     return {"runtime": runtime, "ours": mark["owner"] == owner, "whose": whose, "host": mark.get("host")}
 
 

@@ -18,7 +18,7 @@ from limosa.hosts.namespaces import NamespaceHost
 
 LAB = """\
 name: dark
-networks: {lan: {subnet: 10.79.0.0/24, rate: 200 Mbit/s}}
+networks: {lan: {subnet: 10.79.0.0/24, rate: 50 Mbit/s}}
 hosts: {host1: {}, host2: {}}
 guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
 """
@@ -91,7 +91,7 @@ def test_settings_of_the_labs_own_hosts(lab: Bench, at: tuple[str, str]) -> None
 @pytest.mark.slow
 def test_slow_link_is_not_dark(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The rest takes longer than QEMU may take to answer anything else, and it answers nobody meanwhile."""
-    slow = LAB.replace("200 Mbit/s", "6 Mbit/s").replace("name: dark", "name: slow")
+    slow = LAB.replace("50 Mbit/s", "6 Mbit/s").replace("name: dark", "name: slow")
     with bench(tmp_path_factory.mktemp("s"), slow, "slow") as lab:
         ran = lab.migrate("host2", "--downtime-limit", "200 s")
         assert ran.result["qemu_downtime_ms"] > 30_000

@@ -31,6 +31,8 @@ ASKED: dict[str, Callable[[Monitor], Awaitable[object]]] = {
     "query-status": lambda control: control.status(),
     "query-migrate": lambda control: control.migrate_info(),
     "query-migrate-capabilities": lambda control: control.set_capabilities(("events",)),
+    "query-migrate-parameters": lambda control: control.parameters(),
+    "query-yank": lambda control: control.migration_over(),
 }
 
 

@@ -104,6 +104,12 @@ class _Capability(msgspec.Struct, frozen=True):
     state: bool
 
 
+class _Yankable(msgspec.Struct, frozen=True):
+    """One of the connections that query-yank lists."""
+
+    type: str
+
+
 class Monitor(msgspec.Struct):
     """One QMP connection. Made by ``open``; ``close`` is safe at any time."""
 
@@ -272,20 +278,21 @@ class Monitor(msgspec.Struct):
 
     async def set_capabilities(self, names: tuple[str, ...]) -> None:
         """Turn these migration capabilities on, and off whatever an earlier migration left on."""
-        asked = "query-migrate-capabilities"
-        now = self._shaped(list[_Capability], asked, await self.execute(asked))
-        left = [entry.capability for entry in now if entry.state and entry.capability not in names]
+        left = [name for name in await self.capabilities() if name not in names]
         states = [{"capability": name, "state": True} for name in names]
         states += [{"capability": name, "state": False} for name in left]
         await self.execute("migrate-set-capabilities", {"capabilities": states})
 
     async def capabilities(self) -> list[str]:
         """The migration capabilities that are on."""
-        return [str(each["capability"]) for each in await self.execute("query-migrate-capabilities") if each["state"]]
+        asked = "query-migrate-capabilities"
+        known = self._shaped(list[_Capability], asked, await self.execute(asked))
+        return [each.capability for each in known if each.state]
 
     async def parameters(self) -> dict[str, Any]:
         """All migration parameters, as they are set."""
-        return dict(await self.execute("query-migrate-parameters"))
+        asked = "query-migrate-parameters"
+        return self._shaped(dict[str, Any], asked, await self.execute(asked))
 
     async def set_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Set migration parameters."""
@@ -312,12 +319,12 @@ class Monitor(msgspec.Struct):
         if (await self.migrate_info()).status not in {"none", *FINAL}:
             return False
         try:
-            held = await self.execute("query-yank")
+            held = self._shaped(list[_Yankable], "query-yank", await self.execute("query-yank"))
         except QmpError as error:
             if error.error_class != "CommandNotFound":  # before QEMU 6.0
                 raise
             return True
-        return all(entry.get("type") != "migration" for entry in held)
+        return all(entry.type != "migration" for entry in held)
 
     async def yank_migration(self) -> bool:
         """Cut the migration's connection, also while QEMU's main loop waits for it; whether QEMU did so."""

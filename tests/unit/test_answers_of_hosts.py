@@ -10,8 +10,9 @@ from limosa import process
 from limosa.errors import LimosaError, MachineError
 from limosa.experiment.session import SshSession
 from limosa.hosts.host import Host
-from limosa.network import wiring
+from limosa.network import guard, links, wiring
 from limosa.process import Completed
+from limosa.spec import resolved
 
 
 class Says:
@@ -36,6 +37,22 @@ async def test_an_ip_that_lies(said: bytes) -> None:
         await wiring.interfaces(cast("Host", Says(said)))
     with pytest.raises(MachineError, match="ip on host1"):
         await wiring.towards(cast("Host", Says(said)), "10.0.0.1")
+
+
+@pytest.mark.parametrize("said", [b"\xff", b"{}", b"7", b"[7]", b"no JSON", b"", b"[{}, {}]", b'[{"master": 7}]'])
+async def test_an_ip_that_lies_of_one_interface(said: bytes) -> None:
+    with pytest.raises(MachineError, match="ip on host1 gives an answer that is none"):
+        await links.wait_up(cast("Host", Says(said)), "lan.up")
+    with pytest.raises(MachineError, match="ip on host1 gives an answer that is none"):
+        await wiring.master(cast("Host", Says(said)), "tap0")
+
+
+@pytest.mark.parametrize("said", [b"\xff", b"{}", b"7", b"[7]", b"no JSON", b"[{}]", b'[{"priority": "first"}]'])
+async def test_an_ip_that_lies_of_rules(said: bytes) -> None:
+    lab = resolved.Lab("lab", {"lan": resolved.Network("lan", "10.0.0.0/24", "10.0.0.9")}, {}, {}, {})
+    lab.hosts["host1"] = resolved.Host("host1", addresses={"lan": "10.0.0.1"})
+    told = await guard.apply(lab, [cast("Host", Says(said))], {"host1": "10.0.0.1"})
+    assert told == {"host1": "ip on host1 gives an answer that is none"}
 
 
 @pytest.mark.parametrize(

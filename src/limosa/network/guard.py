@@ -9,8 +9,9 @@ every Linux has; a packet filter need not be there. On other people's machines n
 from __future__ import annotations
 
 import ipaddress
-import json
 from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from limosa import tasks
 from limosa.errors import LimosaError
@@ -28,6 +29,12 @@ _KERNEL = "protocol 2"
 """The kernel: systemd-networkd in a container removes rules that it did not make, but for those."""
 _TCP = "ipproto 6"
 """By its number, as protocols' names are in a file that a small container has not (/etc/protocols)."""
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    """As much of ``ip -json rule`` as is asked for."""
+
+    priority: int
 
 
 def guarded(lab: resolved.Lab, host: str) -> bool:
@@ -84,8 +91,8 @@ async def close_fabric(client: Host, lab: resolved.Lab) -> None:
 
 async def _guard(lab: resolved.Lab, host: Host, addresses: Mapping[str, str]) -> str:
     try:
-        rules = json.loads((await host.run(["ip", "-json", "-4", "rule", "show"])).stdout or b"[]")
-        has = [rule["priority"] for rule in rules]
+        rules = links.answer(host, (await host.run(["ip", "-json", "-4", "rule", "show"])).stdout, type=_Rule)
+        has = [rule.priority for rule in rules]
         carriers = await _carriers(lab, host)
         await links.apply(host, "ip", lines(lab, host.name, addresses, carriers, has), as_root=True)
     except LimosaError as error:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, overload
 
+import msgspec
+
+from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError
 from limosa.hosts.host import Host
 from limosa.network import plan
 from limosa.spec import resolved
 
+T = TypeVar("T")
+
 UP_S = 2.0
+
+
+class Link(msgspec.Struct, frozen=True):
+    """As much of ``ip -json link`` as is asked for."""
+
+    master: str = ""
+    operstate: str = ""
 
 
 async def apply(
@@ -79,9 +91,34 @@ async def wait_up(host: Host, interface: str) -> None:
     The kernel may take up to a second to notice that a new link has one, and drops what is sent before.
     """
     async for _ in Deadline.after(UP_S).ticks(0.05):
-        (told,) = json.loads((await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout)
-        if told.get("operstate") in ("UP", "UNKNOWN"):
+        if (await shown(host, interface)).operstate in ("UP", "UNKNOWN"):
             return
+
+
+async def shown(host: Host, interface: str) -> Link:
+    """One interface of *host*. Raises LimosaError's children."""
+    found = answer(host, (await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout, type=Link)
+    if len(found) != 1:
+        raise no_answer(host)
+    return found[0]
+
+
+@overload
+def answer(host: Host, said: bytes) -> list[dict[str, object]]: ...
+@overload
+def answer(host: Host, said: bytes, *, type: type[T]) -> list[T]: ...
+def answer(host: Host, said: bytes, *, type: Any = dict[str, object]) -> list[Any]:
+    """What ``ip -json`` said on *host*, which has an ``ip`` of its own, as a list of *type*. Raises MachineError."""
+    try:
+        found: list[Any] = untrusted.decode(said or b"[]", type=list[type])
+    except msgspec.DecodeError as error:
+        raise no_answer(host) from error
+    return found
+
+
+def no_answer(host: Host) -> MachineError:
+    """The error for an ``ip`` that says what no ``ip`` says."""
+    return MachineError(f"ip on {host.name} gives an answer that is none", hint=f"on {host.name}: ip -json address")
 
 
 async def part_bridge(machine: Host, lab: resolved.Lab, network: str) -> None:

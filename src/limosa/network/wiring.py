@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError, StateError
 from limosa.hosts.host import Host
@@ -25,12 +24,6 @@ _LABEL_BYTES = 15
 
 OWN = "own"
 """A host's address that is not limosa's to choose."""
-
-
-class _Link(msgspec.Struct, frozen=True):
-    """As much of ``ip -json link`` as is asked for."""
-
-    master: str = ""
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -58,32 +51,20 @@ class Interface(msgspec.Struct, frozen=True):
 async def interfaces(host: Host) -> dict[str, Interface]:
     """What *host* has. Raises LimosaError's children."""
     try:
-        seen = _answer(host, (await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
+        seen = links.answer(host, (await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
     except CommandError as error:
         if "BusyBox" not in error.stderr:
             raise
         raise MachineError(
             f"ip on {host.name} is busybox's, which speaks no JSON", hint=f"on {host.name}: apk add iproute2"
         ) from error
-    routes = _answer(host, (await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout)
+    routes = links.answer(host, (await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout)
     # Of several over one interface the first is the one that is used.
     defaults = {str(route.get("dev", "")): route for route in reversed(routes)}
     try:
         return {str(entry["ifname"]): _interface(entry, defaults) for entry in seen if "ifname" in entry}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _no_answer(host) from error
-
-
-def _answer(host: Host, said: bytes) -> list[dict[str, object]]:
-    """What ``ip -json`` said on *host*, where it is the host's own. Raises MachineError."""
-    try:
-        return untrusted.decode(said or b"[]", type=list[dict[str, object]])
-    except msgspec.DecodeError as error:
-        raise _no_answer(host) from error
-
-
-def _no_answer(host: Host) -> MachineError:
-    return MachineError(f"ip on {host.name} gives an answer that is none", hint=f"on {host.name}: ip -json address")
+        raise links.no_answer(host) from error
 
 
 def _interface(entry: Mapping[str, object], defaults: Mapping[str, Mapping[str, object]]) -> Interface:
@@ -254,7 +235,7 @@ async def check_routes(host: Host, lab: resolved.Lab, has: Mapping[str, Interfac
             continue
         other = next(str(a) for a in ipaddress.ip_network(network.subnet).hosts() if str(a) not in held)
         ways = (await host.run(["ip", "-json", "-4", "route", "get", other], check=False)).stdout
-        if any(way.get("dev") == link.name for way in _answer(host, ways)):
+        if any(way.get("dev") == link.name for way in links.answer(host, ways)):
             raise StateError(
                 f"{link.name} on {host.name} is in bridge {link.master} and has the address {held[0]}: "
                 f"{network.subnet} cannot be reached over it",
@@ -309,12 +290,7 @@ async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:
 
 async def master(host: Host, interface: str) -> str:
     """The bridge that *interface* is in; itself where it is in none. Raises LimosaError's children."""
-    shown = (await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout
-    try:
-        (told,) = untrusted.decode(shown, type=list[_Link])
-    except (msgspec.DecodeError, ValueError) as error:
-        raise MachineError(f"what ip on {host.name} says of {interface} is not understood: {error}") from error
-    return told.master or interface
+    return (await links.shown(host, interface)).master or interface
 
 
 async def towards(client: Host, address: str) -> str:
@@ -323,7 +299,7 @@ async def towards(client: Host, address: str) -> str:
         done = await client.run(["ip", "-json", "route", "get", address])
     except CommandError as error:
         raise MachineError(f"this machine has no route to {address}", hint="is the lab's `subnet` right?") from error
-    for way in _answer(client, done.stdout):
+    for way in links.answer(client, done.stdout):
         if "prefsrc" in way:
             return str(way["prefsrc"])
-    raise _no_answer(client)
+    raise links.no_answer(client)

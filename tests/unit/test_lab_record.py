@@ -35,7 +35,7 @@ def test_a_lab_is_read_back_as_it_was(made: LabDirectory) -> None:
     kept = Record(rootless=True, client_pid=11, hosts={"alpha": 12}, cut=["alpha"], off=["beta"])
     made.save(kept)
     assert made.record() == kept
-    assert not made.damaged()
+    assert made.readable_spec()
 
 
 def test_what_is_made_is_for_its_owner_alone(made: LabDirectory) -> None:
@@ -95,7 +95,6 @@ def test_damage_is_told_and_how_to_be_rid_of_it(made: LabDirectory, damage: byte
     with pytest.raises(StateError, match=r"record\.json is damaged") as caught:
         made.record()
     assert caught.value.hint == "limosa down --lab shop ends and deletes the lab"
-    assert made.damaged()
     (made.guest("web") / "record.json").write_bytes(damage)
     with pytest.raises(StateError, match=r"record\.json is damaged"):
         made.guest_record("web")
@@ -106,7 +105,7 @@ def test_a_damaged_spec_is_told(made: LabDirectory, damage: bytes) -> None:
     (made.path / "spec.json").write_bytes(damage)
     with pytest.raises(StateError, match=r"spec\.json is damaged"):
         made.spec()
-    assert made.damaged()
+    assert not made.readable_spec()
 
 
 def test_a_lab_that_never_was_names_those_that_are(made: LabDirectory) -> None:
@@ -114,7 +113,6 @@ def test_a_lab_that_never_was_names_those_that_are(made: LabDirectory) -> None:
     with pytest.raises(StateError, match="no lab called shpo") as caught:
         absent.spec()
     assert caught.value.hint == "labs here: shop"
-    assert not absent.damaged()
     made.remove()
     with pytest.raises(StateError) as caught:
         absent.spec()

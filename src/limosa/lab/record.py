@@ -187,15 +187,6 @@ class LabDirectory(msgspec.Struct, frozen=True):
             return False
         return True
 
-    def damaged(self) -> bool:
-        """Whether a file of the lab that every verb reads cannot be read."""
-        try:
-            self.spec()
-            self.record()
-        except StateError:
-            return self.path.is_dir()
-        return False
-
     def _damaged(self, file: str, error: Exception) -> StateError:
         why = error.strerror if isinstance(error, OSError) else error
         return StateError(

@@ -413,12 +413,18 @@ class Lab:
 async def take_down(what: str | Path, *, events: Events, purge: bool = True, forget: Collection[str] = ()) -> bool:
     """``Lab.down``, also for a lab whose record or spec is damaged; return whether there was anything."""
     lab, directory = which.locate(what)
-    if directory.readable_spec() or not (directory.described() or which.may_run(directory)):
-        async with Lab.open(what, events=events) as opened:
-            return await opened.down(purge=purge, forget=forget)
-    if lab is not None:  # its file says what the damaged one said
-        async with Lab.open(lab, events=events) as opened:
-            return await opened.down(purge=purge, forget=forget)
+    meant: str | Path | resolved.Lab = what
+    if not directory.readable_spec() and (directory.described() or which.may_run(directory)):
+        if lab is None:
+            await _end_undescribed(directory, events=events, purge=purge)
+            return True
+        meant = lab  # its file says what the damaged one said
+    async with Lab.open(meant, events=events) as opened:
+        return await opened.down(purge=purge, forget=forget)
+
+
+async def _end_undescribed(directory: LabDirectory, *, events: Events, purge: bool) -> None:
+    """End what runs on this machine of a lab whose spec is damaged. Raises LimosaError where there may be more."""
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
         place.require_here(directory)
         await end_marked(directory.mark)
@@ -429,7 +435,6 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True, for
         place.leave(directory)
     if purge:
         directory.remove()
-    return True
 
 
 async def _end(hosting: Hosting) -> None:

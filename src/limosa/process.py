@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 
 from limosa.errors import CommandError, LimosaError, MachineError
-from limosa.tasks import to_the_end as to_the_end
-from limosa.tasks import uninterrupted
+from limosa.tasks import to_the_end, uninterrupted
 
 GRACE_S = 2.0
 """How long a process may take to end after SIGTERM before SIGKILL."""

@@ -327,7 +327,7 @@ async def seen_gone(hosting: Hosting, guest: str, copy: Launched) -> bool:
 
 async def may_run(hosting: Hosting, copy: Launched) -> bool:
     """Whether a copy on a host that is not to be had may run: nobody can look there, or it is there all the same."""
-    if await hosting.doubtful(copy.host):
+    if hosting.doubtful(copy.host):
         return True
     try:
         return bool(await unmarked(hosting, copy))

@@ -194,7 +194,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
     finally:
         await copies.close(found)
     ended = force and await copies.end_unmarked(hosting, guest, host)
-    unseen = bool(host) and (host in unknown or await hosting.doubtful(host))
+    unseen = bool(host) and (host in unknown or hosting.doubtful(host))
     if force and unseen and copies.give_up(hosting, guest, host):
         hosting.events.note(f"what may run of {guest} on {host} is given up: nobody looked there", level="warning")
         return True

@@ -40,9 +40,9 @@ class Hosting:
         self.fabric = NamespaceKind(lab, directory, record, events)
         self.client: Host | None = None
         self.hosts: dict[str, Host] = {}
+        """Those that are on, cut off or not."""
         self._addresses: dict[str, dict[str, str]] = {}
         """Addresses that the record lacks, as the hosts have them."""
-        """Those that are on, cut off or not."""
         self.seen: dict[str, Seen] = {}
         """What their kinds found, of those that were looked at."""
         self.made_here = False
@@ -175,7 +175,7 @@ class Hosting:
         claimed = self.record.claimed
         return claimed is None or name in claimed or name not in self.elsewhere
 
-    async def doubtful(self, name: str) -> bool:
+    def doubtful(self, name: str) -> bool:
         """Whether *name* is not to be had, and yet may run guests."""
         return name not in self.hosts and self.may_hold(name) and self._seen(name).state is not HostState.OFF
 

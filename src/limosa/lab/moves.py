@@ -197,7 +197,7 @@ async def finish(hosting: Hosting, guest: str) -> str:
     entry = _unfinished(hosting, guest)
     if entry is None:
         return ""
-    unknown = {name for name in (entry.source, entry.target) if await hosting.doubtful(name)}
+    unknown = {name for name in (entry.source, entry.target) if hosting.doubtful(name)}
     unknown |= {copy.host for copy in copies.on_record(hosting, guest) if await copies.may_run(hosting, copy)}
     found = await copies.copies(hosting, guest, unknown)
     unknown |= {copy.host for copy in found if not copy.answers}

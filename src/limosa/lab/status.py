@@ -24,7 +24,7 @@ class GuestStatus(msgspec.Struct, frozen=True):
     machine: str = ""
     cpu: str = ""
     unfinished: str = ""
-    """What an interrupted migration left open, as a sentence; any of start, up and migrate settles it."""
+    """What an interrupted migration left open, as a sentence; any of start, up, stop and migrate settles it."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):

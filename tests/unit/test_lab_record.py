@@ -71,6 +71,13 @@ def test_a_copy_is_known_by_its_id_and_its_start_time() -> None:
     assert Launched("alpha", "5eed").is_it(Running("5eed", 1, 8)), "launched, and its start time not recorded yet"
 
 
+def test_a_process_is_ended_for_a_copy_only_by_the_id_of_its_launch() -> None:
+    copy = Launched("alpha", "5eed", 7)
+    assert copy.is_surely("alpha", Running("5eed", 1, 7))
+    assert not copy.is_surely("beta", Running("5eed", 1, 7)) and not copy.is_surely("alpha", Running("5eed", 1, 8))
+    assert not Launched("alpha", "").is_surely("alpha", Running("", 1, 7)), "what may be it is not therefore ended"
+
+
 def test_an_interrupted_write_changes_nothing(made: LabDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     made.save(Record(rootless=True, client_pid=1))
 

@@ -383,8 +383,7 @@ async def end_recorded(hosting: Hosting, guest: str, host: str) -> None:
 
 async def end_seen(hosting: Hosting, guest: str, host: Host, running: Running) -> None:
     """End a copy without its monitor. Raises DecisionError unless it is on record: it may be anybody's."""
-    known = [copy for copy in on_record(hosting, guest) if copy.host == host.name and copy.launch]
-    if not any(copy.is_it(running) for copy in known):
+    if not any(copy.is_surely(host.name, running) for copy in on_record(hosting, guest)):
         raise DecisionError(
             f"process {running.pid} on {host.name} looks like a QEMU of {guest}, and is not on record",
             hint=f"limosa stop {guest} --host {host.name} --force ends it if its monitors answer; else look at it, "

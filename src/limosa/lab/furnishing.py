@@ -25,7 +25,7 @@ class Furnisher(msgspec.Struct, frozen=True):
     async def furnish(self, host: Host) -> dict[str, str]:
         """Give *host* what it lacks; what is in its place stays. Returns its address in each network."""
         await host.run(["mkdir", "-p", "-m", "0700", f"{host.runtime_directory}/log"])
-        if self._own(host):
+        if self._made(host):
             await links.set_patience(host)
         return await wiring.attach(host, self.lab, self.mark)
 
@@ -33,10 +33,9 @@ class Furnisher(msgspec.Struct, frozen=True):
         """The address in each network of a *host* that is furnished already."""
         return await wiring.addresses(host, self.lab)
 
-    def _own(self, host: Host) -> bool:
+    def _made(self, host: Host) -> bool:
         """Whether *host* is a container of the lab's own, which goes as a whole."""
-        spec = self.lab.hosts[host.name]
-        return spec.kind != "ssh" and not spec.adopt
+        return self.lab.hosts[host.name].made
 
     async def client_addresses(self, client: Host, towards: Mapping[str, str]) -> dict[str, str]:
         """By network, how *client* is seen by the host with these addresses."""
@@ -64,9 +63,9 @@ class Furnisher(msgspec.Struct, frozen=True):
         """End the guests' *copies* on *host*, which are on record, and give back what it had."""
         for guest, known in copies.items():
             for running in await launches.look(host, guest):
-                if any(copy.host == host.name and copy.launch and copy.is_it(running) for copy in known):
+                if any(copy.is_surely(host.name, running) for copy in known):
                     await launches.end(host, running, Deadline.after(0))
-        if self._own(host):
+        if self._made(host):
             return
         for storage in self.lab.storage.values():
             if storage.kind == "nfs":

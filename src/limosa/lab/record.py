@@ -66,6 +66,10 @@ class Launched(msgspec.Struct, frozen=True):
         """Whether a process that was seen on ``host`` is this copy, or has to be taken for it."""
         return self.launch in {"", running.launch} and self.started in {0, running.started}
 
+    def is_surely(self, host: str, running: Running) -> bool:
+        """Whether a process that was seen on *host* is this copy, by the id of its launch: only such a one is ended."""
+        return self.host == host and self.launch != "" and self.is_it(running)
+
 
 class GuestRecord(msgspec.Struct, kw_only=True):
     """What a guest was started with; a migration gives the target the same."""

@@ -39,7 +39,7 @@ class _Rule(msgspec.Struct, frozen=True):
 
 def guarded(lab: resolved.Lab, host: str) -> bool:
     """Whether *host* is limosa's own, so that its routing may be changed."""
-    return lab.hosts[host].kind != "ssh" and not lab.hosts[host].adopt
+    return lab.hosts[host].made
 
 
 def lines(

@@ -36,7 +36,7 @@ def tap(lab: resolved.Lab, guest: str, host: str = "") -> str:
 
 def _prefix(lab: resolved.Lab, host: str) -> str:
     """Nothing on a host that is the lab's alone; elsewhere other labs and other people have interfaces too."""
-    shared = host in lab.hosts and (lab.hosts[host].kind == "ssh" or bool(lab.hosts[host].adopt))
+    shared = host in lab.hosts and not lab.hosts[host].made
     return f"l{_digest(lab)[:5]}" if shared else ""
 
 

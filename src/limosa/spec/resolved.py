@@ -100,6 +100,11 @@ class Host(msgspec.Struct, frozen=True):
     project: str = "default"
     """``incus``, ``lxd``: the daemon's project."""
 
+    @property
+    def made(self) -> bool:
+        """Whether limosa makes it: then it is the lab's alone, and all of its network may be changed."""
+        return self.kind != "ssh" and not self.adopt
+
 
 class Disk(msgspec.Struct, frozen=True):
     """A guest's root disk on a shared storage."""

@@ -147,6 +147,13 @@ def test_a_lab_of_a_version_without_ids_goes_on_as_it_is(home: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("home")
+def test_what_remains_on_a_machine_is_told_by_what_it_bears() -> None:
+    lab = brought_up()
+    kind = kinds.elsewhere("ssh", lab, LabDirectory.named("shop"), Events())
+    assert f"whose alias is {lab.mark}" in kind.remains("there")
+
+
+@pytest.mark.usefixtures("home")
 def test_two_laptops_of_one_name_are_not_one_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "node", lambda: "laptop")
     monkeypatch.setattr(claims, "directory", lambda lab: str(tmp_path / f"limosa-{lab}"))

@@ -418,12 +418,16 @@ class Hosting:
         remaining = {name: error for name, error in failures.items() if name in strange or self.may_hold(name)}
         for name in given_up:
             if error := remaining.pop(name, None):
-                may = f": there may remain {self.kind(name).remains(name)}" if name in self.lab.hosts else ""
-                self.events.note(f"{name} is given up ({error.message}){may}", level="warning")
+                told = f"{name} is given up ({error.message}): there may remain {self.remains(name)}"
+                self.events.note(told, level="warning")
         record = self.record
         record.claimed, record.up, record.off, record.cut = sorted(remaining), False, [], []
         record.outer_pid, record.client_pid, record.hosts = 0, 0, {}
         return remaining
+
+    def remains(self, name: str) -> str:
+        """What may remain on a host, in words; of one that is not in the description nobody can say more."""
+        return self.kind(name).remains(name) if name in self.lab.hosts else "what the lab had there"
 
     async def _remove_placed(self, name: str) -> None:
         """What is put on a storage anew at each start: disks stay, kernels and a guest's own keys do not."""

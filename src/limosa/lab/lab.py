@@ -207,7 +207,7 @@ class Lab:
         hosts up for good. Returns whether there was anything. Raises BusyError or LimosaError.
         """
         for name in forget:
-            if name not in self.spec.hosts:
+            if name not in self.spec.hosts and name not in (self.record.claimed or ()):
                 raise launching.unknown_host(self.spec, name)
         if not self.directory.path.exists() and not marked(self.directory.mark):
             return False

@@ -27,7 +27,7 @@ def refuse_to_forget(directory: LabDirectory) -> None:
 
 def not_wholly_down(hosting: Hosting, left: Mapping[str, LimosaError]) -> LimosaError:
     """The error of a ``down`` that could not reach the hosts *left*, for these reasons."""
-    told = [f"{error.message}; there may remain {_remains(hosting, name)}" for name, error in left.items()]
+    told = [f"{error.message}; there may remain {hosting.remains(name)}" for name, error in left.items()]
     first = next(iter(left.values()))
     options = " ".join(f"--forget {name}" for name in left)
     return StateError(
@@ -35,7 +35,3 @@ def not_wholly_down(hosting: Hosting, left: Mapping[str, LimosaError]) -> Limosa
         hint=f"{first.hint or 'bring it back'}, then limosa down --lab {hosting.lab.name} takes the rest; "
         f"to give it up for good: limosa down --lab {hosting.lab.name} {options}",
     )
-
-
-def _remains(hosting: Hosting, name: str) -> str:
-    return hosting.kind(name).remains(name) if name in hosting.lab.hosts else "what the lab had there"

@@ -232,10 +232,10 @@ def silent(hosting: Hosting, guest: str, host: str) -> DecisionError:
     )
 
 
-async def place(hosting: Hosting, guest: str) -> str:
+async def host_of(hosting: Hosting, guest: str) -> str:
     """The host where *guest* is. Takes no monitor that a migration needs. Raises StateError when there is none,
     DecisionError when it runs twice."""
-    names = await places(hosting, guest)
+    names = await hosts_of(hosting, guest)
     if not names:
         raise await stopped(hosting, guest)
     if len(names) == 1 or hosting.directory.busy(guest):
@@ -248,11 +248,11 @@ async def place(hosting: Hosting, guest: str) -> str:
     return runs[0].host if runs else names[0]
 
 
-async def places(hosting: Hosting, guest: str) -> list[str]:
+async def hosts_of(hosting: Hosting, guest: str) -> list[str]:
     """The hosts that have a process of *guest*; while it moves, first the one where it runs. No monitor is taken."""
     looks = await tasks.together(_looked(hosting, name, guest) for name in hosting.hosts)
     names = [name for name, seen in zip(hosting.hosts, looks, strict=True) if seen]
-    return sorted(names, key=lambda name: name != _recorded_place(hosting, guest))
+    return sorted(names, key=lambda name: name != _recorded_host(hosting, guest))
 
 
 async def _looked(hosting: Hosting, name: str, guest: str) -> bool:
@@ -262,7 +262,7 @@ async def _looked(hosting: Hosting, name: str, guest: str) -> bool:
         return False  # whoever wants to reach the guest can do so where it is seen
 
 
-def _recorded_place(hosting: Hosting, guest: str) -> str:
+def _recorded_host(hosting: Hosting, guest: str) -> str:
     """Where the guest runs by what was written down: the source of a move until that has sent everything."""
     with contextlib.suppress(LimosaError):
         entry = journal.unfinished(hosting.directory.journal(guest), guest)

@@ -437,7 +437,7 @@ class Hosting:
 
     async def _strip(self, name: str) -> None:
         try:
-            copies = {guest: self.directory.copies(guest) for guest in self.lab.guests}
+            copies = {guest: self.directory.known_copies(guest) for guest in self.lab.guests}
             await self._furnisher().strip(self.hosts[name], copies)
         except LimosaError as error:
             self.events.note(f"{name} was not wholly given back: {error.message}", level="warning")

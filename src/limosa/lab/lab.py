@@ -341,7 +341,7 @@ class Lab:
         """The host that runs *guest*. Raises StateError when it does not run."""
         self.guest(guest)
         self._hosting.the_client()
-        return await copies.place(self._hosting, guest)
+        return await copies.host_of(self._hosting, guest)
 
     async def qemu(self, guest: str) -> copies.Copy:
         """The guest's QEMU with both monitors; the caller closes it. Raises StateError when it does not run."""

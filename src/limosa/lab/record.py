@@ -227,8 +227,9 @@ class LabDirectory(msgspec.Struct, frozen=True):
         found.copies = found.copies or (Launched(found.host, ""),)
         return found
 
-    def copies(self, guest: str) -> tuple[Launched, ...]:
-        """The copies of *guest* that were not seen gone; none is known where the record cannot be read."""
+    def known_copies(self, guest: str) -> tuple[Launched, ...]:
+        """For whoever ends them: the copies of *guest* that are on record by name. Of a record that cannot be read none
+        is known, so none is ended; where one *may* be is another question (``copies.on_record``)."""
         with contextlib.suppress(StateError):
             if (record := self.guest_record(guest)) is not None:
                 return record.copies

@@ -65,7 +65,7 @@ async def cameras(hosting: Hosting, guest: str) -> AsyncIterator[Camera]:
 async def _place(hosting: Hosting, guest: str, first: bool) -> Host | None:
     """The host where *guest* is; None when it has ended. While it moves, that is the source."""
     for _ in range(1 if first else TRIES):
-        if names := await copies.places(hosting, guest):
+        if names := await copies.hosts_of(hosting, guest):
             return hosting.host(names[0])
         await asyncio.sleep(AGAIN_S)
     if first:

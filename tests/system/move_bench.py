@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import move_driver
+import pytest
 
 from limosa.errors import LimosaError
 from limosa.events import Events
@@ -28,6 +30,14 @@ GUEST = "bare"
 LIMOSA = (sys.executable, "-W", "error", "-m", "limosa")
 AMPLE = ("--downtime-limit", "5 s")
 """The guest dirties all of its memory in every round, so a move ends only when the pause may hold all of it."""
+ENDLESS = ("--downtime-limit", "1 ms", "--max-bandwidth", "20 MiB/s")
+"""Far less than the guest dirties in every round, so that the step ``sending`` does not end by itself."""
+NEEDED = [
+    pytest.mark.system,
+    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"),
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
+]
+"""The marks of tests that move a bare guest by the machine's QEMU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,18 @@ class Bench:
 
     def migrate(self, target: str, *words: str, expect: int = 0) -> Ran:
         return self.run("migrate", GUEST, target, "--json", *(words or AMPLE), expect=expect)
+
+    def attempt(self, target: str, action: str, when: str, *, stall_s: float | None = None) -> Ran:
+        """Migrate with *action* at the step *when* (see ``move_driver``)."""
+        limits = ENDLESS if when == "sending" else AMPLE
+        words = ["migrate", GUEST, target, "--json", *limits, "--lab", self.name]
+        environment = dict(self.environment)
+        if stall_s is not None:
+            environment["LIMOSA_TEST_STALL_S"] = str(stall_s)
+        started = time.monotonic()
+        argv = [sys.executable, "-W", "error", str(move_driver.__file__), action, when, "--", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=100)
+        return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
     def status(self) -> dict[str, Any]:
         """The guest as ``limosa status`` tells it."""
@@ -155,6 +177,11 @@ class Bench:
         running = [host for host, state in states.items() if state == "running"]
         assert len(running) == 1, states
         return running[0]
+
+    def ends(self) -> tuple[str, str]:
+        """The host where the guest runs, and the other one, where it goes."""
+        source = self.place()
+        return source, "host2" if source == "host1" else "host1"
 
 
 @contextmanager

@@ -5,14 +5,12 @@ The link is slow enough that the rest takes seconds, and is cut in the middle of
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
-from move_bench import GUEST, Bench, bench
-from test_migration_faults import attempt
+from move_bench import GUEST, NEEDED, Bench, bench
 
 from limosa.hosts.namespaces import NamespaceHost
 
@@ -22,11 +20,7 @@ networks: {lan: {subnet: 10.79.0.0/24, rate: 50 Mbit/s}}
 hosts: {host1: {}, host2: {}}
 guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
 """
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"),
-    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
-]
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +33,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def at(lab: Bench) -> Iterator[tuple[str, str]]:
     """Where the guest is and where it goes; the link is there again afterwards."""
     lab.run("up")
-    source = lab.place()
-    target = "host2" if source == "host1" else "host1"
+    source, target = lab.ends()
     yield source, target
     lab.run("host", "restore", target)
 
@@ -68,7 +61,7 @@ def endless(lab: Bench, at: tuple[str, str]) -> Iterator[None]:
 
 def test_while_the_command_lives(lab: Bench, at: tuple[str, str], endless: None) -> None:
     source, target = at
-    ran = attempt(lab, target, cut(lab, target), "stopped", stall_s=1)
+    ran = lab.attempt(target, cut(lab, target), "stopped", stall_s=1)
     assert ran.returncode == 6 and f"nothing went over the link to {target}" in ran.result["error"], ran
     lab.assert_once(source)
 
@@ -77,7 +70,7 @@ def test_while_the_command_lives(lab: Bench, at: tuple[str, str], endless: None)
 def test_when_the_command_was_killed(lab: Bench, at: tuple[str, str], endless: None, words: tuple[str, ...]) -> None:
     """The next command frees the source; so does a person's decision."""
     source, target = at
-    assert attempt(lab, target, f"{cut(lab, target)} ; signal:SIGKILL", "stopped").returncode == -9
+    assert lab.attempt(target, f"{cut(lab, target)} ; signal:SIGKILL", "stopped").returncode == -9
     told = lab.run(*words, *([target] if words[-1] == "--host" else [])).err
     assert words[0] == "stop" or f"was undone: {GUEST} is on {source}" in told
     lab.assert_once(source)
@@ -102,7 +95,7 @@ def test_slow_link_is_not_dark(tmp_path_factory: pytest.TempPathFactory) -> None
 def test_by_itself(lab: Bench, at: tuple[str, str]) -> None:
     """Nobody gives a command: TCP gives up, and the guest goes on."""
     source, target = at
-    assert attempt(lab, target, f"{cut(lab, target)} ; signal:SIGKILL", "stopped").returncode == -9
+    assert lab.attempt(target, f"{cut(lab, target)} ; signal:SIGKILL", "stopped").returncode == -9
     lab.host(source)
     states = lab.states()
     for _ in range(12):  # a look at a source that stands still takes 10 s

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 from move_bench import Bench, bench
-from test_migration_faults import attempt
 
 from tests.qemu_versions import machine_qemu, second_qemu
 
@@ -38,11 +37,10 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_next_move(lab: Bench, killed: str) -> None:
     """It goes well at once, whether the first command gave its move up or was killed before or while QEMU connected."""
     lab.run("up")
-    source = lab.place()
-    target = "host2" if source == "host1" else "host1"
+    _, target = lab.ends()
     cut = f"run:{sys.executable} -m limosa host cut {target} --lab {lab.name}"
     action = {"": cut, "preparing": f"{cut} ; signal:SIGKILL", "connecting": f"{cut} ; at:connecting:signal:SIGKILL"}
-    ran = attempt(lab, target, action[killed], "preparing", stall_s=1)
+    ran = lab.attempt(target, action[killed], "preparing", stall_s=1)
     assert ran.returncode == (-9 if killed else 6), ran
     lab.run("host", "restore", target)
     lab.migrate(target)

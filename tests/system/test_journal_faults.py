@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import move_driver
 import pytest
-from move_bench import GUEST, Bench, bench
-from test_migration_faults import attempt
+from move_bench import GUEST, NEEDED, Bench, bench
 
 LAB = """\
 name: journal
 hosts: {host1: {}, host2: {}}
 guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
 """
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"),
-    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
-]
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +27,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def moved(lab: Bench) -> tuple[str, str]:
     """Source and target of a move whose command was killed when the guest ran on the target already."""
     lab.run("up")
-    source = lab.place()
-    target = "host2" if source == "host1" else "host1"
-    assert attempt(lab, target, "signal:SIGKILL", "ending-source").returncode == -9
+    source, target = lab.ends()
+    assert lab.attempt(target, "signal:SIGKILL", "ending-source").returncode == -9
     assert lab.states() == {source: "postmigrate", target: "running"}
     return source, target
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from kill_witness import Witness, processes
-from move_bench import LIMOSA, Bench, bench
+from move_bench import AMPLE, LIMOSA, Bench, bench
 
 KILLS = int(os.environ.get("LIMOSA_TEST_KILLS", "300"))
 NAME = f"kills-{secrets.token_hex(3)}"
@@ -33,7 +33,6 @@ guests:
   free: {{host: host1, image: bare, memory: 64 MiB, accel: tcg}}
   kept: {{host: host1, memory: 128 MiB, accel: tcg}}
 """
-AMPLE = ("--downtime-limit", "5 s")
 SIGNALS = (signal.SIGKILL,) * 7 + (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ENDED_ANYHOW_S = 3.0
 """How long after the end of a killed ``stop`` a guest that was told to end may take for it."""

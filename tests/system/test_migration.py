@@ -7,13 +7,12 @@ that have to succeed allow a pause of 5 s, which holds all of it.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import statistics
 import time
 from collections.abc import Iterator
 
 import pytest
-from move_bench import GUEST, Bench, bench
+from move_bench import GUEST, NEEDED, Bench, bench
 
 from limosa import accel
 from limosa.events import Event, Events, StageFinished
@@ -24,11 +23,7 @@ from limosa.migration.settings import Settings
 from tests.qemu_versions import second_qemu
 
 MOVES = 20
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"),
-    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
-]
+pytestmark = NEEDED
 
 
 def text(accel_kind: str, name: str, hosts: str = "{host1: {}, host2: {memory: 100 MiB}}", more: str = "") -> str:
@@ -85,8 +80,7 @@ def move_in_a_row(lab: Bench) -> None:
 
 
 def test_guest_that_does_not_converge(lab: Bench) -> None:
-    source = lab.place()
-    target = "host2" if source == "host1" else "host1"
+    source, target = lab.ends()
     limits = ("--timeout", "2 s", "--downtime-limit", "1 ms", "--max-bandwidth", "20 MiB/s")
     ran = lab.migrate(target, *limits, expect=6)
     assert "did not complete within 2 s" in ran.result["error"] and f"{GUEST} is on {source}" in ran.result["error"]
@@ -96,8 +90,7 @@ def test_guest_that_does_not_converge(lab: Bench) -> None:
 
 
 def test_refusals_change_nothing(lab: Bench) -> None:
-    source = lab.place()
-    other = "host2" if source == "host1" else "host1"
+    source, other = lab.ends()
     assert f"is on {source} already" in lab.migrate(source, expect=4).result["error"]
     assert "no host called host3" in lab.migrate("host3", expect=2).result["error"]
     assert "host2 has no room for big" in lab.run("migrate", "big", "host2", "--json", expect=3).result["error"]
@@ -110,8 +103,7 @@ def test_refusals_change_nothing(lab: Bench) -> None:
 
 
 def test_two_at_once(lab: Bench) -> None:
-    source = lab.place()
-    target = "host2" if source == "host1" else "host1"
+    source, target = lab.ends()
     slow = ("--json", "--downtime-limit", "1 ms", "--max-bandwidth", "20 MiB/s", "--timeout", "60 s")
     with lab.begin("migrate", GUEST, target, *slow) as first:
         deadline = time.monotonic() + 20

@@ -6,33 +6,23 @@ One lab serves all cases: that each of them can begin with a migration is the pr
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from move_bench import AMPLE, GUEST, Bench, Ran, bench
+from move_bench import GUEST, NEEDED, Bench, Ran, bench
 
-DRIVER = Path(__file__).with_name("move_driver.py")
 BEFORE = ("starting-target", "preparing", "moving")
 AFTER = ("switched", "ending-source")
 AT_THE_END = {"ending-source": {1: "lost", 7: "ask"}}
 """What may come of a target host that dies in the last phase: whether the source was ended by then is a race."""
-ENDLESS = ("--downtime-limit", "1 ms", "--max-bandwidth", "20 MiB/s")
-"""Far less than the guest dirties in every round, so that the step ``sending`` does not end by itself."""
 LAB = """\
 name: faults
 hosts: {host1: {}, host2: {}}
 guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
 """
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"),
-    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
-]
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +35,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def at(lab: Bench) -> tuple[str, str]:
     """Where the guest is and where it goes; hosts and guest are brought back first."""
     lab.run("up")
-    source = lab.place()
-    return source, "host2" if source == "host1" else "host1"
-
-
-def attempt(lab: Bench, target: str, action: str, when: str, *, stall_s: float | None = None) -> Ran:
-    """Migrate with *action* at the step *when*."""
-    limits = ENDLESS if when == "sending" else AMPLE
-    words = ["migrate", GUEST, target, "--json", *limits, "--lab", lab.name]
-    environment = dict(lab.environment)
-    if stall_s is not None:
-        environment["LIMOSA_TEST_STALL_S"] = str(stall_s)
-    started = time.monotonic()
-    argv = [sys.executable, "-W", "error", str(DRIVER), action, when, "--", *words]
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=100)
-    return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+    return lab.ends()
 
 
 def settle(lab: Bench, ran: Ran, source: str, target: str, allowed: dict[int, str]) -> None:
@@ -88,7 +64,7 @@ def settle(lab: Bench, ran: Ran, source: str, target: str, allowed: dict[int, st
 @pytest.mark.parametrize("when", ["starting-target", "preparing", "moving", "sending", *AFTER])
 def test_controller_killed(lab: Bench, at: tuple[str, str], when: str) -> None:
     source, target = at
-    assert attempt(lab, target, "signal:SIGKILL", when).returncode == -9
+    assert lab.attempt(target, "signal:SIGKILL", when).returncode == -9
     deadline = time.monotonic() + 0.3
     while time.monotonic() < deadline:
         assert list(lab.states().values()).count("running") <= 1
@@ -103,7 +79,7 @@ def test_controller_killed(lab: Bench, at: tuple[str, str], when: str) -> None:
 @pytest.mark.parametrize("next_command", ["migrate", "up", "stop"])
 def test_any_next_command_settles(lab: Bench, at: tuple[str, str], next_command: str) -> None:
     source, target = at
-    ran = attempt(lab, target, "signal:SIGKILL", "sending")
+    ran = lab.attempt(target, "signal:SIGKILL", "sending")
     assert ran.returncode == -9 and lab.states() == {source: "running", target: "inmigrate"}
     if next_command == "migrate":
         lab.migrate(target)
@@ -118,7 +94,7 @@ def test_any_next_command_settles(lab: Bench, at: tuple[str, str], next_command:
 def test_target_qemu_killed(lab: Bench, at: tuple[str, str], when: str) -> None:
     source, target = at
     action = f"qemu:{lab.host(target).keeper.pid}"
-    ran = attempt(lab, target, action, when)
+    ran = lab.attempt(target, action, when)
     allowed = {6: source} if when not in AFTER else {6: source, 7: "ask"} if when == "switched" else {7: "ask"}
     settle(lab, ran, source, target, allowed)
 
@@ -126,20 +102,20 @@ def test_target_qemu_killed(lab: Bench, at: tuple[str, str], when: str) -> None:
 def test_target_qemu_killed_at_the_very_end(lab: Bench, at: tuple[str, str]) -> None:
     """The move is over and its source gone; before the command says where the guest is, it looks once more."""
     source, target = at
-    settle(lab, attempt(lab, target, f"qemu:{lab.host(target).keeper.pid}", "completed"), source, target, {1: "lost"})
+    settle(lab, lab.attempt(target, f"qemu:{lab.host(target).keeper.pid}", "completed"), source, target, {1: "lost"})
 
 
 @pytest.mark.parametrize("when", [*BEFORE, "sending", *AFTER])
 def test_source_qemu_killed(lab: Bench, at: tuple[str, str], when: str) -> None:
     source, target = at
-    ran = attempt(lab, target, f"kill:{lab.pid(source)}", when)
+    ran = lab.attempt(target, f"kill:{lab.pid(source)}", when)
     settle(lab, ran, source, target, {0: target} if when in AFTER else {1: "lost"})
 
 
 @pytest.mark.parametrize("when", [*BEFORE, "sending", *AFTER])
 def test_target_host_off(lab: Bench, at: tuple[str, str], when: str) -> None:
     source, target = at
-    ran = attempt(lab, target, f"kill:{lab.host(target).keeper.pid}", when)
+    ran = lab.attempt(target, f"kill:{lab.host(target).keeper.pid}", when)
     allowed = {6: source} if when not in AFTER else AT_THE_END.get(when, {6: source, 7: "ask"})
     settle(lab, ran, source, target, allowed)
 
@@ -147,7 +123,7 @@ def test_target_host_off(lab: Bench, at: tuple[str, str], when: str) -> None:
 @pytest.mark.parametrize("when", [*BEFORE, "sending", *AFTER])
 def test_source_host_off(lab: Bench, at: tuple[str, str], when: str) -> None:
     source, target = at
-    ran = attempt(lab, target, f"kill:{lab.host(source).keeper.pid}", when)
+    ran = lab.attempt(target, f"kill:{lab.host(source).keeper.pid}", when)
     # Right after the switch some of what the source had sent may still have been in its own network.
     allowed = {1: "lost"} if when not in AFTER else {0: target, 1: "lost"} if when == "switched" else {0: target}
     settle(lab, ran, source, target, allowed)
@@ -157,7 +133,7 @@ def test_source_host_off(lab: Bench, at: tuple[str, str], when: str) -> None:
 def test_link_cut(lab: Bench, at: tuple[str, str], when: str) -> None:
     source, target = at
     cut = f"run:{sys.executable} -m limosa host cut {target} --lab {lab.name}"
-    ran = attempt(lab, target, cut, when, stall_s=1)
+    ran = lab.attempt(target, cut, when, stall_s=1)
     try:
         assert ran.returncode == 6 and "nothing went over the link" in ran.result["error"], ran
         lab.assert_once(source)
@@ -172,7 +148,7 @@ def test_link_cut(lab: Bench, at: tuple[str, str], when: str) -> None:
 @pytest.mark.parametrize("when", [*BEFORE, "sending", *AFTER])
 def test_interrupted(lab: Bench, at: tuple[str, str], when: str, name: str) -> None:
     source, target = at
-    ran = attempt(lab, target, f"signal:{name}", when)
+    ran = lab.attempt(target, f"signal:{name}", when)
     assert ran.returncode == {"SIGINT": 130, "SIGTERM": 143}[name], ran
     place = lab.place()
     assert place == source or when in AFTER

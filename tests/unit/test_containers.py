@@ -200,6 +200,22 @@ async def test_answers_that_are_none(incus: Path) -> None:
         await daemon.close()
 
 
+ASKED: list[Callable[[Daemon], Awaitable[object]]] = [
+    Daemon.instances, Daemon.images, Daemon.pools, Daemon.projects, lambda daemon: daemon.instance("box"),
+    lambda daemon: daemon.volumes("fast"), lambda daemon: daemon.execute("box", ["true"], {}, "/"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("told", [7, "text", [7], {"name": []}, [{"name": 7, "fingerprint": 7}]], ids=repr)
+async def test_answers_of_another_shape(incus: Path, told: object) -> None:
+    async with server(incus, lambda *_: sync(told)):
+        daemon = Daemon.open(reach.INCUS, "", "default")
+        for ask in ASKED:
+            with pytest.raises(MachineError, match="not its API's"):
+                await ask(daemon)
+        await daemon.close()
+
+
 def test_a_remote_daemon_is_trusted_only_when_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INCUS_CONF", str(tmp_path))
     with pytest.raises(MachineError, match="not among those whose certificate you accepted") as caught:

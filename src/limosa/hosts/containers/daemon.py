@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -19,6 +19,8 @@ from limosa.hosts.containers.reach import Flavour, Reach, find
 
 if TYPE_CHECKING:
     import httpx
+
+T = TypeVar("T")
 
 REQUEST_S = 60.0
 """The daemon answers at once, or with an operation; only a stuck one takes longer."""
@@ -125,12 +127,12 @@ class Daemon(msgspec.Struct):
     async def instances(self) -> list[Instance]:
         """Every instance of the project."""
         found = await self.ask("GET", "/1.0/instances", recursion="1")
-        return msgspec.convert(found or [], list[Instance], strict=False)
+        return self._shaped(list[Instance], found or [])
 
     async def instance(self, name: str) -> Instance | None:
         """The instance, or None."""
         with _absent():
-            return msgspec.convert(await self.ask("GET", f"/1.0/instances/{quote(name)}"), Instance, strict=False)
+            return self._shaped(Instance, await self.ask("GET", f"/1.0/instances/{quote(name)}"))
         return None
 
     async def create(self, instance: Mapping[str, Any]) -> None:
@@ -144,7 +146,7 @@ class Daemon(msgspec.Struct):
     async def replace(self, instance: Instance, devices: Mapping[str, Any], config: Mapping[str, str]) -> None:
         """Give an instance exactly these own devices and settings, which is how single ones are taken away."""
         path = f"/1.0/instances/{quote(instance.name)}"
-        whole = await self.ask("GET", path)
+        whole = self._shaped(dict[str, Any], await self.ask("GET", path))
         await self.ask("PUT", path, whole | {"devices": dict(devices), "config": dict(config)})
 
     async def switch(self, name: str, action: str, *, force: bool = False) -> None:
@@ -173,7 +175,7 @@ class Daemon(msgspec.Struct):
             "interactive": False,
         }
         answer = await self._request("POST", f"/1.0/instances/{quote(name)}/exec", body, {})
-        return msgspec.convert(answer.metadata, Operation)
+        return self._shaped(Operation, answer.metadata)
 
     # -- volumes, images, projects ------------------------------------------------------------------------------------
 
@@ -184,16 +186,16 @@ class Daemon(msgspec.Struct):
         except DaemonError as error:
             if error.code != NOT_FOUND:
                 raise
-            names = [path.rsplit("/", 1)[-1] for path in await self.ask("GET", "/1.0/storage-pools") or []]
+            names = await self.pools()
             raise MachineError(
                 f"{self.flavour.title} has no storage pool {pool}",
                 hint=f"it has {', '.join(names)}" if names else f"{self.flavour.client} storage create {pool} dir",
             ) from error
-        return msgspec.convert(found or [], list[Volume], strict=False)
+        return self._shaped(list[Volume], found or [])
 
     async def pools(self) -> list[str]:
         """The names of the storage pools."""
-        return [path.rsplit("/", 1)[-1] for path in await self.ask("GET", "/1.0/storage-pools") or []]
+        return await self._names("/1.0/storage-pools")
 
     async def create_volume(self, pool: str, name: str, config: Mapping[str, str]) -> None:
         """Make a custom volume that holds files."""
@@ -206,11 +208,11 @@ class Daemon(msgspec.Struct):
 
     async def images(self) -> list[Image]:
         """The images in the daemon's own store."""
-        return msgspec.convert(await self.ask("GET", "/1.0/images", recursion="1") or [], list[Image], strict=False)
+        return self._shaped(list[Image], await self.ask("GET", "/1.0/images", recursion="1") or [])
 
     async def projects(self) -> list[str]:
         """The names of the projects that the caller may see."""
-        return [path.rsplit("/", 1)[-1] for path in await self.ask("GET", "/1.0/projects") or []]
+        return await self._names("/1.0/projects")
 
     # -- the protocol -------------------------------------------------------------------------------------------------
 
@@ -222,6 +224,20 @@ class Daemon(msgspec.Struct):
             return None
         return answer.metadata
 
+    async def _names(self, path: str) -> list[str]:
+        """What *path* lists, by the last part of each address."""
+        return [address.rsplit("/", 1)[-1] for address in self._shaped(list[str], await self.ask("GET", path) or [])]
+
+    def _shaped(self, kind: type[T], told: Any) -> T:
+        """What the daemon told, as *kind*. Raises MachineError for anything else."""
+        try:
+            return msgspec.convert(told, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise self._no_answer() from error
+
+    def _no_answer(self) -> MachineError:
+        return MachineError(f"{self.reach.words} gave an answer that is not its API's")
+
     async def _finish(self, operation: str) -> None:
         try:
             # The daemon answers when the operation has ended, however long that takes.
@@ -230,7 +246,7 @@ class Daemon(msgspec.Struct):
             with contextlib.suppress(LimosaError):
                 await tasks.uninterrupted(self._request("DELETE", operation, None, {}))
             raise
-        ended = msgspec.convert(waited.metadata, Operation)
+        ended = self._shaped(Operation, waited.metadata)
         if ended.status_code >= 400:
             hint = next((hint for words, hint in _HINTS.items() if words in ended.err), "")
             raise DaemonError(f"{self.flavour.title}: {_one_line(ended.err)}", hint=hint, code=ended.status_code)
@@ -260,7 +276,7 @@ class Daemon(msgspec.Struct):
                 hint=f"{self.flavour.client} list shows whether it answers you",
             ) from error
         except msgspec.MsgspecError as error:
-            raise MachineError(f"{self.reach.words} gave an answer that is not its API's") from error
+            raise self._no_answer() from error
         if answer.type == "error" or answer.error:
             raise self._refused(answer)
         return answer

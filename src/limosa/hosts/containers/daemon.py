@@ -177,6 +177,11 @@ class Daemon(msgspec.Struct):
         answer = await self._request("POST", f"/1.0/instances/{quote(name)}/exec", body, {})
         return self._shaped(Operation, answer.metadata)
 
+    async def ended(self, operation: Operation, timeout_s: int) -> Operation:
+        """What has become of *operation*, or has not yet when the time is over."""
+        told = await self.ask("GET", f"/1.0/operations/{operation.id}/wait", None, timeout=str(timeout_s))
+        return self._shaped(Operation, told)
+
     # -- volumes, images, projects ------------------------------------------------------------------------------------
 
     async def volumes(self, pool: str) -> list[Volume]:

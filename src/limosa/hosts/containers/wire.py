@@ -87,8 +87,8 @@ class ExecWire:
         with contextlib.suppress(ConnectionClosed):  # a command that reads nothing may have ended already
             await self._in.send("")  # the end of its input
         out, err = await tasks.together(self._all(stream, timeout_s) for stream in (self._out, self._err))
-        ended = await self._daemon.ask("GET", f"/1.0/operations/{self._operation.id}/wait", None, timeout="10")
-        status = (ended.get("metadata") or {}).get("return", -1)
+        ended = await self._daemon.ended(self._operation, 10)
+        status = (ended.metadata or {}).get("return", -1)
         return int(status), (out + err).decode(errors="replace")
 
     async def _all(self, stream: ClientConnection, timeout_s: float) -> bytes:
@@ -138,8 +138,7 @@ async def execute(daemon: Daemon, container: str, argv: Sequence[str], env: Mapp
     except (OSError, KeyError, WebSocketException) as error:
         await _break_off(streams)
         # The daemon tells a command that it could not begin by the end of the operation.
-        ended = await daemon.ask("GET", f"/1.0/operations/{operation.id}/wait", None, timeout="1")
-        why = ended.get("err") or error
+        why = (await daemon.ended(operation, 1)).err or error
         raise MachineError(f"{argv[0]} could not be started in container {container}: {why}") from error
     except BaseException:
         await _break_off(streams)

@@ -7,6 +7,7 @@ something was skipped that is not on the list of ``permitted_skips``.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,13 @@ MOST_WORKERS = 4
 """A worker's test may run several QEMUs: beyond this memory is the limit, not the number of CPUs."""
 
 LEFT_OUT = pytest.StashKey[int]()
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """An event loop for all tests of a file, where what they share is bound to one."""
+    with asyncio.Runner() as runner:
+        yield runner
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

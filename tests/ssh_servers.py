@@ -6,10 +6,11 @@ knows them: what is told to ``limosa`` there goes over the network, as to real m
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,3 +101,15 @@ async def ssh_servers(name: str, user: str = "root", count: int = 2) -> AsyncIte
             yield servers
     finally:
         shutil.rmtree(home)
+
+
+@contextmanager
+def servers_of(runner: asyncio.Runner, name: str, user: str = "root", count: int = 2) -> Iterator[Servers]:
+    """``ssh_servers`` on the loop of *runner*; the test is skipped where there can be none."""
+    sshd.required()
+    made = ssh_servers(name, user, count)
+    opened = runner.run(made.__aenter__())
+    try:
+        yield opened
+    finally:
+        runner.run(made.__aexit__(None, None, None))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import sshd
-from tests.ssh_servers import Servers, ssh_servers
+from tests.ssh_servers import Servers, servers_of
 
 DRIVER = Path(__file__).with_name("move_driver.py")
 NAME = "dark-ssh"
@@ -28,21 +28,10 @@ NOWHERE = "02:00:00:00:00:99"
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
 @pytest.fixture(scope="module", params=["root", sshd.USER])
 def servers(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[Servers]:
-    sshd.required()
-    made = ssh_servers("dark", request.param)
-    opened = runner.run(made.__aenter__())
-    try:
+    with servers_of(runner, "dark", request.param) as opened:
         yield opened
-    finally:
-        runner.run(made.__aexit__(None, None, None))
 
 
 def at(servers: Servers, runner: asyncio.Runner, script: str) -> None:

@@ -16,7 +16,7 @@ from limosa.migration.journal import Phase
 from tests import sshd
 from tests.limosa_command import Command
 from tests.ssh_machine import SFTP
-from tests.ssh_servers import Servers, ssh_servers
+from tests.ssh_servers import Servers, servers_of
 
 pytestmark = pytest.mark.system
 
@@ -34,21 +34,10 @@ DRIVER = Path(__file__).with_name("move_driver.py")
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def servers(runner: asyncio.Runner) -> Iterator[Servers]:
-    sshd.required()
-    made = ssh_servers("copies-ssh")
-    opened = runner.run(made.__aenter__())
-    (opened.home / "pair.yaml").write_text(LAB)
-    try:
+    with servers_of(runner, "copies-ssh") as opened:
+        (opened.home / "pair.yaml").write_text(LAB)
         yield opened
-    finally:
-        runner.run(made.__aexit__(None, None, None))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from limosa.lab.record import LabDirectory
 from tests import sshd
 from tests.limosa_command import Command
 from tests.ssh_machine import SFTP
-from tests.ssh_servers import Servers, ssh_servers
+from tests.ssh_servers import Servers, servers_of
 
 pytestmark = pytest.mark.system
 
@@ -34,21 +34,10 @@ guests:
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def servers(runner: asyncio.Runner) -> Iterator[Servers]:
-    sshd.required()
-    made = ssh_servers("silent", count=3)
-    opened = runner.run(made.__aenter__())
-    (opened.home / "three.yaml").write_text(LAB)
-    try:
+    with servers_of(runner, "silent", count=3) as opened:
+        (opened.home / "three.yaml").write_text(LAB)
         yield opened
-    finally:
-        runner.run(made.__aexit__(None, None, None))
 
 
 @pytest.fixture

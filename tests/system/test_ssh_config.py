@@ -25,12 +25,6 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def machine(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshMachine]:
     required()
     with pytest.MonkeyPatch.context() as patch:

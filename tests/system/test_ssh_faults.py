@@ -25,12 +25,6 @@ pytestmark = pytest.mark.system
 ACCEPTS = "import socket,sys,time; s=socket.socket(1); s.bind(sys.argv[1]); s.listen(); c,_=s.accept()"
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
 @pytest.fixture(scope="module", params=[USER])
 def machine(
     request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory

@@ -28,12 +28,6 @@ WAYS = {"sftp": SFTP, "link": "", "broken": "Subsystem sftp /bin/false"}
 """``broken``: a subsystem that ends at once, so that the link has to step in."""
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
 @pytest.fixture(scope="module", params=list(WAYS))
 def way(
     request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory

@@ -16,7 +16,7 @@ from limosa.deadline import Deadline
 from limosa.errors import StateError
 from tests import sshd
 from tests.limosa_command import Command
-from tests.ssh_servers import Servers, ssh_servers
+from tests.ssh_servers import Servers, servers_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ssh-two-hosts.yaml"
 pytestmark = pytest.mark.system
@@ -34,20 +34,9 @@ guests:
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def servers(runner: asyncio.Runner) -> Iterator[Servers]:
-    sshd.required()
-    made = ssh_servers("servers")
-    opened = runner.run(made.__aenter__())
-    try:
+    with servers_of(runner, "servers") as opened:
         yield opened
-    finally:
-        runner.run(made.__aexit__(None, None, None))
 
 
 def seen(servers: Servers, runner: asyncio.Runner, name: str) -> tuple[str, str, str]:
@@ -323,12 +312,9 @@ async def _wait_for_qemu(servers: Servers, name: str) -> None:
 
 def test_an_ordinary_user_needs_sudo_for_the_links_alone(runner: asyncio.Runner) -> None:
     """QEMU, its sockets and its files are the user's own."""
-    sshd.required()
     if shutil.which("sudo") is None:
         pytest.skip("sudo is not installed")
-    made = ssh_servers("usermachines", sshd.USER)
-    servers = runner.run(made.__aenter__())
-    try:
+    with servers_of(runner, "usermachines", sshd.USER) as servers:
         before = seen(servers, runner, "server1")
         (servers.home / "bare.yaml").write_text(BARE)
         told = servers.command.ok("doctor", "--lab", str(servers.home / "bare.yaml"), "--json").json
@@ -341,5 +327,3 @@ def test_an_ordinary_user_needs_sudo_for_the_links_alone(runner: asyncio.Runner)
         servers.command.ok("down", "--lab", "bare-ssh")
         assert seen(servers, runner, "server1") == before
         assert runner.run(machine.run(["ls", "-A", "/tmp"])).text == ""
-    finally:
-        runner.run(made.__aexit__(None, None, None))

@@ -28,12 +28,6 @@ PORTS = {"jump2": 2201, "inner": 2202, "closed": 2203}
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def machine(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshMachine]:
     sshd.required()
     with pytest.MonkeyPatch.context() as patch:

@@ -48,6 +48,8 @@ def test_unfinished(journal: Journal, phase: Phase) -> None:
     found = unfinished(journal.path, "web")
     assert (found is None) == (phase in FINAL)
     assert found is None or found.phase is phase
+    sent = phase in {Phase.SWITCHED, Phase.ENDING_SOURCE}
+    assert found is None or found.guest_host == ("host2" if sent else "host1")
 
 
 def test_begin_drops_the_last_migration(journal: Journal) -> None:

@@ -263,12 +263,11 @@ async def _looked(hosting: Hosting, name: str, guest: str) -> bool:
 
 
 def _recorded_host(hosting: Hosting, guest: str) -> str:
-    """Where the guest runs by what was written down: the source of a move until that has sent everything."""
+    """Where the guest runs by what was written down, of a move or else of the guest."""
     with contextlib.suppress(LimosaError):
         entry = journal.unfinished(hosting.directory.journal(guest), guest)
         if entry is not None:
-            sent = entry.phase in {journal.Phase.SWITCHED, journal.Phase.ENDING_SOURCE}
-            return entry.target if sent else entry.source
+            return entry.guest_host
     record = readable(hosting, guest)
     return record.host if record else ""
 

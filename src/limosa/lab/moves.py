@@ -321,13 +321,13 @@ _HELD = frozenset({"postmigrate", "paused", "prelaunch"})
 """Run states of a copy that an interrupted migration left standing still."""
 
 
-def under_way(directory: LabDirectory, guest: str) -> tuple[str, str] | None:
-    """The source of the migration that a command is at work on, and the state that a person calls it."""
+def under_way(directory: LabDirectory, guest: str) -> str | None:
+    """Where the guest is by now whose migration a command is at work on; None when there is none."""
     try:
         entry = journal.unfinished(directory.journal(guest), guest)
     except DecisionError:
         return None
-    return None if entry is None else (entry.source, "moving")
+    return entry.guest_host if entry is not None else None
 
 
 def interrupted(directory: LabDirectory, guest: str) -> str:

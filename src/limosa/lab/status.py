@@ -77,7 +77,8 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
         wrong = error.message
     if (record is not None or wrong) and hosting.directory.busy(name):
         # Whoever is at work on it holds its monitors, which serve one client at a time.
-        host, state = moves.under_way(hosting.directory, name) or (record.host if record else "", "busy")
+        moving = moves.under_way(hosting.directory, name)
+        host, state = (moving, "moving") if moving else (record.host if record else "", "busy")
         if record is None:
             return GuestStatus(name, state, host, spec.address, unfinished=wrong)
         return GuestStatus(name, state, host, spec.address, record.accel, record.machine, record.cpu)

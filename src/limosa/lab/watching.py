@@ -63,7 +63,7 @@ async def cameras(hosting: Hosting, guest: str) -> AsyncIterator[Camera]:
 
 
 async def _place(hosting: Hosting, guest: str, first: bool) -> Host | None:
-    """The host where *guest* is; None when it has ended. While it moves, that is the source."""
+    """The host where *guest* is; None when it has ended. While it moves, the source until that has sent everything."""
     for _ in range(1 if first else TRIES):
         if names := await copies.hosts_of(hosting, guest):
             return hosting.host(names[0])

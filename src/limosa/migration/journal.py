@@ -62,6 +62,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stream: str = ""
     """Where the source sends, from ``moving`` on: the URI that it was given."""
 
+    @property
+    def guest_host(self) -> str:
+        """The host where the guest is by now: the source until that has sent everything."""
+        return self.target if self.phase in {Phase.SWITCHED, Phase.ENDING_SOURCE} else self.source
+
 
 class Journal(msgspec.Struct):
     """Append-only JSON lines at ``path``; the file of a finished migration is kept until the next one begins."""

@@ -411,7 +411,7 @@ class Lab:
 
 
 async def take_down(what: str | Path, *, events: Events, purge: bool = True, forget: Collection[str] = ()) -> bool:
-    """``Lab.down``, also for a lab whose record or spec is damaged; return whether there was anything."""
+    """``Lab.down``, also for a lab whose record or spec is damaged or lost; return whether there was anything."""
     lab, directory = which.locate(what)
     meant: str | Path | resolved.Lab = what
     if not directory.readable_spec() and (directory.described() or which.may_run(directory)):
@@ -424,7 +424,7 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True, for
 
 
 async def _end_undescribed(directory: LabDirectory, *, events: Events, purge: bool) -> None:
-    """End what runs on this machine of a lab whose spec is damaged. Raises LimosaError where there may be more."""
+    """End what runs on this machine of a lab without a spec. Raises LimosaError where there may be more."""
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
         place.require_here(directory)
         await end_marked(directory.mark)

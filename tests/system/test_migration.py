@@ -107,7 +107,7 @@ def test_two_at_once(lab: Bench) -> None:
     slow = ("--json", "--downtime-limit", "1 ms", "--max-bandwidth", "20 MiB/s", "--timeout", "60 s")
     with lab.begin("migrate", GUEST, target, *slow) as first:
         deadline = time.monotonic() + 20
-        while (entry := unfinished(lab.directory.journal(GUEST))) is None or entry.phase is not Phase.MOVING:
+        while (entry := unfinished(lab.directory.journal(GUEST), GUEST)) is None or entry.phase is not Phase.MOVING:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert "is busy: limosa migrate (pid" in lab.migrate(target, expect=5).result["error"]

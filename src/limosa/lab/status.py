@@ -8,6 +8,8 @@ from limosa.errors import StateError
 from limosa.hosts.kind import HostState
 from limosa.lab import copies, moves
 from limosa.lab.hosting import Hosting
+from limosa.lab.record import GuestRecord
+from limosa.spec import resolved
 
 
 class GuestStatus(msgspec.Struct, frozen=True):
@@ -76,17 +78,12 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
     except StateError as error:  # that hides neither what runs nor the other guests
         wrong = error.message
     if (record is not None or wrong) and hosting.directory.busy(name):
-        # Whoever is at work on it holds its monitors, which serve one client at a time.
-        moving = moves.under_way(hosting.directory, name)
-        host, state = (moving, "moving") if moving else (record.host if record else "", "busy")
-        if record is None:
-            return GuestStatus(name, state, host, spec.address, unfinished=wrong)
-        return GuestStatus(name, state, host, spec.address, record.accel, record.machine, record.cpu)
+        return _in_work(hosting, spec, record, wrong)
     unknown = set[str]()
     found = await copies.copies(hosting, name, unknown) if hosting.client else []
     await copies.close(found)
-    if any(not copy.answers for copy in found) and hosting.directory.busy(name):
-        return await _guest(hosting, name)  # a command has begun meanwhile
+    if any(not copy.answers for copy in found) and hosting.directory.busy(name):  # a command has begun meanwhile
+        return _in_work(hosting, spec, record, wrong)
     unfinished = moves.interrupted(hosting.directory, name) or wrong
     if not found:
         for copy in copies.on_record(hosting, name):
@@ -100,6 +97,15 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
     if record is None:
         return GuestStatus(name, state, chosen.host, spec.address, unfinished=unfinished)
     return GuestStatus(name, state, chosen.host, spec.address, record.accel, record.machine, record.cpu, unfinished)
+
+
+def _in_work(hosting: Hosting, spec: resolved.Guest, record: GuestRecord | None, wrong: str) -> GuestStatus:
+    """Of a guest that a command is at work on: that holds its monitors, which serve one client at a time."""
+    moving = moves.under_way(hosting.directory, spec.name)
+    host, state = (moving, "moving") if moving else (record.host if record else "", "busy")
+    if record is None:
+        return GuestStatus(spec.name, state, host, spec.address, unfinished=wrong)
+    return GuestStatus(spec.name, state, host, spec.address, record.accel, record.machine, record.cpu)
 
 
 def _beside(guest: str, chosen: copies.Copy, found: list[copies.Copy]) -> str:

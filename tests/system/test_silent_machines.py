@@ -102,6 +102,7 @@ def test_with_a_silent_machine_the_others_go_on_and_it_comes_back(
     assert guests == {"guest1": ("running", "host1"), "guest2": ("running", "host2"), "guest3": ("unknown", "host3")}
     said = command.ok("status").text
     assert "host3: " in said and "guest3: whether it runs is not known" in said and "stopped" not in said
+    assert "limosa stop guest3 --host host3 --force" in said
 
     command.ok("migrate", "guest1", "host2")
     moved = command.run("migrate", "guest3", "host1")
@@ -132,7 +133,9 @@ def test_what_is_on_a_silent_machine_is_taken_away_by_a_later_down(
     runner.run(hush(servers, "server3"))
     for _ in range(2):
         down = command.run("down")
-        down.refused(4, "lab three is not wholly down", "host3", "/run/limosa-three", hint="--forget host3")
+        down.refused(
+            4, "lab three is not wholly down", "host3", "/run/limosa-three", "alias is three@", hint="--forget host3"
+        )
         assert [qemus(servers, runner, name) for name in servers.lab.spec.hosts] == [0, 0, 1]
         assert [remains(servers, runner, f"server{n}") for n in (1, 2)] == ["", ""]
         told = command.ok("status", "--lab", "three", "--json").json

@@ -275,6 +275,7 @@ class SshKind:
     def __init__(self, lab: resolved.Lab, owner: str, events: Events | None = None, *, here: str = "") -> None:
         ssh_login.load()
         self._lab, self._owner, self._here = lab.name, owner, here
+        self._alias = lab.mark or "the lab's directory"
         self._silence = Silence()
         self._hosts = {
             host.name: SshHost(host.name, Machine.parse(host.machine), events)
@@ -382,7 +383,7 @@ class SshKind:
         """The directory, by each name that it may have."""
         return (
             f"/run/limosa-{self._lab} (or limosa-{self._lab} in $XDG_RUNTIME_DIR, or /tmp/limosa-UID-{self._lab}) "
-            "with the processes that have it in their environment, and interfaces whose alias is the lab's directory"
+            f"with the processes that have it in their environment, and interfaces whose alias is {self._alias}"
         )
 
     async def close(self) -> None:

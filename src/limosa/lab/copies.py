@@ -33,6 +33,7 @@ NO_ANSWER = "no answer"
 class Copy(msgspec.Struct, frozen=True):
     """A QEMU of a guest on a host, and its run state."""
 
+    guest: str
     place: Host
     running: Running
     status: str
@@ -53,8 +54,9 @@ class Copy(msgspec.Struct, frozen=True):
         """With both monitors. Raises StateError when they do not answer."""
         if self._qemu is None:
             raise StateError(
-                f"the QEMU on {self.host} runs, and its monitors do not answer: another program may hold them",
-                hint="end what is connected to them; limosa stop GUEST --force ends the guest at once",
+                f"the QEMU of {self.guest} on {self.host} is there, and its monitors do not answer: "
+                "another program may hold them",
+                hint=f"end what is connected to them; limosa stop {self.guest} --force ends the guest at once",
             )
         return self._qemu
 
@@ -138,16 +140,16 @@ async def _copy(hosting: Hosting, name: str, guest: str, running: Running) -> Co
     except UnreachableError:
         raise
     except StateError:
-        return Copy(host, running, NO_ANSWER, None) if await _exists(host, running) else None
+        return Copy(guest, host, running, NO_ANSWER, None) if await _exists(host, running) else None
     try:
         status = await qemu.status()
     except BaseException:
         await qemu.close()
         raise
     if status not in {"gone", "unreachable"}:
-        return Copy(host, running, status, qemu)
+        return Copy(guest, host, running, status, qemu)
     await qemu.close()
-    return None if status == "gone" else Copy(host, running, NO_ANSWER, None)
+    return None if status == "gone" else Copy(guest, host, running, NO_ANSWER, None)
 
 
 async def _exists(host: Host, running: Running) -> bool:

@@ -40,9 +40,9 @@ class Hosting:
         self.fabric = NamespaceKind(lab, directory, record, events)
         self.client: Host | None = None
         self.hosts: dict[str, Host] = {}
+        """Those that are on, cut off or not."""
         self._addresses: dict[str, dict[str, str]] = {}
         """Addresses that the record lacks, as the hosts have them."""
-        """Those that are on, cut off or not."""
         self.seen: dict[str, Seen] = {}
         """What their kinds found, of those that were looked at."""
         self.made_here = False

@@ -249,7 +249,7 @@ async def end_strays(hosting: Hosting, guest: str) -> str:
 
 def _settled(hosting: Hosting, entry: journal.Entry, verdict: Verdict) -> str:
     """Close the journal and record where the guest is."""
-    guest, record = entry.guest, hosting.directory.guest_record(entry.guest)
+    guest, record = entry.guest, copies.readable(hosting, entry.guest)
     if verdict is Verdict.KEEP_TARGET:
         if record is not None:
             record.host = entry.target
@@ -293,7 +293,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
     try:
         if len(left) == 1 and left[0].status in _HELD:
             await left[0].qemu.control.resume()
-        if left and (record := hosting.directory.guest_record(guest)) is not None:
+        if left and (record := copies.readable(hosting, guest)) is not None:
             record.host = left[0].host
             _save(hosting, guest, record)
     finally:
@@ -330,12 +330,13 @@ def under_way(directory: LabDirectory, guest: str) -> tuple[str, str] | None:
     return None if entry is None else (entry.source, "moving")
 
 
-def interrupted(directory: LabDirectory, guest: str) -> str:
-    """What a migration without a controller left open, in a sentence; empty when there is none."""
+def interrupted(directory: LabDirectory, guest: str) -> tuple[str, str]:
+    """What a migration without a controller left open, in a sentence, and what helps; both empty when there is none."""
     try:
         entry = journal.unfinished(directory.journal(guest), guest)
     except DecisionError as error:
-        return error.message
+        return error.message, error.hint
     if entry is None or directory.busy(guest):
-        return ""
-    return f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
+        return "", ""
+    sentence = f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
+    return sentence, f"limosa start {guest} --lab {directory.name} settles it"

@@ -164,7 +164,7 @@ def test_up_makes_what_can_be_made(command: Command, servers: Servers, runner: a
     runner.run(hush(servers, "server1"))
     up = command.run("up", "--json")
     assert up.returncode == 4 and "host1 cannot be reached" in up.json["error"]
-    assert up.json["made"] == ["fabric", "host host2", "host host3", "guest guest2", "guest guest3"]
+    assert up.json["made"] == ["host host2", "host host3", "guest guest2", "guest guest3"]
     hosts, guests = states(command)
     assert hosts == {"host1": "no answer", "host2": "on", "host3": "on"}
     assert guests["guest1"][0] == "stopped", "it never was on host1"

@@ -206,7 +206,8 @@ class Hosting:
         """
         if self.client is None:
             await self._make_client()
-            made.append(CLIENT)
+            if self.has_fabric:
+                made.append(CLIENT)
         failures = dict[str, LimosaError]()
         for name in self.lab.hosts:
             try:

@@ -33,10 +33,16 @@ class Incomplete(LimosaError):
 
 
 class Hosting:
-    """The hosts of one lab, as they are now: ``client`` is where the probes run, None while the lab is down."""
+    """The hosts of one lab, as they are now: ``client`` is where the probes run, None while the lab is down.
 
-    def __init__(self, lab: resolved.Lab, directory: LabDirectory, record: Record, events: Events) -> None:
+    *rootless*: whether a fabric that is made takes a user namespace.
+    """
+
+    def __init__(
+        self, lab: resolved.Lab, directory: LabDirectory, record: Record, events: Events, *, rootless: bool
+    ) -> None:
         self.lab, self.directory, self.record, self.events = lab, directory, record, events
+        self._rootless = rootless
         self.fabric = NamespaceKind(lab, directory, record, events)
         self.client: Host | None = None
         self.hosts: dict[str, Host] = {}
@@ -276,6 +282,7 @@ class Hosting:
             self.record.off, self.record.cut = [], []  # it is up when its first host is made
             self.client = self.this_machine()
             return
+        self.record.rootless = self._rootless  # what ended was perhaps made by root, as of a container
         fabric = await self.fabric.make_client()
         self.client = fabric
         for name in self._bridged_networks():

@@ -67,11 +67,11 @@ class Lab:
         record = recorded(directory, events)
         if ephemeral and record is not None and (marked(directory.mark) or (record.up and not record.ephemeral)):
             raise StateError(f"lab {lab.name} is up already", hint=f"limosa down --lab {lab.name}")
+        user = os.geteuid() != 0 if rootless is None else rootless
         if record is None or ephemeral:
             claimed = record.claimed if record else None if directory.described() else []
-            user = os.geteuid() != 0 if rootless is None else rootless
             record = Record(rootless=user, ephemeral=ephemeral, claimed=claimed)
-        hosting = Hosting(lab, directory, record, events)
+        hosting = Hosting(lab, directory, record, events, rootless=user)
         try:
             if ephemeral:
                 hosting.hold()

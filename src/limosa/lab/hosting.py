@@ -473,5 +473,5 @@ def recorded(directory: LabDirectory, events: Events) -> Record | None:
         wrong = error.message
     seen = observed(directory.mark)
     if seen is not None:
-        events.note(f"{wrong}; made again from what runs", level="warning")
+        events.note(f"{wrong}; made again from what runs", level="warning", once=True)
     return seen

@@ -110,6 +110,8 @@ def test_with_a_silent_machine_the_others_go_on_and_it_comes_back(
     assert "does not run" not in moved.errors and "restore" not in moved.errors
     towards = command.run("migrate", "guest1", "host3")
     towards.refused(4, "host3 cannot be reached", "may be off, or go on", hint="the lab's other hosts go on without it")
+    assert "the logs on host3 cannot be read" in command.ok("logs", "guest3").errors
+    assert command.ok("exec", "host2", "--", "true").errors == ""
     command.run("host", "restore", "host3").refused(4, "host3 cannot be reached", hint="ssh")
     command.ok("stop", "guest1")
     command.ok("start", "guest1")
@@ -158,6 +160,24 @@ def test_a_machine_is_given_up_for_good(command: Command, servers: Servers, runn
     # What a lab of the same name finds there is its own.
     command.ok("up", "--no-start")
     assert states(command)[1]["guest3"][0] != "unknown"
+
+
+def test_a_guest_that_was_given_up_and_is_there_is_on_record_again(
+    command: Command, servers: Servers, runner: asyncio.Runner
+) -> None:
+    """Whoever said that it had ended was wrong: when its machine is silent once more, nobody may start it elsewhere."""
+    command.ok("up")
+    runner.run(hush(servers, "server3"))
+    command.ok("stop", "guest3", "--host", "host3", "--force")
+    assert states(command)[1]["guest3"] == ("stopped", "")
+    runner.run(answer(servers, "server3"))
+    assert "guest3 had been given up, and is there on host3" in command.ok("start", "guest3").errors
+    assert command.ok("start", "guest3").errors == "" and qemus(servers, runner, "server3") == 1
+    runner.run(hush(servers, "server3"))
+    assert states(command)[1]["guest3"] == ("unknown", "host3")
+    command.run("start", "guest3").refused(7, "guest3 may run on host3", hint="--force")
+    runner.run(answer(servers, "server3"))
+    command.ok("migrate", "guest3", "host1")
 
 
 def test_up_makes_what_can_be_made(command: Command, servers: Servers, runner: asyncio.Runner) -> None:

@@ -365,12 +365,24 @@ def give_up(hosting: Hosting, guest: str, host: str) -> bool:
     record = readable(hosting, guest)
     if record is None or all(copy.host != host for copy in record.copies):
         return False
-    record.copies = tuple(copy for copy in record.copies if copy.host != host)
-    if record.copies:
+    if left := tuple(copy for copy in record.copies if copy.host != host):
+        record.copies = left
         hosting.directory.save_guest(guest, record)
     else:
-        hosting.directory.forget_guest(guest)
+        hosting.directory.give_up_guest(guest)
     return True
+
+
+def take_back(hosting: Hosting, guest: str, found: Collection[Copy]) -> None:
+    """Put on record again what was given up and is *found* all the same. For whoever holds the guest's lock."""
+    record = hosting.directory.given_up(guest)
+    if record is None or on_record(hosting, guest):
+        return
+    back = [known for known in record.copies for copy in found if copy.host == known.host and known.is_it(copy.running)]
+    if back:
+        record.host, record.copies = back[0].host, tuple(back)
+        hosting.directory.save_guest(guest, record)
+        hosting.events.note(f"{guest} had been given up, and is there on {record.host}", level="warning")
 
 
 async def end_recorded(hosting: Hosting, guest: str, host: str) -> None:

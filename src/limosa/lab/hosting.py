@@ -57,8 +57,9 @@ class Hosting:
 
     def identify(self, lab: resolved.Lab) -> None:
         """Take the lab with its identity, which it gets before anything of it is made."""
-        self.lab = self.fabric.lab = lab
-        self._kinds = {}
+        if lab != self.lab:  # else the kinds that there are know who did not answer a moment ago
+            self.lab = self.fabric.lab = lab
+            self._kinds = {}
 
     @property
     def has_fabric(self) -> bool:

@@ -309,6 +309,8 @@ class Lab:
         for name in self._hosting.elsewhere:
             if name in self._hosting.hosts:
                 found |= await launching.logs(self._hosting.hosts[name], lines)
+            elif error := self._hosting.silence(name):
+                self.events.note(f"the logs on {name} cannot be read: {error.message}", level="warning")
         return {file: found[file].splitlines()[-lines:] for file in sorted(found)}
 
     async def features(self, host: str) -> Features:

@@ -133,6 +133,7 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
     copy, others = await copies.the_guest(hosting, guest.name)
     await copies.close(others)
     try:
+        copies.take_back(hosting, guest.name, [copy, *others])
         if copy.host == target:
             free = ", ".join(name for name in hosting.lab.hosts if name != target)
             raise StateError(f"guest {guest.name} is on {target} already", hint=f"other hosts: {free or 'none'}")
@@ -146,7 +147,10 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
             raise StateError(f"host {cut} is cut off from the network", hint=f"limosa host restore {cut}")
         record = hosting.directory.guest_record(guest.name)
         if record is None:
-            raise StateError(f"what guest {guest.name} was started with is not recorded", hint="stop and start it anew")
+            raise StateError(
+                f"what guest {guest.name} was started with is not recorded",
+                hint=f"limosa stop {guest.name}, then limosa start {guest.name}",
+            )
         if target in {other.host for other in others}:
             await copies.end_recorded(hosting, guest.name, target)
         known = await launching.offer(hosting, target, record.accel)

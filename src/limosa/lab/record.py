@@ -32,6 +32,7 @@ from limosa.spec import resolved
 if TYPE_CHECKING:
     from limosa.qemu.launches import Running
 
+_GIVEN_UP = "given-up.json"
 _GONE = ".gone"
 """How the name of a directory ends that is being deleted."""
 
@@ -231,6 +232,19 @@ class LabDirectory(msgspec.Struct, frozen=True):
             ) from error
         found.copies = found.copies or (Launched(found.host, ""),)
         return found
+
+    def give_up_guest(self, guest: str) -> None:
+        """By a person's word no copy of the guest exists any more; what it was started with is kept, as one may."""
+        kept = self.guest(guest) / "record.json"
+        write(kept.with_name(_GIVEN_UP), kept.read_bytes())
+        self.forget_guest(guest)
+
+    def given_up(self, guest: str) -> GuestRecord | None:
+        """What was kept of a guest that was given up; None for nothing, or nothing that can be read."""
+        try:
+            return untrusted.decode((self.guest(guest) / _GIVEN_UP).read_bytes(), type=GuestRecord)
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def copies(self, guest: str) -> tuple[Launched, ...]:
         """The copies of *guest* that were not seen gone; none is known where the record cannot be read."""

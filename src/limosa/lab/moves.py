@@ -334,13 +334,13 @@ def under_way(directory: LabDirectory, guest: str) -> tuple[str, str] | None:
     return None if entry is None else (entry.source, "moving")
 
 
-def interrupted(directory: LabDirectory, guest: str) -> tuple[str, str]:
+def interrupted(hosting: Hosting, guest: str) -> tuple[str, str]:
     """What a migration without a controller left open, in a sentence, and what helps; both empty when there is none."""
     try:
-        entry = journal.unfinished(directory.journal(guest), guest)
+        entry = _unfinished(hosting, guest)
     except DecisionError as error:
         return error.message, error.hint
-    if entry is None or directory.busy(guest):
+    if entry is None or hosting.directory.busy(guest):
         return "", ""
     sentence = f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
-    return sentence, f"limosa start {guest} --lab {directory.name} settles it"
+    return sentence, f"limosa start {guest} --lab {hosting.lab.name} settles it"

@@ -95,7 +95,7 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
     await copies.close(found)
     if any(not copy.answers for copy in found) and hosting.directory.busy(name):
         return await _guest(hosting, name)  # a command has begun meanwhile
-    unfinished, hint = moves.interrupted(hosting.directory, name)
+    unfinished, hint = moves.interrupted(hosting, name)
     moving = len(found) > 1 and bool(unfinished)
     if not unfinished:
         unfinished, hint = wrong, help_

@@ -128,6 +128,7 @@ class Events:
 
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = list(sinks)
+        self._said: set[str] = set()
 
     def add(self, sink: Sink) -> None:
         """Let *sink* hear everything from now on."""
@@ -142,8 +143,11 @@ class Events:
         for sink in tuple(self._sinks):
             sink(event)
 
-    def note(self, text: str, *, level: str = "info") -> None:
-        """Say one sentence to the person."""
+    def note(self, text: str, *, level: str = "info", once: bool = False) -> None:
+        """Say one sentence to the person; *once*: unless it was said before."""
+        if once and text in self._said:
+            return
+        self._said.add(text)
         self.emit(Note(text=text, level=level))
 
     @contextmanager

@@ -213,9 +213,20 @@ def test_damaged_lab_is_told_and_can_be_taken_down(alone: Command, file: str, da
     traces.assert_gone(within_s=0)
 
 
+def test_a_copy_that_is_nowhere_is_not_taken_for_the_guest(lab: Command) -> None:
+    done = lab.ok("stop", "guest1", "--host", "host2")
+    assert done.text == "nothing to do: guest1 does not run on host2\n"
+
+
 def test_damaged_guest_record(lab: Command) -> None:
     record = lab.state / "labs" / "bad" / "guests" / "guest2" / "record.json"
     record.write_text("{")
+    one, two = lab.ok("status", "--json").json["guests"]
+    assert (one["state"], one["unfinished"], one["hint"]) == ("running", "", "")
+    assert two["state"] == "running" and "record.json is damaged" in two["unfinished"]
+    assert two["hint"].startswith("limosa stop guest2 --force")
+    for host in ("host2", "host1"):  # the other guest has nothing to do with it
+        lab.ok("migrate", "guest1", host)
     lab.run("migrate", "guest2", "host2").refused(4, "record.json is damaged", hint="limosa stop guest2 --force")
     lab.ok("stop", "guest2", "--force")
     lab.ok("start", "guest2")

@@ -94,7 +94,7 @@ def test_a_monitor_that_somebody_holds_is_no_news(lab: Bench, one: Seen) -> None
         started = lab.run("start", "bare")
         assert "monitors do not answer" in started.err
         refused = lab.run("stop", "bare", expect=4)
-        assert "monitors do not answer" in refused.err and "--force" in refused.err
+        assert "monitors do not answer" in refused.err and "limosa stop bare --force" in refused.err
         assert processes(NAME, "bare") == [one], "it was neither ended nor started again"
     lab.assert_once("host1")
 

@@ -62,6 +62,7 @@ def test_damaged(lab: Bench, moved: tuple[str, str], damage: Callable[[Path], No
         assert lab.states() == {source: "postmigrate"}
     told = lab.status()
     assert (told["state"], told["host"]) == ("postmigrate", source) and told["unfinished"]
+    assert f"limosa stop {GUEST} --force --host HOST" in told["hint"] and "limosa start" not in told["hint"]
     lab.run("stop", GUEST, "--force", "--host", target)
     lab.assert_once(source)
 

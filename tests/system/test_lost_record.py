@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -186,13 +186,32 @@ async def test_a_host_that_died_too_is_made_again_and_no_other(directory: LabDir
         assert (after["client"], after["host2"]) == (there["client"], there["host2"])
 
 
-async def test_with_its_directory_lost_too_down_takes_it_away(directory: LabDirectory) -> None:
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize("files", [("spec.json",), ("record.json", "spec.json"), ("record.json", "spec.json", "place")])
+def test_with_its_description_lost_too_down_takes_it_away(
+    directory: LabDirectory, files: Sequence[str], by_name: bool
+) -> None:
+    """Every verb says how, and that leads out."""
+    lab = directory.path.parents[2] / "two.yaml"
+    lab.write_text(TWO)
+    assert command("up", str(lab)).returncode == 0
+    for file in files:
+        (directory.path / file).unlink()
+    way_out = ["down", "--lab", "two"] if by_name else ["down", str(lab)]
+    for words in ([], ["--lab", "two"]) if by_name else (["--lab", str(lab)],):
+        told = command("status", *words)
+        assert told.returncode == 4 and "lab two is up" in told.stderr, told
+        assert f"hint: limosa {' '.join(way_out)} ends" in told.stderr
+    done = command(*way_out)
+    assert (done.returncode, marked(directory.mark), directory.path.exists()) == (0, [], False), done
+
+
+async def test_a_lost_record_is_told_once(directory: LabDirectory) -> None:
     async with Lab.open(spec.loads(TWO)) as lab:
         await lab.up()
-    for file in ("record.json", "spec.json"):
-        (directory.path / file).unlink()
-    done = command("down", "--lab", "two")
-    assert (done.returncode, marked(directory.mark)) == (0, []), done
+    (directory.path / "record.json").unlink()
+    assert command("up", "--lab", "two").stderr.count("is lost; made again from what runs") == 1
+    assert command("down", "--lab", "two").returncode == 0
 
 
 async def test_another_description_does_not_pass_for_a_lab_whose_record_is_lost(directory: LabDirectory) -> None:

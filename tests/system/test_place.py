@@ -113,6 +113,21 @@ def test_what_ended_with_its_pid_namespace_is_gone(directory: LabDirectory) -> N
     assert limosa("down", lab).returncode == 0
 
 
+def test_what_is_made_anew_is_made_by_whoever_makes_it(directory: LabDirectory) -> None:
+    """The lab that ended was brought up by root, as most containers have it, or by an ordinary user."""
+    lab, rootless = str(directory.path.parents[2] / "one.yaml"), os.geteuid() != 0
+    assert limosa("up", lab).returncode == 0
+    record = directory.record()
+    assert record is not None and limosa("down", "--keep-disks", lab).returncode == 0
+    record.rootless = not rootless
+    directory.save(record)
+    done = limosa("up", lab)
+    assert done.returncode == 0, done
+    seen = observed(directory.mark)
+    assert seen is not None and seen.rootless is rootless
+    assert limosa("down", lab).returncode == 0
+
+
 EPHEMERAL = """
 import asyncio, sys
 from limosa import spec

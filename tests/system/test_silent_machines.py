@@ -91,6 +91,7 @@ def test_with_a_silent_machine_the_others_go_on_and_it_comes_back(
     assert guests == {"guest1": ("running", "host1"), "guest2": ("running", "host2"), "guest3": ("unknown", "host3")}
     said = command.ok("status").text
     assert "host3: " in said and "guest3: whether it runs is not known" in said and "stopped" not in said
+    assert "limosa stop guest3 --host host3 --force" in said
 
     command.ok("migrate", "guest1", "host2")
     moved = command.run("migrate", "guest3", "host1")
@@ -98,6 +99,8 @@ def test_with_a_silent_machine_the_others_go_on_and_it_comes_back(
     assert "does not run" not in moved.errors and "restore" not in moved.errors
     towards = command.run("migrate", "guest1", "host3")
     towards.refused(4, "host3 cannot be reached", "may be off, or go on", hint="the lab's other hosts go on without it")
+    assert "the logs on host3 cannot be read" in command.ok("logs", "guest3").errors
+    assert command.ok("exec", "host2", "--", "true").errors == ""
     command.run("host", "restore", "host3").refused(4, "host3 cannot be reached", hint="ssh")
     command.ok("stop", "guest1")
     command.ok("start", "guest1")
@@ -121,7 +124,9 @@ def test_what_is_on_a_silent_machine_is_taken_away_by_a_later_down(
     runner.run(hush(servers, "server3"))
     for _ in range(2):
         down = command.run("down")
-        down.refused(4, "lab three is not wholly down", "host3", "/run/limosa-three", hint="--forget host3")
+        down.refused(
+            4, "lab three is not wholly down", "host3", "/run/limosa-three", "alias is three@", hint="--forget host3"
+        )
         assert [qemus(servers, runner, name) for name in servers.lab.spec.hosts] == [0, 0, 1]
         assert [remains(servers, runner, f"server{n}") for n in (1, 2)] == ["", ""]
         told = command.ok("status", "--lab", "three", "--json").json
@@ -146,11 +151,29 @@ def test_a_machine_is_given_up_for_good(command: Command, servers: Servers, runn
     assert states(command)[1]["guest3"][0] != "unknown"
 
 
+def test_a_guest_that_was_given_up_and_is_there_is_on_record_again(
+    command: Command, servers: Servers, runner: asyncio.Runner
+) -> None:
+    """Whoever said that it had ended was wrong: when its machine is silent once more, nobody may start it elsewhere."""
+    command.ok("up")
+    runner.run(hush(servers, "server3"))
+    command.ok("stop", "guest3", "--host", "host3", "--force")
+    assert states(command)[1]["guest3"] == ("stopped", "")
+    runner.run(answer(servers, "server3"))
+    assert "guest3 had been given up, and is there on host3" in command.ok("start", "guest3").errors
+    assert command.ok("start", "guest3").errors == "" and qemus(servers, runner, "server3") == 1
+    runner.run(hush(servers, "server3"))
+    assert states(command)[1]["guest3"] == ("unknown", "host3")
+    command.run("start", "guest3").refused(7, "guest3 may run on host3", hint="--force")
+    runner.run(answer(servers, "server3"))
+    command.ok("migrate", "guest3", "host1")
+
+
 def test_up_makes_what_can_be_made(command: Command, servers: Servers, runner: asyncio.Runner) -> None:
     runner.run(hush(servers, "server1"))
     up = command.run("up", "--json")
     assert up.returncode == 4 and "host1 cannot be reached" in up.json["error"]
-    assert up.json["made"] == ["fabric", "host host2", "host host3", "guest guest2", "guest guest3"]
+    assert up.json["made"] == ["host host2", "host host3", "guest guest2", "guest guest3"]
     hosts, guests = states(command)
     assert hosts == {"host1": "no answer", "host2": "on", "host3": "on"}
     assert guests["guest1"][0] == "stopped", "it never was on host1"

@@ -20,23 +20,24 @@ def logs(
 
     Control sequences are left out, which would command your terminal; --json has the text as it is.
     """
-    from limosa.cli.terminal import run, show_result
+    from limosa.cli.terminal import face, run, show_result
     from limosa.errors import SpecError
     from limosa.lab import Lab
 
     async def work() -> dict[str, list[str]]:
-        async with Lab.open(lab) as opened:
-            known = [*opened.spec.guests, *opened.spec.hosts]
-            if name and name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-                raise SpecError(f"there is no guest or host called {name}", hint=hint)
-            found = await opened.logs(lines)
-            return {
-                file: last
-                for file, last in found.items()
-                if not name or name in file.removesuffix(".log").split(".")[0].split("@")
-            }
+        with face(as_json, quiet=True) as events:
+            async with Lab.open(lab, events=events) as opened:
+                known = [*opened.spec.guests, *opened.spec.hosts]
+                if name and name not in known:
+                    near = difflib.get_close_matches(name, known, 1)
+                    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+                    raise SpecError(f"there is no guest or host called {name}", hint=hint)
+                found = await opened.logs(lines)
+                return {
+                    file: last
+                    for file, last in found.items()
+                    if not name or name in file.removesuffix(".log").split(".")[0].split("@")
+                }
 
     texts = run(work)
     if as_json:

@@ -39,10 +39,13 @@ def status(lab: LabOption = "", as_json: JsonOption = False) -> None:
     for host in found.hosts:
         if host.why:
             print_sentence(host.name, host.why)
+            print_sentence("  hint", host.hint)
     if found.left:
         print(f"something may remain on {', '.join(found.left)}; take it away with: limosa down --lab {found.name}")
     for guest in found.guests:
         if guest.state == "unknown":
-            print(f"{guest.name}: whether it runs is not known; it was last on {guest.host}")
+            print_sentence(guest.name, f"whether it runs is not known; it was last on {guest.host}")
         if guest.unfinished:
-            print(f"{guest.name}: {guest.unfinished}; settle it with: limosa start {guest.name} --lab {found.name}")
+            print_sentence(guest.name, guest.unfinished)
+        if guest.hint:
+            print_sentence("  hint", guest.hint)

@@ -16,7 +16,8 @@ def stop(
     host: Annotated[
         str,
         typer.Option(
-            help="End only the copy on this host, when an interrupted migration left two.",
+            help="End only the copy on this host, when an interrupted migration left two; with --force also: it has "
+            "ended on this host, which does not answer.",
             autocompletion=complete_hosts,
             show_default=False,
         ),
@@ -36,4 +37,4 @@ def stop(
     if as_json:
         show_result({"guest": guest, "stopped": stopped})
     elif not stopped:
-        print(f"nothing to do: {guest} does not run")
+        print(f"nothing to do: {guest} does not run{f' on {host}' if host else ''}")

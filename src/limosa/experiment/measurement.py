@@ -115,7 +115,7 @@ class Measurement:
         between = [(self.load[0].time_ns, self.load[1].time_ns)]
         for rate in rest.rates_of_work(self.workload.workload.described(), self.load, [], between):
             if rest.short(rate):
-                self.lab.events.note(f"{rest.shortfall(rate)}: the result is for that", level="warning")
+                self.lab.events.note(f"{rest.shortfall(rate)}: the results are for what was reached", level="warning")
 
     async def migrate(self, target: str, settings: Settings | None = None) -> Outcome:
         """Migrate and record it, completed or not; a failure is in the outcome."""

@@ -12,6 +12,7 @@ import os
 import pwd
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ _ALSO_PLAIN = (
     "ControlMaster=no",
     "ControlPath=none",
 )
-"""The same for ssh's own command line, ``-t`` being the answer to RequestTTY."""
+"""The same for ssh's own command line, ``-t`` or ``-T`` being the answer to RequestTTY."""
 _PLAIN_SINCE_8_7 = ("SessionType=default", "ForkAfterAuthentication=no", "StdinNull=no")
 """An older ssh has none of these (Debian 11: 8.4), and takes no option that it does not know."""
 
@@ -101,7 +102,8 @@ def ssh_line(machine: Machine, argv: Sequence[str]) -> list[str]:
     config = ["-F", str(user_config())] if elsewhere else []
     options = ["StrictHostKeyChecking=yes", *_ALSO_PLAIN, *(_PLAIN_SINCE_8_7 if _is_since_8_7() else ())]
     said = [word for option in options for word in ("-o", option)]
-    return ["ssh", "-t", *config, *said, *machine.words(), "--", shlex.join(argv)]
+    terminal = "-t" if sys.stdin is not None and sys.stdin.isatty() else "-T"  # ssh complains of -t without one
+    return ["ssh", terminal, *config, *said, *machine.words(), "--", shlex.join(argv)]
 
 
 @functools.cache

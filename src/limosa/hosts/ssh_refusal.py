@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import socket
 from pathlib import Path
 
 from limosa.errors import LimosaError, MachineError, UnreachableError
@@ -37,7 +39,7 @@ def sentence(what: str, host: str, by_hand: str, keys: HostKeys, error: Exceptio
     """The error for whatever asyncssh raised on the way to the machine that ssh calls *host*."""
     import asyncssh
 
-    said = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    said = getattr(error, "reason", None) or _system_says(error) or str(error) or type(error).__name__
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _strange_key(what, host, by_hand, keys, jumped)
     if isinstance(error, asyncssh.KeyExchangeFailed):
@@ -61,6 +63,15 @@ def sentence(what: str, host: str, by_hand: str, keys: HostKeys, error: Exceptio
     if isinstance(error, OSError | asyncssh.ConnectionLost | asyncssh.ChannelOpenError):
         return unreachable(what, f"{said}, says its jump host" if jumped else said, by_hand)
     return MachineError(f"{host} does not serve as {what}: {said}", hint=f"try it by hand: {by_hand} true")
+
+
+def _system_says(error: Exception) -> str:
+    """The kernel's words where asyncio has put its own in their place: "Connect call failed (...)"."""
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno and not isinstance(error, socket.gaierror):  # the resolver has numbers of its own
+        return os.strerror(error.errno)
+    return error.strerror or ""
 
 
 def _nothing_in_common(what: str, host: str, by_hand: str, said: str) -> MachineError:

@@ -33,6 +33,7 @@ NO_ANSWER = "no answer"
 class Copy(msgspec.Struct, frozen=True):
     """A QEMU of a guest on a host, and its run state."""
 
+    guest: str
     place: Host
     running: Running
     status: str
@@ -53,8 +54,9 @@ class Copy(msgspec.Struct, frozen=True):
         """With both monitors. Raises StateError when they do not answer."""
         if self._qemu is None:
             raise StateError(
-                f"the QEMU on {self.host} runs, and its monitors do not answer: another program may hold them",
-                hint="end what is connected to them; limosa stop GUEST --force ends the guest at once",
+                f"the QEMU of {self.guest} on {self.host} is there, and its monitors do not answer: "
+                "another program may hold them",
+                hint=f"end what is connected to them; limosa stop {self.guest} --force ends the guest at once",
             )
         return self._qemu
 
@@ -138,16 +140,16 @@ async def _copy(hosting: Hosting, name: str, guest: str, running: Running) -> Co
     except UnreachableError:
         raise
     except StateError:
-        return Copy(host, running, NO_ANSWER, None) if await _exists(host, running) else None
+        return Copy(guest, host, running, NO_ANSWER, None) if await _exists(host, running) else None
     try:
         status = await qemu.status()
     except BaseException:
         await qemu.close()
         raise
     if status not in {"gone", "unreachable"}:
-        return Copy(host, running, status, qemu)
+        return Copy(guest, host, running, status, qemu)
     await qemu.close()
-    return None if status == "gone" else Copy(host, running, NO_ANSWER, None)
+    return None if status == "gone" else Copy(guest, host, running, NO_ANSWER, None)
 
 
 async def _exists(host: Host, running: Running) -> bool:
@@ -362,12 +364,24 @@ def give_up(hosting: Hosting, guest: str, host: str) -> bool:
     record = readable(hosting, guest)
     if record is None or all(copy.host != host for copy in record.copies):
         return False
-    record.copies = tuple(copy for copy in record.copies if copy.host != host)
-    if record.copies:
+    if left := tuple(copy for copy in record.copies if copy.host != host):
+        record.copies = left
         hosting.directory.save_guest(guest, record)
     else:
-        hosting.directory.forget_guest(guest)
+        hosting.directory.give_up_guest(guest)
     return True
+
+
+def take_back(hosting: Hosting, guest: str, found: Collection[Copy]) -> None:
+    """Put on record again what was given up and is *found* all the same. For whoever holds the guest's lock."""
+    record = hosting.directory.given_up(guest)
+    if record is None or on_record(hosting, guest):
+        return
+    back = [known for known in record.copies for copy in found if copy.host == known.host and known.is_it(copy.running)]
+    if back:
+        record.host, record.copies = back[0].host, tuple(back)
+        hosting.directory.save_guest(guest, record)
+        hosting.events.note(f"{guest} had been given up, and is there on {record.host}", level="warning")
 
 
 async def end_recorded(hosting: Hosting, guest: str, host: str) -> None:

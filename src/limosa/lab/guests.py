@@ -41,6 +41,7 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
     found = await copies.copies(hosting, guest.name)
     await copies.close(found)
     if found:
+        copies.take_back(hosting, guest.name, found)
         return _runs_already(hosting, guest.name, found)
     await copies.refuse_to_double(hosting, guest.name)
     host = hosting.host(guest.host)

@@ -33,10 +33,16 @@ class Incomplete(LimosaError):
 
 
 class Hosting:
-    """The hosts of one lab, as they are now: ``client`` is where the probes run, None while the lab is down."""
+    """The hosts of one lab, as they are now: ``client`` is where the probes run, None while the lab is down.
 
-    def __init__(self, lab: resolved.Lab, directory: LabDirectory, record: Record, events: Events) -> None:
+    *rootless*: whether a fabric that is made takes a user namespace.
+    """
+
+    def __init__(
+        self, lab: resolved.Lab, directory: LabDirectory, record: Record, events: Events, *, rootless: bool
+    ) -> None:
         self.lab, self.directory, self.record, self.events = lab, directory, record, events
+        self._rootless = rootless
         self.fabric = NamespaceKind(lab, directory, record, events)
         self.client: Host | None = None
         self.hosts: dict[str, Host] = {}
@@ -51,8 +57,9 @@ class Hosting:
 
     def identify(self, lab: resolved.Lab) -> None:
         """Take the lab with its identity, which it gets before anything of it is made."""
-        self.lab = self.fabric.lab = lab
-        self._kinds = {}
+        if lab != self.lab:  # else the kinds that there are know who did not answer a moment ago
+            self.lab = self.fabric.lab = lab
+            self._kinds = {}
 
     @property
     def has_fabric(self) -> bool:
@@ -206,7 +213,8 @@ class Hosting:
         """
         if self.client is None:
             await self._make_client()
-            made.append(CLIENT)
+            if self.has_fabric:
+                made.append(CLIENT)
         failures = dict[str, LimosaError]()
         for name in self.lab.hosts:
             try:
@@ -275,6 +283,7 @@ class Hosting:
             self.record.off, self.record.cut = [], []  # it is up when its first host is made
             self.client = self.this_machine()
             return
+        self.record.rootless = self._rootless  # what ended was perhaps made by root, as of a container
         fabric = await self.fabric.make_client()
         self.client = fabric
         for name in self._bridged_networks():
@@ -469,5 +478,5 @@ def recorded(directory: LabDirectory, events: Events) -> Record | None:
         wrong = error.message
     seen = observed(directory.mark)
     if seen is not None:
-        events.note(f"{wrong}; made again from what runs", level="warning")
+        events.note(f"{wrong}; made again from what runs", level="warning", once=True)
     return seen

@@ -67,11 +67,11 @@ class Lab:
         record = recorded(directory, events)
         if ephemeral and record is not None and (marked(directory.mark) or (record.up and not record.ephemeral)):
             raise StateError(f"lab {lab.name} is up already", hint=f"limosa down --lab {lab.name}")
+        user = os.geteuid() != 0 if rootless is None else rootless
         if record is None or ephemeral:
             claimed = record.claimed if record else None if directory.described() else []
-            user = os.geteuid() != 0 if rootless is None else rootless
             record = Record(rootless=user, ephemeral=ephemeral, claimed=claimed)
-        hosting = Hosting(lab, directory, record, events)
+        hosting = Hosting(lab, directory, record, events, rootless=user)
         try:
             if ephemeral:
                 hosting.hold()
@@ -227,10 +227,12 @@ class Lab:
         return True
 
     def _keep(self, left: Collection[str]) -> None:
-        """Have the record say what is left on the hosts *left*, and nothing else."""
-        if left:
+        """Have the record say what is left on the hosts *left*. It stays, as a lost one leaves all in doubt."""
+        try:
             self.directory.save(self.record)
-        else:
+        except LimosaError:  # a full disk keeps nothing from being taken down
+            if left:
+                raise
             durable.remove(self.directory.path / "record.json")
         for name in self.spec.guests:
             if not copies.may_be_on(self._hosting, name) & set(left):
@@ -309,6 +311,8 @@ class Lab:
         for name in self._hosting.elsewhere:
             if name in self._hosting.hosts:
                 found |= await launching.logs(self._hosting.hosts[name], lines)
+            elif error := self._hosting.silence(name):
+                self.events.note(f"the logs on {name} cannot be read: {error.message}", level="warning")
         return {file: found[file].splitlines()[-lines:] for file in sorted(found)}
 
     async def features(self, host: str) -> Features:
@@ -402,7 +406,8 @@ class Lab:
         spec_ = self.guest(guest)
         if not spec_.address:
             raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
-        record = self.directory.guest_record(guest)
+        # Who logs in by the lab's key to an address that is known needs no record.
+        record = self.directory.guest_record(guest) if spec_.boots_disk else None
         if record is None and spec_.boots_disk:
             raise copies.not_running(guest)
         if record and record.own_disk and not record.own_disk.user:

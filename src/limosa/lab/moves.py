@@ -133,6 +133,7 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
     copy, others = await copies.the_guest(hosting, guest.name)
     await copies.close(others)
     try:
+        copies.take_back(hosting, guest.name, [copy, *others])
         if copy.host == target:
             free = ", ".join(name for name in hosting.lab.hosts if name != target)
             raise StateError(f"guest {guest.name} is on {target} already", hint=f"other hosts: {free or 'none'}")
@@ -146,7 +147,10 @@ async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: S
             raise StateError(f"host {cut} is cut off from the network", hint=f"limosa host restore {cut}")
         record = hosting.directory.guest_record(guest.name)
         if record is None:
-            raise StateError(f"what guest {guest.name} was started with is not recorded", hint="stop and start it anew")
+            raise StateError(
+                f"what guest {guest.name} was started with is not recorded",
+                hint=f"limosa stop {guest.name}, then limosa start {guest.name}",
+            )
         if target in {other.host for other in others}:
             await copies.end_recorded(hosting, guest.name, target)
         known = await launching.offer(hosting, target, record.accel)
@@ -249,7 +253,7 @@ async def end_strays(hosting: Hosting, guest: str) -> str:
 
 def _settled(hosting: Hosting, entry: journal.Entry, verdict: Verdict) -> str:
     """Close the journal and record where the guest is."""
-    guest, record = entry.guest, hosting.directory.guest_record(entry.guest)
+    guest, record = entry.guest, copies.readable(hosting, entry.guest)
     if verdict is Verdict.KEEP_TARGET:
         if record is not None:
             record.host = entry.target
@@ -293,7 +297,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
     try:
         if len(left) == 1 and left[0].status in _HELD:
             await left[0].qemu.control.resume()
-        if left and (record := hosting.directory.guest_record(guest)) is not None:
+        if left and (record := copies.readable(hosting, guest)) is not None:
             record.host = left[0].host
             _save(hosting, guest, record)
     finally:
@@ -330,12 +334,13 @@ def under_way(directory: LabDirectory, guest: str) -> str | None:
     return entry.guest_host if entry is not None else None
 
 
-def interrupted(directory: LabDirectory, guest: str) -> str:
-    """What a migration without a controller left open, in a sentence; empty when there is none."""
+def interrupted(hosting: Hosting, guest: str) -> tuple[str, str]:
+    """What a migration without a controller left open, in a sentence, and what helps; both empty when there is none."""
     try:
-        entry = journal.unfinished(directory.journal(guest), guest)
+        entry = _unfinished(hosting, guest)
     except DecisionError as error:
-        return error.message
-    if entry is None or directory.busy(guest):
-        return ""
-    return f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
+        return error.message, error.hint
+    if entry is None or hosting.directory.busy(guest):
+        return "", ""
+    sentence = f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
+    return sentence, f"limosa start {guest} --lab {hosting.lab.name} settles it"

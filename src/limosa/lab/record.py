@@ -32,6 +32,7 @@ from limosa.spec import resolved
 if TYPE_CHECKING:
     from limosa.qemu.launches import Running
 
+_GIVEN_UP = "given-up.json"
 _GONE = ".gone"
 """How the name of a directory ends that is being deleted."""
 
@@ -112,6 +113,11 @@ class Record(msgspec.Struct, kw_only=True):
     gone. None: not known, so it may be on any."""
     addresses: dict[str, dict[str, str]] = {}
     """Of hosts elsewhere and of a client that is this machine: the address found in each network."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says that nothing of the lab is anywhere: it was taken down, or nothing of it could be made."""
+        return not (self.up or self.client_pid or self.hosts) and self.claimed == []
 
 
 class LabDirectory(msgspec.Struct, frozen=True):
@@ -226,6 +232,19 @@ class LabDirectory(msgspec.Struct, frozen=True):
             ) from error
         found.copies = found.copies or (Launched(found.host, ""),)
         return found
+
+    def give_up_guest(self, guest: str) -> None:
+        """By a person's word no copy of the guest exists any more; what it was started with is kept, as one may."""
+        kept = self.guest(guest) / "record.json"
+        write(kept.with_name(_GIVEN_UP), kept.read_bytes())
+        self.forget_guest(guest)
+
+    def given_up(self, guest: str) -> GuestRecord | None:
+        """What was kept of a guest that was given up; None for nothing, or nothing that can be read."""
+        try:
+            return untrusted.decode((self.guest(guest) / _GIVEN_UP).read_bytes(), type=GuestRecord)
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def known_copies(self, guest: str) -> tuple[Launched, ...]:
         """For whoever ends them: the copies of *guest* that are on record by name. Of a record that cannot be read none

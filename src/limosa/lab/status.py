@@ -26,7 +26,9 @@ class GuestStatus(msgspec.Struct, frozen=True):
     machine: str = ""
     cpu: str = ""
     unfinished: str = ""
-    """What an interrupted migration left open, as a sentence; any of start, up, stop and migrate settles it."""
+    """What is open or amiss, as a sentence: an interrupted migration, a damaged journal or record, a second copy."""
+    hint: str = ""
+    """What helps against that, and of one that is unknown."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):
@@ -37,6 +39,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     addresses: dict[str, str]
     why: str = ""
     """What keeps us out of one that does not answer, as a sentence."""
+    hint: str = ""
+    """What helps against that."""
 
 
 class LabStatus(msgspec.Struct, frozen=True):
@@ -66,54 +70,62 @@ async def look(hosting: Hosting) -> LabStatus:
 
 
 def _host(hosting: Hosting, name: str) -> HostStatus:
-    state = hosting.state(name)
-    why = hosting.absent(name).message if state is HostState.NO_ANSWER else ""
-    return HostStatus(name, state, {network: hosting.address(name, network) for network in hosting.lab.networks}, why)
+    state, addresses = (
+        hosting.state(name),
+        {network: hosting.address(name, network) for network in hosting.lab.networks},
+    )
+    if state is not HostState.NO_ANSWER:
+        return HostStatus(name, state, addresses)
+    error = hosting.absent(name)
+    return HostStatus(name, state, addresses, error.message, error.hint)
 
 
 async def _guest(hosting: Hosting, name: str) -> GuestStatus:
-    spec, record, wrong = hosting.lab.guests[name], None, ""
+    spec, record, wrong, help_ = hosting.lab.guests[name], None, "", ""
     try:
         record = hosting.directory.guest_record(name)
     except StateError as error:  # that hides neither what runs nor the other guests
-        wrong = error.message
+        wrong, help_ = error.message, error.hint
     if (record is not None or wrong) and hosting.directory.busy(name):
-        return _in_work(hosting, spec, record, wrong)
+        return _in_work(hosting, spec, record, wrong, help_)
     unknown = set[str]()
     found = await copies.copies(hosting, name, unknown) if hosting.client else []
     await copies.close(found)
     if any(not copy.answers for copy in found) and hosting.directory.busy(name):  # a command has begun meanwhile
-        return _in_work(hosting, spec, record, wrong)
-    unfinished = moves.interrupted(hosting.directory, name) or wrong
+        return _in_work(hosting, spec, record, wrong, help_)
+    unfinished, hint = moves.interrupted(hosting, name)
+    moving = len(found) > 1 and bool(unfinished)
+    if not unfinished:
+        unfinished, hint = wrong, help_
     if not found:
         for copy in copies.on_record(hosting, name):
             if copy.host in unknown or await copies.may_run(hosting, copy):
-                return GuestStatus(name, "unknown", copy.host, spec.address, unfinished=unfinished)
-        return GuestStatus(name, "stopped", "", spec.address, unfinished=unfinished)
+                hint = hint or copies.silent(hosting, name, copy.host).hint
+                return GuestStatus(name, "unknown", copy.host, spec.address, unfinished=unfinished, hint=hint)
+        return GuestStatus(name, "stopped", "", spec.address, unfinished=unfinished, hint=hint)
     chosen = next((copy for copy in found if copy.status in copies.RUNNING), found[0])
-    state = "moving" if len(found) > 1 and unfinished and not wrong else chosen.status
-    if len(found) > 1 and unfinished == wrong:
-        unfinished = _beside(name, chosen, found)
-    if record is None:
-        return GuestStatus(name, state, chosen.host, spec.address, unfinished=unfinished)
-    return GuestStatus(name, state, chosen.host, spec.address, record.accel, record.machine, record.cpu, unfinished)
+    if len(found) > 1 and not moving:
+        unfinished, hint = _beside(name, chosen, found)
+    shown = (record.accel, record.machine, record.cpu) if record else ("", "", "")
+    state = "moving" if moving else chosen.status
+    return GuestStatus(name, state, chosen.host, spec.address, *shown, unfinished, hint)
 
 
-def _in_work(hosting: Hosting, spec: resolved.Guest, record: GuestRecord | None, wrong: str) -> GuestStatus:
+def _in_work(hosting: Hosting, spec: resolved.Guest, record: GuestRecord | None, wrong: str, hint: str) -> GuestStatus:
     """Of a guest that a command is at work on: that holds its monitors, which serve one client at a time."""
     moving = moves.under_way(hosting.directory, spec.name)
     host, state = (moving, "moving") if moving else (record.host if record else "", "busy")
     if record is None:
-        return GuestStatus(spec.name, state, host, spec.address, unfinished=wrong)
+        return GuestStatus(spec.name, state, host, spec.address, unfinished=wrong, hint=hint)
     return GuestStatus(spec.name, state, host, spec.address, record.accel, record.machine, record.cpu)
 
 
-def _beside(guest: str, chosen: copies.Copy, found: list[copies.Copy]) -> str:
-    """What is said of a guest's other copies."""
+def _beside(guest: str, chosen: copies.Copy, found: list[copies.Copy]) -> tuple[str, str]:
+    """What is said of a guest's other copies, and what helps."""
     runs = [copy for copy in found if copy.status in copies.RUNNING]
     if len(runs) > 1:
         error = copies.twice(guest, runs)
-        return f"{error.message}: {error.hint}"
+        return error.message, error.hint
     other = next(copy for copy in found if copy is not chosen)
     ends = "limosa up" if other.status == "inmigrate" else f"limosa stop {guest} --host {other.host} --force"
-    return f"a copy that a failed migration left on {other.host} is there still: {ends} ends it"
+    return f"a copy that a failed migration left on {other.host} is there still", f"{ends} ends it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -21,6 +20,8 @@ def resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory
         return identity.known(what, directory), directory
     lab, directory = locate(what)
     if lab is None:
+        if not directory.described() and may_run(directory):
+            raise _lost(directory, f"--lab {directory.name}")
         return directory.spec(), directory
     place.require_here(directory)
     lab = identity.known(lab, directory)
@@ -44,12 +45,20 @@ def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
     """A running lab keeps the spec it was made from. Raises StateError when *lab* is another."""
     if not may_run(directory):
         return
-    with contextlib.suppress(LimosaError):
-        if spec.encode(directory.spec()) == spec.encode(lab):
-            return
+    if not directory.readable_spec():
+        raise _lost(directory, lab.file)
+    if spec.encode(directory.spec()) == spec.encode(lab):
+        return
     raise StateError(
         f"lab {lab.name} is up, made from another description than {lab.file} is now",
         hint=f"limosa down --lab {lab.name}, then up again; or give the new one another name",
+    )
+
+
+def _lost(directory: LabDirectory, which: str) -> StateError:
+    return StateError(
+        f"lab {directory.name} is up, and {directory.path / 'spec.json'}, what it was made from, is lost or damaged",
+        hint=f"limosa down {which} ends and deletes the lab",
     )
 
 
@@ -69,5 +78,13 @@ def _only() -> tuple[resolved.Lab | None, LabDirectory]:
 
 def may_run(directory: LabDirectory) -> bool:
     """Whether something says that the lab is up: its record or, where that is lost, its place or what runs here."""
-    noted = (directory.path / "record.json", place.file(directory))
-    return any(path.exists() for path in noted) or bool(marked(directory.mark))
+    return _recorded(directory) or place.file(directory).exists() or bool(marked(directory.mark))
+
+
+def _recorded(directory: LabDirectory) -> bool:
+    """Whether the record says so; one that cannot be read may."""
+    try:
+        record = directory.record()
+    except LimosaError:
+        return True
+    return record is not None and not record.is_empty

@@ -14,9 +14,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from limosa import paths, spec
 from limosa.hosts.host import Host
 from limosa.lab import Lab
+from limosa.spec import resolved
 from tests import sshd
 from tests.limosa_command import Command
 from tests.ssh_machine import SFTP
@@ -76,6 +79,16 @@ class Servers:
 
 
 @asynccontextmanager
+async def _opened(described: resolved.Lab, home: Path) -> AsyncIterator[Lab]:
+    """The servers' own lab, up, with a state home that no other run on this machine uses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(home / "servers"))
+        async with Lab.open(described, ephemeral=True, rootless=False) as lab:
+            await lab.up()
+            yield lab
+
+
+@asynccontextmanager
 async def ssh_servers(name: str, user: str = "root", count: int = 2) -> AsyncIterator[Servers]:
     """The servers, as long as the context is open."""
     home = Path(tempfile.mkdtemp(prefix="lh"))
@@ -86,8 +99,7 @@ async def ssh_servers(name: str, user: str = "root", count: int = 2) -> AsyncIte
         public = keygen(ssh / "host_key")
         hosts = ", ".join(f"server{number}: {{}}" for number in range(1, count + 1))
         described = spec.loads(LAB.format(name=name, servers=hosts))
-        async with Lab.open(described, ephemeral=True, rootless=False) as lab:
-            await lab.up()
+        async with _opened(described, home) as lab:
             servers = Servers(lab, home, user)
             lines = []
             for server, host in described.hosts.items():

@@ -349,6 +349,9 @@ async def test_slow_loads_stop_at_once(agent: RunningAgent) -> None:
     await client.cpu_start(interval_ms=60_000)
     await client.ticks_start("127.0.0.1", 9, interval_us=10_000_000)
     await wait_acknowledged(client, 1)
+    async for _ in Deadline.after(10).ticks(0.005):  # the first is sent when the sender is scheduled
+        if (await client.ticks_status()).sent:
+            break
     began = time.monotonic()
     assert (await client.memory_stop()).bytes_written <= PAGE_BYTES
     assert (await client.disk_stop()).acknowledged == 1

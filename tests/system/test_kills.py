@@ -89,15 +89,8 @@ class Campaign:
         ))  # fmt: skip
 
     def begin(self, words: tuple[str, ...]) -> Shot:
-        named = (
-            (words[0], str(self.file), *words[1:]) if words[0] == "up" else (*words[:1], "--lab", "kills", *words[1:])
-        )
-        argv = [*LIMOSA, *named]
-        pipe = subprocess.PIPE
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=self.lab.environment
-        )
-        return Shot(words, child)
+        verb, *rest = (words[0], str(self.file), *words[1:]) if words[0] == "up" else words
+        return Shot(words, begin(self.lab, verb, *rest))
 
     def round(self) -> None:
         """Two to four commands, of which most are killed within the time that they take."""

@@ -13,6 +13,7 @@ import random
 import secrets
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,8 +59,11 @@ class Shot:
 
 
 def begin(lab: Bench, verb: str, *words: str) -> subprocess.Popen[str]:
-    """Start a command on the lab, which is named by the environment: what follows ``--`` is the guest's own."""
-    argv, pipe = [*LIMOSA, verb, *words], subprocess.PIPE
+    """Start a command on the lab, which is named by the environment: what follows ``--`` is the guest's own.
+
+    Without warnings as errors: an import that a signal breaks off has Python itself complain of its open file.
+    """
+    argv, pipe = [sys.executable, "-m", "limosa", verb, *words], subprocess.PIPE
     environment = {**lab.environment, "LIMOSA_LAB": lab.name}
     return subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from kill_witness import Witness, processes
-from move_bench import AMPLE, LIMOSA, Bench, bench
+from move_bench import AMPLE, Bench, bench
 
 KILLS = int(os.environ.get("LIMOSA_TEST_KILLS", "300"))
 NAME = f"kills-{secrets.token_hex(3)}"

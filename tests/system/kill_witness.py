@@ -84,10 +84,15 @@ class Witness:
         between = [look for look in self.looks[guest] if since_s <= look.at_s <= until_s]
         return bool(between) and all(look.copies for look in between)
 
-    def gone_at(self, guest: str) -> list[float]:
-        """The moments (monotonic seconds) at which the last copy was seen to be gone."""
+    def gone(self, guest: str) -> list[tuple[float, float]]:
+        """For each time that the last copy went: when it was first seen, and when it was seen to be gone (monotonic
+        seconds)."""
         looks = self.looks[guest]
-        return [now.at_s for before, now in itertools.pairwise(looks) if before.copies and not now.copies]
+        return [
+            (min(look.at_s for look in looks if before.copies & look.copies), now.at_s)
+            for before, now in itertools.pairwise(looks)
+            if before.copies and not now.copies
+        ]
 
 
 def processes(lab: str, guest: str) -> list[Seen]:

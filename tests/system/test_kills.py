@@ -121,10 +121,13 @@ class Campaign:
                 if guest["state"] == "stopped":
                     assert not self.witness.always_there(guest["name"], shot.begun_s, shot.ended_s), shot.out
 
-    def told_to_end(self, at_s: float) -> bool:
-        """Whether a command was under way that was told to end ``free``."""
-        stops = [shot for shot in self.shots if shot.words[:2] == ("stop", "free")]
-        return any(shot.begun_s <= at_s <= shot.ended_s + ENDED_ANYHOW_S for shot in stops)
+    def told_to_end(self, first_s: float, gone_s: float) -> bool:
+        """Whether a command was under way that was told to end ``free``, or one that was interrupted while it started
+        this very copy, which it takes back."""
+        under_way = [shot for shot in self.shots if shot.begun_s <= gone_s <= shot.ended_s + ENDED_ANYHOW_S]
+        stops = any(shot.words[:2] == ("stop", "free") for shot in under_way)
+        starts = (("start", "free"), ("up", "--no-wait"))
+        return stops or any(s.killed and s.words in starts and s.begun_s <= first_s for s in under_way)
 
     def status(self) -> dict[str, dict[str, Any]]:
         return {guest["name"]: guest for guest in self.lab.run("status", "--json").result["guests"]}
@@ -167,8 +170,8 @@ def test_commands_killed_side_by_side(lab: Bench, tmp_path: Path) -> None:
             campaign.round()
             campaign.settled()
             assert not witness.twice, (seed, witness.twice)
-            assert not witness.gone_at("kept"), (seed, [shot.words for shot in campaign.shots[-4:]])
-            untold = [at_s for at_s in witness.gone_at("free") if not campaign.told_to_end(at_s)]
+            assert not witness.gone("kept"), (seed, [shot.words for shot in campaign.shots[-4:]])
+            untold = [times for times in witness.gone("free") if not campaign.told_to_end(*times)]
             assert not untold, (seed, [(shot.words, shot.killed) for shot in campaign.shots[-4:]])
         lab.run("up")
         campaign.settled()

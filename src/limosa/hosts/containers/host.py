@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from limosa.events import Events
+from limosa.hosts import machine
 from limosa.hosts.containers.daemon import Daemon
 from limosa.hosts.containers.wire import ContainerOpener
+from limosa.hosts.host import HostFacts
 from limosa.hosts.linked import LinkedHost
 
 
@@ -16,3 +20,15 @@ class ContainerHost(LinkedHost):
     ) -> None:
         super().__init__(name, runtime_directory, ContainerOpener(daemon, name, container, runtime_directory), events)
         self.container = container
+        self._on_this_machine = bool(daemon.reach.socket)
+
+    async def facts(self) -> HostFacts:
+        """What it is, asked now; see the port.
+
+        A container's own system has a machine-id and, by LXC, a boot id of its own. One of the daemon on this machine
+        is on this machine, as far as kernel and CPU say nothing else (a cluster's daemon has others' too).
+        """
+        found, here = await super().facts(), machine.facts()
+        if self._on_this_machine and (found.kernel, found.cpu_model) == (here.kernel, here.cpu_model):
+            return msgspec.structs.replace(found, machine=here.machine)
+        return found

@@ -63,6 +63,8 @@ RESENT = 1.5
 """How many times the working set has to be sent in each move."""
 TIGHT_LIMIT_MS = 1
 """Not 0: with that QEMU 7.2 never looks at the dirty log again, and ends after the first round."""
+HELD_BYTES_PER_S = 200 << 20
+"""So that a round lasts long enough for a guest to write in it that is seldom scheduled."""
 AMPLE_LIMIT_MS = 2000
 """Several times what the whole working set needs, since the guest dirties all of it in every round."""
 R = TypeVar("R", bound=Report)
@@ -224,7 +226,7 @@ async def move(
     source = guest.machine
     with target.qmp.listener(("RESUME", "STOP")) as resumes:
         await target.execute("migrate-incoming", uri=uri)
-        await source.execute("migrate-set-parameters", max_bandwidth=0, downtime_limit=TIGHT_LIMIT_MS)
+        await source.execute("migrate-set-parameters", max_bandwidth=HELD_BYTES_PER_S, downtime_limit=TIGHT_LIMIT_MS)
         await source.execute("migrate", uri=uri)
         info = await follow(source, rounds, pages)
         async with asyncio.timeout(10):
@@ -247,7 +249,7 @@ async def follow(source: Machine, rounds: int, pages: float) -> dict[str, Any]:
                 return info
             ram = info.get("ram", {"dirty-sync-count": 0, "normal": 0})
             if held and ram["dirty-sync-count"] >= rounds and ram["normal"] > pages:
-                await source.execute("migrate-set-parameters", downtime_limit=AMPLE_LIMIT_MS)
+                await source.execute("migrate-set-parameters", max_bandwidth=0, downtime_limit=AMPLE_LIMIT_MS)
                 held = False
             await asyncio.sleep(0.01)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from limosa import process
+from limosa.deadline import Deadline
 from limosa.errors import UnreachableError
 from limosa.hosts.local import LocalHost
 from limosa.process import Completed
@@ -88,3 +90,20 @@ async def test_a_question_that_was_broken_off_is_not_answered_by_no(host: Here, 
     shim(host, "sh", text)
     with pytest.raises(UnreachableError, match="cannot be told"):
         await launches.exists(host, guest)
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that only becomes what looks like the guest's QEMU."""
+    words = ["-pidfile", f"{tmp_path}/guests/web/{launches.PIDFILE}", "-chardev", f"{launches.LAUNCH}{ID}"]
+    script = f"sleep 0.05; exec {shlex.join([sys.executable, '-c', 'input()', *words])}"
+    with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE) as started:
+        yield started
+
+
+async def test_what_was_spawned_is_waited_for_until_it_executes_qemu(host: Here, late: subprocess.Popen[bytes]) -> None:
+    seen = await launches.appeared(host, "web", ID, late.pid, Deadline.after(20))
+    assert seen is not None and (seen.launch, seen.pid) == (ID, late.pid)
+    late.kill()
+    late.wait()
+    assert await launches.appeared(host, "web", ID, late.pid, Deadline.after(20)) is None

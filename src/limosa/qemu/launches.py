@@ -55,6 +55,14 @@ case $1 in Z | X) [ "${18}" -gt 1 ] || exit 1 ;; esac
 collected is gone."""
 
 
+_SPAWNED = r"""
+{ read -r line <"/proc/$1/stat"; } 2>/dev/null || exit 1
+set -- ${line##*) }
+case $1 in Z | X) exit 1 ;; esac
+"""
+"""Exits with 0 while the process of that pid has not ended."""
+
+
 class Running(msgspec.Struct, frozen=True):
     """One QEMU process on a host, as it was seen."""
 
@@ -118,6 +126,25 @@ def _values(words: Sequence[str], option: str) -> list[str]:
 async def find(host: Host, guest: str, launch: str) -> Running | None:
     """The process of one launch; None when it does not exist (any more). Raises StateError as ``look``."""
     return next((running for running in await look(host, guest) if running.launch == launch), None)
+
+
+async def appeared(host: Host, guest: str, launch: str, pid: int, deadline: Deadline) -> Running | None:
+    """The process of a launch that has just been spawned as *pid*; None when it has ended.
+
+    For a moment while it executes QEMU it has no command line yet: that one look finds nothing is no end.
+    """
+    async for _ in deadline.ticks(0.005):
+        running = await find(host, guest, launch)
+        if running is not None or not await _not_ended(host, pid):
+            break
+    return running
+
+
+async def _not_ended(host: Host, pid: int) -> bool:
+    done = await host.run(["sh", "-c", _SPAWNED, "sh", str(pid)], check=False)
+    if done.returncode not in {0, 1}:
+        raise _untold(host, done)
+    return done.returncode == 0
 
 
 async def exists(host: Host, running: Running) -> bool:

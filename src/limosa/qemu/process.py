@@ -88,10 +88,10 @@ async def start(
     deadline = deadline or Deadline.after(START_S)
     await host.run(["mkdir", "-p", "-m", "0700", runtime_directory(host, guest)])
     try:
-        _, cancelled = await to_the_end(host.spawn(argv, log=log))  # half a request might be a process all the same
+        pid, cancelled = await to_the_end(host.spawn(argv, log=log))  # half a request might be a process all the same
         if cancelled:
             raise asyncio.CancelledError
-        running = await launches.find(host, guest, launch)
+        running = await launches.appeared(host, guest, launch, pid, Deadline.after(APPEAR_S))
         if running is None:
             raise await _last_words(host, guest, log)
         control = await _first_monitor(host, guest, running, log, events, deadline)

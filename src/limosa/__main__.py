@@ -20,6 +20,8 @@ def main() -> None:
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:  # also while what the command needs is still being imported
         code = _flushed(130)
+    except SystemExit as ended:  # the interpreter's own end would complain of a closed terminal
+        code = _flushed(ended.code if isinstance(ended.code, int) else 1)
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
@@ -37,7 +39,11 @@ def _run(words: list[str]) -> int:
 
         guard()
         code = call(assemble(() if "_LIMOSA_COMPLETE" in os.environ else words))
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno != errno.EIO:  # so says a terminal that was closed: nobody reads there any more
+                raise
         return code
     except LimosaError as error:
         from limosa.cli.terminal import show_error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -67,6 +68,8 @@ echo $!
 
 @asynccontextmanager
 async def lab_of(text: str, rootless: bool) -> AsyncIterator[Lab]:
+    if not rootless and os.geteuid() != 0:
+        pytest.skip("only root makes a lab without a user namespace")
     async with Lab.open(spec.loads(text), ephemeral=True, rootless=rootless) as lab:
         await lab.up()
         yield lab

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 VERB = """
-import asyncio, signal, sys
+import asyncio, os, signal, sys
 from pathlib import Path
 from limosa.cli.terminal import face, run
 from limosa.errors import DecisionError
@@ -40,7 +40,9 @@ async def work():
 try:
     run(work)
 except KeyboardInterrupt:
-    sys.exit(130)
+    os._exit(130)
+except SystemExit as ended:  # as limosa does: the interpreter's own end would complain of a closed terminal
+    os._exit(ended.code)
 """
 
 

@@ -135,16 +135,9 @@ async def appeared(host: Host, guest: str, launch: str, pid: int, deadline: Dead
     """
     async for _ in deadline.ticks(0.005):
         running = await find(host, guest, launch)
-        if running is not None or not await _not_ended(host, pid):
+        if running is not None or not await _holds(host, _SPAWNED, str(pid)):
             break
     return running
-
-
-async def _not_ended(host: Host, pid: int) -> bool:
-    done = await host.run(["sh", "-c", _SPAWNED, "sh", str(pid)], check=False)
-    if done.returncode not in {0, 1}:
-        raise _untold(host, done)
-    return done.returncode == 0
 
 
 async def exists(host: Host, running: Running) -> bool:
@@ -153,8 +146,12 @@ async def exists(host: Host, running: Running) -> bool:
 
 
 async def _signal(host: Host, running: Running, name: str) -> bool:
-    words = ["sh", "-c", _SIGNAL, "sh", str(running.pid), str(running.started), name]
-    done = await host.run(words, check=False)
+    return await _holds(host, _SIGNAL, str(running.pid), str(running.started), name)
+
+
+async def _holds(host: Host, script: str, *words: str) -> bool:
+    """What *script* says by exit code 0 or 1. Raises UnreachableError where it was broken off."""
+    done = await host.run(["sh", "-c", script, "sh", *words], check=False)
     if done.returncode not in {0, 1}:
         raise _untold(host, done)
     return done.returncode == 0

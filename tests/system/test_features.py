@@ -7,10 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest.bare import FIRMWARE, build
+from limosa.process import Completed
 from limosa.qemu import firmware
 from limosa.qemu.argv import Launch, command_line
 from limosa.qemu.features import Features, common_cpu, common_machine, host_identity, local_identity, probe
@@ -157,6 +158,18 @@ async def test_probe_of_a_real_qemu(qemu: QemuBinary, tmp_path: Path) -> None:
     before = len(host.ran)
     again = await probe(host, qemu.path, qemu.firmware, identity=local_identity(qemu.path), cache=tmp_path)
     assert again == found and len(host.ran) == before
+
+
+class LateReader(LocalHost):
+    """A host whose answers are read late, as on a busy machine: a pipe holds a part of them meanwhile."""
+
+    async def run(self, argv: Sequence[str], **how: Any) -> Completed:
+        return await super().run(["sh", "-c", '"$@" | (sleep 1; cat)', "sh", *argv], **how)
+
+
+async def test_answers_that_are_read_late_are_whole(qemu: QemuBinary, tmp_path: Path) -> None:
+    late = await probe(LateReader(), qemu.path, qemu.firmware, cache=tmp_path / "late")
+    assert late == await probe(LocalHost(), qemu.path, qemu.firmware, cache=tmp_path / "at once")
 
 
 async def test_two_versions_share_a_machine_and_a_cpu(both: list[QemuBinary], tmp_path: Path) -> None:

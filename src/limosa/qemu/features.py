@@ -190,8 +190,20 @@ async def probe(
     return features
 
 
+_TO_A_FILE = """
+out=$(mktemp) && exec 3>"$out" 4<"$out" && rm -f -- "$out" || exit 1
+"$@" >&3 3>&- 4<&-
+said=$?
+cat <&4
+exit "$said"
+"""
+"""Have QEMU answer into a file that has no name any more. What a pipe does not take at once QEMU drops when it quits:
+the schema alone is three times what a pipe holds, so a reader that is late would get a part of it."""
+
+
 async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, accel: str) -> Features:
-    argv = [qemu, "-S", "-nodefaults", "-no-user-config", "-M", "none", "-accel", accel, "-display", "none"]
+    argv = ["sh", "-c", _TO_A_FILE, "sh", qemu]
+    argv += ["-S", "-nodefaults", "-no-user-config", "-M", "none", "-accel", accel, "-display", "none"]
     argv += [word for folder in firmware for word in ("-L", folder)] + ["-qmp", "stdio"]
     stdin = b"\n".join(msgspec.json.encode(command) for command in _commands()) + b"\n"
     try:

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from limosa import spec
+from limosa.deadline import Deadline
 from limosa.hosts.keeping import Keeper, marked
 from limosa.hosts.namespaces import NamespaceHost
-from limosa.lab import Lab
+from limosa.lab import Lab, fabric
 from limosa.lab.fabric import observed
 from limosa.lab.record import LabDirectory, Record
 from tests import leftovers
@@ -108,6 +109,52 @@ async def test_what_runs_goes_on(directory: LabDirectory, damage: Callable[[Reco
     done = command("up", "--lab", "two")
     assert (done.returncode, done.stdout) == (0, "nothing to do: the lab is up\n"), done
     assert (keepers(directory), directory.record()) == (there, whole)
+
+
+async def test_a_process_that_a_host_is_about_to_start_is_no_host(directory: LabDirectory) -> None:
+    """Between its making and its program's execution it has the command line of its maker."""
+    async with Lab.open(spec.loads(TWO)) as lab:
+        await lab.up()
+        there, host = keepers(directory), lab.host("host1")
+        words = ["--lab", directory.mark, "--host", "host1"]
+        await host.spawn(["sh", "-c", "sleep 600; :", "/limosa/hosts/keeper.py", *words], log="/run/sleep.log")
+        async for _ in Deadline.after(20).ticks(0.01):
+            if len(marked(directory.mark, "host1")) == 3:
+                break
+        assert len(marked(directory.mark, "host1")) == 3, "its unshare, its first process, and this one"
+        assert keepers(directory) == there
+
+
+def as_a_keeper(directory: LabDirectory) -> subprocess.Popen[bytes]:
+    """A process of this machine that bears the mark of the lab's host1; the caller ends its group."""
+    words = ["/limosa/hosts/keeper.py", "--lab", directory.mark, "--host", "host1"]
+    return subprocess.Popen(["sh", "-c", "sleep 600; :", *words], process_group=0)
+
+
+async def test_what_one_made_while_it_was_ended_is_ended_too(
+    directory: LabDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = [as_a_keeper(directory) for _ in range(2)]
+    both = [child.pid for child in children]
+    async for _ in Deadline.after(20).ticks(0.01):  # the kernel shows the command line of a new program a little later
+        if marked(directory.mark) == both:
+            break
+    looks: list[list[int]] = []
+
+    def look(lab: str, host: str = "") -> list[int]:
+        """The first look is too early for one of them."""
+        looks.append(marked(lab, host) if looks else both[:1])
+        return looks[-1]
+
+    monkeypatch.setattr(fabric, "marked", look)
+    try:
+        assert await fabric.end_marked(directory.mark)
+        assert looks == [both[:1], both[1:], []]
+    finally:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 @pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")

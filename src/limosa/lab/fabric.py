@@ -209,7 +209,8 @@ def observed(mark: str) -> Record | None:
             words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
             name = words[words.index("--host") + 1]
             if Path(words[0]).name != "unshare":
-                keepers[name] = Keeper(pid, name, mark)
+                if _namespace_pids(pid)[-1] == 1:  # else a child of the keeper's that has yet to execute its program
+                    keepers[name] = Keeper(pid, name, mark)
             elif name == CLIENT:
                 outer, ephemeral = pid, "--lifeline" in words
     client = keepers.pop(CLIENT, None)
@@ -250,12 +251,15 @@ async def end_marked(mark: str, host: str = "") -> bool:
     """End every process that bears the lab's mark (*host*: those of one host); whether there was any.
 
     Nothing else can be hit, whatever a record says: the mark is read after the process is held by a descriptor, so
-    that its pid cannot pass to another one in between. Raises LimosaError.
+    that its pid cannot pass to another one in between. They are looked for until there is none: one of them may have
+    made another while it was being ended. Raises LimosaError.
     """
-    found = marked(mark, host)
-    for pid in found:
-        await _end(pid, lambda pid=pid: bears_mark(pid, mark, host))  # type: ignore[misc]
-    return bool(found)
+    any_found = False
+    while found := marked(mark, host):
+        any_found = True
+        for pid in found:
+            await _end(pid, lambda pid=pid: bears_mark(pid, mark, host))  # type: ignore[misc]
+    return any_found
 
 
 async def _end(pid: int, proof: Callable[[], bool], patience_s: float = 10.0) -> None:

@@ -313,3 +313,28 @@ async def test_a_proxy_command_goes_through_a_shell(ssh: Path, machine: SshMachi
     assert after != before
     (ssh / "config").write_text(after)
     assert await arrives("machine1") == "22"
+
+
+def hangs_up(ssh: Path, machine: SshMachine, times: int) -> Path:
+    """Have the way to ``machine1`` end in the middle of the first *times* handshakes; the file counts them."""
+    tried = machine.home / "tried"
+    tried.write_text("")
+    lines = [f"echo >>{tried}", f"[ $(wc -l <{tried}) -gt {times} ] && exec {machine.home}/relay", "echo SSH-2.0-busy"]
+    (machine.home / "hangs-up").write_text("\n".join(["#!/bin/sh", *lines, "read -r _", ""]))
+    (machine.home / "hangs-up").chmod(0o700)
+    before = (ssh / "config").read_text()
+    (ssh / "config").write_text(before.replace(f"{machine.home}/relay", f"{machine.home}/hangs-up"))
+    return tried
+
+
+async def test_a_machine_that_hangs_up_once_is_tried_again(ssh: Path, machine: SshMachine) -> None:
+    tried = hangs_up(ssh, machine, 1)
+    assert await arrives("machine1") == "22"
+    assert tried.read_text() == "\n" * 2
+
+
+async def test_a_machine_that_hangs_up_again_cannot_be_reached(ssh: Path, machine: SshMachine) -> None:
+    tried = hangs_up(ssh, machine, 9)
+    error = await refusal("machine1")
+    assert isinstance(error, UnreachableError) and "ssh machine1" in error.hint
+    assert tried.read_text() == "\n" * 2

@@ -153,8 +153,6 @@ async def log_in(name: str, machine: Machine) -> asyncssh.SSHClientConnection:
 
 async def _enter(stop: _Stop, tunnel: asyncssh.SSHClientConnection | None = None) -> asyncssh.SSHClientConnection:
     """Log in to one machine. *tunnel* is the way to it, which belongs to the connection from now on."""
-    import asyncssh
-
     keys, machine = HostKeys(), stop.machine
     try:
         asked = await _asked(machine)
@@ -162,7 +160,7 @@ async def _enter(stop: _Stop, tunnel: asyncssh.SSHClientConnection | None = None
         if tunnel is None:
             tunnel = await _way(stop, asked.options)
         async with asyncio.timeout(CONNECT_S):
-            connection = await asyncssh.connect(**asked.words, **asked.detours, tunnel=tunnel, known_hosts=keys)
+            connection = await _connect(**asked.words, **asked.detours, tunnel=tunnel, known_hosts=keys)
         if tunnel is not None:
             connection.set_tunnel(tunnel)  # it ends with the connection
         return connection
@@ -175,6 +173,19 @@ async def _enter(stop: _Stop, tunnel: asyncssh.SSHClientConnection | None = None
         if isinstance(error, TimeoutError):
             raise refusal.silent(stop.what, CONNECT_S, by_hand) from error
         raise refusal.sentence(stop.what, machine.host, by_hand, keys, error, jumped=tunnel is not None) from error
+
+
+async def _connect(**words: Any) -> asyncssh.SSHClientConnection:
+    """A connection, tried twice where the first try is hung up on without a word.
+
+    An sshd that refuses may close before its reason is sent, and it drops some of those who come in a crowd.
+    """
+    import asyncssh
+
+    try:
+        return await asyncssh.connect(**words)
+    except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError):
+        return await asyncssh.connect(**words)
 
 
 class _Asked(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 
@@ -33,10 +34,16 @@ def mountable() -> bool:
     return "nfs4" in Path("/proc/filesystems").read_text()
 
 
-async def test_user_space_server_exports_to_the_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def serves() -> None:
     for program in ("ganesha.nfsd", "nfs-cat"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (packages nfs-ganesha, nfs-ganesha-vfs, libnfs-utils)")
+
+
+async def test_user_space_server_exports_to_the_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    serves()
+    if os.geteuid() != 0:
+        pytest.skip("only root serves NFS")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     async with Lab.open(spec.loads(LAB), ephemeral=True) as lab:
         await lab.up()
@@ -48,6 +55,11 @@ async def test_user_space_server_exports_to_the_lab(monkeypatch: pytest.MonkeyPa
         async with asyncio.timeout(30):
             done = await host2.run(["nfs-cat", f"nfs://{address}/run/export/disk?version=4"])
         assert done.text == "on the server"
+        for host, stranger in ((host1, "10.97.9.1/24"), (host2, "10.97.9.2/24")):
+            await host.run(["ip", "address", "add", stranger, "dev", "br0"])
+        async with asyncio.timeout(30):
+            refused = await host2.run(["nfs-cat", "nfs://10.97.9.1/run/export/disk?version=4"], check=False)
+        assert refused.returncode and not refused.stdout, "the subnet alone is served"
         if mountable():
             await nfs.mount(host2, STORAGE, address)
             assert (await host2.run(["cat", "/run/vms/disk"])).text == "on the server"
@@ -58,6 +70,19 @@ async def test_user_space_server_exports_to_the_lab(monkeypatch: pytest.MonkeyPa
             assert "CONFIG_NFS_V4" in caught.value.hint
 
 
+async def test_an_ordinary_users_hosts_serve_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    serves()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    async with Lab.open(spec.loads(LAB), ephemeral=True, rootless=True) as lab:
+        try:
+            await lab.up()
+        except MachineError as error:
+            pytest.skip(f"this machine makes no lab: {error}")
+        with pytest.raises(MachineError, match="host1 cannot serve NFS") as caught:
+            await nfs.export(lab.host("host1"), STORAGE, SUBNET)
+        assert "as root" in caught.value.hint
+
+
 def test_up_says_that_the_kernel_cannot_mount(tmp_path: Path) -> None:
     if mountable():
         pytest.skip("this kernel mounts NFS")
@@ -66,6 +91,8 @@ def test_up_says_that_the_kernel_cannot_mount(tmp_path: Path) -> None:
     done = command.run("up", str(tmp_path / "nfs.yaml"))
     if shutil.which("ganesha.nfsd") is None and shutil.which("exportfs") is None:
         done.refused(3, "no NFS server", hint="nfs-ganesha")
+    elif os.geteuid() != 0:
+        done.refused(3, "cannot serve NFS", hint="as root")
     else:
         done.refused(3, "cannot mount NFS", hint="CONFIG_NFS_V4")
     command.ok("down", "--lab", "nfs")

@@ -42,10 +42,14 @@ EXPORT {{
   Export_Id = {number};
   Path = "{storage.path}";
   Pseudo = "{storage.path}";
-  Access_Type = RW;
-  Squash = No_Root_Squash;
+  Access_Type = None;
   SecType = sys;
-  Clients = {clients};
+  CLIENT {{
+    Clients = {clients};
+    Access_Type = RW;
+    Protocols = 4;
+    Squash = No_Root_Squash;
+  }}
   FSAL {{ Name = VFS; }}
 }}
 """
@@ -78,6 +82,17 @@ async def can_mount(host: Host) -> bool:
 
 async def _knows_nfs(host: Host) -> bool:
     return "\tnfs4" in (await host.run(["cat", "/proc/filesystems"])).stdout.decode().replace("nodev", "")
+
+
+async def _refuse_mapped_root(host: Host, act: str) -> None:
+    """Raise MachineError where root on *host* is not the machine's, as in hosts of an ordinary user and in containers
+    that are not privileged: such a one may neither mount NFS nor open files by handle, which a server has to.
+    """
+    if (await host.run(["cat", "/proc/self/uid_map"], as_root=True)).text.split() != ["0", "0", str(2**32 - 1)]:
+        raise MachineError(
+            f"{host.name} cannot {act} NFS: its root is not the machine's root, and the kernel allows it to no other",
+            hint="run limosa as root (containers: privileged ones), or take a `directory` that the hosts share",
+        )
 
 
 async def export(host: Host, storage: resolved.Storage, subnet: str) -> None:
@@ -114,6 +129,7 @@ async def _start_ganesha(host: Host, storage: resolved.Storage, subnet: str) -> 
             f"{host.name} has no NFS server: neither the kernel's nor nfs-ganesha",
             hint="apt install nfs-kernel-server, or nfs-ganesha nfs-ganesha-vfs; or name another `server`",
         )
+    await _refuse_mapped_root(host, "serve")
     folder = host.runtime_directory
     await host.run(["mkdir", "-p", "-m", "0700", f"{folder}/ganesha"])
     config = ganesha_config(storage, subnet, folder)
@@ -140,6 +156,7 @@ async def mount(host: Host, storage: resolved.Storage, server: str) -> None:
             f"the kernel of {host.name} ({facts.kernel}) cannot mount NFS",
             hint="take a kernel with NFS (CONFIG_NFS_V4), or a `directory` that the hosts share in another way",
         )
+    await _refuse_mapped_root(host, "mount")
     await host.run(["mkdir", "-p", storage.mount_point], as_root=True)
     try:
         await host.run(mounted(storage, server), as_root=True, timeout_s=60)

@@ -16,7 +16,6 @@ from limosa.experiment.watch import watch
 from limosa.experiment.workload import Workload
 from limosa.lab import Lab
 from limosa.results.tables import tables
-from limosa.spec.addresses import mac_address
 from tests import own_systems
 from tests.limosa_command import Command, Traces
 
@@ -55,18 +54,10 @@ async def measured(name: str, guest: str) -> None:
     assert result.passed and [row.outcome for row in result.summary.migrations] == ["completed"] * 2
 
 
-def mac_to_come(home: Command) -> str:
-    """The MAC that guest1 of the lab "strange" will have: the state home has its id already."""
-    (home.home / "limosa").mkdir(exist_ok=True)
-    (home.home / "limosa" / "identity").write_text("0123456789abcdef\n")
-    return mac_address("strange@0123456789abcdef", "guest1", set())
-
-
 async def test_a_stranger_goes_through_the_main_job(home: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its SSH host key is unknown and believed once; the agent is put into its memory; all clocks work."""
     file = home.home / "strange.yaml"
-    mac = mac_to_come(home)
-    file.write_text(LAB.format(image=json.dumps(await own_systems.stranger(home.home, mac))))
+    file.write_text(LAB.format(image=json.dumps(await own_systems.stranger(home.home))))
     home.ok("up", str(file), timeout_s=400)
     try:
         monkeypatch.setenv("XDG_STATE_HOME", str(home.home))
@@ -80,8 +71,8 @@ async def test_a_stranger_goes_through_the_main_job(home: Command, monkeypatch: 
 
 async def test_a_guest_without_an_agent_has_a_demo_of_what_is_left(home: Command) -> None:
     """No login and no agent: QEMU's clocks, and whether it answers; the rest is said to be missing, not made up."""
-    file, mac = home.home / "strange.yaml", mac_to_come(home)
-    image = {**await own_systems.stranger(home.home, mac), "ssh": False}
+    file = home.home / "strange.yaml"
+    image = {**await own_systems.stranger(home.home), "ssh": False}
     image.pop("key")
     file.write_text(LAB.format(image=json.dumps(image)))
     done = home.ok("demo", "--lab", str(file), timeout_s=400)

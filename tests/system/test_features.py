@@ -18,7 +18,7 @@ from qemu.qmp import ConnectError, QMPClient
 
 from limosa.accel import bare, prove_kvm
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError
+from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.guest.bare import FIRMWARE, build
 from limosa.process import Completed
@@ -170,6 +170,14 @@ class LateReader(LocalHost):
 async def test_answers_that_are_read_late_are_whole(qemu: QemuBinary, tmp_path: Path) -> None:
     late = await probe(LateReader(), qemu.path, qemu.firmware, cache=tmp_path / "late")
     assert late == await probe(LocalHost(), qemu.path, qemu.firmware, cache=tmp_path / "at once")
+
+
+async def test_what_an_aborting_qemu_said_last_is_told(tmp_path: Path) -> None:
+    aborting = tmp_path / "qemu"
+    aborting.write_text("#!/bin/sh\necho the reason >&2\nkill -ABRT $$\n")
+    aborting.chmod(0o755)
+    with pytest.raises(MachineError, match=r"does not start: the reason$"):
+        await probe(LocalHost(), str(aborting), cache=tmp_path)
 
 
 async def test_two_versions_share_a_machine_and_a_cpu(both: list[QemuBinary], tmp_path: Path) -> None:

@@ -192,13 +192,15 @@ async def probe(
 
 _TO_A_FILE = """
 out=$(mktemp) && exec 3>"$out" 4<"$out" && rm -f -- "$out" || exit 1
-"$@" >&3 3>&- 4<&-
+exec 5>&2 2>/dev/null
+(exec "$@" >&3 2>&5 3>&- 4<&- 5>&-)
 said=$?
 cat <&4
 exit "$said"
 """
 """Have QEMU answer into a file that has no name any more. What a pipe does not take at once QEMU drops when it quits:
-the schema alone is three times what a pipe holds, so a reader that is late would get a part of it."""
+the schema alone is three times what a pipe holds, so a reader that is late would get a part of it. The shell's own word
+on a QEMU that a signal ended is left out, as what QEMU said last is the reason."""
 
 
 async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, accel: str) -> Features:
@@ -206,10 +208,7 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
     argv += ["-S", "-nodefaults", "-no-user-config", "-M", "none", "-accel", accel, "-display", "none"]
     argv += [word for folder in firmware for word in ("-L", folder)] + ["-qmp", "stdio"]
     stdin = b"\n".join(msgspec.json.encode(command) for command in _commands()) + b"\n"
-    try:
-        done = await host.run(argv, stdin=stdin, check=False, timeout_s=PROBE_LIMIT_S)
-    except MachineError as error:
-        raise _not_installed(qemu, host.name) from error
+    done = await host.run(argv, stdin=stdin, check=False, timeout_s=PROBE_LIMIT_S)
     said = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
     if done.returncode != 0:
         raise MachineError(f"QEMU on {host.name} ({qemu}) does not start: {said}", hint=_INSTALL)

@@ -25,7 +25,10 @@ seeing errors that it would take for a broken disk (nfs(5))."""
 
 
 def ganesha_config(storage: resolved.Storage, clients: str, runtime_directory: str) -> str:
-    """The configuration of nfs-ganesha that exports *storage* to *clients*, a subnet, by NFS 4 alone."""
+    """The configuration of nfs-ganesha that exports *storage* to *clients*, a subnet, by NFS 4 alone.
+
+    ``Clients`` counts in a CLIENT block only: outside of one ganesha warns, and serves everybody.
+    """
     number = int(hashlib.sha256(storage.path.encode()).hexdigest()[:4], 16) or 1
     return f"""NFS_CORE_PARAM {{
   Protocols = 4;

@@ -5,10 +5,8 @@ Each yields a Made: the host, source text by which another process gets the same
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,7 +22,7 @@ from limosa.hosts.local import LocalHost
 from limosa.hosts.ssh import SshKind
 from limosa.lab import Lab
 from limosa.spec import codec, resolved
-from tests import daemons
+from tests import daemons, namespaces
 from tests.ssh_machine import let_go, ssh_machine
 from tests.sshd import USER
 from tests.sshd import required as ssh_machine_required
@@ -72,18 +70,13 @@ async def _namespaces(rootless: bool) -> AsyncIterator[Made]:
 
 def namespaces_as_root() -> AbstractAsyncContextManager[Made]:
     """Namespaces without a user namespace."""
-    if os.geteuid() != 0:
-        pytest.skip("only root makes namespaces without a user namespace")
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("this root may not make namespaces")
+    namespaces.required(rootless=False)
     return _namespaces(rootless=False)
 
 
 def namespaces_rootless() -> AbstractAsyncContextManager[Made]:
     """Namespaces inside a user namespace."""
-    done = subprocess.run(["unshare", "--user", "--map-root-user", "--net", "true"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+    namespaces.required(rootless=True)
     return _namespaces(rootless=True)
 
 

@@ -22,7 +22,7 @@ from limosa.errors import BusyError, LimosaError, MachineError, StateError
 from limosa.hosts.keeping import marked
 from limosa.lab import Lab, sweep
 from limosa.lab.record import LabDirectory
-from tests import leftovers
+from tests import leftovers, namespaces
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.system
@@ -63,12 +63,7 @@ def collect() -> None:
 
 @pytest.fixture(params=["root", "rootless"])
 def rootless(request: pytest.FixtureRequest) -> bool:
-    if request.param == "root" and os.geteuid() != 0:
-        pytest.skip("only root makes namespaces without a user namespace")
-    user = ["--user", "--map-root-user"] if request.param == "rootless" else []
-    done = subprocess.run(["unshare", *user, "--net", "true"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    namespaces.required(rootless=request.param == "rootless")
     return request.param == "rootless"
 
 

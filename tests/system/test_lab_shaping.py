@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ import pytest
 from limosa import spec
 from limosa.errors import MachineError
 from limosa.lab import Lab
+from tests import namespaces
 
 pytestmark = pytest.mark.system
 RATE_MBIT_S = 50
@@ -82,8 +82,7 @@ async def mbit_per_s(lab: Lab, source: str, target: str) -> tuple[float, float]:
 @pytest.mark.alone
 @pytest.mark.parametrize("rootless", [False, True])
 async def test_a_rate_is_kept_both_ways(state: str, rootless: bool) -> None:
-    if os.geteuid() and not rootless:
-        pytest.skip("only root makes namespaces without a user namespace")
+    namespaces.required(rootless=rootless)
     lab_spec = spec.loads(SHAPED.format(how=f"rate: {RATE_MBIT_S} Mbit/s"))
     async with Lab.open(lab_spec, ephemeral=True, rootless=rootless) as lab:
         await lab.up()

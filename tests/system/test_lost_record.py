@@ -25,7 +25,7 @@ from limosa.hosts.namespaces import NamespaceHost
 from limosa.lab import Lab, fabric
 from limosa.lab.fabric import observed
 from limosa.lab.record import LabDirectory, Record
-from tests import leftovers
+from tests import leftovers, namespaces
 
 pytestmark = pytest.mark.system
 TWO = """
@@ -41,9 +41,7 @@ hosts:
 @pytest.fixture
 def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[LabDirectory]:
     """The lab's; nothing of it is left afterwards."""
-    done = subprocess.run(["unshare", *_user(), "--net", "true"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    namespaces.required(rootless=os.geteuid() != 0)
     with tempfile.TemporaryDirectory(prefix="ll") as folder:
         monkeypatch.setenv("XDG_STATE_HOME", folder)
         before = leftovers.snapshot([folder])
@@ -56,10 +54,6 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[LabDirectory]:
             while os.waitpid(-1, 0)[0]:
                 pass
         assert not [line for line in leftovers.wait_settled(before) if not line.startswith("folder")]
-
-
-def _user() -> list[str]:
-    return [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from limosa import spec
 from limosa.hosts.host import Host
 from limosa.lab import Lab
 from limosa.network import guard
+from tests import namespaces
 
 pytestmark = pytest.mark.system
 
@@ -68,8 +68,7 @@ echo $!
 
 @asynccontextmanager
 async def lab_of(text: str, rootless: bool) -> AsyncIterator[Lab]:
-    if not rootless and os.geteuid() != 0:
-        pytest.skip("only root makes a lab without a user namespace")
+    namespaces.required(rootless=rootless)
     async with Lab.open(spec.loads(text), ephemeral=True, rootless=rootless) as lab:
         await lab.up()
         yield lab

@@ -5,7 +5,6 @@ The hosts are namespaces; the lab that is asked about takes them for machines of
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
@@ -14,6 +13,7 @@ from limosa import spec
 from limosa.hosts.host import Host
 from limosa.lab import Lab
 from limosa.network import echo, guard, wires, wiring
+from tests import namespaces
 
 pytestmark = pytest.mark.system
 
@@ -31,8 +31,7 @@ guests: {guest1: {host: host1}}
 
 @pytest.fixture(params=[False, True], ids=["root", "rootless"])
 async def below(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
-    if not request.param and os.geteuid() != 0:
-        pytest.skip("only root makes namespaces without a user namespace")
+    namespaces.required(rootless=request.param)
     async with Lab.open(spec.loads(BELOW), ephemeral=True, rootless=request.param) as lab:
         await lab.up()
         yield lab

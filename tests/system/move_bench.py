@@ -24,7 +24,7 @@ from limosa.guest.bare import COMMAND_STATUS, COMMAND_VERIFY, Fault, Lost, Repor
 from limosa.hosts.keeping import Keeper
 from limosa.hosts.namespaces import NamespaceHost
 from limosa.lab.record import LabDirectory
-from limosa.qemu import launches, process
+from limosa.qemu import guest_process, launches
 
 GUEST = "bare"
 LIMOSA = (sys.executable, "-W", "error", "-m", "limosa")
@@ -112,7 +112,7 @@ class Bench:
         for name in ("host1", "host2"):
             with suppress(LimosaError):
                 for running in await launches.look(self.host(name), GUEST):
-                    qemu = await process.attach(self.host(name), GUEST, running, Events())
+                    qemu = await guest_process.attach(self.host(name), GUEST, running, Events())
                     found[name] = await qemu.status()
                     await qemu.close()
         return {name: state for name, state in found.items() if state != "gone"}

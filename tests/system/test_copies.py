@@ -34,12 +34,12 @@ time.sleep(600)
 KILLED_AT_SPAWN = """
 import os, signal
 from limosa import __main__ as command
-from limosa.qemu import process
+from limosa.qemu import guest_process
 
 async def first_monitor(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-process._first_monitor = first_monitor
+guest_process._first_monitor = first_monitor
 command.main()
 """
 """``limosa``, killed when its QEMU is launched and nothing of it is known yet but what was recorded before."""
@@ -47,12 +47,12 @@ command.main()
 NEVER_ANSWERS = """
 from limosa import __main__ as command
 from limosa.errors import LimosaError
-from limosa.qemu import process
+from limosa.qemu import guest_process
 
 async def first_monitor(*_):
     raise LimosaError("no answer, for this test")
 
-process._first_monitor = first_monitor
+guest_process._first_monitor = first_monitor
 command.main()
 """
 pytestmark = pytest.mark.system

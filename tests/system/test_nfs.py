@@ -13,7 +13,7 @@ from limosa import spec
 from limosa.errors import MachineError
 from limosa.lab import Lab
 from limosa.spec import resolved
-from limosa.storage import nfs, sharing
+from limosa.storage import nfs, proof
 from tests.limosa_command import Command, fresh
 
 pytestmark = pytest.mark.system
@@ -114,18 +114,18 @@ async def test_a_storage_is_proved_to_be_one_and_its_locks_too(
         await lab.up()
         hosts = [lab.host("host1"), lab.host("host2")]
         place = lab.spec.storage["vms"].mount_point
-        await sharing.prove(hosts, place)
+        await proof.prove(hosts, place)
         assert list(Path(folder).iterdir()) == [], "nothing is left of the proof"
         with pytest.raises(MachineError, match="is not the same on host1 and host2"):
-            await sharing.prove(hosts, "/run")  # each host has its own
+            await proof.prove(hosts, "/run")  # each host has its own
         with pytest.raises(MachineError, match="host1 cannot write to /no/such"):
-            await sharing.prove(hosts, "/no/such")
+            await proof.prove(hosts, "/no/such")
         # A lock is not seen on another file of the same name and content: as on a mount without locks.
         await hosts[1].run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"])
         await hosts[1].run(["sh", "-c", "mkdir /mnt/vms && touch /mnt/vms/a"])
         (Path(folder) / "a").touch()
         with pytest.raises(MachineError, match="host2 does not see the locks of host1"):
-            await sharing.prove_locks(hosts[0], [Elsewhere(hosts[1], place, "/mnt/vms")], f"{place}/a")
+            await proof.prove_locks(hosts[0], [Elsewhere(hosts[1], place, "/mnt/vms")], f"{place}/a")
 
 
 class Elsewhere:

@@ -18,10 +18,10 @@ from limosa.migration.engine import Migration
 from limosa.migration.journal import Journal, Phase, unfinished
 from limosa.migration.settings import Settings
 from limosa.process import Completed
-from limosa.qemu import process
+from limosa.qemu import guest_process
+from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.launches import Running
 from limosa.qemu.monitor import Monitor
-from limosa.qemu.process import QemuProcess
 from tests.fake_qmp import Error, FakeQmp
 from tests.local_host import LocalHost
 
@@ -169,7 +169,7 @@ async def pair(folder: Path, **settings: Any) -> AsyncIterator[Pair]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "EXIT_S", 0.05)
+    monkeypatch.setattr(guest_process, "EXIT_S", 0.05)
     monkeypatch.setattr(settlement, "CANCEL_S", 0.2)
 
 

@@ -24,9 +24,9 @@ from limosa.migration.journal import Phase
 from limosa.migration.progress import Progress
 from limosa.migration.rescue import Verdict
 from limosa.migration.settlement import Settlement
-from limosa.qemu import process
+from limosa.qemu import guest_process
+from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.launches import Running
-from limosa.qemu.process import QemuProcess
 from limosa.qemu.sockets import started
 from limosa.qemu.stream import Stream
 from tests.fake_qmp import SILENCE, Error, Late
@@ -38,7 +38,7 @@ __all__ = ["let_be_taken"]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, seconds in (
-        (process, "EXIT_S", 0.05), (settlement, "CANCEL_S", 0.1), (settlement, "LOOK_S", 0.03),
+        (guest_process, "EXIT_S", 0.05), (settlement, "CANCEL_S", 0.1), (settlement, "LOOK_S", 0.03),
         (settlement, "HANG_S", 0.03), (engine, "LATE_S", 0.01),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, seconds)

@@ -28,8 +28,8 @@ from limosa.experiment.benching import HOST, BenchResult
 from limosa.guest import bare
 from limosa.lab import Lab
 from limosa.qemu import argv, features, launches
+from limosa.qemu.guest_process import start as start_qemu
 from limosa.qemu.launches import runtime_directory
-from limosa.qemu.process import start as start_qemu
 from limosa.spec.resolved import Guest
 
 REPORT = 100

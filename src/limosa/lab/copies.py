@@ -19,9 +19,9 @@ from limosa.hosts.host import Host
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord, Launched
 from limosa.migration import journal
-from limosa.qemu import launches, process
+from limosa.qemu import guest_process, launches
+from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.launches import Running
-from limosa.qemu.process import QemuProcess
 
 RUNNING = frozenset({"running", "paused", "io-error", "suspended", "prelaunch", "internal-error", "watchdog"})
 """Run states in which this copy is the guest; the others are those of a migration under way or done."""
@@ -136,7 +136,7 @@ async def _look(hosting: Hosting, name: str, guest: str) -> list[Running]:
 async def _copy(hosting: Hosting, name: str, guest: str, running: Running) -> Copy | None:
     host = hosting.hosts[name]
     try:
-        qemu = await process.attach(host, guest, running, hosting.events)
+        qemu = await guest_process.attach(host, guest, running, hosting.events)
     except UnreachableError:
         raise
     except StateError:

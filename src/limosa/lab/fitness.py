@@ -19,7 +19,7 @@ from limosa.lab.hosting import Hosting
 from limosa.network import wires, wiring
 from limosa.qemu import features
 from limosa.spec import resolved
-from limosa.storage import sharing
+from limosa.storage import proof
 from limosa.units import format_bytes
 
 CLOCK_S = 1.0
@@ -267,6 +267,6 @@ async def _machine_type(known: Mapping[str, features.Features]) -> Finding:
 
 
 async def _shared(hosts: list[Host], path: str) -> Finding:
-    await sharing.prove(hosts, path)
+    await proof.prove(hosts, path)
     names = ", ".join(host.name for host in hosts)
     return Finding(f"storage {path}", True, f"{shlex.quote(path)} is the same on {names}, and so are its locks")

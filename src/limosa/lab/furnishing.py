@@ -13,7 +13,7 @@ from limosa.lab.record import Launched
 from limosa.network import links, wiring
 from limosa.qemu import launches
 from limosa.spec import resolved
-from limosa.storage import nfs, sharing
+from limosa.storage import nfs, proof
 
 
 class Furnisher(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class Furnisher(msgspec.Struct, frozen=True):
                     await nfs.export(hosts[storage.server], storage, self.lab.migration_network.subnet)
                 for host in hosts.values():
                     await nfs.mount(host, storage, nfs.address_of(storage, addresses))
-            await sharing.prove(list(hosts.values()), storage.mount_point)
+            await proof.prove(list(hosts.values()), storage.mount_point)
 
     async def strip(self, host: Host, copies: Mapping[str, Sequence[Launched]]) -> None:
         """End the guests' *copies* on *host*, which are on record, and give back what it had."""

@@ -11,7 +11,7 @@ from limosa.errors import LimosaError, QmpError, StateError
 from limosa.lab import copies, launching
 from limosa.lab.hosting import Hosting
 from limosa.lab.record import GuestRecord, Launched
-from limosa.qemu import argv, launches, process
+from limosa.qemu import argv, guest_process, launches
 from limosa.qemu.launches import runtime_directory
 from limosa.spec import resolved
 from limosa.tasks import uninterrupted
@@ -84,7 +84,7 @@ async def _launch(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) 
     hosting.directory.save_guest(guest.name, record)
     try:
         words, log = argv.command_line(launch), launching.qemu_log(host, guest.name)
-        qemu = await process.start(host, guest.name, launch_id, words, log, hosting.events)
+        qemu = await guest_process.start(host, guest.name, launch_id, words, log, hosting.events)
         await qemu.close()
     except BaseException:
         await uninterrupted(copies.review(hosting, guest.name))

@@ -15,9 +15,9 @@ from limosa.migration.engine import Migration, Outcome, lost
 from limosa.migration.rescue import Verdict
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
-from limosa.qemu import argv, launches, process
+from limosa.qemu import argv, guest_process, launches
 from limosa.qemu.features import Features
-from limosa.qemu.process import QemuProcess
+from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.stream import Stream
 from limosa.spec import resolved
 from limosa.tasks import uninterrupted
@@ -48,17 +48,17 @@ class Move(msgspec.Struct):
             self.hosting, self.guest, self.record, self.target, self.known, launch_id, incoming=True
         )
         log = launching.qemu_log(host, self.guest.name)
-        self._log_bytes = await process.log_size(host, log)
+        self._log_bytes = await guest_process.log_size(host, log)
         self.record.copies = (*self.record.copies, Launched(self.target, launch_id))
         self.hosting.directory.save_guest(self.guest.name, self.record)
-        return await process.start(
+        return await guest_process.start(
             host, self.guest.name, launch_id, argv.command_line(launch), log, self.hosting.events
         )
 
     async def target_said(self) -> str:
         """What the target's QEMU wrote to its log since it was launched."""
         host = self.hosting.host(self.target)
-        return await process.said_since(host, launching.qemu_log(host, self.guest.name), self._log_bytes)
+        return await guest_process.said_since(host, launching.qemu_log(host, self.guest.name), self._log_bytes)
 
     async def end_target(self) -> None:
         """End the target's QEMU without a connection to it."""
@@ -190,7 +190,7 @@ def _stream(entry: journal.Entry, found: list[copies.Copy]) -> Stream | None:
 
 
 async def _attach(hosting: Hosting, guest: str, copy: copies.Copy) -> QemuProcess:
-    return await process.attach(copy.place, guest, copy.running, hosting.events)
+    return await guest_process.attach(copy.place, guest, copy.running, hosting.events)
 
 
 async def finish(hosting: Hosting, guest: str) -> str:

@@ -24,8 +24,8 @@ from limosa.migration.rescue import GONE, Verdict
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
 from limosa.network import guard
+from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.monitor import ANSWER_S, FINAL, MigrateInfo
-from limosa.qemu.process import QemuProcess
 from limosa.qemu.stream import Stream
 from limosa.tasks import to_the_end
 

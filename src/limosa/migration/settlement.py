@@ -13,8 +13,8 @@ import msgspec
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, QmpError, StateError, UnreachableError
 from limosa.migration.rescue import GONE, UNREACHABLE, Situation, Verdict, decide
+from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.monitor import FINAL
-from limosa.qemu.process import QemuProcess
 from limosa.qemu.stream import Stream
 
 CANCEL_S = 20.0

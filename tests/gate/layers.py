@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "events", "units", "deadline", "durable", "paths", "untrusted", "spec", "tasks"),
+    ("errors", "events", "units", "deadline", "durable", "paths", "untrusted", "bundle", "spec", "tasks"),
     ("process", "requirements", "capabilities"),
     ("hosts",),
     ("qemu", "guest", "network", "storage", "probes", "results", "accel"),

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from limosa import bundle
 from limosa.errors import UnreachableError
 from limosa.hosts import linking, wire
 from limosa.hosts.far import claims, frames, system
@@ -33,13 +34,13 @@ def test_every_module_of_the_far_end_is_sent() -> None:
 
 
 def test_the_far_end_says_that_it_has_begun_and_ends_with_its_input() -> None:
-    done = subprocess.run(wire.command(sys.executable), input=wire.program(), capture_output=True, timeout=20)
+    done = subprocess.run(bundle.command(sys.executable), input=wire.program(), capture_output=True, timeout=20)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == frames.MAGIC
 
 
 def test_what_is_cut_off_on_the_way_is_no_program() -> None:
-    done = subprocess.run(wire.command(sys.executable), input=wire.program()[:-9], capture_output=True, timeout=20)
+    done = subprocess.run(bundle.command(sys.executable), input=wire.program()[:-9], capture_output=True, timeout=20)
     assert (done.returncode, done.stdout) == (0, b"")
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from limosa import process
+from limosa import bundle, process
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.hosts.linked import LinkedHost
-from limosa.hosts.wire import StreamWire, Wire, command
+from limosa.hosts.wire import StreamWire, Wire
 
 
 class LocalOpener:
@@ -20,7 +20,7 @@ class LocalOpener:
 
     async def open(self, *, as_root: bool) -> Wire:
         """See the protocol."""
-        argv = command(sys.executable)
+        argv = bundle.command(sys.executable)
         child = await process.start(["sudo", "-n", "--", *argv] if as_root else argv)
         assert child.stdin is not None and child.stdout is not None
 

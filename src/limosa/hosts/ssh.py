@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from limosa import tasks
+from limosa import bundle, tasks
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.hosts import ssh_login
@@ -25,7 +25,7 @@ from limosa.hosts.kind import HostState, Seen, Silence
 from limosa.hosts.linked import LinkedHost
 from limosa.hosts.linking import Channel, Refused, lost
 from limosa.hosts.ssh_login import Machine
-from limosa.hosts.wire import Wire, command
+from limosa.hosts.wire import Wire
 from limosa.spec import resolved
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class SshOpener:
         """See the protocol."""
         import asyncssh
 
-        line = shlex.join([*(["sh", "-c", _AS_ROOT, "sh"] if as_root else []), *command()])
+        line = shlex.join([*(["sh", "-c", _AS_ROOT, "sh"] if as_root else []), *bundle.command()])
         connection = await self.connection()
         try:
             # A network that is silent leaves the connection open for a while, and whatever is asked of it waiting.

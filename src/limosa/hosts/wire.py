@@ -1,39 +1,19 @@
-"""A wire: two directions of bytes to a ``python3`` somewhere, and the program that is sent over it first.
-
-The bootstrap on the far command line is short and never changes; the program comes over the wire, so that nothing has
-to be installed there and both ends are always of one version.
-"""
+"""A wire: two directions of bytes to a ``python3`` somewhere, and the program that is sent over it first."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from limosa import bundle
+
 FAR = Path(__file__).parent / "far"
 _MODULES = ("frames", "counter", "system", "claims", "channels", "link")
 """In the order in which they import each other."""
-_COMMAND = "exec(eval(open(0,'rb',0,closefd=False).readline()))"
-"""The far command line: one line and few signs, so that any login shell hands it on. Unbuffered, to the line's end."""
-_BOOTSTRAP = """
-import json, os, sys, types
-if sys.version_info < (3, 8):
-    sys.exit("python3 is older than 3.8: it is " + sys.version.split()[0])
-text = b""
-while len(text) < SIZE:
-    data = os.read(0, SIZE - len(text))
-    if not data:
-        sys.exit()
-    text += data
-for name, source in json.loads(text.decode()):
-    module = sys.modules[name] = types.ModuleType(name)
-    exec(compile(source, name, "exec"), module.__dict__)
-module.main()
-"""
 
 
 class Wire(Protocol):
@@ -58,19 +38,8 @@ class Wire(Protocol):
 
 @functools.cache
 def program() -> bytes:
-    """What is sent first: a line that reads and runs the rest, and the rest, the far end's modules."""
-    named = [("limosa.hosts.far." + name, (FAR / f"{name}.py").read_text()) for name in _MODULES]
-    packages = [(name, "") for name in ("limosa", "limosa.hosts", "limosa.hosts.far")]
-    modules = json.dumps([*packages, *named]).encode()
-    return repr(_BOOTSTRAP.replace("SIZE", str(len(modules)))).encode() + b"\n" + modules
-
-
-def command(python: str = "python3") -> list[str]:
-    """The command line of the far end; ``program`` has to be the first thing that it reads.
-
-    Isolated, without site packages, and in UTF-8 whatever the locale, so that words and file names go through as bytes.
-    """
-    return [python, "-I", "-S", "-X", "utf8", "-c", _COMMAND]
+    """What is sent first: the far end's modules."""
+    return bundle.program([("limosa.hosts.far." + name, FAR / f"{name}.py") for name in _MODULES])
 
 
 class StreamWire:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from limosa import tasks
+from limosa import bundle, tasks
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.hosts.containers.daemon import Daemon, DaemonError, Operation
 from limosa.hosts.keeping import off
-from limosa.hosts.wire import Wire, command
+from limosa.hosts.wire import Wire
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -168,7 +168,7 @@ class ContainerOpener:
     async def open(self, *, as_root: bool) -> Wire:
         """See the protocol. Whatever runs in a container runs as its root."""
         try:
-            argv = ["sh", "-c", _AS_CHILD, self._runtime_directory, *command()]
+            argv = ["sh", "-c", _AS_CHILD, self._runtime_directory, *bundle.command()]
             return await execute(self._daemon, self._container, argv)
         except DaemonError as error:
             instance = await self._daemon.instance(self._container)

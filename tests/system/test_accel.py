@@ -17,8 +17,9 @@ from limosa.accel import Accel, Proof
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
-from limosa.guest.bare import FIRMWARE, build
+from limosa.guest.bare import build
 from limosa.process import Completed
+from limosa.qemu.argv import MINIMAL_FIRMWARE
 from tests.local_host import LocalHost
 from tests.qemu_versions import machine_qemu
 from tests.tiny_linux import TinyLinux, tiny_linux
@@ -120,7 +121,7 @@ async def test_bare_guest_is_a_subject_too(qemu: str, tmp_path: Path) -> None:
         accel.prove_kvm,
         LocalHost(),
         qemu=qemu,
-        subject=accel.bare(str(image.kernel), FIRMWARE),
+        subject=accel.bare(str(image.kernel), MINIMAL_FIRMWARE),
         cpu="qemu64",
         runtime_directory=str(tmp_path),
     )

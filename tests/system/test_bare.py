@@ -25,8 +25,6 @@ from limosa.guest.bare import (
     COMMAND_SHUTDOWN,
     COMMAND_STATUS,
     COMMAND_VERIFY,
-    CPU,
-    FIRMWARE,
     BareImage,
     Failed,
     Fault,
@@ -43,6 +41,8 @@ from limosa.guest.bare import (
     kernel_arguments,
     migratable_memory_bytes,
 )
+from limosa.qemu.argv import MINIMAL_FIRMWARE
+from limosa.spec.image_kinds import BARE
 
 QEMU = "qemu-system-x86_64"
 pytestmark = [
@@ -161,8 +161,8 @@ class Bench:
                     "none",
                     "-no-user-config",
                 ),
-                *("-machine", machine, "-accel", accel, "-cpu", CPU, "-m", f"{memory_bytes}B"),
-                *("-bios", FIRMWARE),
+                *("-machine", machine, "-accel", accel, "-cpu", BARE.cpu, "-m", f"{memory_bytes}B"),
+                *("-bios", MINIMAL_FIRMWARE),
                 *("-kernel", str(kernel or self.image.kernel), "-append", arguments),
                 *("-chardev", f"socket,id=serial,path={serial_path}", "-serial", "chardev:serial"),
                 *("-chardev", f"socket,id=qmp,path={qmp_path}", "-mon", "chardev=qmp,mode=control", *extra),

@@ -293,8 +293,13 @@ guests:
 """
     guests = loads(text, str(tmp_path / "clouds.yaml")).guests
     named, cloud, own = guests["named"], guests["cloud"], guests["own"]
-    assert (named.image, named.disk_image, named.boots_disk, named.memory_bytes) == ("alpine-3.20", None, True, 1 << 30)
-    assert cloud.boots_disk and cloud.disk_image is not None and cloud.disk is not None
+    assert (named.image, named.disk_image, named.image_kind.boots_disk, named.memory_bytes) == (
+        "alpine-3.20",
+        None,
+        True,
+        1 << 30,
+    )
+    assert cloud.image_kind.boots_disk and cloud.disk_image is not None and cloud.disk is not None
     assert (cloud.disk_image.path, cloud.disk_image.seed) == (str(tmp_path / "debian.qcow2"), "nocloud")
     assert (cloud.disk_image.user, cloud.disk.overlay) == ("debian", None)
     assert own.disk_image is not None and own.disk is not None

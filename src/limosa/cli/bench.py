@@ -44,9 +44,10 @@ def cpu(
     from limosa.cli.terminal import face, run
     from limosa.errors import SpecError
     from limosa.experiment.bench_cpu import CpuSettings
+    from limosa.spec.image_kinds import BARE, MICRO
 
-    if guest not in ("micro", "bare"):
-        raise SpecError(f"--guest: there is no guest {guest!r} for this bench", hint="micro or bare")
+    if guest not in (MICRO.name, BARE.name):
+        raise SpecError(f"--guest: there is no guest {guest!r} for this bench", hint=f"{MICRO.name} or {BARE.name}")
     settings = CpuSettings(threads=threads, time_s=time, repeat=repeat, seed=seed)
 
     async def work() -> BenchResult:
@@ -54,7 +55,7 @@ def cpu(
         from limosa.experiment.bench_cpu import bench_cpu
 
         with face(as_json) as events:
-            return await (bench_bare if guest == "bare" else bench_cpu)(settings, events=events)
+            return await (bench_bare if guest == BARE.name else bench_cpu)(settings, events=events)
 
     show_bench(run(work), as_json)
 

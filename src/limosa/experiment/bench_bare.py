@@ -30,6 +30,7 @@ from limosa.lab import Lab
 from limosa.qemu import argv, features, launches
 from limosa.qemu.guest_process import start as start_qemu
 from limosa.qemu.launches import runtime_directory
+from limosa.spec.image_kinds import BARE
 from limosa.spec.resolved import Guest
 
 REPORT = 100
@@ -53,7 +54,7 @@ async def bench_bare(settings: CpuSettings, *, events: Events) -> BenchResult:
         title="User-mode compute: host, bare guest with KVM, bare guest without",
         baseline="host",
         seed=seed,
-        settings={**asdict(settings), "seed": seed, "guest": "bare", "compiler": built.compiler},
+        settings={**asdict(settings), "seed": seed, "guest": BARE.name, "compiler": built.compiler},
         metrics=[PRIMES],
         subjects=[replace(subject, files=shared) for subject in SUBJECTS],
     )
@@ -83,14 +84,14 @@ async def _accel(lab: Lab, recorder: Recorder, built: bare.BareImage, kind: str)
             return await acceleration.prove_kvm(
                 host,
                 qemu=spec.qemu,
-                subject=acceleration.bare(str(built.kernel), argv.BARE_FIRMWARE),
-                cpu=bare.CPU,
+                subject=acceleration.bare(str(built.kernel), argv.MINIMAL_FIRMWARE),
+                cpu=BARE.cpu,
                 runtime_directory=host.runtime_directory,
                 firmware=spec.qemu_firmware,
             )
 
     try:
-        key = await acceleration.proof_key(host, built.kernel, features.local_identity(spec.qemu), cpu=bare.CPU)
+        key = await acceleration.proof_key(host, built.kernel, features.local_identity(spec.qemu), cpu=BARE.cpu)
         chosen = await acceleration.choose(host, "kvm", prove, key=key)
     except MachineError as error:
         recorder.change(name, status="skipped", reason=error.message)
@@ -159,12 +160,12 @@ async def _guest_lines(lab: Lab, name: str, built: bare.BareImage) -> AsyncItera
     launch = argv.Launch(
         id=launch_id,
         lab=lab.name,
-        guest=Guest(name=name, host=HOST, image="bare", memory_bytes=32 << 20),
+        guest=Guest(name=name, host=HOST, image=BARE.name, memory_bytes=32 << 20),
         qemu=spec.qemu,
         features=known,
         accel="kvm" if name == "guest-kvm" else "tcg",
         machine=features.common_machine({HOST: known}, ""),
-        cpu=bare.CPU,
+        cpu=BARE.cpu,
         runtime_directory=runtime_directory(host, name),
         serial_log=f"{host.runtime_directory}/log/{name}.console.log",
         firmware=spec.qemu_firmware,

@@ -56,7 +56,7 @@ async def demo(
 
 def _route(lab: resolved.Lab) -> tuple[str, str, str]:
     """The guest that moves, the host it moves to, and the one it comes back to."""
-    guests = [guest for guest in lab.guests.values() if guest.image != "bare"]
+    guests = [guest for guest in lab.guests.values() if guest.image_kind.has_agent]
     if not guests or len(lab.hosts) < 2:
         raise SpecError(
             "a demo needs two hosts and a guest with an operating system",

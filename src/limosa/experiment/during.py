@@ -103,7 +103,7 @@ async def during_migration(
     sweep()
     await requirements.install(await requirements.missing(), events, no_install=no_install)
     described = msgspec.structs.replace(spec.load(file or EXAMPLE), name=f"during-{os.getpid()}")
-    guest = next((g for g in described.guests.values() if g.image != "bare"), None)
+    guest = next((g for g in described.guests.values() if g.image_kind.has_agent), None)
     if guest is None or len(described.hosts) < 2:
         raise SpecError("this bench needs two hosts and a guest with an operating system", file=described.file)
     if options.memory_bytes >= guest.memory_bytes:

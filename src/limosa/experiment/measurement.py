@@ -248,7 +248,7 @@ def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> M
 async def has_agent(lab: Lab, guest: str) -> bool:
     """Whether an agent runs in *guest*: a system of its own may be without. What is not measured then is said."""
     record = lab.directory.guest_record(guest)
-    if record is None or record.own_disk is None:
+    if record is None or lab.guest(guest).image_kind.agent == "inside":
         return True
     try:
         async with lab.agent(guest):
@@ -362,7 +362,7 @@ async def _environment(lab: Lab, guest: str, probes: dict[str, object], workload
 
 
 async def _require_measurable(lab: Lab, guest: str) -> None:
-    if lab.guest(guest).image == "bare":
+    if not lab.guest(guest).image_kind.has_agent:
         raise StateError(
             f"guest {guest} has neither an agent nor a network to measure it by",
             hint="take a guest with the image micro",

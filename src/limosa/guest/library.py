@@ -33,12 +33,10 @@ from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Events
 from limosa.guest.making import locked, sha256, space_errors, sweep, sync, try_lock
-
-BUILT = ("micro", "micro-generic", "bare")
-"""Images that a lab builds itself; their directories bear a digest."""
+from limosa.spec import image_kinds
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
-_DIGESTED = re.compile(rf"({'|'.join(BUILT)})-[0-9a-f]{{16}}")
+_DIGESTED = re.compile(rf"({'|'.join(image_kinds.built())})-[0-9a-f]{{16}}")
 _RECORD = "image.json"
 
 
@@ -114,7 +112,7 @@ def check_name(name: str) -> None:
             f"{name!r} cannot be the name of an image",
             hint="a to z, 0 to 9, '.', '_' and '-', at most 63, and none of the last three in front",
         )
-    if name in BUILT or _DIGESTED.fullmatch(name):
+    if name in image_kinds.built() or _DIGESTED.fullmatch(name):
         raise SpecError(
             f"the image name {name!r} is taken by one that limosa builds itself", hint="choose another name"
         )
@@ -246,7 +244,7 @@ def unknown(name: str) -> SpecError:
     """The error for a name that no image has, with the nearest that there are and how to make one."""
     import difflib
 
-    near = difflib.get_close_matches(name, known := [*BUILT, *names()], 1)
+    near = difflib.get_close_matches(name, known := [*image_kinds.built(), *names()], 1)
     hint = f"did you mean {near[0]}? " if near else ""
     hint += f"there are {', '.join(known)}; limosa image install and limosa image build make more"
     return SpecError(f"there is no image {name!r}", hint=hint)

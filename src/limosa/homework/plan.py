@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from limosa.results.store import Document
+from limosa.spec.image_kinds import BARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ BENCHES: dict[str, Bench] = {
         Bench(
             name="cpu-bare",
             title="CPU with and without KVM, user mode alone",
-            words=("bench", "cpu", "--guest", "bare"),
+            words=("bench", "cpu", "--guest", BARE.name),
             quick=("--time", "1", "--repeat", "2"),
         ),
         Bench(

@@ -19,13 +19,6 @@ from limosa.tasks import uninterrupted
 if TYPE_CHECKING:
     from limosa.guest.agent.client import AgentClient
 
-BOOT_S = 180.0
-"""How long a guest may take until its agent answers: about 15 s under TCG on a quiet machine."""
-
-OWN_SYSTEM_S = 1800.0
-"""How long a system of its own may take until it lets us in: a cloud image's first start under TCG, on two cores with
-a load average of 11, took 532 s."""
-
 AGENT_S = 20.0
 """How long the agent of a guest that has booted may take to answer a new client."""
 
@@ -54,7 +47,7 @@ async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -
     launching.check_room(hosting, guest, guest.host, taken(hosting, guest.host), facts.memory_available_bytes)
     with hosting.events.stage(f"start {guest.name} on {guest.host}"):
         await _launch(hosting, guest, record)
-    if wait and guest.image != "bare":
+    if wait and guest.image_kind.has_agent:
         with hosting.events.stage(f"boot {guest.name}"):
             await wait_ready(hosting, guest, record)
     return True
@@ -103,11 +96,11 @@ def taken(hosting: Hosting, host: str) -> int:
 async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
     """Until the agent inside answers. Raises LimosaError with the guest's last console lines when it does not.
 
-    A system of its own is ready when it lets us in, and gets the agent then.
+    A system of its own is ready when limosa can log in to it, and gets the agent then.
     """
-    limit_s = OWN_SYSTEM_S if guest.boots_disk else BOOT_S
-    deadline = Deadline.after(limit_s)
-    arrival = _Arrival(hosting, guest, record) if guest.boots_disk else None
+    kind = guest.image_kind
+    deadline = Deadline.after(kind.boot_s)
+    arrival = _Arrival(hosting, guest, record) if kind.agent == "brought" else None
     async for _ in deadline.ticks(0.2):
         try:
             async with asyncio.timeout(5):
@@ -123,13 +116,14 @@ async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecor
     console = launching.serial_log(host, guest.name)
     last = (await host.run(["tail", "-n", "1", "--", console], check=False)).text.strip().splitlines()[-1:]
     raise LimosaError(
-        f"guest {guest.name} did not come up within {limit_s:g} s" + (f"; its console ends: {last[0]}" if last else ""),
+        f"guest {guest.name} did not come up within {kind.boot_s:g} s"
+        + (f"; its console ends: {last[0]}" if last else ""),
         hint=f"limosa logs {guest.name}",
     )
 
 
 class _Arrival:
-    """A system of its own on its way up: let in by it, we start the agent in it."""
+    """A system of its own on its way up: as soon as one can log in to it, the agent is started in it."""
 
     def __init__(self, hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
         self._hosting, self._guest, self._record = hosting, guest, record
@@ -209,7 +203,7 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
 async def _end(hosting: Hosting, guest: str, copy: copies.Copy, force: bool) -> None:
     if not copy.answers and force:
         await copies.end_seen(hosting, guest, copy.place, copy.running)
-    elif force or copy.status != "running" or hosting.lab.guests[guest].image == "bare":
+    elif force or copy.status != "running" or not hosting.lab.guests[guest].image_kind.ends_by_power_button:
         await copy.qemu.end()
     else:
         await _shut_down(copy, guest)

@@ -18,9 +18,9 @@ from limosa.guest.bare.build import source_digest as bare_digest
 from limosa.guest.making import try_lock
 from limosa.lab.preparation import agent_path
 from limosa.lab.record import existing
-from limosa.spec import resolved
+from limosa.spec import image_kinds
 
-_DIGESTED = re.compile(rf"({'|'.join(resolved.BUILT_IMAGES)})-[0-9a-f]{{16}}")
+_DIGESTED = re.compile(rf"({'|'.join(image_kinds.built())})-[0-9a-f]{{16}}")
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -144,7 +144,7 @@ class Lab:
             await self._hosting.check()
         async with self._locked("limosa up"):
             self._hosting.mend()
-            if start and any(guest.boots_disk for guest in self.spec.guests.values()):
+            if start and any(guest.image_kind.boots_disk for guest in self.spec.guests.values()):
                 from limosa.lab import own_disk
 
                 await own_disk.have(self.spec, self.events)
@@ -407,8 +407,8 @@ class Lab:
         if not spec_.address:
             raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
         # Who logs in by the lab's key to an address that is known needs no record.
-        record = self.directory.guest_record(guest) if spec_.boots_disk else None
-        if record is None and spec_.boots_disk:
+        record = self.directory.guest_record(guest) if spec_.image_kind.boots_disk else None
+        if record is None and spec_.image_kind.boots_disk:
             raise copies.not_running(guest)
         if record and record.own_disk and not record.own_disk.user:
             raise StateError(f"guest {guest} runs no SSH server", hint=f"limosa console {guest}")

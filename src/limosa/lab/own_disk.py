@@ -51,7 +51,7 @@ class Files:
 async def have(lab: resolved.Lab, events: Events) -> None:
     """Have the images of all guests, fetched where they have to be: before anything is made for them. As ``find``."""
     for guest in lab.guests.values():
-        if guest.boots_disk:
+        if guest.image_kind.boots_disk:
             await find(guest, events)
 
 

@@ -44,7 +44,7 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
     """Decide and place everything. Raises MachineError, StateError or SpecError."""
     shelf = shelf_of(hosting, guest)
     own: OwnDisk | None = None
-    if guest.boots_disk:
+    if guest.image_kind.boots_disk:
         entry = await own_disk.find(guest, hosting.events)
         placed, own = await _place_own(shelf, guest, hosting, entry)
         provenance, append = entry.provenance, entry.append
@@ -58,12 +58,12 @@ async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
             image.provenance,
             _kernel_arguments(image, guest),
         )
-    if isinstance(shelf, HostShelf) and not guest.boots_disk:
+    if isinstance(shelf, HostShelf) and not guest.image_kind.boots_disk:
         # A storage elsewhere may be the user's, and outlives the lab.
         remade = [_seen(hosting.lab, guest, name) for name in (placed.kernel, placed.initrd) if name]
         hosting.directory.save_placed(guest.name, remade)
     chosen = await _choose_accel(hosting, guest, placed)
-    if chosen.kind == "tcg" and not guest.boots_disk and guest.image != "bare":
+    if chosen.kind == "tcg" and not guest.image_kind.boots_disk and guest.image != "bare":
         append += await _counter(hosting)
     known = await offers(hosting, chosen.kind)
     return GuestRecord(
@@ -137,11 +137,11 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
     if refusal := await acceleration.device_refusal(host):
         return acceleration.unproved(host.name, guest.accel, refusal)
     cpu = await _cpu(hosting, guest, "kvm")
-    if guest.boots_disk:
+    if guest.image_kind.boots_disk:
         placed = await _provable(hosting, guest)
     kernel = _seen(hosting.lab, guest, placed.kernel)
     if not placed.initrd:
-        subject = acceleration.bare(kernel, argv.BARE_FIRMWARE)
+        subject = acceleration.bare(kernel, argv.MINIMAL_FIRMWARE)
     else:
         subject = acceleration.linux(kernel, _seen(hosting.lab, guest, placed.initrd))
 
@@ -163,7 +163,7 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
 
 async def _cpu(hosting: Hosting, guest: resolved.Guest, accel: str) -> str:
     """The CPU model that every host can give under *accel*."""
-    wanted = guest.cpu or (bare.CPU if guest.image == "bare" else "")
+    wanted = guest.cpu or guest.image_kind.cpu
     known, hosts = await offers(hosting, accel), hosting.lab.hosts.values()
     # A host that is off now may be another machine, and the guest may move there later.
     whole = len(known) == len(hosts) or all(host.kind == "namespaces" for host in hosts)

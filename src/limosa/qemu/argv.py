@@ -27,9 +27,9 @@ AGENT_PORT = "org.limosa.agent.0"
 PCI_ADDRESS = {"video": "0x1", "net": "0x2", "disk": "0x3", "serial": "0x4", "rng": "0x5", "seed": "0x6"}
 """Slots on the root bus; 0x1f holds the chipset."""
 
-BARE_FIRMWARE = "qboot.rom"
+MINIMAL_FIRMWARE = "qboot.rom"
 """QEMU's own minimal firmware: where KVM only emulates supervisor code, SeaBIOS takes 6 to 55 s and this far less.
-Linux guests keep SeaBIOS, which lays out the PCI bus for them."""
+A guest that needs its PCI bus laid out keeps SeaBIOS."""
 
 VIDEO_ROM_BYTES = 64 * 1024
 """The room for the card's BIOS is moved with the guest and has to be as large on both sides, whatever the package."""
@@ -112,7 +112,7 @@ def arguments(launch: Launch) -> tuple[Argument, ...]:
             f"the path {longest} is too long for a unix socket ({SOCKET_PATH_LIMIT} bytes at most)",
             hint="give the lab and the guest shorter names, or set XDG_RUNTIME_DIR to a shorter path",
         )
-    bare = launch.guest.image == "bare"
+    devices = launch.guest.image_kind.has_devices
     return (
         *_process(launch),
         *(_flash(launch) if launch.firmware_code else ()),
@@ -120,9 +120,9 @@ def arguments(launch: Launch) -> tuple[Argument, ...]:
         *_monitors(launch),
         *_console(launch),
         *(_video(launch) if launch.guest.display == "vga" else ()),
-        *(() if bare else _agent(launch) + _random()),
-        *(_network(launch) if launch.tap and not bare else ()),
-        *(_disk(launch.disk) if launch.disk and not bare else ()),
+        *(_agent(launch) + _random() if devices else ()),
+        *(_network(launch) if launch.tap and devices else ()),
+        *(_disk(launch.disk) if launch.disk and devices else ()),
         *(_seed(launch.seed) if launch.seed else ()),
         *_boot(launch),
     )
@@ -292,9 +292,9 @@ def _disk_devices(bus: DiskBus) -> tuple[Argument, ...]:
 
 def _boot(launch: Launch) -> tuple[Argument, ...]:
     given = (("-kernel", launch.kernel), ("-initrd", launch.initrd), ("-append", launch.append))
-    bare = launch.guest.image == "bare"
+    minimal = launch.guest.image_kind.minimal_firmware
     return (
-        *((Argument("-bios", BARE_FIRMWARE, "bios"),) if bare else ()),
+        *((Argument("-bios", MINIMAL_FIRMWARE, "bios"),) if minimal else ()),
         *(Argument(option, value, option.lstrip("-")) for option, value in given if value),
         Argument("-boot", "menu=off,strict=on", "boot"),
         *((Argument("-incoming", "defer", "incoming"),) if launch.incoming else ()),

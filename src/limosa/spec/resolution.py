@@ -15,27 +15,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from limosa.spec import faults, placement, resolved, written
+from limosa.spec import faults, image_kinds, placement, resolved, written
 from limosa.spec.addresses import FIRST_GUEST_OFFSET, FIRST_HOST_OFFSET, Pool, free_subnet, identified
 from limosa.spec.document import Document
 from limosa.spec.problems import MOST_SHOWN, Location, Problem, listed, nearest, raise_all
-from limosa.units import BYTES, format_bytes, parse_bits_per_s, parse_bytes, parse_seconds
-
-DEFAULT_MEMORY_BYTES: dict[str, int] = {
-    "micro": 512 * BYTES["MiB"],
-    "micro-generic": 512 * BYTES["MiB"],
-    "bare": 128 * BYTES["MiB"],
-}
-DISK_MEMORY_BYTES = 1024 * BYTES["MiB"]
-"""For a system that limosa did not build: what distributions' installed systems and cloud images boot in."""
-
-MIN_MEMORY_BYTES: dict[str, int] = {
-    "micro": 128 * BYTES["MiB"],
-    "micro-generic": 256 * BYTES["MiB"],
-    "bare": 16 * BYTES["MiB"],
-}
-MIN_DISK_MEMORY_BYTES = 64 * BYTES["MiB"]
-"""A floor that catches the wrong unit; it is no promise that a guest of this size is of use."""
+from limosa.units import format_bytes, parse_bits_per_s, parse_bytes, parse_seconds
 
 RESERVED_NETWORK_NAMES = frozenset({"lo", "all", "default"})
 """A network's bridge bears its name: ``lo`` exists, the others mean "every interface" under /proc/sys/net."""
@@ -230,7 +214,7 @@ class _Resolution:
                     self._reserve(network, address, location)
         for name, guest in self.file.guests.items():
             network = guest.network or next(iter(_for_guests(networks)), "")
-            if guest.address and guest.image != "bare" and network in _for_guests(networks):
+            if guest.address and _kind(guest).has_devices and network in _for_guests(networks):
                 self._reserve(network, guest.address, ("guests", name, "address"))
 
     def _reserve(self, network: str, address: str, location: Location) -> None:
@@ -303,16 +287,15 @@ class _Resolution:
         for name, guest in self.file.guests.items():
             if guest.host not in self.file.hosts:
                 self._unknown(("guests", name, "host"), "host", guest.host, self.file.hosts)
-            bare = guest.image == "bare"
-            if bare:
-                self._refuse_for_bare(name, guest)
-            elif guest.image == "micro":
-                self._refuse_without_driver(name, guest)
-            network = "" if bare else self._guest_network(name, guest, networks)
+            kind = _kind(guest)
+            if not kind.has_devices:
+                self._refuse_devices(name, guest)
+            self._refuse_without_driver(name, guest)
+            network = self._guest_network(name, guest, networks) if kind.has_devices else ""
             guests[name] = resolved.Guest(
                 name=name,
                 host=guest.host,
-                image=guest.image if isinstance(guest.image, str) else "disk",
+                image=_image_name(guest),
                 memory_bytes=self._memory_bytes(name, guest),
                 cpus=guest.cpus,
                 accel=guest.accel,
@@ -321,38 +304,39 @@ class _Resolution:
                 network=network,
                 nic=guest.nic,
                 address=self._guest_address(name, guest, network),
-                disk=None if bare else self._disk(name, guest, storage),
+                disk=self._disk(name, guest, storage) if kind.has_devices else None,
                 disk_image=None if isinstance(guest.image, str) else self._disk_image(name, guest.image),
                 display=guest.display if "display" in guest.model_fields_set else default_display(guest),
             )
         return guests
 
-    def _refuse_for_bare(self, name: str, guest: written.Guest) -> None:
+    def _refuse_devices(self, name: str, guest: written.Guest) -> None:
         refused = ["network", "nic", "address", "disk", *(["display"] if guest.display == "vga" else [])]
         for key in refused:
             if key in guest.model_fields_set:
                 what = {"disk": "disk", "display": "screen"}.get(key, "network")
-                message = f"a guest with the image 'bare' has no {what}"
-                self._problem(("guests", name, key), message, "remove the key, or take the image 'micro'")
+                message = f"a guest with the image {guest.image!r} has no {what}"
+                hint = f"remove the key, or take the image {image_kinds.MICRO.name!r}"
+                self._problem(("guests", name, key), message, hint)
 
     def _refuse_without_driver(self, name: str, guest: written.Guest) -> None:
-        """The kernel for virtual machines that ``micro`` has knows no hardware but virtio's."""
-        lacking: list[tuple[tuple[str, ...], str]] = []
-        lacking += [(("nic",), guest.nic)] if guest.nic in ("e1000", "rtl8139") else []
-        lacking += [(("disk", "bus"), guest.disk.bus)] if guest.disk.bus in ("virtio-scsi", "sata") else []
+        """Its kernel has to know the hardware; whoever brings a disk may have brought the drivers."""
         if guest.disk.source:
             return
-        for keys, model in lacking:
-            message = f"the kernel of the image 'micro' has no driver for {model}"
-            self._problem(("guests", name, *keys), message, "take the image 'micro-generic'")
+        models: tuple[tuple[tuple[str, ...], str], ...] = ((("nic",), guest.nic), (("disk", "bus"), guest.disk.bus))
+        for keys, model in models:
+            if model in _kind(guest).lacks_drivers:
+                message = f"the kernel of the image {guest.image!r} has no driver for {model}"
+                hint = f"take the image {image_kinds.MICRO_GENERIC.name!r}"
+                self._problem(("guests", name, *keys), message, hint)
 
     def _memory_bytes(self, name: str, guest: written.Guest) -> int:
-        image = guest.image if isinstance(guest.image, str) else "disk"
+        kind = _kind(guest)
         if not guest.memory:
-            return DEFAULT_MEMORY_BYTES.get(image, DISK_MEMORY_BYTES)
-        memory_bytes, floor_bytes = parse_bytes(guest.memory), MIN_MEMORY_BYTES.get(image, MIN_DISK_MEMORY_BYTES)
+            return kind.memory_bytes
+        memory_bytes, floor_bytes = parse_bytes(guest.memory), kind.least_memory_bytes
         if memory_bytes < floor_bytes:
-            message = f"{guest.memory} is too little for the image {image!r}"
+            message = f"{guest.memory} is too little for the image {_image_name(guest)!r}"
             hint = f"it needs at least {format_bytes(floor_bytes)}"
             self._problem(("guests", name, "memory"), message, hint)
         return memory_bytes
@@ -403,7 +387,7 @@ class _Resolution:
 
     def _check_overlay(self, name: str, guest: written.Guest) -> None:
         disk, location = guest.disk, ("guests", name, "disk")
-        if guest.image in resolved.BUILT_IMAGES:
+        if not _kind(guest).boots_disk:
             if disk.overlay:
                 message = f"the image {guest.image!r} is copied: it is no base for an overlay"
                 self._problem((*location, "overlay"), message, "remove the key, or take an image that boots by itself")
@@ -461,9 +445,16 @@ def default_display(guest: written.Guest) -> resolved.Display:
     A disk that boots by itself shows on a screen what it does; a kernel that is started directly, as those of all
     images that limosa builds are, has its console on the serial line.
     """
-    built = isinstance(guest.image, str) and guest.image in resolved.BUILT_IMAGES
     direct = not isinstance(guest.image, str) and bool(guest.image.kernel)
-    return "none" if built or direct else "vga"
+    return "vga" if _kind(guest).boots_disk and not direct else "none"
+
+
+def _kind(guest: written.Guest) -> image_kinds.ImageKind:
+    return image_kinds.of(guest.image) if isinstance(guest.image, str) else image_kinds.OWN_DISK
+
+
+def _image_name(guest: written.Guest) -> str:
+    return guest.image if isinstance(guest.image, str) else image_kinds.OWN_DISK.name
 
 
 _HINTS = {"a disk": "name a raw or qcow2 file"}

@@ -10,13 +10,12 @@ from typing import Literal
 
 import msgspec
 
+from limosa.spec import image_kinds
+
 Purpose = Literal["guests", "migration"]
 StorageKind = Literal["directory", "volume", "nfs"]
 HostKind = Literal["namespaces", "incus", "lxd", "ssh"]
 DiskFormat = Literal["raw", "qcow2"]
-BuiltImage = Literal["micro", "micro-generic", "bare"]
-BUILT_IMAGES: tuple[BuiltImage, ...] = ("micro", "micro-generic", "bare")
-"""What a lab builds itself; other names are entries of the image library."""
 Firmware = Literal["bios", "uefi"]
 Seed = Literal["none", "nocloud"]
 Nic = Literal["virtio-net", "vhost-net", "e1000", "rtl8139"]
@@ -157,8 +156,9 @@ class Guest(msgspec.Struct, frozen=True):
     name: str
     host: str
     """Where ``up`` starts it."""
-    image: str = "micro"
-    """One of BUILT_IMAGES, or a name of the image library; ``disk`` where ``disk_image`` says what it is."""
+    image: str = image_kinds.MICRO.name
+    """A kind that limosa builds (``image_kinds``), or a name of the image library; ``disk`` where ``disk_image`` says
+    what it is."""
     memory_bytes: int = 512 * 1024 * 1024
     cpus: int = 1
     accel: Accel = "auto"
@@ -177,9 +177,9 @@ class Guest(msgspec.Struct, frozen=True):
     disk_image: DiskImage | None = None
 
     @property
-    def boots_disk(self) -> bool:
-        """Whether its disk holds a whole system of its own, which limosa did not build."""
-        return self.disk_image is not None or self.image not in BUILT_IMAGES
+    def image_kind(self) -> image_kinds.ImageKind:
+        """What its image can and needs."""
+        return image_kinds.OWN_DISK if self.disk_image is not None else image_kinds.of(self.image)
 
 
 class Lab(msgspec.Struct, frozen=True):

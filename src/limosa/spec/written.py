@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from limosa import units
+from limosa.spec import image_kinds
 from limosa.spec.resolved import (
     Accel,
     Cache,
@@ -427,7 +428,7 @@ class Guest(_Mapping):
     image: Annotated[
         Annotated[GuestImage, Tag("name")] | Annotated[DiskImage, Tag("mapping")], Discriminator(_image_shape)
     ] = Field(
-        default="micro",
+        default=image_kinds.MICRO.name,
         description="`micro`: a small Linux with SSH and measuring tools, made from distribution packages. "
         "`micro-generic`: the same with the distribution's general kernel, which has drivers for emulated hardware, "
         "and with fio; larger and slower to start. "

@@ -1,4 +1,4 @@
-"""How the bare guest is started and spoken to: its command line, and the QEMU options that suit it. Pure."""
+"""How the bare guest is told what to do: its kernel's command line, and what is said on its serial line. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ from typing import Literal
 from limosa.errors import SpecError
 
 Mode = Literal["write", "primes"]
-
-FIRMWARE = "qboot.rom"
-"""For ``-bios``: part of QEMU, far shorter than SeaBIOS; that counts where supervisor code is emulated."""
-
-CPU = "qemu64"
-"""For ``-cpu``: the guest uses nothing newer, and nested KVM may refuse ``host``."""
 
 MEMORY_OVERHEAD_MIB = 4
 """Guest memory that a working set cannot have: 2 MiB below it, and what the firmware keeps at the top."""

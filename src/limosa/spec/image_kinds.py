@@ -1,0 +1,97 @@
+"""The kinds of guest images: what each can and needs, one row a kind. Whoever treats guests differently asks a row.
+
+What a kind *does* (which files it places, how its kernel is started) is in its own package of ``limosa.guest``. A new
+kind is a row here, and a recipe in ``limosa.guest.recipes``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from limosa.units import BYTES
+
+
+class ImageKind(msgspec.Struct, frozen=True, kw_only=True):
+    """One row. ``name`` is what a lab file says, where limosa builds the image."""
+
+    name: str
+    memory_bytes: int
+    """What a guest gets when its lab file does not say."""
+    least_memory_bytes: int
+    boot_s: float = 180.0
+    """How long a guest may take until its agent answers: about 15 s under TCG on a quiet machine."""
+    built: bool = True
+    """Whether limosa builds it, when a lab needs it; its directories in the cache bear a digest."""
+    boots_disk: bool = False
+    """Whether its disk holds a whole system of its own, which limosa did not build."""
+    agent: Literal["none", "inside", "brought"] = "inside"
+    """The measuring agent: never there; part of the image; or brought into a system that lets limosa log in, which may
+    refuse it."""
+    has_devices: bool = True
+    """Whether it has hardware beside the serial line: a network card, a disk, a screen, the agent's port."""
+    ends_by_power_button: bool = True
+    """Whether it shuts down when its power button is pressed. Another is ended."""
+    lacks_drivers: tuple[str, ...] = ()
+    """Models of network cards and of disk buses that its kernel does not know."""
+    minimal_firmware: bool = False
+    """Whether QEMU's smallest firmware starts it: it needs no firmware that lays out the PCI bus."""
+    cpu: str = ""
+    """The CPU model that it takes when nobody asks for another; empty: the best that all hosts can give."""
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether the agent may be met in it."""
+        return self.agent != "none"
+
+
+MICRO = ImageKind(
+    name="micro",
+    memory_bytes=512 * BYTES["MiB"],
+    least_memory_bytes=128 * BYTES["MiB"],
+    # The kernel for virtual machines knows no hardware but virtio's.
+    lacks_drivers=("e1000", "rtl8139", "virtio-scsi", "sata"),
+)
+MICRO_GENERIC = ImageKind(
+    name="micro-generic",
+    memory_bytes=512 * BYTES["MiB"],
+    least_memory_bytes=256 * BYTES["MiB"],
+)
+BARE = ImageKind(
+    name="bare",
+    memory_bytes=128 * BYTES["MiB"],
+    least_memory_bytes=16 * BYTES["MiB"],
+    agent="none",
+    has_devices=False,
+    ends_by_power_button=False,
+    minimal_firmware=True,
+    # It uses nothing newer, and a KVM inside a virtual machine may refuse ``host``.
+    cpu="qemu64",
+)
+OWN_DISK = ImageKind(
+    name="disk",
+    # What distributions' installed systems and cloud images boot in.
+    memory_bytes=1024 * BYTES["MiB"],
+    # This catches the wrong unit; it is no promise that a guest of this size is of use.
+    least_memory_bytes=64 * BYTES["MiB"],
+    # A cloud image's first start under TCG, on two cores with a load average of 11, took 532 s.
+    boot_s=1800.0,
+    built=False,
+    boots_disk=True,
+    agent="brought",
+)
+"""Every disk with a system of its own: an entry of the image library, a file of the user's, or what a URL leads to."""
+
+KINDS: dict[str, ImageKind] = {kind.name: kind for kind in (MICRO, MICRO_GENERIC, BARE, OWN_DISK)}
+"""By name. Any other name is that of a library's entry."""
+
+
+def of(image: str) -> ImageKind:
+    """The kind of the image that a guest names."""
+    return KINDS.get(image, OWN_DISK)
+
+
+def built() -> tuple[str, ...]:
+    """The names of the images that limosa builds itself, in the order in which people are told of them."""
+    return tuple(kind.name for kind in KINDS.values() if kind.built)

@@ -15,7 +15,7 @@ from limosa.experiment.result import reported
 from limosa.experiment.watch import watch
 from limosa.experiment.workload import Workload
 from limosa.lab import Lab
-from limosa.results.tables import tables
+from limosa.results.summary_tables import tables
 from tests import own_systems
 from tests.limosa_command import Command, Traces
 

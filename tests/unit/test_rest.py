@@ -10,9 +10,9 @@ import pytest
 from limosa.results import rest
 from limosa.results.clocks import MS, clock_offsets_ms, clocks_behind_ms
 from limosa.results.format import LoadReading, Migration, MigrationSummary, Rate, Summary
+from limosa.results.remarks import _about_migrations, _about_time_of_day
 from limosa.results.samples import Exchanges, Ticks
-from limosa.results.summary import _about_migrations, _about_time_of_day
-from limosa.results.tables import rates_table, rest_table
+from limosa.results.summary_tables import rates_table, rest_table
 
 S = 1000 * MS
 MIB = 1 << 20

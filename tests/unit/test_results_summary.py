@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from limosa.results import store
+from limosa.results.cpu_speed import client_time_ns, cpu_speed
 from limosa.results.environment import (
     CpuTimes,
     busy_share,
@@ -29,10 +30,11 @@ from limosa.results.format import (
     ProbeReport,
     Summary,
 )
+from limosa.results.remarks import _about_migrations, looks_faster
 from limosa.results.samples import CpuSamples, Ticks
 from limosa.results.store import RunDirectory
-from limosa.results.summary import _about_migrations, client_time_ns, cpu_speed, looks_faster, summarise
-from limosa.results.tables import calibration_table, migrations_table, milliseconds, tables
+from limosa.results.summary import summarise
+from limosa.results.summary_tables import calibration_table, migrations_table, milliseconds, tables
 
 MS = 1_000_000
 EPOCH_NS = 1_795_000_000_000_000_000

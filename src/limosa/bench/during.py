@@ -16,10 +16,11 @@ from limosa.bench.given import LEAST_CPUS, given, per_cpu_second, tracks
 from limosa.bench.recovery import Course, Moments, Series, course, joined, series, silence_ms
 from limosa.errors import LimosaError
 from limosa.results import rest, store
+from limosa.results.cpu_speed import client_time_ns
 from limosa.results.format import Clocks, Environment, Migration, Rate
 from limosa.results.samples import LOST, Exchanges, Ticks, read_cpu, read_exchanges, read_ticks
 from limosa.results.store import RunDirectory
-from limosa.results.summary import client_time_ns, summarise
+from limosa.results.summary import summarise
 
 MS = 1_000_000
 NEAR_NS = 2_000 * MS

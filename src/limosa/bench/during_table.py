@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limosa.bench.during import Measure, Moved
 from limosa.results.statistics import Estimate
-from limosa.results.tables import NO_READING, Table, milliseconds
+from limosa.results.summary_tables import NO_READING, Table, milliseconds
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "sysbench": (

@@ -6,7 +6,7 @@ from limosa.bench import comparison
 from limosa.bench.comparison import Row
 from limosa.bench.format import Bench
 from limosa.results.statistics import Estimate
-from limosa.results.tables import NO_READING, Table
+from limosa.results.summary_tables import NO_READING, Table
 
 
 def bench_table(bench: Bench) -> Table:

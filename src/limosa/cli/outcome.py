@@ -15,7 +15,7 @@ def show_experiment(result: Result, as_json: bool) -> None:
     from limosa.cli.printable import print_sentence
     from limosa.cli.table import print_table
     from limosa.cli.terminal import show_result
-    from limosa.results.tables import tables
+    from limosa.results.summary_tables import tables
 
     if as_json:
         shown = {"run": str(result.run), "report": str(result.report), "passed": result.passed}

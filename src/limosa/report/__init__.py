@@ -28,12 +28,12 @@ def png(run: Path, directory: Path) -> list[Path]:
     Without a browser; 2000 px wide. A plot that the run has no data for is not written; return the paths of the others.
     Raises StateError when *run* is not a run directory.
     """
-    from limosa.report import bench, clocks, data, during_page, theme, timeline, vega
+    from limosa.report import bench, clock_plots, data, during_page, theme, timeline, vega
 
     found, measured, moved = data.load(run), bench.load(run), during_page.load(run)
     drawn = {
         "timeline.png": timeline.spec(found, theme.PRINT, interactive=False)[0],
-        "clocks.png": clocks.calibration_spec(found, theme.PRINT) or clocks.spec(found, theme.PRINT),
+        "clocks.png": clock_plots.calibration_spec(found, theme.PRINT) or clock_plots.spec(found, theme.PRINT),
         "bench.png": bench.spec(measured, theme.PRINT) if measured else None,
         "during.png": during_page.spec(moved, theme.PRINT) if moved else None,
     }

@@ -17,7 +17,7 @@ from limosa.report.theme import PAGE, Theme
 from limosa.report.vega import Spec
 from limosa.report.verdict import Tone, Verdict
 from limosa.results.store import RunDirectory
-from limosa.results.tables import Table, milliseconds
+from limosa.results.summary_tables import Table, milliseconds
 
 LEGEND = (
     "Light: the migration, from the verb's begin (the target's launch included) to the end of the source. Strong: the"

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 
 from limosa.bench.format import Finding
-from limosa.report import clocks, figures, timeline, vega
+from limosa.report import clock_plots, figures, timeline, vega
 from limosa.report.data import RunData
 from limosa.report.markup import Child, Html, json_block, raw, tag
 from limosa.report.series import spans
@@ -14,8 +14,8 @@ from limosa.report.theme import PAGE
 from limosa.report.vega import Spec
 from limosa.report.verdict import Verdict, progress_sentence
 from limosa.results.format import Migration, MigrationSummary
-from limosa.results.summary import looks_faster
-from limosa.results.tables import Table, rates_table, rest_table
+from limosa.results.remarks import looks_faster
+from limosa.results.summary_tables import Table, rates_table, rest_table
 
 Cell = tuple[str, float | int | None]
 
@@ -184,17 +184,17 @@ def clocks_part(data: RunData) -> Html | None:
     """The clocks side by side with what each measures; for calibration, their errors."""
     listed = tag(
         "dl",
-        [tag("div", tag("dt", label), tag("dd", _EXPLANATIONS[name])) for name, label in clocks.CLOCKS.items()],
+        [tag("div", tag("dt", label), tag("dd", _EXPLANATIONS[name])) for name, label in clock_plots.CLOCKS.items()],
         class_="meanings",
     )
     if data.summary.pauses:
-        spec = clocks.calibration_spec(data, PAGE)
+        spec = clock_plots.calibration_spec(data, PAGE)
         note = "Every point is one pause of known length; the bar is the median. A perfect clock stands at zero."
         plot = figure("clocks", spec, "Error of each clock") if spec else _empty("No clock read any pause.")
         return part("Clock errors", plot, _error_table(data), listed, identity="clocks", note=note)
     if not data.summary.migrations:
         return None
-    spec = clocks.spec(data, PAGE)
+    spec = clock_plots.spec(data, PAGE)
     note = "One pause, seen from the hypervisor (blue) and from the network and its users (orange). "
     note += "The dashed line is the reference: time lost by the guest's own clock."
     if spec is None:
@@ -204,10 +204,10 @@ def clocks_part(data: RunData) -> Html | None:
 
 
 def _error_table(data: RunData) -> Html:
-    rows = clocks.errors(data)
+    rows = clock_plots.errors(data)
     requested = sorted({row["requested"] for row in rows})
     body = []
-    for name, label in clocks.CLOCKS.items():
+    for name, label in clock_plots.CLOCKS.items():
         if not any(row["field"] == name for row in rows):
             continue
         cells = [tag("td", label, class_="name")]

@@ -7,7 +7,7 @@ import io
 from dataclasses import fields
 from pathlib import Path
 
-from limosa.report import clocks
+from limosa.report import clock_plots
 from limosa.report.data import RunData
 from limosa.results.format import MigrationSummary
 
@@ -24,11 +24,13 @@ def tables(data: RunData) -> dict[str, str]:
     ]
     readings: list[list[object]] = []
     for row in data.summary.migrations:
-        for name in clocks.CLOCKS:
-            readings.append(["migration", row.index, "", name.removesuffix("_ms"), clocks.reading(row.clocks, name)])
+        for name in clock_plots.CLOCKS:
+            readings.append(
+                ["migration", row.index, "", name.removesuffix("_ms"), clock_plots.reading(row.clocks, name)]
+            )
     for number, pause in enumerate(data.summary.pauses, 1):
-        for name in clocks.CLOCKS:
-            value = clocks.reading(pause.clocks, name)
+        for name in clock_plots.CLOCKS:
+            value = clock_plots.reading(pause.clocks, name)
             readings.append(["pause", number, pause.requested_ms, name.removesuffix("_ms"), value])
     if data.summary.rest is not None:
         for name in ("service_stall", "echo_gap", "tick_gap", "longest_wait"):

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from limosa.bench.wording import sentence
-from limosa.report import clocks, figures
+from limosa.report import clock_plots, figures
 from limosa.report.data import RunData
 from limosa.results.format import Clocks, Migration, MigrationSummary, Rest
 
@@ -36,7 +36,7 @@ def noticed_ms(reading: Clocks) -> tuple[float, str] | None:
         ("echo_gap_ms", "longest time without an echo"),
         ("tick_gap_ms", "longest silence of the guest"),
     ):
-        value = clocks.reading(reading, name)
+        value = clock_plots.reading(reading, name)
         if value is not None:
             return value, label
     return None
@@ -191,8 +191,8 @@ def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]
 def _of_pauses(data: RunData) -> Verdict:
     pauses = data.summary.pauses
     facts = []
-    found = clocks.errors(data)
-    for name, label in clocks.CLOCKS.items():
+    found = clock_plots.errors(data)
+    for name, label in clock_plots.CLOCKS.items():
         if errors := [abs(row["error"]) for row in found if row["field"] == name]:
             facts.append((figures.milliseconds(statistics.median(errors)), label.split("  ")[-1]))
     lengths = ", ".join(f"{ms:g}" for ms in sorted({pause.requested_ms for pause in pauses}))

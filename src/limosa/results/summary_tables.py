@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from limosa.results.format import MigrationSummary, Pause, Summary
+from limosa.results.remarks import CLOCK_NAMES, looks_faster
 from limosa.results.rest import name_of, worded
-from limosa.results.summary import CLOCK_NAMES, looks_faster
 
 NO_READING = "-"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from limosa.events import Events
-from limosa.homework import pdf, plan, recipe
+from limosa.homework import chapters, pdf, recipe
 from limosa.results.store import RunDirectory
 
 pytestmark = pytest.mark.system
@@ -19,7 +19,7 @@ async def test_the_recipe_runs_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     short = ("--load", "latency", "--before", "2 s", "--after", "2 s", "--memory", "32 MiB")
     wrong = ("--load", "nonsense")
-    during = plan.BENCHES["during"]
+    during = chapters.BENCHES["during"]
     benches = {"during": replace(during, quick=short), "wrong": replace(during, name="wrong", quick=wrong)}
     monkeypatch.setattr(recipe, "BENCHES", benches)
     handout = await recipe.do(quick=True, events=Events(), folder=tmp_path / "out")
@@ -29,7 +29,7 @@ async def test_the_recipe_runs_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
     html = handout.files[0].read_text()
     for wanted in ("-nodefaults", "migrate-incoming", "info migrate", "tap0", "during-plot-spec", "COLO"):
         assert wanted in html
-    homework = RunDirectory.open(handout.run).read(plan.HOMEWORK)
+    homework = RunDirectory.open(handout.run).read(chapters.HOMEWORK)
     assert any(line == "ip -brief link" and "br0" in said for _, line, said in homework.shown)
     if any(shutil.which(name) for name in pdf.BROWSERS):
         assert handout.files[1].read_bytes().startswith(b"%PDF")

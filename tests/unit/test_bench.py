@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limosa.bench import comparison, fio, iperf, programs, soundness, sysbench, tables
-from limosa.bench.format import BENCH, Bench, Finding, Metric, Reference, Repetition, Subject
+from limosa.bench import comparison, programs, soundness, tables
+from limosa.bench.cpu import parse as sysbench
+from limosa.bench.disk import parse as fio
+from limosa.bench.network import parse as iperf
+from limosa.bench.repetitions import BENCH, Bench, Finding, Metric, Reference, Repetition, Subject
 from limosa.errors import LimosaError, MachineError
 from limosa.experiment.benching import schedule
 from limosa.guest.images import Image

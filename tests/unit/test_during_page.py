@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from test_during import MOMENTS, known, speed
 
-from limosa.bench.during import Measure, Moved
-from limosa.bench.during_format import During, Part
-from limosa.bench.recovery import course
+from limosa.bench.during.compare import Measure, Moved
+from limosa.bench.during.course import course
+from limosa.bench.during.parts import During, Part
 from limosa.report.during_page import Migrations, spec, verdict
 from limosa.report.theme import PRINT
 from limosa.results.format import Clocks, Migration

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from limosa.bench import narration, narration_moves, soundness
-from limosa.bench.during import Measure, Moved
-from limosa.bench.during_format import Part
-from limosa.bench.format import Bench, Metric, Repetition, Subject
-from limosa.bench.recovery import Course, Moments, series
+from limosa.bench import narration, soundness
+from limosa.bench.during import say
+from limosa.bench.during.compare import Measure, Moved
+from limosa.bench.during.course import Course, Moments, series
+from limosa.bench.during.parts import Part
+from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
 from limosa.results.format import Clocks, Environment, HostEnvironment, Rate
 from limosa.results.statistics import Estimate
 
@@ -135,72 +136,70 @@ def moved(
 
 
 def test_brownout() -> None:
-    assert one(
-        narration_moves.of_migrations([moved(estimate(0.6, 0.55, 0.65))]), "40 % lower", "While the guest was moving"
-    )
+    assert one(say.of_migrations([moved(estimate(0.6, 0.55, 0.65))]), "40 % lower", "While the guest was moving")
     slower = moved(estimate(1.5, 1.4, 1.6), more_is_better=False)
-    assert one(narration_moves.of_migrations([slower]), "1.5 times as long")
-    assert not one(narration_moves.of_migrations([moved(estimate(0.98, 0.95, 1.01))]), "lower")
-    assert one(narration_moves.of_migrations([moved(estimate(0.98, 0.95, 1.01))]), "was the same while")
-    assert not one(narration_moves.of_migrations([moved(estimate(0.98, 0.5, 1.5))]), "was the same while")
+    assert one(say.of_migrations([slower]), "1.5 times as long")
+    assert not one(say.of_migrations([moved(estimate(0.98, 0.95, 1.01))]), "lower")
+    assert one(say.of_migrations([moved(estimate(0.98, 0.95, 1.01))]), "was the same while")
+    assert not one(say.of_migrations([moved(estimate(0.98, 0.5, 1.5))]), "was the same while")
 
 
 def test_better_while_moving_is_the_machines_doing() -> None:
-    assert one(narration_moves.of_migrations([moved(estimate(1.3, 1.2, 1.4))]), "gives nothing")
-    assert not one(narration_moves.of_migrations([moved(estimate(1.3, 0.9, 1.7))]), "gives nothing")
+    assert one(say.of_migrations([moved(estimate(1.3, 1.2, 1.4))]), "gives nothing")
+    assert not one(say.of_migrations([moved(estimate(1.3, 0.9, 1.7))]), "gives nothing")
 
 
 def test_outage() -> None:
     clocks = Clocks(stop_resume_ms=60.0, guest_lost_ms=60.0)
     assert one(
-        narration_moves.of_migrations([moved(clocks=clocks, silence_ms=300.0)]),
+        say.of_migrations([moved(clocks=clocks, silence_ms=300.0)]),
         "stood still for 60 ms",
         "stream",
         "300 ms",
     )
     echoes = Clocks(stop_resume_ms=60.0, echo_gap_ms=200.0)
-    assert one(narration_moves.of_migrations([moved(clocks=echoes, load="latency")]), "No echo", "200 ms")
-    assert not one(narration_moves.of_migrations([moved(clocks=clocks, silence_ms=0.0)]), "stood still")
+    assert one(say.of_migrations([moved(clocks=echoes, load="latency")]), "No echo", "200 ms")
+    assert not one(say.of_migrations([moved(clocks=clocks, silence_ms=0.0)]), "stood still")
     same = Clocks(stop_resume_ms=60.0, echo_gap_ms=62.0)
-    assert not one(narration_moves.of_migrations([moved(clocks=same, load="latency")]), "stood still")
+    assert not one(say.of_migrations([moved(clocks=same, load="latency")]), "stood still")
 
 
 def test_recovery() -> None:
-    assert one(narration_moves.of_migrations([moved()]), "was back at 95 %", "0.5 s")
-    assert one(narration_moves.of_migrations([moved(recovered_ms=None)]), "was not back", "90 %")
-    assert one(narration_moves.of_migrations([moved(steady=False)]), "cannot be told")
-    assert not one(narration_moves.of_migrations([moved(steady=False)]), "was back at")
+    assert one(say.of_migrations([moved()]), "was back at 95 %", "0.5 s")
+    assert one(say.of_migrations([moved(recovered_ms=None)]), "was not back", "90 %")
+    assert one(say.of_migrations([moved(steady=False)]), "cannot be told")
+    assert not one(say.of_migrations([moved(steady=False)]), "was back at")
 
 
 def test_too_few_samples_and_broken_parts() -> None:
-    assert one(narration_moves.of_migrations([moved(count=3)]), "Too few samples", "(3 samples)")
-    assert not one(narration_moves.of_migrations([moved()]), "Too few samples")
-    assert one(narration_moves.of_migrations([moved(status="partial")]), "partial", "the guest died")
-    assert not one(narration_moves.of_migrations([moved()]), "the guest died")
+    assert one(say.of_migrations([moved(count=3)]), "Too few samples", "(3 samples)")
+    assert not one(say.of_migrations([moved()]), "Too few samples")
+    assert one(say.of_migrations([moved(status="partial")]), "partial", "the guest died")
+    assert not one(say.of_migrations([moved()]), "the guest died")
 
 
 def test_what_cannot_be_told_is_said_once_for_all() -> None:
-    said = narration_moves.of_migrations([moved(estimate(0.9, 0.5, 1.5)), moved(estimate(1.1, 0.6, 1.6), load="send")])
+    said = say.of_migrations([moved(estimate(0.9, 0.5, 1.5)), moved(estimate(1.1, 0.6, 1.6), load="send")])
     assert one(said, "cannot be told from these samples", "0.90", "1.10")
-    assert not one(narration_moves.of_migrations([moved(estimate(1.0, 0.98, 1.02))]), "cannot be told from")
+    assert not one(say.of_migrations([moved(estimate(1.0, 0.98, 1.02))]), "cannot be told from")
 
 
 def test_a_silence_before_the_blackout() -> None:
     silent = moved(silence_ms=300.0, longest_silence_ms=1500.0)
-    assert one(narration_moves.of_migrations([silent]), "not at the blackout", "1500 ms", "300 ms")
-    assert not one(narration_moves.of_migrations([silent]), "Under emulation the usual reason")
+    assert one(say.of_migrations([silent]), "not at the blackout", "1500 ms", "300 ms")
+    assert not one(say.of_migrations([silent]), "Under emulation the usual reason")
     emulated = moved(silence_ms=300.0, longest_silence_ms=1500.0, environment=ENVIRONMENT)
-    assert one(narration_moves.of_migrations([emulated]), "Under emulation the usual reason")
+    assert one(say.of_migrations([emulated]), "Under emulation the usual reason")
     same = moved(silence_ms=300.0, longest_silence_ms=310.0)
-    assert not one(narration_moves.of_migrations([same]), "not at the blackout")
+    assert not one(say.of_migrations([same]), "not at the blackout")
 
 
 def test_silences_that_are_there_without_a_move_are_not_put_down_to_it() -> None:
     silent = moved(silence_ms=300.0, longest_silence_ms=1500.0)
-    assert not one(narration_moves.of_migrations([replace(silent, rest_silence_ms=1400.0)]), "not at the blackout")
+    assert not one(say.of_migrations([replace(silent, rest_silence_ms=1400.0)]), "not at the blackout")
     echoes = moved(clocks=Clocks(stop_resume_ms=60.0, echo_gap_ms=200.0), load="latency")
-    assert one(narration_moves.of_migrations([replace(echoes, rest_silence_ms=20.0)]), "No echo", "200 ms")
-    assert not one(narration_moves.of_migrations([replace(echoes, rest_silence_ms=150.0)]), "No echo")
+    assert one(say.of_migrations([replace(echoes, rest_silence_ms=20.0)]), "No echo", "200 ms")
+    assert not one(say.of_migrations([replace(echoes, rest_silence_ms=150.0)]), "No echo")
 
 
 def test_datagrams_that_were_not_sent_at_the_rate_asked_for_are_a_caution() -> None:
@@ -271,15 +270,15 @@ def taken_apart(whole: float, share: float, speed: float, *, cpus: float = 1.0) 
 
 
 def test_less_cpu_time_is_told_from_less_work_in_it() -> None:
-    said = narration_moves.of_migrations([taken_apart(0.6, 0.62, 0.97)])
+    said = say.of_migrations([taken_apart(0.6, 0.62, 0.97)])
     assert one(said, "virtual CPU got 0.62 times", "did 0.97 times", "competition")
     assert not one(said, "cpu-given") and not one(said, "cpu-speed")
-    assert not one(narration_moves.of_migrations([taken_apart(1.0, 1.0, 1.0)]), "virtual CPU got")
+    assert not one(say.of_migrations([taken_apart(1.0, 1.0, 1.0)]), "virtual CPU got")
 
 
 def test_a_guest_that_got_little_of_a_cpu_is_not_taken_apart() -> None:
     starved, fed = taken_apart(0.6, 0.62, 0.97, cpus=0.3), taken_apart(0.6, 0.62, 0.97)
-    assert not one(narration_moves.of_migrations([starved]), "virtual CPU got")
+    assert not one(say.of_migrations([starved]), "virtual CPU got")
     said = [f for f in soundness.of_migrations([starved]) if f.rule == "starved"]
     assert [(f.severity, "only 0.19 of one" in f.text) for f in said] == [("unsound", True)]
     assert not any(f.rule == "starved" for f in soundness.of_migrations([fed, moved()]))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from limosa.bench.during_format import VCPU_COLUMNS
-from limosa.bench.given import given, per_cpu_second, tracks
-from limosa.bench.recovery import series
+from limosa.bench.during.course import series
+from limosa.bench.during.cpu_time import given, per_cpu_second, tracks
+from limosa.bench.during.parts import VCPU_COLUMNS
 from limosa.errors import LimosaError
 from limosa.probes import vcpu
 

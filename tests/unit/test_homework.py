@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from limosa import process
-from limosa.bench.format import BENCH, Bench, Metric, Reference, Repetition, Subject
+from limosa.bench.repetitions import BENCH, Bench, Metric, Reference, Repetition, Subject
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
-from limosa.homework import HOMEWORK, Homework, PartResult, page, pdf, plan, recipe
+from limosa.homework import HOMEWORK, Homework, PartResult, chapters, handout, pdf, recipe
 from limosa.qemu.purpose import QMP
 from limosa.results.store import RunDirectory
 from tests import run_sample
@@ -54,7 +54,7 @@ def test_a_bench_that_failed_says_so_and_the_rest_is_there(run: RunDirectory, tm
         name="network", title="Network", command=["bench", "network"], status="failed", reason="no <iperf3>"
     )
     done = PartResult(name="cpu", title="CPU", command=["bench", "cpu"], run=str(a_bench(tmp_path / "runs").path))
-    html = page.page(run, homework(done, failed))
+    html = handout.page(run, homework(done, failed))
     assert "Not measured: no &lt;iperf3&gt;" in html and "<iperf3>" not in html
     assert "Leaves out &lt;everything&gt;." in html
     assert "Without KVM the guest did 1/4.0" in html
@@ -65,7 +65,7 @@ def test_a_bench_that_failed_says_so_and_the_rest_is_there(run: RunDirectory, tm
 
 
 def test_the_page_asks_nothing_of_a_network(run: RunDirectory) -> None:
-    html = page.page(run, homework())
+    html = handout.page(run, homework())
     assert "default-src &#x27;none&#x27;" in html
     for asking in ('src="http', "@import", "url(http", "<link"):
         assert asking not in html
@@ -74,13 +74,13 @@ def test_the_page_asks_nothing_of_a_network(run: RunDirectory) -> None:
 
 def test_a_run_that_is_gone_is_said(run: RunDirectory, tmp_path: Path) -> None:
     gone = PartResult(name="cpu", title="CPU", command=["bench", "cpu"], run=str(tmp_path / "gone"))
-    assert "is not a run" in page.page(run, homework(gone))
+    assert "is not a run" in handout.page(run, homework(gone))
 
 
 def test_every_monitor_command_has_its_purpose() -> None:
-    from limosa.homework import answers
+    from limosa.homework import questions
 
-    for _, qmp in answers.MONITOR:
+    for _, qmp in questions.MONITOR:
         assert QMP[qmp]
 
 
@@ -101,7 +101,7 @@ async def test_how_a_bench_ended(
         return process.Completed(tuple(argv), status, out, err, 0.1)
 
     monkeypatch.setattr(process, "run", run)
-    part = await recipe._bench(plan.BENCHES["cpu"], True, False)
+    part = await recipe._bench(chapters.BENCHES["cpu"], True, False)
     assert (part.reason, part.status) == (reason, "failed" if reason else "done")
     assert part.command[-4:] == ["--time", "2", "--repeat", "2"]
 
@@ -113,8 +113,8 @@ async def test_without_a_browser_there_is_no_pdf(
     with pytest.raises(LimosaError, match="Chromium"):
         await pdf.printed(tmp_path / "a.html", tmp_path / "a.pdf")
     run.write(HOMEWORK, homework())
-    handout = await recipe.remake(str(run.path) + "/", events=Events())
-    assert [file.name for file in handout.files] == ["homework.html"]
+    made = await recipe.remake(str(run.path) + "/", events=Events())
+    assert [file.name for file in made.files] == ["homework.html"]
 
 
 def test_another_run_is_no_homework(run: RunDirectory) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from limosa.bench.format import Bench, Metric, Repetition
+from limosa.bench.repetitions import Bench, Metric, Repetition
 from limosa.results import statistics
 from limosa.results.statistics import Estimate
 

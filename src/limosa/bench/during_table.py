@@ -1,8 +1,8 @@
-"""The table and the plots of a migration's cost, from what ``limosa.bench.during`` computed."""
+"""The table and the plots of a migration's cost, from what ``limosa.bench.during.compare`` computed."""
 
 from __future__ import annotations
 
-from limosa.bench.during import Measure, Moved
+from limosa.bench.during.compare import Measure, Moved
 from limosa.results.statistics import Estimate
 from limosa.results.summary_tables import NO_READING, Table, milliseconds
 

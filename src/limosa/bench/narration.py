@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from limosa.bench import comparison, narration_moves, soundness
+from limosa.bench import comparison, soundness
 from limosa.bench.comparison import Row
-from limosa.bench.during import read as read_during
-from limosa.bench.during_format import DURING
-from limosa.bench.format import BENCH, Bench, Finding, Metric
+from limosa.bench.during import say
+from limosa.bench.during.compare import read as read_during
+from limosa.bench.during.parts import DURING
+from limosa.bench.phrases import above, below, listed, percent, roughly, times, unlike
+from limosa.bench.repetitions import BENCH, Bench, Finding, Metric
 from limosa.bench.tables import quantity
-from limosa.bench.wording import above, below, listed, percent, roughly, times, unlike
 from limosa.errors import StateError
 from limosa.results.statistics import Estimate
 from limosa.results.store import RunDirectory
@@ -32,7 +33,7 @@ UNLIKE_BUSES = 5.0
 def narrate(run: RunDirectory) -> list[str]:
     """What follows from a finished bench. Raises StateError for a run that is no bench."""
     if run.has(DURING):
-        return narration_moves.of_migrations(read_during(run)[1])
+        return say.of_migrations(read_during(run)[1])
     return of_bench(_bench(run))
 
 

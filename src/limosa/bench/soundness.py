@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from limosa.bench import comparison, iperf
+from limosa.bench import comparison
 from limosa.bench.comparison import Row
-from limosa.bench.during import Moved
-from limosa.bench.format import Bench, Finding, Repetition
+from limosa.bench.during.compare import Moved
+from limosa.bench.network import parse as iperf
+from limosa.bench.phrases import interval, listed, percent
 from limosa.bench.programs import different
+from limosa.bench.repetitions import Bench, Finding, Repetition
 from limosa.bench.tables import quantity
-from limosa.bench.wording import interval, listed, percent
 from limosa.results.rest import SHORT, short, shortfall
 from limosa.results.statistics import Estimate
 

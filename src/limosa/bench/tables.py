@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limosa.bench import comparison
 from limosa.bench.comparison import Row
-from limosa.bench.format import Bench
+from limosa.bench.repetitions import Bench
 from limosa.results.statistics import Estimate
 from limosa.results.summary_tables import NO_READING, Table
 

@@ -11,7 +11,7 @@ from limosa.cli.bench_during import during_migration
 from limosa.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from limosa.bench.format import Bench, Finding
+    from limosa.bench.repetitions import Bench, Finding
     from limosa.experiment.benching import BenchResult
 
 app = typer.Typer(

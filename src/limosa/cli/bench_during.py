@@ -67,7 +67,7 @@ def _bytes(parse, text: str) -> int:  # type: ignore[no-untyped-def]  # noqa: AN
 
 def show(run: RunDirectory, as_json: bool) -> None:
     """The table, what follows from it, and where the report is; exits with 1 when a part is not whole."""
-    from limosa.bench.during import read
+    from limosa.bench.during.compare import read
     from limosa.bench.during_table import table
     from limosa.bench.narration import cautions, narrate
     from limosa.cli.table import print_table

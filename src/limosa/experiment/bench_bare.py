@@ -16,9 +16,9 @@ import numpy as np
 
 from limosa import accel as acceleration
 from limosa import paths, process
-from limosa.bench.format import Bench, Metric, Repetition
-from limosa.bench.recording import Recorder, recording, unnumbered, watched
-from limosa.bench.sysbench import PRIME_LIMIT
+from limosa.bench.cpu.parse import PRIME_LIMIT
+from limosa.bench.recorder import Recorder, recording, unnumbered, watched
+from limosa.bench.repetitions import Bench, Metric, Repetition
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import asdict, dataclass
 
-from limosa.bench import sysbench
-from limosa.bench.format import Bench, Metric, Reference, Repetition, Subject
+from limosa.bench.cpu import parse as sysbench
 from limosa.bench.programs import Program, parse_sums, program
-from limosa.bench.recording import Recorder, recording, unnumbered, watched
+from limosa.bench.recorder import Recorder, recording, unnumbered, watched
+from limosa.bench.repetitions import Bench, Metric, Reference, Repetition, Subject
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.experiment import benching

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import asdict, dataclass, replace
 
-from limosa.bench import fio
-from limosa.bench.format import Bench, Metric, Repetition, Subject
+from limosa.bench.disk import parse as fio
 from limosa.bench.programs import parse_sums, program
-from limosa.bench.recording import Recorder, recording, unnumbered, watched
+from limosa.bench.recorder import Recorder, recording, unnumbered, watched
+from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
 from limosa.experiment import benching

@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 
 from limosa import tasks
-from limosa.bench import iperf
-from limosa.bench.format import Bench, Metric, Repetition, Subject
+from limosa.bench.network import parse as iperf
 from limosa.bench.programs import Program, parse_sums, program
-from limosa.bench.recording import Recorder, recording, unnumbered, watched
+from limosa.bench.recorder import Recorder, recording, unnumbered, watched
+from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events

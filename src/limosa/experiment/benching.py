@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from limosa import process, requirements, spec
-from limosa.bench.format import Bench, Repetition
-from limosa.bench.recording import Recorder
+from limosa.bench.recorder import Recorder
+from limosa.bench.repetitions import Bench, Repetition
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, LimosaError, MachineError
 from limosa.events import Events

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from limosa.bench import narration
-from limosa.bench.during import read as read_during
-from limosa.bench.during_format import DURING
+from limosa.bench.during.compare import read as read_during
+from limosa.bench.during.parts import DURING
 from limosa.bench.during_table import table
-from limosa.bench.format import BENCH
-from limosa.homework import answers
+from limosa.bench.repetitions import BENCH
+from limosa.homework import questions
 from limosa.report import bench as bench_page
 from limosa.report import during, during_page, sections
 from limosa.report.markup import Html, tag
@@ -59,11 +59,11 @@ def _during(run: RunDirectory, name: str) -> list[Html]:
 
 def document() -> Html:
     """The source document's CPU figures; they are shown whether ours could be measured or not."""
-    host = dict(answers.DOCUMENT_CPU)["host"]
+    host = dict(questions.DOCUMENT_CPU)["host"]
     told = "; ".join(f"{name} {count:,} ({count / host:.2f} times its host)" if name != "host" else f"host {count:,}"
-                     for name, count in answers.DOCUMENT_CPU)  # fmt: skip
+                     for name, count in questions.DOCUMENT_CPU)  # fmt: skip
     return tag(
         "div",
         tag("h3", "The source document's figures"),
-        tag("p", f"Events in 10 s, one run each: {told}. {answers.DOCUMENT_REMARK}"),
+        tag("p", f"Events in 10 s, one run each: {told}. {questions.DOCUMENT_REMARK}"),
     )

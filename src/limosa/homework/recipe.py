@@ -19,8 +19,8 @@ from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.measurement import Probing, measure, recorded_run
-from limosa.homework import page, pdf
-from limosa.homework.plan import BENCHES, HOMEWORK, Bench, Homework, PartResult
+from limosa.homework import handout, pdf
+from limosa.homework.chapters import BENCHES, HOMEWORK, Bench, Homework, PartResult
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.results import store
@@ -77,7 +77,7 @@ async def _write(run: RunDirectory, homework: Homework, events: Events, folder: 
     target.mkdir(parents=True, exist_ok=True)
     html = target / "homework.html"
     with events.stage("write the handout"):
-        html.write_text(await asyncio.to_thread(page.page, run, homework), encoding="utf-8")
+        html.write_text(await asyncio.to_thread(handout.page, run, homework), encoding="utf-8")
     files = [html]
     try:
         with events.stage("print it as PDF"):

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from limosa import untrusted
-from limosa.bench import comparison, narration, soundness, tables, wording
-from limosa.bench.format import BENCH, Bench, Metric
-from limosa.bench.wording import listed
+from limosa.bench import comparison, narration, phrases, soundness, tables
+from limosa.bench.phrases import listed
+from limosa.bench.repetitions import BENCH, Bench, Metric
 from limosa.errors import LimosaError
 from limosa.report import commands, sections, vega
 from limosa.report.data import RunData
@@ -49,7 +49,7 @@ def verdict(bench: Bench) -> Verdict:
     told = listed([f"{bench.subject(r.subject).label} {r.ratio.value:.2g} times" for r in first if r.ratio])
     if len(ratios) > MOST_TOLD:
         told = f"the others from {min(ratios):.2g} to {max(ratios):.2g} times"
-    sentence = wording.sentence(f"{first[0].metric.label}: {told} {_baseline(bench)}") if told else ""
+    sentence = phrases.sentence(f"{first[0].metric.label}: {told} {_baseline(bench)}") if told else ""
     sentence = sentence or f"{bench.title}: measured."
     if unsound:
         return _verdict("warn", "Unsound", sentence, details, facts)
@@ -123,7 +123,7 @@ def _findings(bench: Bench) -> Html | None:
 def _circumstances(bench: Bench) -> Html:
     rows = [*_settings(bench), *_machine(bench)]
     measured = [s for s in bench.subjects if s.status != "skipped"]
-    rows += [(wording.capital(s.label), f"{s.accel}: {s.accel_reason}".removesuffix(": ")) for s in measured if s.accel]
+    rows += [(phrases.capital(s.label), f"{s.accel}: {s.accel_reason}".removesuffix(": ")) for s in measured if s.accel]
     same: dict[tuple[str, str], list[str]] = {}
     for subject in measured:
         for file, digest in list(subject.files.items())[:1]:
@@ -140,7 +140,7 @@ _MACHINE = {"cpu_model": "CPU", "cpus": "CPUs", "kernel": "Kernel", "governor": 
 def _settings(bench: Bench) -> list[tuple[str, str]]:
     shown = []
     for name, value in bench.settings.items():
-        label, form = _SETTINGS.get(name, (wording.capital(name.replace("_", " ")), "{}"))
+        label, form = _SETTINGS.get(name, (phrases.capital(name.replace("_", " ")), "{}"))
         if name == "udp_bits_per_s":
             label, value = "Rate of the datagrams", tables.quantity(float(value), "bit/s")
         shown.append((label, form.format(", ".join(map(str, value)) if isinstance(value, list) else value)))

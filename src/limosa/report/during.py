@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from limosa.bench.during import Measure, Moved
-from limosa.bench.recovery import SHARE, Moments
+from limosa.bench.during.compare import Measure, Moved
+from limosa.bench.during.course import SHARE, Moments
 from limosa.report import vega
 from limosa.report.theme import Theme
 from limosa.report.vega import Spec

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from limosa.bench import during, narration_moves, soundness
-from limosa.bench.during import Moved
-from limosa.bench.during_format import DURING, LOADS, During
+from limosa.bench import soundness
+from limosa.bench.during import compare, say
+from limosa.bench.during.compare import Moved
+from limosa.bench.during.parts import DURING, LOADS, During
 from limosa.bench.during_table import MEANINGS, table
 from limosa.report import commands, figures, sections
 from limosa.report import during as plot
@@ -43,7 +44,7 @@ def load(path: Path) -> Migrations | None:
     """The bench of the run directory *path*; None when it has none. Raises LimosaError for a damaged one."""
     if not (path / DURING.file).exists():
         return None
-    return Migrations(*during.read(RunDirectory.open(path)))
+    return Migrations(*compare.read(RunDirectory.open(path)))
 
 
 def spec(found: Migrations, theme: Theme) -> Spec | None:
@@ -155,7 +156,7 @@ def _plot(found: Migrations) -> Html:
 
 
 def _follows(found: Migrations) -> Html | None:
-    said = narration_moves.of_migrations(found.found)
+    said = say.of_migrations(found.found)
     return sections.part("What follows", sections.bullets(said), identity="follows") if said else None
 
 

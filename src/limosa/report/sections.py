@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 
-from limosa.bench.format import Finding
+from limosa.bench.repetitions import Finding
 from limosa.report import clock_plots, figures, timeline, vega
 from limosa.report.data import RunData
 from limosa.report.markup import Child, Html, json_block, raw, tag

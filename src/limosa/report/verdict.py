@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from limosa.bench.wording import sentence
+from limosa.bench.phrases import sentence
 from limosa.report import clock_plots, figures
 from limosa.report.data import RunData
 from limosa.results.format import Clocks, Migration, MigrationSummary, Rest

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from limosa.bench.during_format import VCPU_COLUMNS
-from limosa.bench.recovery import Floats, Series, Times, series
+from limosa.bench.during.course import Floats, Series, Times, series
+from limosa.bench.during.parts import VCPU_COLUMNS
 from limosa.results.samples import columns
 
 LEAST_SHARE = 0.02

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from limosa.bench.during_format import DURING, IPERF_COLUMNS, SYSBENCH_COLUMNS, During, Part
-from limosa.bench.given import LEAST_CPUS, given, per_cpu_second, tracks
-from limosa.bench.recovery import Course, Moments, Series, course, joined, series, silence_ms
+from limosa.bench.during.course import Course, Moments, Series, course, joined, series, silence_ms
+from limosa.bench.during.cpu_time import LEAST_CPUS, given, per_cpu_second, tracks
+from limosa.bench.during.parts import DURING, IPERF_COLUMNS, SYSBENCH_COLUMNS, During, Part
 from limosa.errors import LimosaError
 from limosa.results import rest, store
 from limosa.results.cpu_speed import client_time_ns

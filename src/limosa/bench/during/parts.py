@@ -11,7 +11,7 @@
         samples/cpu.csv, ticks.csv, echo.csv                       as in every run
         samples/load.txt       what the loading program printed, untouched
 
-Rule: figures are never stored, they are computed from the samples by ``limosa.bench.during`` each time.
+Rule: figures are never stored, they are computed from the samples by ``limosa.bench.during.compare`` each time.
 """
 
 from __future__ import annotations

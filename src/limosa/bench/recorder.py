@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from limosa.bench.format import BENCH, SECONDS_COLUMNS, SECONDS_FILE, Bench, Finding, Repetition
+from limosa.bench.repetitions import BENCH, SECONDS_COLUMNS, SECONDS_FILE, Bench, Finding, Repetition
 from limosa.errors import MachineError
 from limosa.events import Events
 from limosa.results import environment

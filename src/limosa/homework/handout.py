@@ -10,8 +10,8 @@ from pathlib import Path
 
 from limosa import __version__
 from limosa.errors import LimosaError
-from limosa.homework import answers, comparisons
-from limosa.homework.plan import BENCHES, Homework, PartResult
+from limosa.homework import comparisons, questions
+from limosa.homework.chapters import BENCHES, Homework, PartResult
 from limosa.qemu.purpose import QMP, explain_exchanges
 from limosa.report import commands, figures, sections, theme, vega, verdict
 from limosa.report import data as report_data
@@ -122,7 +122,7 @@ def _code(text: str) -> Html:
 
 
 def _setting_up(homework: Homework) -> Html:
-    rows: list[list[Child]] = [[_code(theirs), _code(ours), why] for theirs, ours, why in answers.STEPS]
+    rows: list[list[Child]] = [[_code(theirs), _code(ours), why] for theirs, ours, why in questions.STEPS]
     looks = [
         tag("div", tag("p", f"{host}: ", _code(line), class_="soft"), tag("pre", said))
         for host, line, said in homework.shown
@@ -138,7 +138,7 @@ def _setting_up(homework: Homework) -> Html:
 
 
 def _command_line(homework: Homework) -> Html:
-    theirs: list[list[Child]] = [[_code(a), _code(b), why] for a, b, why in answers.QEMU_ARGUMENTS]
+    theirs: list[list[Child]] = [[_code(a), _code(b), why] for a, b, why in questions.QEMU_ARGUMENTS]
     ours: list[list[Child]] = [[_code(what), why] for what, why in homework.explained]
     empty = tag("p", "The guest was not started, so there is no command line.", class_="empty")
     return sections.part(
@@ -152,7 +152,7 @@ def _command_line(homework: Homework) -> Html:
 
 
 def _migration(run: RunDirectory, data: report_data.RunData, part: PartResult) -> list[Html | None]:
-    monitor: list[list[Child]] = [[_code(hmp), _code(qmp), QMP.get(qmp, "")] for hmp, qmp in answers.MONITOR]
+    monitor: list[list[Child]] = [[_code(hmp), _code(qmp), QMP.get(qmp, "")] for hmp, qmp in questions.MONITOR]
     final = data.migrations[0].qemu if data.migrations else {}
     lines = [f"{key}: {value}" for key, value in final.items() if not isinstance(value, dict)]
     lines += [f"ram {key}: {value}" for key, value in (final.get("ram") or {}).items()]
@@ -219,6 +219,6 @@ def _answers() -> Html:
             ),
             class_="answer",
         )
-        for answer in answers.ANSWERS
+        for answer in questions.ANSWERS
     ]
     return sections.part("Questions", tag("div", asked), identity="questions")

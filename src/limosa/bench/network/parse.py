@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from limosa import untrusted
-from limosa.bench.format import Repetition
-from limosa.bench.sysbench import with_rest
+from limosa.bench.cpu.parse import with_rest
+from limosa.bench.repetitions import Repetition
 from limosa.errors import LimosaError
 
 PORT = 5201

@@ -1,0 +1,1 @@
+"""The network bench: throughput, loss, jitter and round trips between client and guest, by network card."""

@@ -17,6 +17,7 @@ from limosa import requirements
 
 pytestmark = pytest.mark.system
 MIGRATE = Path(__file__).parents[2] / "benchmarks" / "migrate.py"
+AGAINST_VIRSH = MIGRATE.with_name("against_virsh.py")
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -63,3 +64,24 @@ def test_bad_count_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, MIGRATE, "--count", "0"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--count has to be 1 or more" in done.stderr
+
+
+@pytest.mark.slow
+def test_turns_with_virsh(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-P", AGAINST_VIRSH, "--count", "2", "--json"],
+        env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    if done.stderr.startswith("skipped: "):
+        pytest.skip(done.stderr.strip().removeprefix("skipped: "))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    result = json.loads(done.stdout)
+    counted = [move for move in result["moves"] if not move["warm_up"]]
+    for way in ("virsh", "limosa", "bare QMP"):
+        its = [move for move in counted if move["way"] == way]
+        assert [move["packet_gap_ms"] is None for move in its] == [True, True, False, False]
+        assert {move["target"] for move in its} == {"host1", "host2"}
+        assert all(0 < move["qemu_total_ms"] < move["whole_ms"] for move in its)
+    assert result["memory_bytes"]["virsh"] == 512 << 20

@@ -1,8 +1,12 @@
-"""The figures that benchmarks/migrate.py prints follow from its samples."""
+"""The figures that the benchmarks of moves print follow from their samples."""
 
 from __future__ import annotations
 
-from benchmarks import migrate
+from xml.etree import ElementTree
+
+from benchmarks import against_virsh, migrate
+from benchmarks.against_virsh import Move
+from benchmarks.libvirt_hosts import Domain
 
 
 def _move(way: str, whole_ms: float, total_ms: float, *, warm_up: bool = False) -> migrate.Move:
@@ -22,3 +26,36 @@ def test_ratio_is_limosa_to_bare_whatever_came_first() -> None:
 def test_enough_moves_get_an_interval() -> None:
     found = [_move(way, 300, 100) for way in migrate.WAYS for _ in range(8)]
     assert "300 ms [300, 300]" in migrate.summary(found)
+
+
+def _against(way: str, whole_ms: float, lost_ms: float, gap_ms: float | None = None, *, warm_up: bool = False) -> Move:
+    return Move(way, "host1", "host2", whole_ms, whole_ms / 2, lost_ms, gap_ms, warm_up)
+
+
+def test_ratios_are_to_virsh_and_moves_watched_by_packets_give_nothing_but_the_gap() -> None:
+    found = [_against(way, 9000, 900, warm_up=True) for way in against_virsh.WAYS]
+    for way, whole_ms, lost_ms, gap_ms in (
+        ("virsh", 800, 100, 200),
+        ("limosa", 400, 50, 150),
+        ("bare QMP", 200, 25, 50),
+    ):
+        found += [_against(way, whole_ms, lost_ms), _against(way, whole_ms, lost_ms)]
+        found += [_against(way, 7000, 700, gap_ms), _against(way, 7000, 700, gap_ms)]
+    lines = [line.split() for line in against_virsh.summary(found).splitlines()]
+    assert lines[1] == ["virsh", "2", "800", "ms", "400", "ms", "100", "ms", "200", "ms"]
+    assert lines[4] == ["limosa", "/", "virsh", "0.50", "0.50", "0.50", "0.75"]
+    assert lines[5] == ["bare", "QMP", "/", "virsh", "0.25", "0.25", "0.25", "0.25"]
+
+
+def test_what_libvirt_is_told_of_a_guest_is_whole_whatever_its_kernel_is_told() -> None:
+    domain = Domain(
+        name="guest2", memory_bytes=512 << 20, emulator="/usr/bin/qemu-system-x86_64", accel="tcg",
+        machine="pc-q35-7.2", cpu="Nehalem", kernel="/s/guest2.kernel", initrd="/s/guest2.initrd",
+        append="a=<&>'\"", disk="/s/guest2.raw", tap="tap1", mac="02:00:00:00:00:01",
+    )  # fmt: skip
+    root = ElementTree.fromstring(domain.xml())
+    assert root.get("type") == "qemu"
+    assert root.findtext("os/cmdline") == "a=<&>'\""
+    memory = root.find("memory")
+    assert memory is not None
+    assert (memory.text, memory.get("unit")) == (str(512 << 20), "b")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
-import msgspec
-
 FOREVER_S = 365 * 86400.0
 
 
-class Deadline(msgspec.Struct, frozen=True):
+class Deadline:
     """``at_s`` is a time.monotonic() value."""
 
-    at_s: float
+    __slots__ = ("at_s",)
+
+    def __init__(self, at_s: float) -> None:
+        self.at_s = at_s
 
     @classmethod
     def after(cls, seconds: float | None) -> Deadline:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import chain
 
 import msgspec
@@ -21,17 +20,16 @@ FIRST_HOST_OFFSET = 11
 FIRST_GUEST_OFFSET = 101
 
 
-@dataclass(slots=True)
-class Pool:
+class Pool(msgspec.Struct):
     """The addresses of one network, and who has them."""
 
     name: str
     subnet: ipaddress.IPv4Network
-    owners: dict[ipaddress.IPv4Address, str] = field(default_factory=dict)
+    owners: dict[ipaddress.IPv4Address, str] = {}
     """Whose an address is, in words that complete "is already ..."."""
     client: str = ""
     """The client's address where the file gives it."""
-    rest: dict[int, Iterator[int]] = field(default_factory=dict, repr=False)
+    rest: dict[int, Iterator[int]] = {}
     """By the first offset that was asked for, the offsets that nobody has looked at yet."""
 
     def __post_init__(self) -> None:

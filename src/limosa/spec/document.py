@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from limosa import untrusted
@@ -173,15 +174,14 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> SpecErro
     return SpecError(message, file=file, line=min(line, last_line), hint=hint)
 
 
-@dataclass(slots=True)
-class _Reading:
+class _Reading(msgspec.Struct):
     """One pass over the node tree."""
 
     file: str
-    lines: dict[Location, int] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    lines: dict[Location, int] = {}
+    problems: list[Problem] = []
     count: int = 0
-    open_nodes: set[int] = field(default_factory=set)
+    open_nodes: set[int] = set()
     """Nodes being read; one met again inside itself is an alias that never ends."""
 
     def document(self, node: yaml.Node) -> Document:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
+
+import msgspec
 
 from limosa.errors import SpecError
 
@@ -25,8 +26,7 @@ MOST_LISTED = 24
 _LONG_WORD = re.compile(r"\S{300,}")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One fault, its place, and the way out."""
 
     line: int | None

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+import msgspec
 from pydantic import ValidationError
 
 from limosa.spec import faults, image_kinds, placement, resolved, written
@@ -53,15 +53,14 @@ def _check_counts(document: Document) -> None:
             raise_all([problem], document.file)
 
 
-@dataclass(slots=True)
-class _Resolution:
+class _Resolution(msgspec.Struct):
     """One lab on its way. Methods go on after a fault with whatever lets the next fault be found."""
 
     document: Document
     file: written.LabFile
     path: Path | None
-    problems: list[Problem] = field(default_factory=list)
-    pools: dict[str, Pool] = field(default_factory=dict)
+    problems: list[Problem] = []
+    pools: dict[str, Pool] = {}
 
     def lab(self) -> resolved.Lab:
         name = self._lab_name()

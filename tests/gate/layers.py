@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -32,19 +32,56 @@ def modules(package: Path) -> dict[str, Path]:
 
 def imports(name: str, path: Path, known: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
     """The known modules that a module imports, each with the line; ``from a import b`` is a.b when that is a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        for target in _targets(node, name, path, known):
+            yield target, getattr(node, "lineno", 0)
+
+
+def loaded(package: Path, roots: Iterable[str]) -> set[str]:
+    """The modules that are loaded when the *roots* are imported and their functions run: the late imports of the roots
+    count, not those of others, and none for type checkers."""
+    known, found = modules(package), set[str]()
+    todo = list(roots)
+    while todo:
+        name = todo.pop()
+        for each in _with_packages(name):
+            if each not in known or each in found:
+                continue
+            found.add(each)
+            tree = ast.parse(known[each].read_text())
+            for node in _executed(tree, late=each in roots):
+                todo += _targets(node, each, known[each], known)
+    return found
+
+
+def _executed(tree: ast.AST, late: bool) -> Iterator[ast.AST]:
+    """The nodes that are executed by an import; with *late* those in functions too."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not late:
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        yield node
+        yield from _executed(node, late)
+
+
+def _targets(node: ast.AST, name: str, path: Path, known: Mapping[str, Path]) -> list[str]:
+    """The modules of the package that an import statement in the module *name* imports; of any other node none."""
     root = name.split(".")[0]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
-        targets: list[str] = []
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            targets = [t if (t := f"{base}.{alias.name}") in known else base for alias in node.names]
-        for target in targets:
-            if target.split(".")[0] == root:
-                yield target, getattr(node, "lineno", 0)
+    targets: list[str] = []
+    if isinstance(node, ast.Import):
+        targets = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+        base = ".".join([*above, *([node.module] if node.module else [])])
+        targets = [t if (t := f"{base}.{alias.name}") in known else base for alias in node.names]
+    return [target for target in targets if target.split(".")[0] == root]
+
+
+def _with_packages(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: length + 1]) for length in range(len(parts))]
 
 
 def upward(package: Path) -> list[str]:

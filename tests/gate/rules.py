@@ -258,3 +258,20 @@ def unmapped_parts(root: Path) -> list[str]:
     return [f"docs/architecture.md: the map lacks {part}" for part in sorted(parts - shown)] + [
         f"docs/architecture.md: the map shows {part}, which is gone" for part in sorted(shown - parts)
     ]
+
+
+CHANGES = ("host kind", "metric", "probe", "image", "bench", "verb", "page")
+"""What docs/architecture.md has to say the place of, under its heading "Where would I change X?"."""
+
+
+def lost_places(root: Path) -> list[str]:
+    """Files that the map's table of changes names and that are not there, and changes that it does not tell."""
+    _, _, rest = (root / "docs/architecture.md").read_text().partition("\n## Where would I change X?\n")
+    rows = re.findall(r"^\| *([^|]+?) *\|([^|]*)\|", rest.partition("\n## ")[0], re.MULTILINE)
+    told = {re.sub(r"^(an?|the) ", "", change): re.findall(r"`([^`]+)`", places) for change, places in rows}
+    complaints = [f"docs/architecture.md: where would I change a {change}?" for change in CHANGES if change not in told]
+    for change, places in told.items():
+        for place in places:
+            if "/" in place and not any(any(base.glob(place)) for base in (root, root / "src/limosa")):
+                complaints.append(f"docs/architecture.md: {change}: {place} is not there")
+    return complaints

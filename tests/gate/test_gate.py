@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gate import layers, rules
+from tests.gate import classes, layers, names, rules
+from tests.gate.still import STILL
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "limosa"
@@ -38,12 +39,16 @@ def none(complaints: list[str]) -> None:
     [
         rules.long_functions, rules.long_modules, rules.unspeaking_names, rules.shells, rules.short_host_names,
         rules.unfinished, rules.private_paths, rules.broken_links, rules.unlocked, rules.undocumented_exit_codes,
-        rules.unmapped_parts, rules.loose_tasks,
+        rules.unmapped_parts, rules.loose_tasks, rules.lost_places, names.repeated_names, names.paired_names,
+        classes.acting_data, classes.loose_data,
     ],
     ids=lambda rule: rule.__name__.replace("_", "-"),
 )  # fmt: skip
 def test_rule(rule: Callable[[Path], list[str]]) -> None:
-    none(rule(ROOT))
+    complaints, known = rule(ROOT), STILL.get(rule.__name__, ())
+    none([each for each in complaints if each.split()[0] not in known])
+    stale = set(known) - {each.split()[0] for each in complaints}
+    none([f"tests/gate/still.py: {each} is mended: take it out of {rule.__name__}" for each in sorted(stale)])
 
 
 def test_no_import_points_upward() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gate import layers, rules
+from tests.gate import classes, layers, names, rules
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
@@ -160,3 +160,84 @@ def test_commands_and_examples_are_found_in_documentation(tmp_path: Path) -> Non
     root = tree(tmp_path, {"README.md": text})
     assert list(rules.commands(root)) == [("README.md:1", "up"), ("README.md:3", "down")]
     assert list(rules.examples(root, "yaml")) == [("README.md:6", "hosts: {}\n")]
+
+
+@pytest.mark.parametrize(
+    ("files", "complaints"),
+    [
+        (["lab/reach.py", "hosts/reach.py"], ["reach is one name for hosts/reach.py and lab/reach.py"]),
+        (["hosts/a/x.py", "hosts/b/x.py", "lab/x.py"], ["x is one name for hosts/a/x.py and lab/x.py"]),
+        (["guest/a/disk.py", "guest/disk.py"], ["disk is one name for guest/a/disk.py and guest/disk.py"]),
+        (["bench/a/parse.py", "bench/b/parse.py"], []),
+        (["hosts/host.py", "hosts/a/host.py", "hosts/a/__init__.py", "hosts/__init__.py"], []),
+    ],
+)  # fmt: skip
+def test_name_for_two_things_is_found(tmp_path: Path, files: list[str], complaints: list[str]) -> None:
+    assert names.repeated_names(tree(tmp_path / "src/limosa", dict.fromkeys(files, "")).parents[1]) == complaints
+
+
+def test_file_of_a_verb_may_be_named_as_what_it_calls(tmp_path: Path) -> None:
+    verb, other = '"""``limosa stop``."""\n', '"""What stops."""\n'
+    root = tree(tmp_path, {"src/limosa/cli/stop.py": verb, "src/limosa/lab/stop.py": ""})
+    assert names.repeated_names(root) == []
+    tree(root, {"src/limosa/cli/stop.py": other})
+    assert names.repeated_names(root) == ["stop is one name for cli/stop.py and lab/stop.py"]
+
+
+@pytest.mark.parametrize(
+    "pair", ["keeper keeping", "wire wiring", "wires wiring", "host hosting", "stop stopped", "launch launches"]
+)
+def test_names_that_differ_by_an_ending_are_found(tmp_path: Path, pair: str) -> None:
+    files = {f"src/limosa/{folder}/{name}.py": "" for folder, name in zip("ab", pair.split(), strict=True)}
+    (complaint,) = names.paired_names(tree(tmp_path, files))
+    assert complaint == f"{' and '.join(pair.split())} differ by an ending alone"
+
+
+def test_names_of_their_own_are_no_pair(tmp_path: Path) -> None:
+    plain = ["start", "status", "string", "sting", "order", "ordinal", "process", "proof", "keys", "keyboard"]
+    assert names.paired_names(tree(tmp_path, {f"src/limosa/{name}.py": "" for name in plain})) == []
+
+
+PORT = "class Host(Protocol):\n    async def run(self): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("class A(msgspec.Struct):\n    async def run(self): ...\n", "has async methods"),
+        ("@dataclass(frozen=True)\nclass A:\n    async def run(self): ...\n", "has async methods"),
+        ("from limosa.hosts.host import Host\nclass A(Struct):\n    on: Host | None\n", "holds Host"),
+        ("from limosa.hosts import host\nclass A(Struct):\n    on: dict[str, host.Host]\n", "holds host.Host"),
+        ("class A(Struct):\n    then: Callable[[], Awaitable[None]]\n", "holds Callable, holds Awaitable"),
+        ("class A:\n    then: Callable[[], None]\n    async def run(self): ...\n", ""),
+        ("class Host(Struct): ...\nclass A(Struct):\n    on: Host\n    run: ClassVar[Callable[[], None]]\n", ""),
+    ],
+)
+def test_data_that_acts_is_found(tmp_path: Path, text: str, why: str) -> None:
+    files = {"src/limosa/hosts/host.py": PORT, "src/limosa/a.py": text}
+    expected = [f"A in src/limosa/a.py {why}: make it plain"] if why else []
+    assert classes.acting_data(tree(tmp_path, files)) == expected
+
+
+def test_loose_dataclasses_and_those_of_a_fast_start_are_found(tmp_path: Path) -> None:
+    frozen = "@dataclass(frozen=True, slots=True)\nclass {}: ...\n"
+    files = {
+        "src/limosa/cli/migrate.py": "def migrate():\n    from limosa.lab import fast\n",
+        "src/limosa/cli/status.py": "if TYPE_CHECKING:\n    from limosa import late\n",
+        "src/limosa/lab/__init__.py": "",
+        "src/limosa/lab/fast.py": frozen.format("Fast") + "def f():\n    from limosa import late\n",
+        "src/limosa/late.py": frozen.format("Late") + "@dataclass(slots=True)\nclass Loose: ...\n",
+    }
+    assert classes.loose_data(tree(tmp_path, files)) == [
+        "Fast in src/limosa/lab/fast.py is defined at each start of migrate or status: make it a Struct",
+        "Loose in src/limosa/late.py is loose: make it frozen and slotted, a Struct or a plain class",
+    ]
+
+
+def test_change_without_a_place_is_found(tmp_path: Path) -> None:
+    rows = "".join(f"| a {change} | `cli/stop.py`, `src/limosa/*/st*.py`, `Host` |\n" for change in rules.CHANGES[1:])
+    page = f"| a host kind | `cli` |\n## Where would I change X?\n\n| X | place |\n|---|---|\n{rows}\n## Next\n"
+    root = tree(tmp_path, {"src/limosa/cli/stop.py": "", "docs/architecture.md": page})
+    assert rules.lost_places(root) == ["docs/architecture.md: where would I change a host kind?"]
+    tree(root, {"docs/architecture.md": page.replace("a probe | `cli/stop.py`", "a probe | `cli/gone.py`")})
+    assert rules.lost_places(root)[1:] == ["docs/architecture.md: probe: cli/gone.py is not there"]

@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from limosa import paths, tasks, untrusted
+from limosa.architecture import X86_64
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.hosts.host import Host
@@ -34,7 +35,7 @@ FIRST_LINE_SHARE = 0.5
 """The share of the limit within which something has to be printed: the kernel's first line came after 1 to 1.6 s
 under TCG. Where KVM only emulates, half the time is saved."""
 
-PROOF_CPU = "qemu64"
+PROOF_CPU = X86_64.plain_cpu
 """For a proof: every KVM that runs a 64-bit guest starts it, whereas ``host`` was seen to abort QEMU."""
 
 REFUSAL_LASTS_S = 7 * 86400.0
@@ -44,7 +45,7 @@ DEVICE = "/dev/kvm"
 
 _PROOF_MACHINE = (
     *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-smp", "1", "-m", "256"),
-    *("-machine", "q35,hpet=off,smm=off,sata=off,smbus=off,vmport=off"),
+    *("-machine", f"{X86_64.machine},{X86_64.machine_switches()}"),
     *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 )
 
@@ -72,7 +73,7 @@ def linux(kernel: str, initrd: str) -> Subject:
         reached="reached its init",
         marker=b"limosa: kernel reached init",
         kernel=kernel,
-        append="console=ttyS0 panic=-1 limosa.diskless=1",
+        append=f"console={X86_64.console_tty} panic=-1 limosa.diskless=1",
         initrd=initrd,
     )
 

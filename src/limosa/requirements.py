@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from limosa import process
+from limosa.architecture import X86_64
 from limosa.errors import MachineError
 from limosa.events import Events
 
@@ -28,7 +29,7 @@ class Requirement:
 REQUIREMENTS: dict[str, Requirement] = {
     r.program: r
     for r in (
-        Requirement("qemu-system-x86_64", "runs the guests", ("qemu-system-x86",)),
+        Requirement(X86_64.qemu, "runs the guests", (X86_64.qemu_package,)),
         Requirement("qemu-img", "makes and checks qcow2 disks", ("qemu-utils",)),
         Requirement("ip", "makes bridges, TAPs and links", ("iproute2",)),
         Requirement("tc", "shapes links", ("iproute2",)),
@@ -57,7 +58,7 @@ REQUIREMENTS: dict[str, Requirement] = {
 }
 """By the program's name. Who calls a new program adds it here."""
 
-LAB = ("qemu-system-x86_64", "ip", "tc", "unshare", "nsenter", "mount", "ssh", "ssh-keygen")
+LAB = (X86_64.qemu, "ip", "tc", "unshare", "nsenter", "mount", "ssh", "ssh-keygen")
 """What running a lab takes."""
 IMAGE = ("mke2fs", "debugfs", "setpriv", "gcc", "apt-get", "dpkg-deb", "zstd")
 """What building the guests takes."""

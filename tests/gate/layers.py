@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "events", "units", "deadline", "durable", "paths", "untrusted", "bundle", "spec", "tasks"),
+    (
+        *("errors", "events", "units", "architecture", "deadline", "durable", "paths", "untrusted", "bundle"),
+        *("spec", "tasks"),
+    ),
     ("process", "requirements", "capabilities"),
     ("hosts",),
     ("qemu", "guest", "network", "storage", "probes", "results", "accel"),

@@ -24,6 +24,9 @@ LASTING_TASKS = (
 _UNSPEAKING = re.compile(r"(^|_)(utils?|helpers?|managers?)(_|\.|$)|[Mm]anager")
 _UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
 _PRIVATE = re.compile(r"(?<![\w.$}])(/wor[k]/|/opt/wheel[s]|/roo[t]/(?!\.ssh\b))")
+ARCHITECTURE = re.compile(r"q35|x86_64|\bqemu64\b|pcie\.0|qboot|\bpc\.ram\b")
+"""Words that only a guest of one architecture knows."""
+_ASKS_ARCHITECTURE = ("src/limosa/qemu/", "src/limosa/lab/", "src/limosa/spec/", "src/limosa/accel.py")
 _SHORT_HOSTS = re.compile(r"(^|_)(src|dst)(_|$)")
 
 
@@ -122,6 +125,12 @@ def short_host_names(root: Path) -> list[str]:
                     f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}: {found}: say source or target"
                 )
     return complaints
+
+
+def spread_architecture(root: Path) -> list[str]:
+    """Facts of a guest's architecture beside ``limosa.architecture``, where parts look that have to ask it."""
+    found = [each for each in _lines_with(root, ARCHITECTURE, "ask limosa.architecture") if ".py:" in each]
+    return [each for each in found if each.startswith(_ASKS_ARCHITECTURE)]
 
 
 def unfinished(root: Path) -> list[str]:

@@ -35,6 +35,7 @@ BREAKS = {
     "popen": (rules.shells, "src/a.py", "import os\nos.popen('x')\n", "popen goes through a shell"),
     "src argument": (rules.short_host_names, "src/a.py", "def f(src_host): ...\n", "src_host: say source or target"),
     "dst field": (rules.short_host_names, "src/a.py", "class A:\n    dst: str\n", "src/a.py:2: dst"),
+    "machine type": (rules.spread_architecture, "src/limosa/lab/a.py", "x = 'pc-q35-7.2'\n", "a.py:1: q35: ask"),
     "unfinished": (rules.unfinished, "src/a.py", f"# {LATER}: later\n", "src/a.py:1"),
     "unfinished page": (rules.unfinished, "README.md", f"{LATER}\n", "README.md:1"),
     "private path": (rules.private_paths, "docs/a.md", f"see /{'work'}/limosa\n", "docs/a.md:1"),

@@ -14,12 +14,12 @@ import pytest
 
 from limosa import accel
 from limosa.accel import Accel, Proof
+from limosa.architecture import X86_64
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.guest.bare import build
 from limosa.process import Completed
-from limosa.qemu.argv import MINIMAL_FIRMWARE
 from tests.local_host import LocalHost
 from tests.qemu_versions import machine_qemu
 from tests.tiny_linux import TinyLinux, tiny_linux
@@ -121,7 +121,7 @@ async def test_bare_guest_is_a_subject_too(qemu: str, tmp_path: Path) -> None:
         accel.prove_kvm,
         LocalHost(),
         qemu=qemu,
-        subject=accel.bare(str(image.kernel), MINIMAL_FIRMWARE),
+        subject=accel.bare(str(image.kernel), X86_64.small_firmware),
         cpu="qemu64",
         runtime_directory=str(tmp_path),
     )

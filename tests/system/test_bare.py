@@ -20,6 +20,7 @@ import pytest_asyncio
 from qemu.qmp import QMPClient
 
 from limosa import paths, process
+from limosa.architecture import X86_64
 from limosa.events import Events
 from limosa.guest.bare import (
     COMMAND_SHUTDOWN,
@@ -41,7 +42,6 @@ from limosa.guest.bare import (
     kernel_arguments,
     migratable_memory_bytes,
 )
-from limosa.qemu.argv import MINIMAL_FIRMWARE
 from limosa.spec.image_kinds import BARE
 
 QEMU = "qemu-system-x86_64"
@@ -162,7 +162,7 @@ class Bench:
                     "-no-user-config",
                 ),
                 *("-machine", machine, "-accel", accel, "-cpu", BARE.cpu, "-m", f"{memory_bytes}B"),
-                *("-bios", MINIMAL_FIRMWARE),
+                *("-bios", X86_64.small_firmware),
                 *("-kernel", str(kernel or self.image.kernel), "-append", arguments),
                 *("-chardev", f"socket,id=serial,path={serial_path}", "-serial", "chardev:serial"),
                 *("-chardev", f"socket,id=qmp,path={qmp_path}", "-mon", "chardev=qmp,mode=control", *extra),

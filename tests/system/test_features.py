@@ -17,13 +17,14 @@ from msgspec.structs import replace
 from qemu.qmp import ConnectError, QMPClient
 
 from limosa.accel import bare, prove_kvm
+from limosa.architecture import X86_64
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.guest.bare import build
 from limosa.process import Completed
 from limosa.qemu import firmware
-from limosa.qemu.argv import MINIMAL_FIRMWARE, Launch, command_line
+from limosa.qemu.argv import Launch, command_line
 from limosa.qemu.features import Features, common_cpu, common_machine, host_identity, local_identity, probe
 from tests.launches import LAUNCHES, MICRO
 from tests.local_host import LocalHost, start
@@ -286,7 +287,7 @@ async def test_bare_guest_moves_between_versions_and_back(
     shape = replace(LAUNCHES["bare"], accel=accel, cpu=cpu, machine=machine, append="mode=primes report=20")
     shape = replace(shape, kernel=str(image.kernel), guest=replace(shape.guest, memory_bytes=64 << 20))
     if accel == "kvm":
-        subject, runtime = bare(str(image.kernel), MINIMAL_FIRMWARE), str(tmp_path)
+        subject, runtime = bare(str(image.kernel), X86_64.small_firmware), str(tmp_path)
         proof = await prove_kvm(LocalHost(), qemu=both[0].path, subject=subject, cpu=cpu, runtime_directory=runtime)
         if not proof.works:
             pytest.skip(proof.reason)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from limosa.architecture import X86_64
 from limosa.errors import SpecError
-from limosa.qemu.argv import PCI_ADDRESS, DiskFile, Launch, arguments, command_line, guest_uuid
+from limosa.qemu.argv import DiskFile, Launch, arguments, command_line, guest_uuid
 from tests.launches import LAUNCHES, MICRO
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -51,7 +52,7 @@ def test_the_accelerator_and_the_place_change_no_device() -> None:
 def test_no_two_devices_share_an_address_or_an_id() -> None:
     found = [json.loads(d) for d in devices(replace(LAUNCHES["micro-vga"], seed="/seed"))]
     addresses = [d["addr"] for d in found if "addr" in d]
-    assert sorted(addresses) == sorted(PCI_ADDRESS.values())
+    assert sorted(addresses) == sorted(X86_64.slots.values())
     assert len({d["id"] for d in found}) == len(found)
 
 

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from limosa.architecture import X86_64
 from limosa.errors import MachineError
 from limosa.hosts.host import HostFacts
 from limosa.process import Completed
 from limosa.qemu.features import (
-    HOST_CPU,
     NEEDED,
     QUESTIONS,
     TYPES,
@@ -166,7 +166,7 @@ async def test_qemu_that_does_not_start_says_why(tmp_path: Path) -> None:
 async def test_host_cpu_that_aborts_qemu_is_not_offered(tmp_path: Path) -> None:
     class Aborting(AnsweringHost):
         async def run(self, argv: Sequence[str], **how: object) -> Completed:
-            if HOST_CPU in argv:
+            if X86_64.host_cpu in argv:
                 return Completed(tuple(argv), -6, b"", b"Assertion failed", 0.1)
             return await super().run(argv, **how)  # type: ignore[arg-type]
 
@@ -234,7 +234,7 @@ def test_tcg_takes_a_named_model_that_all_give_in_full() -> None:
 
 def test_kvm_takes_the_host_cpu_only_on_one_machine_with_one_binary() -> None:
     one, other = cpus("x", host=[], EPYC=[], qemu64=[]), cpus("y", host=[], EPYC=[], qemu64=[])
-    assert common_cpu({"a": one, "b": one}, "kvm") == HOST_CPU
+    assert common_cpu({"a": one, "b": one}, "kvm") == X86_64.host_cpu
     assert common_cpu({"a": one, "b": other}, "kvm") == "EPYC"
     assert common_cpu({"a": one, "b": one}, "kvm", same_machine=False) == "EPYC"
     broken = cpus("x", host=["start"], EPYC=[])
@@ -243,7 +243,7 @@ def test_kvm_takes_the_host_cpu_only_on_one_machine_with_one_binary() -> None:
 
 def test_kvm_takes_no_host_cpu_of_machines_that_were_made_from_one_image() -> None:
     one = replace(cpus("x", host=[], EPYC=[], qemu64=[]), asked_on="a")
-    assert common_cpu({"a": one, "b": one}, "kvm") == HOST_CPU
+    assert common_cpu({"a": one, "b": one}, "kvm") == X86_64.host_cpu
     assert common_cpu({"a": one, "b": replace(one, asked_on="b")}, "kvm") == "EPYC"
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from limosa import accel as acceleration
 from limosa import paths, process
+from limosa.architecture import X86_64
 from limosa.bench.cpu.parse import PRIME_LIMIT
 from limosa.bench.recorder import Recorder, recording, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition
@@ -84,7 +85,7 @@ async def _accel(lab: Lab, recorder: Recorder, built: bare.BareImage, kind: str)
             return await acceleration.prove_kvm(
                 host,
                 qemu=spec.qemu,
-                subject=acceleration.bare(str(built.kernel), argv.MINIMAL_FIRMWARE),
+                subject=acceleration.bare(str(built.kernel), X86_64.small_firmware),
                 cpu=BARE.cpu,
                 runtime_directory=host.runtime_directory,
                 firmware=spec.qemu_firmware,

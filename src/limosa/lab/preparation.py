@@ -10,6 +10,7 @@ from pathlib import Path
 
 from limosa import accel as acceleration
 from limosa import paths, tasks
+from limosa.architecture import X86_64
 from limosa.events import Events
 from limosa.guest import bare, images
 from limosa.guest.agent.build import build as build_agent
@@ -20,7 +21,7 @@ from limosa.lab import leases, own_disk
 from limosa.lab.hosting import Hosting
 from limosa.lab.launching import offer, offers
 from limosa.lab.record import GuestRecord, OwnDisk, write
-from limosa.qemu import argv, features
+from limosa.qemu import features
 from limosa.spec import resolved
 from limosa.storage.disk_file import Claim
 from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
@@ -107,8 +108,8 @@ async def _counter(hosting: Hosting) -> str:
     asked = [host for name, host in hosting.hosts.items() if name not in inside[1:]]  # these share one machine
     rates = await tasks.together(host.tsc_khz() for host in asked)
     if min(rates) and max(rates) - min(rates) <= SAME_RATE * min(rates):
-        return f" tsc_early_khz={rates[0]}"
-    return " tsc=unstable"
+        return f" {X86_64.clock_rate}={rates[0]}"
+    return f" {X86_64.clock_unstable}"
 
 
 def agent_path() -> Path:
@@ -141,7 +142,7 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
         placed = await _provable(hosting, guest)
     kernel = _seen(hosting.lab, guest, placed.kernel)
     if not placed.initrd:
-        subject = acceleration.bare(kernel, argv.MINIMAL_FIRMWARE)
+        subject = acceleration.bare(kernel, X86_64.small_firmware)
     else:
         subject = acceleration.linux(kernel, _seen(hosting.lab, guest, placed.initrd))
 

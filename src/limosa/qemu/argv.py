@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from limosa.architecture import X86_64
 from limosa.errors import SpecError
 from limosa.qemu.features import Features
 from limosa.qemu.ram import migratable_memory_bytes
@@ -23,13 +24,6 @@ UUID_ROOT = uuid.UUID("6f1d2b7e-3c1f-5a0e-9a55-1a11a90417ca")
 
 AGENT_PORT = "org.limosa.agent.0"
 """The name of the virtio-serial port that the agent in the guest opens."""
-
-PCI_ADDRESS = {"video": "0x1", "net": "0x2", "disk": "0x3", "serial": "0x4", "rng": "0x5", "seed": "0x6"}
-"""Slots on the root bus; 0x1f holds the chipset."""
-
-MINIMAL_FIRMWARE = "qboot.rom"
-"""QEMU's own minimal firmware: where KVM only emulates supervisor code, SeaBIOS takes 6 to 55 s and this far less.
-A guest that needs its PCI bus laid out keeps SeaBIOS."""
 
 VIDEO_ROM_BYTES = 64 * 1024
 """The room for the card's BIOS is moved with the guest and has to be as large on both sides, whatever the package."""
@@ -151,11 +145,11 @@ def _process(launch: Launch) -> tuple[Argument, ...]:
 
 def _machine(launch: Launch) -> tuple[Argument, ...]:
     known = launch.features.machine(launch.machine)
-    ram = known.ram_id if known and known.ram_id else "pc.ram"
+    ram = known.ram_id if known and known.ram_id else X86_64.ram_id
     on_ahci = launch.disk is not None and launch.disk.bus == "sata"
-    off = ("hpet", "smm", *(() if on_ahci else ("sata",)), "smbus", "vmport")
-    flash = ",pflash0=firmware-code,pflash1=firmware-vars" if launch.firmware_code else ""
-    machine = f"{launch.machine},memory-backend={ram}{flash}," + ",".join(f"{what}=off" for what in off)
+    flash = "".join(f",{chip}={node}" for chip, node in X86_64.flash) if launch.firmware_code else ""
+    switches = X86_64.machine_switches(launch.disk.bus if launch.disk is not None else None)
+    machine = f"{launch.machine},memory-backend={ram}{flash},{switches}"
     size = launch.guest.memory_bytes
     if launch.accel == "tcg":
         size = migratable_memory_bytes(size)
@@ -184,7 +178,7 @@ def _monitors(launch: Launch) -> tuple[Argument, ...]:
 def _console(launch: Launch) -> tuple[Argument, ...]:
     log = f",logfile={_escaped(launch.serial_log)},logappend=on"
     listener = _listener("console", f"{launch.runtime_directory}/serial.sock") + log
-    device = {"driver": "isa-serial", "id": "serial0", "chardev": "console", "index": 0}
+    device = {"driver": X86_64.console, "id": "serial0", "chardev": "console", "index": 0}
     return (
         Argument("-chardev", listener, "console-socket"),
         Argument("-device", _json(device), "console"),
@@ -221,7 +215,7 @@ def _network(launch: Launch) -> tuple[Argument, ...]:
     nic = launch.guest.nic
     vhost = "on" if nic == "vhost-net" else "off"
     backend = f"tap,id=tap0,ifname={_escaped(launch.tap)},script=no,downscript=no,vhost={vhost}"
-    emulated = nic in ("e1000", "rtl8139")
+    emulated = nic in X86_64.emulated_nics
     device = _emulated(nic, "net0", "net") if emulated else _pci("virtio-net-pci", "net0", "net")
     rest = {"netdev": "tap0", "mac": launch.guest.mac, "romfile": ""}
     return (
@@ -282,8 +276,8 @@ def _disk_devices(bus: DiskBus) -> tuple[Argument, ...]:
     if bus == "virtio-blk":
         return (Argument("-device", _json(_pci("virtio-blk-pci", "disk0", "disk") | drive), "disk"),)
     if bus == "sata":
-        # The bus of the controller that the q35 machine brings along.
-        return (Argument("-device", _json({"driver": "ide-hd", "id": "disk0", "bus": "ide.0"} | drive), "disk-sata"),)
+        disk = {"driver": "ide-hd", "id": "disk0", "bus": X86_64.sata_bus}
+        return (Argument("-device", _json(disk | drive), "disk-sata"),)
     return (
         Argument("-device", _json(_pci("virtio-scsi-pci", "scsi0", "disk")), "scsi"),
         Argument("-device", _json({"driver": "scsi-hd", "id": "disk0", "bus": "scsi0.0"} | drive), "disk-scsi"),
@@ -294,7 +288,7 @@ def _boot(launch: Launch) -> tuple[Argument, ...]:
     given = (("-kernel", launch.kernel), ("-initrd", launch.initrd), ("-append", launch.append))
     minimal = launch.guest.image_kind.minimal_firmware
     return (
-        *((Argument("-bios", MINIMAL_FIRMWARE, "bios"),) if minimal else ()),
+        *((Argument("-bios", X86_64.small_firmware, "bios"),) if minimal else ()),
         *(Argument(option, value, option.lstrip("-")) for option, value in given if value),
         Argument("-boot", "menu=off,strict=on", "boot"),
         *((Argument("-incoming", "defer", "incoming"),) if launch.incoming else ()),
@@ -303,12 +297,12 @@ def _boot(launch: Launch) -> tuple[Argument, ...]:
 
 def _pci(driver: str, name: str, slot: str) -> dict[str, object]:
     """A virtio device of the 1.0 standard at its fixed place: left to itself it would offer the old interface too."""
-    return {"driver": driver, "id": name, "bus": "pcie.0", "addr": PCI_ADDRESS[slot], "disable-legacy": "on"}
+    return {"driver": driver, "id": name, "bus": X86_64.root_bus, "addr": X86_64.slots[slot], "disable-legacy": "on"}
 
 
 def _emulated(driver: str, name: str, slot: str) -> dict[str, object]:
     """A device of conventional PCI at its fixed place."""
-    return {"driver": driver, "id": name, "bus": "pcie.0", "addr": PCI_ADDRESS[slot]}
+    return {"driver": driver, "id": name, "bus": X86_64.root_bus, "addr": X86_64.slots[slot]}
 
 
 def _listener(name: str, path: str) -> str:

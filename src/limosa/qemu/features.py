@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,17 +19,12 @@ from typing import Any
 import msgspec
 
 from limosa import paths, untrusted
+from limosa.architecture import X86_64
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.host import Host
 
 PROBE_LIMIT_S = 30.0
 """A probe takes 0.1 s on a quiet machine and was seen to take 0.5 s on a busy one."""
-
-HOST_CPU = "host,migratable=on"
-"""The host's own CPU less what cannot be moved. Not for two versions of QEMU: 7.2 and 10.0 were seen to give it
-different IA32_ARCH_CAPABILITIES on one machine."""
-
-_INSTALL = "apt install qemu-system-x86, apk add qemu-system-x86_64 or dnf install qemu-system-x86-core"
 
 FORMAT = 2
 """Raised when Features changes, so that an older cached answer is not read."""
@@ -52,7 +46,7 @@ QUESTIONS = (
 )
 
 TYPES = (
-    "isa-serial",
+    X86_64.console,
     "memory-backend-ram",
     "rng-builtin",
     "virtio-blk-pci",
@@ -129,8 +123,8 @@ class Features(msgspec.Struct, frozen=True):
         ]
         if not self.json_device:
             lacks.append("JSON in -device")
-        if not any(_q35_version(m.name) for m in self.machines):
-            lacks.append("a versioned machine type pc-q35-*")
+        if not any(X86_64.machine_version(m.name) for m in self.machines):
+            lacks.append(f"a versioned machine type {X86_64.firmware_machines}")
         return lacks
 
 
@@ -185,7 +179,7 @@ async def probe(
     if lacks := features.missing():
         raise MachineError(
             f"QEMU {features.version} on {host.name} ({qemu}) lacks {', '.join(lacks)}",
-            hint=f"install a newer one: {_INSTALL}",
+            hint=f"install a newer one: {X86_64.install}",
         )
     return features
 
@@ -211,7 +205,7 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
     done = await host.run(argv, stdin=stdin, check=False, timeout_s=PROBE_LIMIT_S)
     said = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
     if done.returncode != 0:
-        raise MachineError(f"QEMU on {host.name} ({qemu}) does not start: {said}", hint=_INSTALL)
+        raise MachineError(f"QEMU on {host.name} ({qemu}) does not start: {said}", hint=X86_64.install)
     answers: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         with contextlib.suppress(msgspec.DecodeError):
@@ -221,13 +215,13 @@ async def _ask(host: Host, qemu: str, firmware: Sequence[str], identity: str, ac
     if lacks := [name for name in QUESTIONS if name not in answers]:
         raise MachineError(
             f"QEMU on {host.name} ({qemu}) is too old: it does not answer {', '.join(lacks)}",
-            hint=f"install a newer one: {_INSTALL}",
+            hint=f"install a newer one: {X86_64.install}",
         )
     try:
         features = parse(answers, identity=identity, accel=accel)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MachineError(
-            f"QEMU on {host.name} ({qemu}) gives answers that are none: {error!r:.200}", hint=_INSTALL
+            f"QEMU on {host.name} ({qemu}) gives answers that are none: {error!r:.200}", hint=X86_64.install
         ) from error
     if accel == "kvm" and not await _host_cpu_starts(host, qemu, firmware):
         models = tuple(
@@ -242,7 +236,8 @@ async def _host_cpu_starts(host: Host, qemu: str, firmware: Sequence[str]) -> bo
 
     Seen: a nested KVM that refuses the CPU's IA32_ARCH_CAPABILITIES, whereupon QEMU aborts.
     """
-    argv = [qemu, "-S", "-nodefaults", "-no-user-config", "-M", "q35", "-accel", "kvm", "-cpu", HOST_CPU]
+    argv = [qemu, "-S", "-nodefaults", "-no-user-config", "-M", X86_64.machine, "-accel", "kvm"]
+    argv += ["-cpu", X86_64.host_cpu]
     argv += ["-display", "none", "-m", "16", "-qmp", "stdio"] + [w for f in firmware for w in ("-L", f)]
     stdin = b'{"execute":"qmp_capabilities"}\n{"execute":"quit"}\n'
     return (await host.run(argv, stdin=stdin, check=False, timeout_s=PROBE_LIMIT_S)).returncode == 0
@@ -314,18 +309,12 @@ def _write(kept: Path, features: Features) -> None:
 
 
 def _not_installed(qemu: str, where: str) -> LimosaError:
-    hint = "correct the host's `qemu:` in the lab file" if "/" in qemu else _INSTALL
+    hint = "correct the host's `qemu:` in the lab file" if "/" in qemu else X86_64.install
     return MachineError(f"QEMU ({qemu}) is not installed on {where}", hint=hint)
 
 
-def _q35_version(name: str) -> tuple[int, ...]:
-    """The version field of a machine type ``pc-q35-7.2``: (7, 2); empty for any other."""
-    match = re.fullmatch(r"pc-q35-([0-9]{1,4}(?:\.[0-9]{1,4})+)", name)
-    return tuple(int(part) for part in match[1].split(".")) if match else ()
-
-
 def common_machine(features: Mapping[str, Features], wanted: str = "") -> str:
-    """The newest versioned q35 machine type that every QEMU (by its host's name) knows and none calls deprecated.
+    """The newest versioned machine type that every QEMU (by its host's name) knows and none calls deprecated.
 
     A machine type's version is its own: the virtual hardware it stands for, so ordering by it compares hardware.
     *wanted* is returned when every host knows it. Raises MachineError naming the host that does not.
@@ -338,27 +327,15 @@ def common_machine(features: Mapping[str, Features], wanted: str = "") -> str:
                     hint="leave `machine` out of the lab file: the newest that every host knows is taken",
                 )
         return wanted
-    serve = [{m.name for m in o.machines if _q35_version(m.name) and not m.deprecated} for o in features.values()]
+    serve = [
+        {m.name for m in o.machines if X86_64.machine_version(m.name) and not m.deprecated} for o in features.values()
+    ]
     shared = set.intersection(*serve) if serve else set()
     if not shared:
         raise MachineError(
             f"the QEMUs of {', '.join(features)} share no machine type", hint="give the hosts closer versions of QEMU"
         )
-    return max(shared, key=_q35_version)
-
-
-TCG_MODELS = ("Nehalem-v1", "Nehalem", "Westmere", "qemu64")
-"""Best first. Nehalem is the x86-64-v2 level that today's distributions ask for, QEMU emulates all of it (no warning
-from 7.2 to 10.0), and a guest boots no slower than with qemu64. Later models ask for features that TCG does not
-give, each with a warning. ``max`` changes from one QEMU to the next, so it cannot be moved between them."""
-
-KVM_MODELS = (
-    *("EPYC-Genoa", "SapphireRapids", "EPYC-Milan", "EPYC-Rome", "Icelake-Server-noTSX", "Cascadelake-Server-noTSX"),
-    *("EPYC-IBPB", "EPYC", "Skylake-Server-noTSX-IBRS", "Skylake-Client-noTSX-IBRS", "Broadwell-noTSX-IBRS"),
-    *("Haswell-noTSX-IBRS", "IvyBridge-IBRS", "SandyBridge-IBRS", "Westmere-IBRS", "Opteron_G3", "Nehalem-IBRS"),
-    *("Westmere", "Nehalem", "qemu64"),
-)
-"""Best first; each is taken only where KVM gives all of it on every host, so a wrong vendor falls out by itself."""
+    return max(shared, key=X86_64.machine_version)
 
 
 def common_cpu(features: Mapping[str, Features], accel: str, wanted: str = "", *, same_machine: bool = True) -> str:
@@ -380,8 +357,8 @@ def common_cpu(features: Mapping[str, Features], accel: str, wanted: str = "", *
     one_binary = len({offers.identity for offers in features.values()}) == 1
     host_cpu = all(m.missing == () for o in features.values() for m in o.cpu_models if m.name == "host")
     if accel == "kvm" and same_machine and one_binary and host_cpu:
-        return HOST_CPU
-    for name in KVM_MODELS if accel == "kvm" else TCG_MODELS:
+        return X86_64.host_cpu
+    for name in X86_64.kvm_cpus if accel == "kvm" else X86_64.tcg_cpus:
         if all(_gives(offers.cpu_models, name) for offers in features.values()):
             return name
     if accel == "kvm" and same_machine and (name := _equally_cut(features.values())):
@@ -401,7 +378,7 @@ def _equally_cut(features: Iterable[Features]) -> str:
 
     For a KVM that hides some features from every 64-bit model (seen: SSE3 missing under a nested KVM).
     """
-    for name in ("qemu64", "kvm64"):
+    for name in X86_64.plain_cpus:
         cuts = {model.missing for offers in features for model in offers.cpu_models if model.name == name}
         if len(cuts) == 1:
             return name

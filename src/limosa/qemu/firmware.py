@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from limosa import untrusted
+from limosa.architecture import X86_64
 from limosa.errors import MachineError
 
 FOLDERS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
@@ -46,9 +47,14 @@ class _Description(msgspec.Struct, rename="kebab"):
     @property
     def fits(self) -> bool:
         """Whether it is a UEFI of two raw files for our machines."""
-        machines = {m for t in self.targets if t.architecture == "x86_64" for m in t.machines}
+        machines = {m for t in self.targets if t.architecture == X86_64.name for m in t.machines}
         raw = self.mapping.executable.format == self.mapping.nvram_template.format == "raw"
-        return "uefi" in self.interface_types and raw and "pc-q35-*" in machines and not _UNWANTED & {*self.features}
+        return (
+            "uefi" in self.interface_types
+            and raw
+            and X86_64.firmware_machines in machines
+            and not _UNWANTED & {*self.features}
+        )
 
 
 class Uefi(msgspec.Struct, frozen=True):
@@ -59,7 +65,7 @@ class Uefi(msgspec.Struct, frozen=True):
 
 
 def uefi(folders: Sequence[Path] = FOLDERS) -> Uefi:
-    """The first UEFI for q35 machines of x86_64, in the order of the descriptions' names. Raises MachineError."""
+    """The first UEFI for our machines, in the order of the descriptions' names. Raises MachineError."""
     found: dict[str, Path] = {}
     for folder in folders:
         for path in folder.glob("*.json") if folder.is_dir() else ():
@@ -73,4 +79,4 @@ def uefi(folders: Sequence[Path] = FOLDERS) -> Uefi:
         made = Uefi(Path(files.executable.filename), Path(files.nvram_template.filename))
         if described.fits and made.code.is_file() and made.variables.is_file():
             return made
-    raise MachineError("there is no UEFI firmware for QEMU on this machine", hint="apt-get install ovmf")
+    raise MachineError("there is no UEFI firmware for QEMU on this machine", hint=X86_64.uefi_install)

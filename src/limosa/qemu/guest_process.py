@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from limosa import tasks
+from limosa.architecture import X86_64
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, QmpError, StateError
 from limosa.events import Events
@@ -153,7 +154,7 @@ async def _last_words(host: Host, guest: str, log: str) -> LimosaError:
 def _last_line(said: str) -> str:
     """QEMU's last message in *said* without the program's name."""
     lines = said.strip().splitlines()
-    return lines[-1].split("qemu-system-x86_64: ", 1)[-1] if lines else ""
+    return lines[-1].split(f"{X86_64.qemu}: ", 1)[-1] if lines else ""
 
 
 async def log_size(host: Host, log: str) -> int:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from limosa.architecture import X86_64
 from limosa.units import BYTES
 
 
@@ -51,7 +52,7 @@ MICRO = ImageKind(
     memory_bytes=512 * BYTES["MiB"],
     least_memory_bytes=128 * BYTES["MiB"],
     # The kernel for virtual machines knows no hardware but virtio's.
-    lacks_drivers=("e1000", "rtl8139", "virtio-scsi", "sata"),
+    lacks_drivers=(*X86_64.emulated_nics, "virtio-scsi", "sata"),
 )
 MICRO_GENERIC = ImageKind(
     name="micro-generic",
@@ -67,7 +68,7 @@ BARE = ImageKind(
     ends_by_power_button=False,
     minimal_firmware=True,
     # It uses nothing newer, and a KVM inside a virtual machine may refuse ``host``.
-    cpu="qemu64",
+    cpu=X86_64.plain_cpu,
 )
 OWN_DISK = ImageKind(
     name="disk",

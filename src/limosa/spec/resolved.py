@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from limosa.architecture import X86_64
 from limosa.spec import image_kinds
 
 Purpose = Literal["guests", "migration"]
@@ -77,7 +78,7 @@ class Host(msgspec.Struct, frozen=True):
 
     name: str
     kind: HostKind = "namespaces"
-    qemu: str = "qemu-system-x86_64"
+    qemu: str = X86_64.qemu
     """The QEMU binary on this host: a name on PATH or an absolute path."""
     qemu_firmware: tuple[str, ...] = ()
     """Extra firmware folders for ``-L``, for a QEMU unpacked beside the distribution's."""

@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from limosa import units
+from limosa.architecture import X86_64
 from limosa.spec import image_kinds
 from limosa.spec.resolved import (
     Accel,
@@ -40,9 +41,6 @@ MAX_LAB_NAME = 32
 DEFAULT_CONTAINER_IMAGE = "images:alpine/3.23"
 """Image servers keep no release beyond its end of life (https://github.com/lxc/lxc-ci/pull/829), which 3.20 reached in
 April 2026 and this one does in November 2027 (https://alpinelinux.org/releases/)."""
-
-MAX_CPUS = 255
-"""APIC ids past 255 would take x2APIC with an interrupt-remapping IOMMU, which Limosa gives no guest."""
 
 
 _UNQUOTED = ("a name", "a path", "a machine type", "a CPU model")
@@ -182,8 +180,8 @@ def _matching(pattern: str, what: str) -> tuple[BeforeValidator, WithJsonSchema]
 def _check_cpus(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"expected a whole number, found {found(value)}")
-    if not 1 <= value <= MAX_CPUS:
-        raise ValueError(f"expected a number from 1 to {MAX_CPUS}, found {value}")
+    if not 1 <= value <= X86_64.cpus_max:
+        raise ValueError(f"expected a number from 1 to {X86_64.cpus_max}, found {value}")
     return value
 
 
@@ -219,7 +217,9 @@ MountPoint = Annotated[str, *_matching(r"/[^\0\n:,]*[^\0\n:,/]", "an absolute pa
 Server = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9.:-]*", "a host of the lab, or a server's address")]
 FilePath = Annotated[str, _text("a path", _check_path), _NOT_EMPTY]
 Reference = Annotated[str, _text("a name", _check_reference), _NOT_EMPTY]
-MachineType = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a machine type such as pc-q35-7.2")]
+MachineType = Annotated[
+    str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", f"a machine type such as {X86_64.machine_example}")
+]
 CpuModel = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._+,=-]*", "a CPU model such as Haswell-v4")]
 GuestImage = Annotated[
     str, *_matching(r"[a-z0-9][a-z0-9._-]{0,62}", "the name of an image: small letters, digits, '.', '_' and '-'")
@@ -229,7 +229,7 @@ Sha256 = Annotated[str, *_matching(r"[0-9a-fA-F]{64}", "a SHA-256: 64 hexadecima
 UserName = Annotated[str, *_matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a user")]
 KernelArguments = Annotated[str, _text("a kernel command line", _check_line), _NOT_EMPTY]
 CpuCount = Annotated[
-    int, BeforeValidator(_check_cpus), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_CPUS})
+    int, BeforeValidator(_check_cpus), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": X86_64.cpus_max})
 ]
 # `host1:` with nothing after it is how a host without settings is written.
 _empty_is_default = BeforeValidator(lambda value: {} if value is None else value)
@@ -328,9 +328,9 @@ class Host(_Mapping):
         "Default: `eth0`, `eth1`, ... in containers; must be given for `ssh`.",
     )
     qemu: FilePath = Field(
-        default="qemu-system-x86_64",
+        default=X86_64.qemu,
         description="The QEMU of this host: a name on PATH, or a path, relative to the lab file. "
-        "Default: `qemu-system-x86_64`.",
+        f"Default: `{X86_64.qemu}`.",
     )
     qemu_firmware: list[FilePath] = Field(
         default=[],
@@ -449,7 +449,7 @@ class Guest(_Mapping):
     )
     machine: MachineType = Field(
         default="",
-        description="A versioned machine type: `pc-q35-7.2`. Default: the newest that all hosts know.",
+        description=f"A versioned machine type: `{X86_64.machine_example}`. Default: the newest that all hosts know.",
     )
     cpu: CpuModel = Field(
         default="", description="A CPU model: `Haswell-v4`. Default: the best that all hosts can give."

@@ -27,9 +27,10 @@ from pathlib import Path
 from statistics import median
 
 from limosa.probes import ClientConfig, ClientProbe, EchoConfig, ServiceConfig, TickConfig
-from limosa.results.clocks import clocks_of_pauses
 from limosa.results.format import Pause
-from limosa.results.samples import read_exchanges, read_ticks
+from limosa.results.samples import Samples, read_exchanges, read_ticks
+from limosa.results.summary import clocks_of
+from limosa.results.watched import watched_pauses
 
 PAUSES_MS = (5, 20, 100, 500)
 REPEATS = 8
@@ -155,11 +156,12 @@ async def measure(client_side: Namespace, guest_side: Namespace, folder: Path, e
 
 
 def print_errors(folder: Path, truth: list[tuple[int, int, int]]) -> None:
-    ticks = read_ticks(folder / "ticks.csv")
     echo, service = read_exchanges(folder / "echo.csv"), read_exchanges(folder / "service.csv")
+    samples = Samples(read_ticks(folder / "ticks.csv"), echo, service)
     pauses = [Pause(requested_ms=r / 1e6, stop_ns=stop, resume_ns=resume) for r, stop, resume in truth]
     errors: dict[tuple[float, str], list[float]] = {}
-    for pause, read in zip(pauses, clocks_of_pauses(pauses, ticks, echo, service), strict=True):
+    for pause, watched in zip(pauses, watched_pauses(pauses, samples), strict=True):
+        read = clocks_of(watched)
         for name in ("tick_gap_ms", "guest_lost_ms", "echo_gap_ms", "service_stall_ms"):
             reading, true_ms = getattr(read, name), (pause.resume_ns - pause.stop_ns) / 1e6
             if reading is not None:

@@ -10,18 +10,19 @@ import pytest
 from limosa.results.clocks import (
     Window,
     clock_rate,
-    clocks_of_migrations,
     echo_gap_ms,
     guest_lost_ms,
-    longest_wait_ms,
     separated,
     service_stall_ms,
     tick_gap_ms,
     usual_hole_ns,
 )
 from limosa.results.format import Migration
-from limosa.results.samples import LOST, Column, Exchanges, Ticks
+from limosa.results.metrics import LONGEST_WAIT
+from limosa.results.samples import LOST, Column, Exchanges, Samples, Ticks
 from limosa.results.single_copy import check_single_copy, find_copies
+from limosa.results.summary import clocks_of
+from limosa.results.watched import watched_moves
 
 MS = 1_000_000
 EPOCH_NS = 1_795_000_000_000_000_000
@@ -239,7 +240,7 @@ def test_all_clocks_of_a_run() -> None:
         migration(n, w.stop_ns, w.resume_ns, w.stop_ns - 500 * MS, w.resume_ns + 20 * MS)
         for n, w in enumerate(windows, 1)
     ]
-    first, second = clocks_of_migrations(moves, ticks, NOTHING, NOTHING)
+    first, second = (clocks_of(watched) for watched in watched_moves(moves, Samples(ticks=ticks)))
     assert (first.qemu_downtime_ms, first.stop_resume_ms, second.stop_resume_ms) == (12, 30, 80)
     assert second.guest_lost_ms == pytest.approx(80, abs=0.2)
     assert (first.echo_gap_ms, first.service_stall_ms) == (None, None)
@@ -247,9 +248,8 @@ def test_all_clocks_of_a_run() -> None:
 
 def test_a_failed_migration_shows_what_clients_saw_and_no_pause() -> None:
     ticks, _ = world([], seed=7)
-    [read] = clocks_of_migrations(
-        [migration(1, None, None, EPOCH_NS + 3000 * MS, EPOCH_NS + 3400 * MS)], ticks, NOTHING, NOTHING
-    )
+    failed = migration(1, None, None, EPOCH_NS + 3000 * MS, EPOCH_NS + 3400 * MS)
+    [read] = (clocks_of(watched) for watched in watched_moves([failed], Samples(ticks=ticks)))
     assert (read.stop_resume_ms, read.guest_lost_ms) == (None, None)
     assert read.tick_gap_ms == pytest.approx(0, abs=1)
 
@@ -258,12 +258,15 @@ def test_the_longest_wait_is_looked_for_in_the_whole_migration() -> None:
     """Held up for 900 ms when sending begins, then 60 ms of blackout 2 s later."""
     ticks, [_, blackout] = world([Stay(2500, 900), Stay(4500, 60)], seed=3)
     moved = migration(1, blackout.stop_ns, blackout.resume_ns, EPOCH_NS + 2400 * MS, EPOCH_NS + 5600 * MS)
-    none = exchanges([])
+
+    def longest_wait_ms(move: Migration, ticks: Ticks) -> float | None:
+        return LONGEST_WAIT.derive(watched_moves([move], Samples(ticks=ticks))[0])
+
     assert tick_gap_ms(ticks, blackout) == pytest.approx(60, abs=1)
-    assert longest_wait_ms(moved, ticks, none, none) == pytest.approx(900, abs=1)
+    assert longest_wait_ms(moved, ticks) == pytest.approx(900, abs=1)
     later = migration(1, blackout.stop_ns, blackout.resume_ns, EPOCH_NS + 4000 * MS, EPOCH_NS + 5600 * MS)
-    assert longest_wait_ms(later, ticks, none, none) == pytest.approx(60, abs=1)
-    assert longest_wait_ms(moved, world([], seed=3, length_ms=0)[0], none, none) is None
+    assert longest_wait_ms(later, ticks) == pytest.approx(60, abs=1)
+    assert longest_wait_ms(moved, world([], seed=3, length_ms=0)[0]) is None
 
 
 def joined(one: Ticks, other: Ticks) -> Ticks:

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from limosa.results import rest
-from limosa.results.clocks import MS, clock_offsets_ms, clocks_behind_ms
+from limosa.results.clocks import MS, clock_offsets_ms
 from limosa.results.format import LoadReading, Migration, MigrationSummary, Rate, Summary
+from limosa.results.metrics import BY_KEY
 from limosa.results.remarks import _about_migrations, _about_time_of_day
-from limosa.results.samples import Exchanges, Ticks
+from limosa.results.samples import Exchanges, Samples, Ticks
+from limosa.results.summary import at_rest
 from limosa.results.summary_tables import rates_table, rest_table
+from limosa.results.watched import watched_moves
 
 S = 1000 * MS
 MIB = 1 << 20
@@ -69,12 +72,12 @@ def test_rest_is_before_between_and_after_the_moves() -> None:
 def test_silences_at_rest_are_the_floor_of_those_of_a_move() -> None:
     moves = [move(4, 6)]
     samples = (ticks(10, hole=(2.0, 2.12)), NONE, exchanges(10, slow_at_s=8.0))
-    found = rest.at_rest(rest.stretches(moves, [], [], *samples), *samples)
+    found = at_rest(rest.stretches(moves, [], [], *samples), Samples(*samples))
     assert found is not None and found.length_s == pytest.approx(6, abs=0.1)
     assert found.service_stall_ms == found.longest_wait_ms == pytest.approx(178)
     assert found.tick_gap_ms == pytest.approx(119, abs=2) and found.echo_gap_ms is None
     during = (ticks(10, hole=(5.0, 5.5)), NONE, exchanges(10, slow_at_s=5.0))
-    quiet = rest.at_rest(rest.stretches(moves, [], [], *during), *during)
+    quiet = at_rest(rest.stretches(moves, [], [], *during), Samples(*during))
     assert quiet is not None and quiet.longest_wait_ms == quiet.tick_gap_ms == 0
     assert rest_table(Summary(rest=found)).rows == (("in 6.0 s", "178.0 ms", "178.0 ms", "-", "119.0 ms"),)
     assert rest_table(Summary()).rows == ()
@@ -112,16 +115,20 @@ def test_ticks_that_the_guest_could_not_send_are_said() -> None:
     assert rest.shortfall(found[0]) == "Ticks: 1000/s asked for, 333.3/s reached at rest"
 
 
+def _behind_ms(found: Ticks) -> float | None:
+    return BY_KEY["clock_behind_ms"].derive(watched_moves([move(4, 6)], Samples(ticks=found))[0])
+
+
 def test_a_time_of_day_that_falls_behind_is_said_with_its_measure() -> None:
     """By 50 ms over a pause of 50 ms, from 0.2 s behind; a guest that sets itself right is behind by nothing."""
     at = np.arange(0, 10 * S, MS, dtype=np.int64)
     behind = np.where(at > 5950 * MS, 250 * MS, 200 * MS)
     arrived = at + BEGIN + np.where(at > 5900 * MS, 50 * MS, 0)
     steps = Ticks(np.arange(len(at)), at, arrived - behind, arrived)
-    assert clocks_behind_ms([move(4, 6)], steps) == [pytest.approx(50, abs=0.5)]
+    assert _behind_ms(steps) == pytest.approx(50, abs=0.5)
     assert clock_offsets_ms(steps) == (200, 250)
     right = Ticks(np.arange(len(at)), at, arrived - 200 * MS, arrived)
-    assert clocks_behind_ms([move(4, 6)], right) == [pytest.approx(0, abs=0.5)]
+    assert _behind_ms(right) == pytest.approx(0, abs=0.5)
     row = MigrationSummary(index=1, source="a", target="b", outcome="completed", command_ms=1.0, clock_behind_ms=50.0)
     assert _about_time_of_day(Summary(migrations=[row], clock_behind_ms=(200.0, 250.0))) == [
         "The guest's time of day fell behind this machine's: by 50 ms in migration 1. It stands still while the guest"

@@ -1,63 +1,38 @@
-"""The clocks side by side as Vega-Lite: each pause by each clock, and calibration errors. All in ms."""
+"""The clocks side by side as Vega-Lite: each pause by each clock, and calibration errors. One unit for all."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from limosa.report import vega
+from limosa.report import figures, vega
 from limosa.report.data import RunData
 from limosa.report.theme import Theme
 from limosa.report.vega import Spec
-from limosa.results.format import Clocks
+from limosa.results.metrics import CLOCKS, REFERENCE
 
-CLOCKS = {
-    "guest_lost_ms": "Guest's own lost time",
-    "qemu_downtime_ms": "1  QEMU's downtime",
-    "stop_resume_ms": "2  STOP to RESUME",
-    "tick_gap_ms": "3a  Tick gap",
-    "echo_gap_ms": "3b  Echo gap",
-    "service_stall_ms": "4  Service stall",
-}
-"""Fields of Clocks and their labels, the reference first, then from the hypervisor out to the user."""
-_SOURCES = {
-    "guest_lost_ms": "the guest itself (reference)",
-    "qemu_downtime_ms": "the hypervisor",
-    "stop_resume_ms": "the hypervisor",
-    "tick_gap_ms": "the network and its users",
-    "echo_gap_ms": "the network and its users",
-    "service_stall_ms": "the network and its users",
-}
-
-
-def reading(clocks: Clocks, field: str) -> float | None:
-    """The value of one clock by its field's name, in ms."""
-    value: float | None = getattr(clocks, field)
-    return value
+LABELS: Mapping[str, str] = {metric.key: f"{clock.number}  {figures.titled(metric)}" for metric, clock in CLOCKS}
+"""By key: what each clock is called where they stand side by side, the reference first."""
 
 
 def pauses_rows(data: RunData) -> list[dict[str, Any]]:
     """One row per migration and clock, missing readings included (``ms`` None)."""
     rows = []
     for row in data.summary.migrations:
-        for order, (name, label) in enumerate(CLOCKS.items()):
+        for order, (metric, clock) in enumerate(CLOCKS):
+            reading = metric.of(row)
             rows.append(
                 {
                     "move": f"{row.index}   {row.source} → {row.target}",
-                    "clock": label,
+                    "clock": LABELS[metric.key],
                     "order": order,
-                    "source": _SOURCES[name],
-                    "ms": reading(row.clocks, name),
-                    "text": _words(reading(row.clocks, name)),
-                    "reference": row.clocks.guest_lost_ms,
+                    "source": clock.source,
+                    "ms": reading,
+                    "text": "no reading" if reading is None else figures.milliseconds(reading),
+                    "reference": REFERENCE.of(row),
                 }
             )
     return rows
-
-
-def _words(value_ms: float | None) -> str:
-    if value_ms is None:
-        return "no reading"
-    return f"{value_ms:.1f} ms" if value_ms < 100 else f"{value_ms:.0f} ms"
 
 
 def spec(data: RunData, theme: Theme) -> Spec | None:
@@ -78,7 +53,7 @@ def _move_pane(move: str, rows: list[dict[str, Any]], largest: float, theme: The
     y = {
         "field": "clock",
         "type": "nominal",
-        "sort": list(CLOCKS.values()),
+        "sort": list(LABELS.values()),
         "axis": {
             "title": None,
             "domain": False,
@@ -96,7 +71,7 @@ def _move_pane(move: str, rows: list[dict[str, Any]], largest: float, theme: The
         # Room on the right for the figure that ends each bar.
         "scale": {"domain": [0, largest * 1.18], "nice": False},
         "axis": {
-            "title": "ms" if last else None,
+            "title": REFERENCE.unit if last else None,
             "labels": last,
             "ticks": last,
             "domain": last,
@@ -108,7 +83,7 @@ def _move_pane(move: str, rows: list[dict[str, Any]], largest: float, theme: The
         "type": "nominal",
         "legend": None,
         "scale": {
-            "domain": list(dict.fromkeys(_SOURCES.values())),
+            "domain": list(dict.fromkeys(clock.source for _, clock in CLOCKS)),
             "range": [theme["soft"], theme["blue"], theme["orange"]],
         },
     }
@@ -140,19 +115,19 @@ def errors(data: RunData) -> list[dict[str, Any]]:
     """Calibration: a row per pause and clock with a reading; ``error`` is reading minus what the guest lost, in ms."""
     rows = []
     for number, pause in enumerate(data.summary.pauses):
-        for order, (name, label) in enumerate(CLOCKS.items()):
-            value, lost_ms = reading(pause.clocks, name), pause.clocks.guest_lost_ms
-            if value is not None and lost_ms is not None and name != "guest_lost_ms":
+        for order, (metric, clock) in enumerate(CLOCKS):
+            value, lost_ms = metric.of(pause.clocks), REFERENCE.of(pause.clocks)
+            if value is not None and lost_ms is not None and metric is not REFERENCE:
                 rows.append(
                     {
                         "pause": number + 1,
                         "requested": pause.requested_ms,
                         "requested_label": f"{pause.requested_ms:g} ms",
-                        "field": name,
-                        "clock": label,
+                        "field": metric.key,
+                        "clock": LABELS[metric.key],
                         "order": order,
                         "error": value - lost_ms,
-                        "source": _SOURCES[name],
+                        "source": clock.source,
                     }
                 )
     return rows
@@ -175,7 +150,9 @@ def _error_pane(clock: str, rows: list[dict[str, Any]], theme: Theme, *, last: b
     x = {"field": "error", "type": "quantitative", "scale": {"nice": True, "zero": True}}
     x["axis"] = {
         "tickCount": 6,
-        "title": "error in ms: the clock's reading minus the time that the guest's own clock lost" if last else None,
+        "title": f"error in {REFERENCE.unit}: the clock's reading minus the time that the guest's own clock lost"
+        if last
+        else None,
     }
     y = {
         "field": "requested_label",

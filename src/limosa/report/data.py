@@ -6,7 +6,7 @@ Only run.json is required. Each other file may be missing, or torn at its end be
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from limosa import events, untrusted
 from limosa.errors import StateError
 from limosa.results import format as run_format
-from limosa.results.summary import figures_of_qemu
+from limosa.results.raw import RawRun
+from limosa.results.samples import Samples
+from limosa.results.summary import summary_of
 
 _T = TypeVar("_T")
 Column = NDArray[Any]
@@ -166,7 +168,8 @@ def load(path: Path) -> RunData:
     summary = reader.read("summary.json", run_format.Summary)
     if summary is None:
         reader.complaints.append("The table is made from QEMU's own figures, because there is no summary.")
-        summary = run_format.Summary(migrations=[_row(m) for m in migrations], pauses=pauses, checks=checks, remarks=[])
+        raw = RawRun(run, None, migrations, pauses, [], checks, None, Samples())
+        summary = replace(summary_of(raw), pauses=pauses, remarks=[])
     tables = {name: reader.table(name) for name in _COLUMNS if name != "progress" or migrations}
     return RunData(
         path=path,
@@ -178,17 +181,4 @@ def load(path: Path) -> RunData:
         samples={name: table for name, table in tables.items() if table is not None},
         lab=reader.read("spec.json", dict[str, Any]) or {},
         complaints=reader.complaints,
-    )
-
-
-def _row(migration: run_format.Migration) -> run_format.MigrationSummary:
-    """The table's row from QEMU's own figures, for a run that ended before its summary was written."""
-    return run_format.MigrationSummary(
-        index=migration.index,
-        source=migration.source,
-        target=migration.target,
-        outcome=migration.outcome,
-        command_ms=(migration.ended_ns - migration.started_ns) / 1e6,
-        clocks=migration.clocks,
-        **figures_of_qemu(migration),
     )

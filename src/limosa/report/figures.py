@@ -4,7 +4,33 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from limosa.results.metrics import Metric, Quantity, Reading
+
 NONE = "–"
+
+
+def titled(metric: Metric) -> str:
+    """A metric's label as a heading."""
+    return f"{metric.label[:1].upper()}{metric.label[1:]}"
+
+
+def spelt(quantity: Quantity, reading: Reading) -> str:
+    """A metric's reading, its unit with it."""
+    if reading is None:
+        return NONE
+    match quantity:
+        case "pause":
+            return milliseconds(reading)
+        case "span":
+            return seconds(reading)
+        case "size":
+            return mebibytes(reading)
+        case "rate":
+            return mebibytes_per_s(reading)
+        case "count":
+            return str(reading)
+        case "speed":
+            return f"{reading:.0f}/s"
 
 
 def milliseconds(value_ms: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from limosa.bench.repetitions import Finding
 from limosa.report import clock_plots, figures, timeline, vega
@@ -14,20 +14,12 @@ from limosa.report.theme import PAGE
 from limosa.report.vega import Spec
 from limosa.report.verdict import Verdict, progress_sentence
 from limosa.results.format import Migration, MigrationSummary
+from limosa.results.metrics import BY_KEY, CLOCKS, METRICS, REFERENCE, Metric
 from limosa.results.remarks import looks_faster
 from limosa.results.summary_tables import Table, rates_table, rest_table
 
 Cell = tuple[str, float | int | None]
 
-_EXPLANATIONS = {
-    "guest_lost_ms": "the guest's clock against ours, before and after: time that it missed. "
-    "The reference for the pause.",
-    "qemu_downtime_ms": "what query-migrate reports. It leaves out part of the hand-over.",
-    "stop_resume_ms": "STOP on the source to RESUME on the target, by the timestamps of the QMP events.",
-    "tick_gap_ms": "the longest hole in datagrams that the guest sends by itself; kernel receive timestamps.",
-    "echo_gap_ms": "the longest time without an answer to a client's UDP echo; kernel receive timestamps.",
-    "service_stall_ms": "the longest wait of a client that asks over TCP, retransmission included.",
-}
 _MARK = raw(
     '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 '
     '8-2 14-6 19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z" '
@@ -98,8 +90,7 @@ def migrations(data: RunData) -> Html | None:
     """The table of migrations; failed and cancelled ones keep their row and say how far they got."""
     if not data.summary.migrations:
         return None
-    head = ["", "Move", "Outcome", "Longest wait", "TCP stall", "Guest lost", "QEMU says", "Moved in", "Command"]
-    head += ["Sent", "Rate", "Passes", "CPU while moving"]
+    head = ["", "Move", "Outcome", *(figures.titled(metric) for metric in METRICS if metric.column)]
     return part(
         "Migrations",
         _table(head, [_migration_row(row) for row in data.summary.migrations], "Migrations of this run"),
@@ -113,30 +104,25 @@ def migrations(data: RunData) -> Html | None:
 
 
 def _migration_row(row: MigrationSummary) -> list[Html]:
-    before, during = row.cpu_before_events_per_s, row.cpu_during_events_per_s
-    share = figures.NONE if during is None or not before else f"{during / before * 100:.0f} %"
-    # A move speeds nothing up: such a share is of something else.
-    share = "no slower" if looks_faster(row) else share
-    reading = row.clocks
     tone = {"completed": "good", "cancelled": "warn"}.get(row.outcome, "bad")
-    measures: list[tuple[Callable[[float | None], str], float | int | None, str]] = [
-        (figures.milliseconds, row.longest_wait_ms, "longest_wait_ms"),
-        (figures.milliseconds, reading.service_stall_ms, "service_stall_ms"),
-        (figures.milliseconds, reading.guest_lost_ms, "guest_lost_ms"),
-        (figures.milliseconds, reading.qemu_downtime_ms, "qemu_downtime_ms"),
-        (figures.seconds, row.duration_ms, "duration_ms"),
-        (figures.seconds, row.command_ms, "command_ms"),
-        (figures.mebibytes, row.transferred_bytes, "transferred_bytes"),
-        (figures.mebibytes_per_s, row.throughput_bytes_per_s, "throughput_bytes_per_s"),
-    ]
     return [
         tag("td", str(row.index), class_="soft"),
         tag("td", f"{row.source} → {row.target}", class_="name"),
         tag("td", tag("span", row.outcome, class_=f"pill {tone}")),
-        *[_number(show(value), value, name) for show, value, name in measures],
-        _number(figures.NONE if row.iterations is None else str(row.iterations), row.iterations, "iterations"),
-        _number(share, during, "cpu_during_events_per_s"),
+        *[_number(_told(metric, row), metric.of(row), metric.key) for metric in METRICS if metric.column],
     ]
+
+
+def _told(metric: Metric, row: MigrationSummary) -> str:
+    """A reading, or the share that it is of another one."""
+    reading = metric.of(row)
+    if not metric.share_of:
+        return figures.spelt(metric.quantity, reading)
+    if looks_faster(row):
+        # A move speeds nothing up: such a share is of something else.
+        return "no slower"
+    beside = BY_KEY[metric.share_of].of(row)
+    return figures.NONE if reading is None or not beside else f"{reading / beside * 100:.0f} %"
 
 
 def rest(data: RunData) -> Html | None:
@@ -184,7 +170,10 @@ def clocks_part(data: RunData) -> Html | None:
     """The clocks side by side with what each measures; for calibration, their errors."""
     listed = tag(
         "dl",
-        [tag("div", tag("dt", label), tag("dd", _EXPLANATIONS[name])) for name, label in clock_plots.CLOCKS.items()],
+        [
+            tag("div", tag("dt", clock_plots.LABELS[metric.key]), tag("dd", f"{metric.meaning}."))
+            for metric, _ in CLOCKS
+        ],
         class_="meanings",
     )
     if data.summary.pauses:
@@ -207,14 +196,18 @@ def _error_table(data: RunData) -> Html:
     rows = clock_plots.errors(data)
     requested = sorted({row["requested"] for row in rows})
     body = []
-    for name, label in clock_plots.CLOCKS.items():
+    for name, label in clock_plots.LABELS.items():
         if not any(row["field"] == name for row in rows):
             continue
         cells = [tag("td", label, class_="name")]
         for length in requested:
             found = [r["error"] for r in rows if r["field"] == name and r["requested"] == length]
             middle = statistics.median(found) if found else None
-            cells.append(_number(figures.NONE if middle is None else f"{middle:+.2f} ms", middle, f"{name}-{length:g}"))
+            cells.append(
+                _number(
+                    figures.NONE if middle is None else f"{middle:+.2f} {REFERENCE.unit}", middle, f"{name}-{length:g}"
+                )
+            )
         body.append(cells)
     return _table(["Median error", *[f"pause of {length:g} ms" for length in requested]], body, "Median errors")
 

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import fields
 from pathlib import Path
 
-from limosa.report import clock_plots
 from limosa.report.data import RunData
-from limosa.results.format import MigrationSummary
+from limosa.results.metrics import CLOCKS, METRICS, Metric
 
-_MIGRATION_COLUMNS = tuple(field.name for field in fields(MigrationSummary) if field.name != "clocks")
-"""Every figure of a row; the clocks have a table of their own."""
+_IDENTITY = ("index", "source", "target", "outcome")
 
 
 def tables(data: RunData) -> dict[str, str]:
     """The tables by file name; each has its header even when it has no row."""
+    figures = [metric for metric in METRICS if not metric.clock]  # the clocks have a table of their own
     errors = {m.index: m.error for m in data.migrations}
     migrations = [
-        [*(getattr(row, column) for column in _MIGRATION_COLUMNS), errors.get(row.index, "")]
+        [*(getattr(row, column) for column in _IDENTITY), *(m.of(row) for m in figures), errors.get(row.index, "")]
         for row in data.summary.migrations
     ]
     readings: list[list[object]] = []
     for row in data.summary.migrations:
-        for name in clock_plots.CLOCKS:
-            readings.append(
-                ["migration", row.index, "", name.removesuffix("_ms"), clock_plots.reading(row.clocks, name)]
-            )
+        readings += [["migration", row.index, "", _clock(metric), metric.of(row)] for metric, _ in CLOCKS]
     for number, pause in enumerate(data.summary.pauses, 1):
-        for name in clock_plots.CLOCKS:
-            value = clock_plots.reading(pause.clocks, name)
-            readings.append(["pause", number, pause.requested_ms, name.removesuffix("_ms"), value])
+        asked_ms = pause.requested_ms
+        readings += [["pause", number, asked_ms, _clock(metric), metric.of(pause.clocks)] for metric, _ in CLOCKS]
     if data.summary.rest is not None:
-        for name in ("service_stall", "echo_gap", "tick_gap", "longest_wait"):
-            readings.append(["rest", "", "", name, getattr(data.summary.rest, f"{name}_ms")])
+        at_rest = [metric for metric in reversed(METRICS) if metric.at_rest]
+        readings += [["rest", "", "", _clock(metric), getattr(data.summary.rest, metric.key)] for metric in at_rest]
     rates: list[list[object]] = [
         [rate.name, rate.unit, rate.requested, number or "rest", value]
         for rate in data.summary.rates
@@ -52,12 +46,17 @@ def tables(data: RunData) -> dict[str, str]:
         for name, table in data.samples.items()
     ]
     return {
-        "migrations.csv": _csv([*_MIGRATION_COLUMNS, "error"], migrations),
+        "migrations.csv": _csv([*_IDENTITY, *(metric.key for metric in figures), "error"], migrations),
         "clocks.csv": _csv(["of", "index", "requested_ms", "clock", "reading_ms"], readings),
         "rates.csv": _csv(["name", "unit", "requested", "of", "reached"], rates),
         "checks.csv": _csv(["name", "passed", "detail"], checks),
         "samples.csv": _csv(["file", "rows", "columns"], samples),
     }
+
+
+def _clock(metric: Metric) -> str:
+    """A clock's name in a table whose one column has the unit."""
+    return metric.key.removesuffix(f"_{metric.unit}")
 
 
 def _csv(head: list[str], rows: list[list[object]]) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from limosa.bench.phrases import sentence
 from limosa.report import clock_plots, figures
 from limosa.report.data import RunData
-from limosa.results.format import Clocks, Migration, MigrationSummary, Rest
+from limosa.results.format import Migration, MigrationSummary, Rest
+from limosa.results.metrics import BY_KEY, CLOCKS, LONGEST_WAIT, METRICS
 
 Tone = Literal["good", "warn", "bad"]
 
@@ -26,27 +27,16 @@ class Verdict:
     sentence: str
     details: list[str]
     facts: list[tuple[str, str]]
-    """(figure, what it is), at most five."""
-
-
-def noticed_ms(reading: Clocks) -> tuple[float, str] | None:
-    """The longest interruption of users, and the clock that saw it: service, else echo, else ticks."""
-    for name, label in (
-        ("service_stall_ms", "longest wait of a TCP client"),
-        ("echo_gap_ms", "longest time without an echo"),
-        ("tick_gap_ms", "longest silence of the guest"),
-    ):
-        value = clock_plots.reading(reading, name)
-        if value is not None:
-            return value, label
-    return None
+    """(figure, what it is)."""
 
 
 def noticed_while_moving_ms(row: MigrationSummary) -> tuple[float, str] | None:
-    """The longest interruption of users during the whole migration: it need not be at the blackout."""
-    found = noticed_ms(row.clocks)
-    if row.longest_wait_ms is not None and (found is None or row.longest_wait_ms > found[0]):
-        return row.longest_wait_ms, "longest wait of a client while it moved"
+    """The longest interruption of users during the whole migration (it need not be at the blackout), and what it is."""
+    read = ((metric.of(row), metric.headline) for metric in METRICS if metric.noticed)
+    found = next(((value, label) for value, label in read if value is not None), None)
+    whole_ms = LONGEST_WAIT.of(row)
+    if whole_ms is not None and (found is None or whole_ms > found[0]):
+        return whole_ms, LONGEST_WAIT.headline
     return found
 
 
@@ -168,7 +158,6 @@ def _troubles(data: RunData, said: list[str] | None = None) -> list[str]:
 
 
 def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]:
-    whole = "whole command, the slowest move" if len(rows) > 1 else "whole command"
     found = []
     noticed = [value for row in rows if (value := noticed_while_moving_ms(row)) is not None]
     if noticed:
@@ -177,14 +166,13 @@ def _facts(data: RunData, rows: list[MigrationSummary]) -> list[tuple[str, str]]
     rest = data.summary.rest
     if noticed and rest is not None and rest.longest_wait_ms is not None:
         found.append((figures.milliseconds(rest.longest_wait_ms), f"longest wait at rest, in {rest.length_s:.0f} s"))
-    for values, label in (
-        ([row.clocks.guest_lost_ms for row in rows], "lost by the guest's own clock"),
-        ([row.clocks.qemu_downtime_ms for row in rows], "downtime that QEMU reports"),
-    ):
-        known = [value for value in values if value is not None]
+    for metric in METRICS:
+        if not metric.headline or metric.noticed or metric is LONGEST_WAIT:
+            continue
+        known = [reading for row in rows if (reading := metric.of(row)) is not None]
         if known:
-            found.append((figures.milliseconds(max(known)), label))
-    found.append((figures.seconds(max(row.command_ms for row in rows)), whole))
+            which = ", the slowest move" if metric.quantity == "span" and len(rows) > 1 else ""
+            found.append((figures.spelt(metric.quantity, max(known)), f"{metric.headline}{which}"))
     return found
 
 
@@ -192,11 +180,11 @@ def _of_pauses(data: RunData) -> Verdict:
     pauses = data.summary.pauses
     facts = []
     found = clock_plots.errors(data)
-    for name, label in clock_plots.CLOCKS.items():
-        if errors := [abs(row["error"]) for row in found if row["field"] == name]:
-            facts.append((figures.milliseconds(statistics.median(errors)), label.split("  ")[-1]))
+    for metric, _ in CLOCKS:
+        if errors := [abs(row["error"]) for row in found if row["field"] == metric.key]:
+            facts.append((figures.spelt(metric.quantity, statistics.median(errors)), figures.titled(metric)))
     lengths = ", ".join(f"{ms:g}" for ms in sorted({pause.requested_ms for pause in pauses}))
-    tick = next((value for value, label in facts if label == "Tick gap"), None)
+    tick = next((value for value, label in facts if label == figures.titled(BY_KEY["tick_gap_ms"])), None)
     closing = f"the packet clock was off by {tick} at the median" if tick else "the packet clock had no reading"
     finished = data.run.status == "completed"
     return Verdict(

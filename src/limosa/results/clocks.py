@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from limosa.results.format import Clocks, Migration, Pause
 from limosa.results.samples import LOST, Column, Exchanges, Ticks
 
 MS = 1_000_000
@@ -189,86 +188,6 @@ def clock_rate(ticks: Ticks) -> float | None:
         if len(slot) == RATE_TICKS
     ]
     return float(np.median(stretches)) if len(stretches) >= 4 else None
-
-
-def clocks_of(
-    window: Window,
-    ticks: Ticks,
-    echo: Exchanges,
-    service: Exchanges,
-    *,
-    qemu_downtime_ms: float | None = None,
-) -> Clocks:
-    """All clocks of one pause whose STOP and RESUME are known."""
-    return Clocks(
-        qemu_downtime_ms=qemu_downtime_ms,
-        stop_resume_ms=(window.resume_ns - window.stop_ns) / MS,
-        tick_gap_ms=tick_gap_ms(ticks, window),
-        echo_gap_ms=echo_gap_ms(echo, window),
-        service_stall_ms=service_stall_ms(service, window),
-        guest_lost_ms=guest_lost_ms(ticks, window),
-    )
-
-
-def clocks_of_migrations(
-    migrations: Sequence[Migration], ticks: Ticks, echo: Exchanges, service: Exchanges
-) -> list[Clocks]:
-    """The clocks of each migration, in order.
-
-    One without STOP or RESUME (it failed, or QEMU's event was missed) has the clients' clocks alone, over all of
-    its time: what clients saw of it.
-    """
-    windows = separated([_window(migration) for migration in migrations])
-    return [
-        _of_migration(migration, window, ticks, echo, service)
-        for migration, window in zip(migrations, windows, strict=True)
-    ]
-
-
-def clocks_of_pauses(pauses: Sequence[Pause], ticks: Ticks, echo: Exchanges, service: Exchanges) -> list[Clocks]:
-    """The clocks of each calibration pause, in order."""
-    windows = separated([Window.of_pause(pause.stop_ns, pause.resume_ns) for pause in pauses])
-    return [clocks_of(window, ticks, echo, service) for window in windows]
-
-
-def longest_wait_ms(migration: Migration, ticks: Ticks, echo: Exchanges, service: Exchanges) -> float | None:
-    """The longest interruption from a migration's beginning to a second after its end, in ms; None: not watched.
-
-    The clocks look around the blackout only, but a guest can stand still for longer when sending begins. By the TCP
-    service if it gave a reading, else by echoes, else by ticks; the usual wait is taken off.
-    """
-    whole = Window.of_migration(migration.started_ns, migration.ended_ns)
-    readings = (service_stall_ms(service, whole), echo_gap_ms(echo, whole), tick_gap_ms(ticks, whole))
-    return next((reading for reading in readings if reading is not None), None)
-
-
-def clocks_behind_ms(migrations: Sequence[Migration], ticks: Ticks) -> list[float | None]:
-    """``clock_behind_ms`` of each migration, in order; None where its pause is not known."""
-    windows = separated([_window(migration) for migration in migrations])
-    return [
-        None if m.stop_ns is None or m.resume_ns is None else clock_behind_ms(ticks, window)
-        for m, window in zip(migrations, windows, strict=True)
-    ]
-
-
-def _window(migration: Migration) -> Window:
-    if migration.stop_ns is not None and migration.resume_ns is not None:
-        return Window.of_migration(migration.stop_ns, migration.resume_ns)
-    return Window.of_migration(migration.started_ns, migration.ended_ns)
-
-
-def _of_migration(migration: Migration, window: Window, ticks: Ticks, echo: Exchanges, service: Exchanges) -> Clocks:
-    downtime = migration.qemu.get("downtime")
-    clocks = clocks_of(
-        window,
-        ticks,
-        echo,
-        service,
-        qemu_downtime_ms=float(downtime) if isinstance(downtime, int | float) else None,
-    )
-    if migration.stop_ns is None or migration.resume_ns is None:
-        return replace(clocks, stop_resume_ms=None, guest_lost_ms=None)
-    return clocks
 
 
 def _first_copies(ticks: Ticks) -> Ticks:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from limosa.results import store
 from limosa.results.format import Check, ClientReport, Environment, LoadReading, Migration, Pause, Run
-from limosa.results.samples import CpuSamples, Exchanges, Ticks, read_cpu, read_exchanges, read_ticks
+from limosa.results.samples import Samples, read_cpu, read_exchanges, read_ticks
 from limosa.results.store import RunDirectory
 
 
@@ -21,10 +21,7 @@ class RawRun:
     load: list[LoadReading]
     checks: list[Check]
     client: ClientReport | None
-    ticks: Ticks
-    echo: Exchanges
-    service: Exchanges
-    cpu: CpuSamples
+    samples: Samples
 
 
 def read_raw(run: RunDirectory) -> RawRun:
@@ -37,8 +34,10 @@ def read_raw(run: RunDirectory) -> RawRun:
         load=run.read_or(store.LOAD, []),
         checks=run.read_or(store.CHECKS, []),
         client=run.read(store.CLIENT) if run.has(store.CLIENT) else None,
-        ticks=read_ticks(run.samples / "ticks.csv"),
-        echo=read_exchanges(run.samples / "echo.csv"),
-        service=read_exchanges(run.samples / "service.csv"),
-        cpu=read_cpu(run.samples / "cpu.csv"),
+        samples=Samples(
+            ticks=read_ticks(run.samples / "ticks.csv"),
+            echo=read_exchanges(run.samples / "echo.csv"),
+            service=read_exchanges(run.samples / "service.csv"),
+            cpu=read_cpu(run.samples / "cpu.csv"),
+        ),
     )

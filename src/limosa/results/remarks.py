@@ -7,6 +7,7 @@ import numpy as np
 from limosa.results import rest
 from limosa.results.clocks import WRONG_RATE, clock_rate
 from limosa.results.format import Environment, MigrationSummary, Rate, Summary
+from limosa.results.metrics import CLOCKS
 from limosa.results.raw import RawRun
 
 BUSY_STEAL = 0.05
@@ -58,7 +59,7 @@ def _about_probes(raw: RawRun) -> list[str]:
     client = raw.client
     on = {"ticks": client.tick, "echoes": client.echo, "a TCP service": client.service}
     names = [name for name, probe in on.items() if probe is not None]
-    rate = clock_rate(raw.ticks)
+    rate = clock_rate(raw.samples.ticks)
     if rate is not None and abs(rate - 1) > WRONG_RATE:
         said.append(
             f"The guest's clock ran {rate:.2f} times as fast as the client's: its kernel measured the CPU's counter "
@@ -90,7 +91,7 @@ def _about_migrations(migrations: list[MigrationSummary]) -> list[str]:
         if row.outcome != "completed":
             said.append(f"Migration {row.index} was {row.outcome}; its row shows what clients saw meanwhile.")
         clocks = row.clocks
-        missing = [name for name, value in CLOCK_NAMES.items() if getattr(clocks, value) is None]
+        missing = [metric.label for metric, _ in CLOCKS if metric.of(row) is None]
         if row.outcome == "completed" and missing:
             said.append(f"Migration {row.index} has no reading of {', '.join(missing)}.")
         if clocks.qemu_downtime_ms is not None and clocks.guest_lost_ms is not None:
@@ -138,14 +139,3 @@ def _about_speed(rows: list[MigrationSummary]) -> list[str]:
         f"that sleeps between two turns of the loop at rest. {figure} nothing of the move; bench during-migration "
         "keeps the processor busy."
     ]
-
-
-CLOCK_NAMES = {
-    "QEMU downtime": "qemu_downtime_ms",
-    "STOP to RESUME": "stop_resume_ms",
-    "tick gap": "tick_gap_ms",
-    "echo gap": "echo_gap_ms",
-    "service stall": "service_stall_ms",
-    "guest lost": "guest_lost_ms",
-}
-"""The clocks' names for people, in the order in which they are shown, and their fields."""

@@ -5,14 +5,14 @@ Rule: a figure of a move is read beside the same figure at rest. Pure functions 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from limosa.results.clocks import MS, SETTLE_NS, usual_hole_ns
-from limosa.results.format import LoadReading, Migration, Pause, Rate, Rest
+from limosa.results.format import LoadReading, Migration, Pause, Rate
 from limosa.results.samples import LOST, Column, Exchanges, Ticks
 
 Stretch = tuple[int, int]
@@ -54,19 +54,19 @@ def stretches(
     return found
 
 
-def at_rest(resting: Sequence[Stretch], ticks: Ticks, echo: Exchanges, service: Exchanges) -> Rest | None:
-    """The longest waits in *resting*, by the formulas of a migration's; None without a stretch."""
-    if not resting:
-        return None
-    answered_ns = echo.received_ns[echo.received_ns != LOST]
-    waits: dict[str, list[float | None]] = {
-        "service_stall_ms": [_stall_ms(service, *stretch) for stretch in resting],
-        "echo_gap_ms": [_gap_ms(answered_ns, *stretch) for stretch in resting],
-        "tick_gap_ms": [_gap_ms(ticks.received_ns, *stretch) for stretch in resting],
-    }
-    readings = {name: max((w for w in found if w is not None), default=None) for name, found in waits.items()}
-    longest = next((reading for reading in readings.values() if reading is not None), None)
-    return Rest(length_s=sum(b - a for a, b in resting) / 1e9, longest_wait_ms=longest, **readings)
+def longest_stall_ms(service: Exchanges, resting: Sequence[Stretch]) -> float | None:
+    """The longest wait for an answer in any stretch, less the median wait of that stretch, in ms."""
+    return _longest(_stall_ms(service, *stretch) for stretch in resting)
+
+
+def longest_gap_ms(arrived_ns: Column, resting: Sequence[Stretch]) -> float | None:
+    """The longest hole between arrivals in any stretch, less the usual one of that stretch, in ms."""
+    heard_ns = arrived_ns[arrived_ns != LOST]
+    return _longest(_gap_ms(heard_ns, *stretch) for stretch in resting)
+
+
+def _longest(waits_ms: Iterable[float | None]) -> float | None:
+    return max((wait for wait in waits_ms if wait is not None), default=None)
 
 
 def _gap_ms(arrived_ns: Column, begin_ns: int, end_ns: int) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,20 @@ class CpuSamples:
 
     def __len__(self) -> int:
         return len(self.events)
+
+
+def _nothing() -> Column:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What was read of a guest during a run; a table without rows where nothing was."""
+
+    ticks: Ticks = field(default_factory=lambda: Ticks(*(_nothing() for _ in TICKS_COLUMNS)))
+    echo: Exchanges = field(default_factory=lambda: Exchanges(*(_nothing() for _ in ECHO_COLUMNS)))
+    service: Exchanges = field(default_factory=lambda: Exchanges(*(_nothing() for _ in ECHO_COLUMNS)))
+    cpu: CpuSamples = field(default_factory=lambda: CpuSamples(*(_nothing() for _ in CPU_COLUMNS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +131,7 @@ def columns(path: Path, names: tuple[str, ...]) -> list[Column]:
     """The columns *names* of a table of whole numbers; a file that does not exist has no rows."""
     body = _body(path, names)
     if not body:
-        return [np.empty(0, np.int64) for _ in names]
+        return [_nothing() for _ in names]
     # Only the last cell of a row may be empty: a request without an answer.
     body = body.replace(b",\n", b",%d\n" % LOST)
     try:

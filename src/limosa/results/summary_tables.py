@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from limosa.results.format import MigrationSummary, Pause, Summary
-from limosa.results.remarks import CLOCK_NAMES, looks_faster
+from limosa.results.metrics import BY_KEY, CLOCKS, METRICS, REFERENCE, Metric, Quantity, Reading
+from limosa.results.remarks import looks_faster
 from limosa.results.rest import name_of, worded
 
 NO_READING = "-"
@@ -24,37 +25,35 @@ class Table:
 def migrations_table(summary: Summary) -> Table:
     """One column a migration: a migration has more figures than a terminal has columns."""
     moves = summary.migrations
-    figures = {
-        "outcome": [row.outcome for row in moves],
-        "QEMU total": [milliseconds(row.duration_ms) for row in moves],
-        "whole command": [milliseconds(row.command_ms) for row in moves],
-        "transferred": [mebibytes(row.transferred_bytes) for row in moves],
-        "throughput": [megabits(row.throughput_bytes_per_s) for row in moves],
-        "iterations": [NO_READING if row.iterations is None else str(row.iterations) for row in moves],
-        **{name: [milliseconds(getattr(row.clocks, field)) for row in moves] for name, field in CLOCK_NAMES.items()},
-        "longest wait": [milliseconds(row.longest_wait_ms) for row in moves],
-        "time of day behind": [milliseconds(row.clock_behind_ms) for row in moves],
-        "CPU before": [speed(row.cpu_before_events_per_s) for row in moves],
-        "CPU during": [speed(row.cpu_during_events_per_s, row) for row in moves],
-    }
     columns = ("", *(f"{row.index}: {row.source} → {row.target}" for row in moves))
-    return Table("Migrations", columns, tuple((name, *cells) for name, cells in figures.items()))
+    outcomes = ("outcome", *(row.outcome for row in moves))
+    figures = ((metric.label, *(_told(metric, row) for row in moves)) for metric in METRICS)
+    return Table("Migrations", columns, (outcomes, *figures))
+
+
+def _told(metric: Metric, row: MigrationSummary) -> str:
+    """A figure, and the share that it is of another where that tells anything of the move."""
+    reading = metric.of(row)
+    said = spelt(metric.quantity, reading)
+    beside = BY_KEY[metric.share_of].of(row) if metric.share_of and not looks_faster(row) else None
+    return f"{said} ({reading / beside:.0%})" if reading is not None and beside else said
 
 
 def calibration_table(summary: Summary) -> Table:
     """Each clock's error (reading minus the time that the guest's own clock lost), the median over the pauses of one
     length. That loss is the reference: for so long no instruction of the guest ran, whatever QEMU's events say."""
-    names = {name: field for name, field in CLOCK_NAMES.items() if field not in ("qemu_downtime_ms", "guest_lost_ms")}
+    judged = [metric for metric, clock in CLOCKS if clock.of_pauses and metric is not REFERENCE]
     lengths = sorted({pause.requested_ms for pause in summary.pauses})
     rows = []
     for length_ms in lengths:
         pauses = [pause for pause in summary.pauses if pause.requested_ms == length_ms]
-        lost_ms = [pause.clocks.guest_lost_ms for pause in pauses if pause.clocks.guest_lost_ms is not None]
-        errors = [_error(pauses, field) for field in names.values()]
+        lost_ms = [lost for pause in pauses if (lost := REFERENCE.of(pause.clocks)) is not None]
+        errors = [_error(pauses, metric) for metric in judged]
         rows.append(
             (f"{length_ms:g} ms", str(len(pauses)), milliseconds(median(lost_ms)) if lost_ms else NO_READING, *errors)
         )
-    return Table("Errors of the clocks", ("pause", "times", "guest lost", *names), tuple(rows))
+    names = (metric.label for metric in judged)
+    return Table("Errors of the clocks", ("pause", "times", REFERENCE.label, *names), tuple(rows))
 
 
 def rest_table(summary: Summary) -> Table:
@@ -62,10 +61,10 @@ def rest_table(summary: Summary) -> Table:
     found = summary.rest
     if found is None:
         return Table("At rest", (), ())
-    names = {"longest wait": found.longest_wait_ms, "service stall": found.service_stall_ms}
-    names |= {"echo gap": found.echo_gap_ms, "tick gap": found.tick_gap_ms}
-    cells = tuple(milliseconds(value) for value in names.values())
-    return Table("At rest, the longest", ("", *names), ((f"in {found.length_s:.1f} s", *cells),))
+    shown = [metric for metric in METRICS if metric.at_rest]
+    cells = tuple(spelt(metric.quantity, getattr(found, metric.key)) for metric in shown)
+    names = ("", *(metric.label for metric in shown))
+    return Table("At rest, the longest", names, ((f"in {found.length_s:.1f} s", *cells),))
 
 
 def rates_table(summary: Summary) -> Table:
@@ -102,6 +101,24 @@ def tables(summary: Summary) -> list[Table]:
     return shown
 
 
+def spelt(quantity: Quantity, reading: Reading) -> str:
+    """A figure as a terminal shows it, its unit with it; a dash for no reading."""
+    if reading is None:
+        return NO_READING
+    match quantity:
+        case "pause" | "span":
+            return milliseconds(reading)
+        case "size":
+            return f"{reading / 2**20:.1f} MiB"
+        case "rate":
+            # Links are told in bits.
+            return f"{reading * 8 / 1e6:.0f} Mbit/s"
+        case "count":
+            return str(reading)
+        case "speed":
+            return f"{reading:.0f}/s"
+
+
 def milliseconds(value: float | None) -> str:
     """``12.3 ms``, ``4.56 s`` from ten seconds on; a dash for no reading."""
     if value is None:
@@ -109,28 +126,7 @@ def milliseconds(value: float | None) -> str:
     return f"{value / 1000:.2f} s" if value >= 10_000 else f"{value:.1f} ms"
 
 
-def mebibytes(size_bytes: int | None) -> str:
-    """``123.4 MiB``; a dash for no reading."""
-    return NO_READING if size_bytes is None else f"{size_bytes / 2**20:.1f} MiB"
-
-
-def megabits(rate_bytes_per_s: float | None) -> str:
-    """``940 Mbit/s``: links are told in bits; a dash for no reading."""
-    return NO_READING if rate_bytes_per_s is None else f"{rate_bytes_per_s * 8 / 1e6:.0f} Mbit/s"
-
-
-def speed(events_per_s: float | None, row: MigrationSummary | None = None) -> str:
-    """``2334/s``; with *row*, the share of the speed before too, where that can tell anything of the move."""
-    if events_per_s is None:
-        return NO_READING
-    before = row.cpu_before_events_per_s if row and not looks_faster(row) else None
-    return f"{events_per_s:.0f}/s" + (f" ({events_per_s / before:.0%})" if before else "")
-
-
-def _error(pauses: list[Pause], field: str) -> str:
-    errors_ms = [
-        getattr(pause.clocks, field) - pause.clocks.guest_lost_ms
-        for pause in pauses
-        if getattr(pause.clocks, field) is not None and pause.clocks.guest_lost_ms is not None
-    ]
+def _error(pauses: list[Pause], metric: Metric) -> str:
+    read = [(metric.of(pause.clocks), REFERENCE.of(pause.clocks)) for pause in pauses]
+    errors_ms = [value - lost for value, lost in read if value is not None and lost is not None]
     return f"{median(errors_ms):+.2f} ms" if errors_ms else NO_READING

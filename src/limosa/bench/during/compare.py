@@ -18,9 +18,9 @@ from limosa.errors import LimosaError
 from limosa.results import rest, store
 from limosa.results.cpu_speed import client_time_ns
 from limosa.results.format import Clocks, Environment, Migration, Rate
-from limosa.results.samples import LOST, Exchanges, Ticks, read_cpu, read_exchanges, read_ticks
+from limosa.results.samples import LOST, Exchanges, Samples, Ticks, read_cpu, read_exchanges, read_ticks
 from limosa.results.store import RunDirectory
-from limosa.results.summary import summarise
+from limosa.results.summary import at_rest, summarise
 
 MS = 1_000_000
 NEAR_NS = 2_000 * MS
@@ -178,8 +178,7 @@ def _rest_silence_ms(
     if part.load in STREAMS and measures:
         inside = [measures[0].samples.inside(*stretch) for stretch in resting]
         return max((silence_ms(s, int(s.begin_ns[0]), int(s.end_ns[-1])) for s in inside if len(s)), default=None)
-    no_service = Exchanges(*(np.empty(0, np.int64) for _ in range(3)))
-    found = rest.at_rest(resting, ticks, echoes, no_service)
+    found = at_rest(resting, Samples(ticks=ticks, echo=echoes))
     return found.longest_wait_ms if found else None
 
 

@@ -46,12 +46,12 @@ def _run(words: list[str]) -> int:
                 raise
         return code
     except LimosaError as error:
-        from limosa.cli.terminal import show_error
+        from limosa.cli.face import show_error
 
         show_error(error, as_json)
         return _flushed(error.exit_code)
     except BaseExceptionGroup as group:
-        from limosa.cli.terminal import first_error, show_error
+        from limosa.cli.face import first_error, show_error
 
         known = first_error(group)
         if known is None:

@@ -17,7 +17,6 @@ STILL: dict[str, tuple[str, ...]] = {
         "reach",
         "session",
         "tables",
-        "terminal",
         "wire",
     ),
     "paired_names": (
@@ -30,7 +29,6 @@ STILL: dict[str, tuple[str, ...]] = {
         "launches",
         "link",
         "record",
-        "table",
         "watch",
         "wire",
     ),

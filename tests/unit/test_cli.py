@@ -14,8 +14,8 @@ import typer
 
 from limosa import spec
 from limosa.cli.app import assemble
+from limosa.cli.face import face, show_error
 from limosa.cli.printable import print_sentence, printable
-from limosa.cli.terminal import face, show_error
 from limosa.cli.usage import call
 from limosa.errors import SpecError
 from limosa.lab.record import LabDirectory

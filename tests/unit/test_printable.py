@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from limosa.cli import printable, terminal
+from limosa.cli import face, printable
+from limosa.cli.columns import print_table
 from limosa.cli.live import LiveFace
-from limosa.cli.table import print_table
 from limosa.errors import LimosaError
 from limosa.events import Note, StageFinished, StageStarted
 
@@ -68,10 +68,10 @@ def test_whatever_is_printed_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None
     streams = guarded(monkeypatch)
     print(TEXT)
     sys.stdout.writelines([TEXT, "\x1b", "[2J"])
-    terminal.show_error(LimosaError(TEXT, hint=TEXT), as_json=False)
-    face = terminal.PlainFace()
-    face(Note(text=TEXT, level="warning"))
-    face(StageFinished(stage=TEXT, duration_s=1, ok=True))
+    face.show_error(LimosaError(TEXT, hint=TEXT), as_json=False)
+    shown = face.PlainFace()
+    shown(Note(text=TEXT, level="warning"))
+    shown(StageFinished(stage=TEXT, duration_s=1, ok=True))
     print_table(["a"], [[TEXT]])
     for stream in streams:
         assert "three" in stream.getvalue() and commands(stream.getvalue()) == []
@@ -81,8 +81,8 @@ def test_whatever_is_printed_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None
 def test_json_keeps_every_character(monkeypatch: pytest.MonkeyPatch) -> None:
     streams = guarded(monkeypatch)
     plain = TEXT.replace("\udcff", "")
-    terminal.show_result({"text": plain})
-    terminal.show_result({"text": TEXT})
+    face.show_result({"text": plain})
+    face.show_result({"text": TEXT})
     documents = streams[0].getvalue().split("\n}\n")
     assert [json.loads(d + "}")["text"] for d in documents[:2]] == [plain, TEXT]
     assert commands(streams[0].getvalue()) == []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from limosa.cli.live import LiveFace
-from limosa.cli.progress import progress_line
+from limosa.cli.progress_line import progress_line
 from limosa.events import MigrationProgressed, StageStarted
 from limosa.migration.progress import Progress
 from limosa.qemu.monitor import MigrateInfo, Ram

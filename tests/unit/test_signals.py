@@ -16,7 +16,7 @@ import pytest
 VERB = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from limosa.cli.terminal import face, run
+from limosa.cli.face import face, run
 from limosa.errors import DecisionError
 from limosa.events import Note
 from limosa.tasks import uninterrupted

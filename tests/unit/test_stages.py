@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limosa.cli.terminal import PlainFace
+from limosa.cli.face import PlainFace
 from limosa.events import Event, Events, StageFinished
 
 

@@ -41,7 +41,7 @@ def cpu(
     as_json: JsonOption = False,
 ) -> None:
     """Run the same prime search on the host, in a guest with KVM and in a guest without."""
-    from limosa.cli.terminal import face, run
+    from limosa.cli.face import face, run
     from limosa.errors import SpecError
     from limosa.experiment.bench_cpu import CpuSettings
     from limosa.spec.image_kinds import BARE, MICRO
@@ -74,8 +74,8 @@ def network(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput, loss, jitter and round trips between a client and a guest, for each network card."""
+    from limosa.cli.face import face, run
     from limosa.cli.options import size_rate
-    from limosa.cli.terminal import face, run
     from limosa.experiment.bench_network import MODELS, NetworkSettings, bench_network
 
     settings = NetworkSettings(
@@ -110,7 +110,7 @@ def disk(
     as_json: JsonOption = False,
 ) -> None:
     """Random and sequential reads and writes of a guest, for each bus and each cache mode."""
-    from limosa.cli.terminal import face, run
+    from limosa.cli.face import face, run
     from limosa.experiment.bench_disk import BUSES, CACHES, DiskSettings, bench_disk
 
     settings = DiskSettings(
@@ -143,7 +143,7 @@ def show_bench(result: BenchResult, as_json: bool) -> None:
     Exits with 1 when a subject was lost while it was measured; one that cannot be had here is no failure.
     """
     from limosa.bench import comparison, soundness
-    from limosa.cli.terminal import show_result
+    from limosa.cli.face import show_result
 
     bench, found = result.bench, soundness.findings(result.bench)
     if as_json:
@@ -162,8 +162,8 @@ def show_bench(result: BenchResult, as_json: bool) -> None:
 
 def _show_tables(bench: Bench, found: list[Finding], report: Path) -> None:
     from limosa.bench.tables import bench_table, reasons
+    from limosa.cli.columns import print_table
     from limosa.cli.printable import print_sentence
-    from limosa.cli.table import print_table
 
     table = bench_table(bench)
     print(f"\n{table.title}")

@@ -33,7 +33,7 @@ def during_migration(
     as_json: JsonOption = False,
 ) -> None:
     """Measure CPU, throughput and round trips before, during and after a live migration."""
-    from limosa.cli.terminal import face, run
+    from limosa.cli.face import face, run
     from limosa.experiment.during import Options, during_migration
     from limosa.units import parse_bytes
 
@@ -70,8 +70,8 @@ def show(run: RunDirectory, as_json: bool) -> None:
     from limosa.bench.during.compare import read
     from limosa.bench.during_table import table
     from limosa.bench.narration import cautions, narrate
-    from limosa.cli.table import print_table
-    from limosa.cli.terminal import show_result
+    from limosa.cli.columns import print_table
+    from limosa.cli.face import show_result
     from limosa.experiment.result import reported
 
     page = reported(run).report

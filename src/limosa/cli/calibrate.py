@@ -24,8 +24,8 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Pause a guest for 5, 20, 100 and 500 ms and show the error of each clock."""
+    from limosa.cli.face import face, run
     from limosa.cli.outcome import show_experiment
-    from limosa.cli.terminal import face, run
     from limosa.lab import Lab
 
     async def work() -> Result:

@@ -9,7 +9,7 @@ from limosa.cli.options import GuestArgument, JsonOption, LabOption
 
 def console(guest: GuestArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Attach the terminal to a guest's serial console, also across migrations. Ctrl-] leaves."""
-    from limosa.cli.terminal import run, show_result
+    from limosa.cli.face import run, show_result
     from limosa.errors import StateError
     from limosa.guest.console import attach
     from limosa.lab import Lab

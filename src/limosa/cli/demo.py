@@ -21,8 +21,8 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Build a two-host lab, boot a guest, move it there and back under load, and report what that cost."""
+    from limosa.cli.face import face, run
     from limosa.cli.outcome import show_experiment
-    from limosa.cli.terminal import face, run
 
     async def work() -> Result:
         from limosa.experiment.demo import demo as run_demo

@@ -27,7 +27,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Try everything that limosa needs of this machine, and say how to mend what is amiss."""
-    from limosa.cli.terminal import run
+    from limosa.cli.face import run
 
     if lab:
         _examine_lab(lab, as_json)
@@ -37,7 +37,7 @@ def doctor(
     findings = run(examine)
     ready = all(finding.ok for finding in findings if finding.required)
     if as_json:
-        from limosa.cli.terminal import show_result
+        from limosa.cli.face import show_result
 
         show_result({"ready": ready, "findings": findings})
     else:
@@ -48,7 +48,7 @@ def doctor(
 
 
 def _examine_lab(lab: str, as_json: bool) -> None:
-    from limosa.cli.terminal import run, show_result
+    from limosa.cli.face import run, show_result
 
     async def work() -> list[Examined]:
         from limosa.lab import Lab
@@ -72,7 +72,7 @@ def _examine_lab(lab: str, as_json: bool) -> None:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    from limosa.cli.table import print_table
+    from limosa.cli.columns import print_table
 
     rows = []
     for finding in findings:

@@ -28,7 +28,7 @@ def down(
 
     A host that does not answer keeps what it has, and the lab's record says so: down again takes the rest.
     """
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
     from limosa.lab import take_down
 
     async def work() -> bool:

@@ -32,7 +32,7 @@ def explain(
 
     `limosa explain bench RUN` is the same as `limosa explain --bench RUN`.
     """
-    from limosa.cli.terminal import show_result
+    from limosa.cli.face import show_result
     from limosa.errors import SpecError
 
     if guest == "bench" and run:
@@ -55,7 +55,7 @@ def explain(
 
 
 def _of_guest(guest: str, lab: str) -> list[tuple[str, str]]:
-    from limosa.cli.terminal import run
+    from limosa.cli.face import run
     from limosa.lab import Lab
 
     async def work() -> list[tuple[str, str]]:
@@ -74,7 +74,7 @@ def _of_migration(run: str) -> list[tuple[str, str]]:
 
 def _of_bench(run: str, as_json: bool) -> None:
     from limosa.bench.narration import cautions, narrate
-    from limosa.cli.terminal import show_result
+    from limosa.cli.face import show_result
     from limosa.results.store import find
 
     directory = find(run)

@@ -31,7 +31,7 @@ def homework(
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole course recipe, from two hosts to the benches, and write the model answer as HTML and PDF."""
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
 
     async def work() -> Handout:
         from limosa.homework import do, remake

@@ -17,7 +17,7 @@ app = typer.Typer(help="Do to a host what can happen to a machine.", no_args_is_
 
 
 def _do(lab: str, host: str, state: HostState, as_json: bool, act: Callable[[Lab, str], Awaitable[None]]) -> None:
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
     from limosa.lab import Lab
 
     async def work() -> None:

@@ -6,7 +6,7 @@ import typer
 
 from limosa.cli.image_build import build
 from limosa.cli.image_install import install
-from limosa.cli.image_store import list_images, remove, show
+from limosa.cli.image_list import list_images, remove, show
 
 app = typer.Typer(help="Images of guests: install, build, list, show, remove.", no_args_is_help=True)
 app.command("install")(install)

@@ -33,7 +33,7 @@ def build(
 
     Root logs in by a new key that is kept with the image; there is no password.
     """
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
 
     if system != "debian":
         raise SpecError(f"limosa cannot build {system!r}", hint="debian; limosa image install can install others")

@@ -91,7 +91,7 @@ def install(
 
 
 def _carry_out(system: str, request: Request, take_over: TakeOver | None, as_json: bool) -> None:
-    from limosa.cli.terminal import run, show_result
+    from limosa.cli.face import run, show_result
 
     async def alpine(events: Events) -> Entry:
         from limosa.guest.installer.alpine_image import install_alpine
@@ -114,7 +114,7 @@ def _carry_out(system: str, request: Request, take_over: TakeOver | None, as_jso
 
 
 async def _shown(work: Callable[[Events], Awaitable[Entry]], attach: bool, as_json: bool) -> Entry:
-    from limosa.cli.terminal import PlainFace, face
+    from limosa.cli.face import PlainFace, face
     from limosa.events import Events
 
     if attach and not as_json:

@@ -43,7 +43,7 @@ def execute(
 
 
 def _become(work, as_json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    from limosa.cli.terminal import run, show_result
+    from limosa.cli.face import run, show_result
     from limosa.process import base_environment
     from limosa.process import run as run_process
 

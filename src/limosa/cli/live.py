@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from limosa.cli.printable import printable, raw
-from limosa.cli.progress import progress_line
+from limosa.cli.progress_line import progress_line
 from limosa.events import Event, MigrationProgressed, Note, StageFinished, StageStarted
 
 

@@ -20,7 +20,7 @@ def logs(
 
     Control sequences are left out, which would command your terminal; --json has the text as it is.
     """
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
     from limosa.errors import SpecError
     from limosa.lab import Lab
 

@@ -26,7 +26,7 @@ def migrate(
     as_json: JsonOption = False,
 ) -> None:
     """Move a running guest to another host. Ctrl-C cancels and leaves it running on the source."""
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
     from limosa.lab import Lab
     from limosa.migration.settings import Settings
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 def show_experiment(result: Result, as_json: bool) -> None:
     """Tables, remarks and where the report is; exits with 6 when a migration failed, with 1 when something was lost."""
+    from limosa.cli.columns import print_table
+    from limosa.cli.face import show_result
     from limosa.cli.printable import print_sentence
-    from limosa.cli.table import print_table
-    from limosa.cli.terminal import show_result
     from limosa.results.summary_tables import tables
 
     if as_json:

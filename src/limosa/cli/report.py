@@ -33,7 +33,7 @@ def report(
 ) -> None:
     """Make a run's report again, from its raw data."""
     from limosa import report as reports
-    from limosa.cli.terminal import show_result
+    from limosa.cli.face import show_result
     from limosa.experiment.result import reported
     from limosa.results.store import find, latest
 

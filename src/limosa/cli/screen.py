@@ -21,7 +21,7 @@ def screen(
     as_json: JsonOption = False,
 ) -> None:
     """Show a guest's screen in the terminal and type on its keyboard, also across migrations. Ctrl-] leaves."""
-    from limosa.cli.terminal import run, show_result
+    from limosa.cli.face import run, show_result
     from limosa.lab import Lab
 
     async def attach() -> str:

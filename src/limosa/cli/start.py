@@ -16,7 +16,7 @@ def start(
     as_json: JsonOption = False,
 ) -> None:
     """Start a guest on its host."""
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
     from limosa.lab import Lab
 
     async def work() -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def status(lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Say which hosts are on and what each guest does where."""
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
     from limosa.lab import Lab
 
     async def work() -> LabStatus:
@@ -24,8 +24,8 @@ def status(lab: LabOption = "", as_json: JsonOption = False) -> None:
     if as_json:
         show_result(found)
         return
+    from limosa.cli.columns import print_table
     from limosa.cli.printable import print_sentence
-    from limosa.cli.table import print_table
 
     print(f"lab {found.name}: {'up' if found.up else 'down'}")
     print_table(

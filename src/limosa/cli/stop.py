@@ -25,7 +25,7 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """Shut a guest down."""
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
     from limosa.lab import Lab
 
     async def work() -> bool:

@@ -17,7 +17,7 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Make the lab's hosts and start its guests; what is there already is kept, what died is made again."""
-    from limosa.cli.terminal import face, run, show_result
+    from limosa.cli.face import face, run, show_result
     from limosa.lab import Lab
 
     async def work() -> list[str]:

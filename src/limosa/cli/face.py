@@ -41,7 +41,7 @@ class PlainFace:
             self._say(("warning: " if event.level == "warning" else "") + event.text)
         elif isinstance(event, MigrationProgressed) and event.total_bytes and event.elapsed_ms >= self._next_ms:
             self._next_ms = event.elapsed_ms + _PLAIN_EVERY_MS
-            from limosa.cli.progress import progress_line
+            from limosa.cli.progress_line import progress_line
 
             self._say("  " + progress_line(event))
 

@@ -27,14 +27,14 @@ NameArgument = Annotated[str, typer.Argument(help="An image, by its name.", auto
 
 def list_images(as_json: JsonOption = False) -> None:
     """List what is kept: what it is, how much room it takes, how old it is, which labs use it."""
-    from limosa.cli.terminal import show_result
+    from limosa.cli.face import show_result
     from limosa.lab import image_store
 
     found = image_store.kept()
     if as_json:
         show_result([kept.described() for kept in found])
         return
-    from limosa.cli.table import print_table
+    from limosa.cli.columns import print_table
 
     if not found:
         print("no images are kept; limosa image install and limosa image build make some")
@@ -62,14 +62,14 @@ def _age(age_s: float) -> str:
 
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
     """Show all that is known of an image: where it is from, its checksum, how it was made, how to log in."""
-    from limosa.cli.terminal import show_result
+    from limosa.cli.face import show_result
     from limosa.lab import image_store
 
     described = image_store.find(name).described()
     if as_json:
         show_result(described)
         return
-    from limosa.cli.table import print_table
+    from limosa.cli.columns import print_table
 
     print_table(("what", "value"), [(key, _text(value)) for key, value in _flat(described) if value])
 
@@ -93,7 +93,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove images. One that a lab uses stays, and the lab is named."""
-    from limosa.cli.terminal import show_result
+    from limosa.cli.face import show_result
     from limosa.errors import SpecError
     from limosa.lab import image_store
     from limosa.units import format_bytes

@@ -116,7 +116,7 @@ def plan(opened: Lab, source: str, target: str) -> dict[str, Any]:
         "source_root": roots[source],
         "target_root": roots[target],
         "address": opened.spec.hosts[target].addresses[network],
-        "enter": opened.interactive(target, []),
+        "enter": opened.hosts.interactive(target, []),
         "rename": [f"{GUEST}@{source}", f"{GUEST}@{target}"],
         "parameters": Settings().qemu_parameters(),
     }
@@ -132,7 +132,7 @@ async def moves(opened: Lab, count: int) -> list[Move]:
         way = WAYS[turn in (1, 2)]
         source, target = ("host1", "host2") if turn % 2 == 0 else ("host2", "host1")
         whole_ms, said = await ways[way](opened, source, target)
-        if await opened.where(GUEST) != target:
+        if await opened.guests.where(GUEST) != target:
             raise SystemExit(f"{GUEST} is not on {target} after {way}")
         warm_up = len(found) < WARM_UP
         found.append(Move(way, source, target, whole_ms, said["total_ms"], said["qemu_downtime_ms"], warm_up))
@@ -190,7 +190,7 @@ async def measured(chosen: argparse.Namespace) -> dict[str, Any]:
         result["starts_ms"] = await starts(chosen.starts)
     else:
         async with lab(chosen.guest) as opened:
-            qemu = await opened.features("host1")
+            qemu = await opened.hosts.features("host1")
             status = (await opened.status()).guests[0]
             result |= {"guest": chosen.guest, "accel": status.accel, "machine": status.machine, "qemu": qemu.version}
             found = await moves(opened, chosen.count)

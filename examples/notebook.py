@@ -34,7 +34,7 @@ async def measure_a_move(workload: Workload) -> Result:
             await asyncio.sleep(3)
 
         print(f"{outcome.source} to {outcome.target}: {outcome.info.total_time} ms in all")
-        print(f"guest1 runs on {await lab.where('guest1')}")
+        print(f"guest1 runs on {await lab.guests.where('guest1')}")
         return reported(watched.run)
 
 

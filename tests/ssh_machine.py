@@ -85,11 +85,11 @@ class SshMachine:
 
     async def power_off(self) -> None:
         """Pull its plug."""
-        await self.lab.power_off("host1")
+        await self.lab.hosts.power_off("host1")
 
     async def restore(self) -> None:
         """Switch it on again."""
-        await self.lab.restore("host1")
+        await self.lab.hosts.restore("host1")
         await self.start()
 
 

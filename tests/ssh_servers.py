@@ -59,7 +59,7 @@ class Servers:
     def command(self) -> Command:
         """``limosa`` at the desk."""
         desk = tuple(
-            self.lab.interactive("client", ["env", f"HOME={self.home}", f"XDG_CACHE_HOME={paths.cache().parent}"])
+            self.lab.hosts.interactive("client", ["env", f"HOME={self.home}", f"XDG_CACHE_HOME={paths.cache().parent}"])
         )
         return Command(self.home, prefix=desk)
 

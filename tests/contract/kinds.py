@@ -63,8 +63,8 @@ async def _namespaces(rootless: bool) -> AsyncIterator[Made]:
         yield Made(
             lambda: lab.host("host1"),
             ATTACH.format(name=name),
-            partial(lab.power_off, "host1"),
-            partial(lab.restore, "host1"),
+            partial(lab.hosts.power_off, "host1"),
+            partial(lab.hosts.restore, "host1"),
         )
 
 

@@ -18,7 +18,7 @@ PREAMBLE = """
 import asyncio, subprocess, sys
 from limosa import spec
 from limosa.errors import StateError
-from limosa.lab import Lab, reach
+from limosa.lab import Lab, guest_access
 
 TEXT = '''
 name: occupied
@@ -59,14 +59,14 @@ async def main():
     async with opened() as lab:
         await lab.up(start=False)
         guest = lab.guest("guest1")
-        await reach.check_address(lab._hosting, guest)
+        await guest_access.check_address(lab._hosts, guest)
         somebody("10.90.0.101")
         error = await refused(lab.start("guest1", wait=False))
         assert "10.90.0.101 is in use already" in error.message and SOMEBODY in error.message, error.message
         assert "`address` of guest1" in error.hint, error.hint
         nobody()
         somebody("10.90.0.101", guest.mac)
-        await reach.check_address(lab._hosting, guest)
+        await guest_access.check_address(lab._hosts, guest)
         nobody()
 """
 
@@ -77,7 +77,7 @@ async def main():
         async with opened() as lab:
             error = await refused(lab.up(start=False))
             assert address in error.message and key in error.hint, (error.message, error.hint)
-            assert lab._hosting.client is None, "nothing stays that would cut them off"
+            assert lab._hosts.client is None, "nothing stays that would cut them off"
         nobody()
     async with opened() as lab:
         assert await lab.up(start=False)
@@ -90,7 +90,7 @@ async def main():
         lab.events.add(lambda event: told.append(getattr(event, "text", "")))
         await lab.up(start=False)
         await lab.host("client").run(["ip", "link", "del", "lan"])
-        await reach.check_address(lab._hosting, lab.guest("guest1"))
+        await guest_access.check_address(lab._hosts, lab.guest("guest1"))
     assert any("whether somebody has 10.90.0.101 already is not known" in line for line in told), told
 """
 

@@ -407,7 +407,7 @@ async def test_doctor_looks_at_containers_and_touches_none(
             "three": resolved.Host("three", kind=daemon.flavour.name, adopt="box"),  # type: ignore[arg-type]
         }
         async with Lab.open(resolved.Lab("seen", {}, {}, hosts, {})) as lab:
-            found = {one.name: one for one in await lab.examine()}
+            found = {one.name: one for one in await lab.hosts.examine()}
         assert [finding.detail for finding in found["one"].findings] == [
             "not there yet; limosa up launches it, and can"
         ]

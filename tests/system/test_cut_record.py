@@ -39,14 +39,14 @@ async def test_a_cut_that_cannot_be_recorded_is_not_made(state: Path, monkeypatc
 
     async with Lab.open(spec.loads("name: uncut\nhosts: {host1: {}, host2: {}}"), ephemeral=True) as lab:
         await lab.up()
-        knock = [sys.executable, "-c", KNOCK, lab.address("host2", "lan")]
+        knock = [sys.executable, "-c", KNOCK, lab.hosts.address("host2", "lan")]
         with monkeypatch.context() as patch:
             patch.setattr(LabDirectory, "save", full)
             with pytest.raises(MachineError, match="no space left"):
-                await lab.cut("host1")
+                await lab.hosts.cut("host1")
         await lab.host("host1").run(knock)
         assert {host.name: host.state for host in (await lab.status()).hosts} == {"host1": "on", "host2": "on"}
-        await lab.cut("host1")
+        await lab.hosts.cut("host1")
         assert (await lab.host("host1").run(knock, check=False)).returncode != 0
-        await lab.restore("host1")
+        await lab.hosts.restore("host1")
         await lab.host("host1").run(knock)

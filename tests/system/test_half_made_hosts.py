@@ -30,12 +30,12 @@ async def lab_with_host2_off(monkeypatch: pytest.MonkeyPatch, state: Path) -> As
             await lab.up()
         except MachineError as error:
             pytest.skip(f"this machine makes no lab: {error}")
-        await lab.power_off("host2")
+        await lab.hosts.power_off("host2")
         yield lab
 
 
 def states(lab: Lab) -> list[HostState]:
-    return [lab._hosting.state(name) for name in lab.spec.hosts]
+    return [lab._hosts.state(name) for name in lab.spec.hosts]
 
 
 async def test_one_that_is_not_ready_in_time_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,18 +44,18 @@ async def test_one_that_is_not_ready_in_time_is_ended(tmp_path: Path, monkeypatc
         with monkeypatch.context() as patch:
             patch.setattr(keeping, "READY_S", 0.0)
             with pytest.raises(LimosaError, match="not ready within") as caught:
-                await lab.restore("host2")
+                await lab.hosts.restore("host2")
         assert caught.value.hint
         assert marked(lab.directory.mark) == others and marked(lab.directory.mark, "host2") == []
         assert states(lab) == [HostState.ON, HostState.OFF]
-        await lab.restore("host2")
+        await lab.hosts.restore("host2")
         assert (await lab.host("host2").run(["hostname"])).text == "host2"
 
 
 async def test_one_whose_making_is_cancelled_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with lab_with_host2_off(monkeypatch, tmp_path) as lab:
         others = marked(lab.directory.mark)
-        making = asyncio.create_task(lab.restore("host2"))
+        making = asyncio.create_task(lab.hosts.restore("host2"))
         async for _ in Deadline.after(20).ticks(0.001):
             if marked(lab.directory.mark, "host2"):
                 break

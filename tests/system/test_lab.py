@@ -172,21 +172,21 @@ async def test_cut_power_off_and_restore(state: Path, rootless: bool) -> None:
     async with Lab.open(two(), rootless=rootless, ephemeral=True) as lab:
         await lab.up()
         one, other = (list(host.addresses.values()) for host in lab.spec.hosts.values())
-        await lab.cut("host2")
+        await lab.hosts.cut("host2")
         assert not any(await asyncio.gather(*(reaches(lab, "host1", address) for address in other)))
         assert not await reaches(lab, "client", other[0])
         assert await reaches(lab, "client", one[0])
         assert (await lab.host("host2").run(["hostname"])).text == "host2", "what runs on it goes on"
         assert [host.state for host in (await lab.status()).hosts] == ["on", "cut"]
-        await lab.restore("host2")
+        await lab.hosts.restore("host2")
         assert await reaches(lab, "host1", other[1])
         for _ in range(5):  # the kernel clears the old links away in the background
-            await lab.power_off("host2")
+            await lab.hosts.power_off("host2")
             assert [host.state for host in (await lab.status()).hosts] == ["on", "off"]
             assert await lab.up() == [], "what was switched off on purpose stays off"
             with pytest.raises(StateError, match="host host2 is off"):
                 lab.host("host2")
-            await lab.restore("host2")
+            await lab.hosts.restore("host2")
         assert await reaches(lab, "host1", other[0])
         assert await reaches(lab, "host2", one[1])
 

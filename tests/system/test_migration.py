@@ -125,7 +125,7 @@ async def test_limits_are_honoured(lab: Bench, monkeypatch: pytest.MonkeyPatch) 
     limit = 8 << 20
     heard: list[Event] = []
     async with Lab.open(lab.name, events=Events(heard.append)) as opened:
-        copy = await opened.qemu(GUEST)
+        copy = await opened.guests.qemu(GUEST)
         source, target = copy.host, "host2" if copy.host == "host1" else "host1"
         await copy.qemu.close()
         settings = Settings(max_bandwidth_bytes_per_s=limit, downtime_limit_ms=7, timeout_s=2.5)
@@ -136,7 +136,7 @@ async def test_limits_are_honoured(lab: Bench, monkeypatch: pytest.MonkeyPatch) 
         assert ram is not None and 0.5 * limit * took_s < ram.transferred < 1.3 * limit * took_s
         assert [event.ok for event in heard if isinstance(event, StageFinished)] == [False]
         assert "in the first pass over its memory" in outcome.failure.hint, "the guest dirties nothing to speak of"
-        copy = await opened.qemu(GUEST)
+        copy = await opened.guests.qemu(GUEST)
         assert copy.host == source
         said = await copy.qemu.control.execute("query-migrate-parameters")
         await copy.qemu.close()

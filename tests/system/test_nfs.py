@@ -51,7 +51,7 @@ async def test_user_space_server_exports_to_the_lab(monkeypatch: pytest.MonkeyPa
         await host1.run(["sh", "-c", "mkdir /run/export && echo on the server >/run/export/disk"])
         await nfs.export(host1, STORAGE, SUBNET)
         await nfs.export(host1, STORAGE, SUBNET)  # twice is no error
-        address = lab.address("host1", "lan")
+        address = lab.hosts.address("host1", "lan")
         async with asyncio.timeout(30):
             done = await host2.run(["nfs-cat", f"nfs://{address}/run/export/disk?version=4"])
         assert done.text == "on the server"

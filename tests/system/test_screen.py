@@ -22,7 +22,7 @@ import pyte
 import pytest
 
 from limosa.lab import Lab, preparation
-from limosa.lab.hosting import Hosting
+from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord
 from limosa.spec import resolved
 from tests.limosa_command import Command, Traces
@@ -58,10 +58,10 @@ async def _up(home: Path, disk: Path) -> None:
     patch = pytest.MonkeyPatch()
     (home / "limosa").mkdir()
 
-    async def boots_itself(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
-        folder = hosting.directory.storage(preparation.storage_of(hosting.lab, guest))
+    async def boots_itself(hosts: LabHosts, guest: resolved.Guest) -> GuestRecord:
+        folder = hosts.directory.storage(preparation.storage_of(hosts.lab, guest))
         shutil.copyfile(disk, folder / "grub.raw")
-        seen = f"{hosting.lab.storage['shared'].mount_point}/grub.raw"
+        seen = f"{hosts.lab.storage['shared'].mount_point}/grub.raw"
         return GuestRecord(
             host="host1", accel="tcg", accel_reason="", machine="pc-q35-7.2", cpu="Nehalem-v1", disk=seen
         )

@@ -57,7 +57,7 @@ async def hush(servers: Servers, name: str) -> None:
 
 async def answer(servers: Servers, name: str) -> None:
     """Undo ``hush``, and a cut."""
-    await servers.lab.restore(name)
+    await servers.lab.hosts.restore(name)
     if (await servers.machine(name).run(["pgrep", "-f", "sshd -D"], check=False)).returncode:
         address = servers.lab.spec.hosts[name].addresses["lan"]
         await sshd.serve(servers.machine(name), servers.home / ".ssh", address=address, extra=SFTP)
@@ -85,7 +85,7 @@ def test_with_a_silent_machine_the_others_go_on_and_it_comes_back(
     command: Command, servers: Servers, runner: asyncio.Runner
 ) -> None:
     command.ok("up")
-    runner.run(servers.lab.cut("server3"))
+    runner.run(servers.lab.hosts.cut("server3"))
     hosts, guests = states(command)
     assert hosts == {"host1": "on", "host2": "on", "host3": "no answer"}
     assert guests == {"guest1": ("running", "host1"), "guest2": ("running", "host2"), "guest3": ("unknown", "host3")}
@@ -107,7 +107,7 @@ def test_with_a_silent_machine_the_others_go_on_and_it_comes_back(
     again = command.run("up")
     again.refused(4, "host3 cannot be reached", hint="ssh")
 
-    runner.run(servers.lab.restore("server3"))
+    runner.run(servers.lab.hosts.restore("server3"))
     assert states(command) == (
         {"host1": "on", "host2": "on", "host3": "on"},
         {"guest1": ("running", "host1"), "guest2": ("running", "host2"), "guest3": ("running", "host3")},
@@ -237,8 +237,8 @@ def test_a_machine_that_was_started_anew_is_not_in_the_lab(
     command: Command, servers: Servers, runner: asyncio.Runner
 ) -> None:
     command.ok("up")
-    runner.run(servers.lab.power_off("server3"))
-    runner.run(servers.lab.restore("server3"))
+    runner.run(servers.lab.hosts.power_off("server3"))
+    runner.run(servers.lab.hosts.restore("server3"))
     runner.run(servers.serve("server3"))
     hosts, guests = states(command)
     assert hosts["host3"] == "off" and guests["guest3"] == ("stopped", "")

@@ -141,12 +141,12 @@ def test_target_cut_off_in_the_middle_of_a_migration(lab: Command, servers: Serv
     child = lab.begin("migrate", "guest1", "host2", "--max-bandwidth", "4 MiB/s", "--lab", "bare-ssh")
     try:
         runner.run(_wait_for_qemu(servers, "server2"))
-        runner.run(servers.lab.cut("server2"))
+        runner.run(servers.lab.hosts.cut("server2"))
         _, errors = child.communicate(timeout=90)
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
-        runner.run(servers.lab.restore("server2"))
+        runner.run(servers.lab.hosts.restore("server2"))
     assert child.returncode not in (0, -9), errors.decode()
     assert b"Traceback" not in errors, errors.decode()
     lab.ok("up", "--lab", "bare-ssh")  # settles what is open, as does any command that changes the lab
@@ -212,7 +212,7 @@ def test_target_that_is_lost_after_the_hand_over(lab: Command, servers: Servers,
     """The guest runs where nobody can look. It is not started again, and found there when the machine is back."""
     runner.run(_until_state(servers, "server1", "postmigrate", FASTER))
     assert runner.run(_run_state(servers, "server2")) == "running"
-    runner.run(servers.lab.cut("server2"))
+    runner.run(servers.lab.hosts.cut("server2"))
     try:
         said = "guest1 is postmigrate on host1 and unreachable on host2 after an interrupted migration"
         lab.run("start", "guest1", "--lab", "bare-ssh").refused(7, said, hint="limosa stop guest1 --host HOST --force")
@@ -220,7 +220,7 @@ def test_target_that_is_lost_after_the_hand_over(lab: Command, servers: Servers,
         assert "interrupted" in told.text
         assert runner.run(_run_state(servers, "server1")) == "postmigrate", "it was not let run again"
     finally:
-        runner.run(servers.lab.restore("server2"))
+        runner.run(servers.lab.hosts.restore("server2"))
     done = lab.ok("up", "--lab", "bare-ssh")
     assert "an interrupted migration was finished: guest1 is on host2" in done.text + done.err.decode()
     assert where(lab) == [("running", "host2")]
@@ -231,14 +231,14 @@ def test_target_that_is_lost_after_the_hand_over(lab: Command, servers: Servers,
 @pytest.mark.usefixtures("abandoned")
 def test_source_that_is_lost_with_its_command(lab: Command, servers: Servers, runner: asyncio.Runner) -> None:
     """What the target has is not the whole guest, and whether the source still runs it nobody knows."""
-    runner.run(servers.lab.cut("server1"))
+    runner.run(servers.lab.hosts.cut("server1"))
     try:
         said = "guest1 is unreachable on host1 and inmigrate on host2"
         lab.run("start", "guest1", "--lab", "bare-ssh").refused(7, said)
         for name in ("server1", "server2"):
             assert seen(servers, runner, name)[2] == "1", "both copies are kept until more is known"
     finally:
-        runner.run(servers.lab.restore("server1"))
+        runner.run(servers.lab.hosts.restore("server1"))
     done = lab.ok("up", "--lab", "bare-ssh")
     assert "an interrupted migration was" in done.text + done.err.decode()
     ((state, host),) = where(lab)

@@ -76,7 +76,7 @@ async def lab_of(text: str, rootless: bool) -> AsyncIterator[Lab]:
 
 async def listen(lab: Lab) -> str:
     """Have something listen on host2 as a target does; its address."""
-    address, host = lab.address("host2", lab.spec.migration_network.name), lab.host("host2")
+    address, host = lab.hosts.address("host2", lab.spec.migration_network.name), lab.host("host2")
     log = f"{host.runtime_directory}/listen.log"
     await host.spawn([sys.executable, "-c", LISTEN, address, str(PORT), str(PLAIN_PORT)], log=log)
     await host.run(["sh", "-c", f"until grep -q listening {log}; do sleep 0.01; done"], timeout_s=20)
@@ -105,8 +105,8 @@ async def test_only_hosts_reach_a_waiting_target(text: str, rootless: bool) -> N
         assert not await reached(lab.host("host2"), address, PORT), "whoever else is on the target"
         assert not await reached(lab.host("client"), address, PORT), "whoever else is on the network"
         assert await reached(lab.host("client"), address, PLAIN_PORT), "other ports are as they were"
-        await lab.power_off("host2")
-        await lab.restore("host2")
+        await lab.hosts.power_off("host2")
+        await lab.hosts.restore("host2")
         address = await listen(lab)
         assert await reached(lab.host("host1"), address, PORT)
         assert not await reached(lab.host("client"), address, PORT), "a host that was switched on again"
@@ -120,8 +120,14 @@ async def test_a_guest_reaches_none(text: str, host: str) -> None:
         address = await listen(lab)
         place = lab.host(host)
         guest = await guest_on(lab, host)
-        assert await reached(place, lab.address("host2", "lan"), 22, guest) is False  # nobody listens, and it is there
-        for gateway in (lab.address("host1", "lan"), lab.address("host2", "lan"), lab.address("client", "lan")):
+        assert (
+            await reached(place, lab.hosts.address("host2", "lan"), 22, guest) is False
+        )  # nobody listens, and it is there
+        for gateway in (
+            lab.hosts.address("host1", "lan"),
+            lab.hosts.address("host2", "lan"),
+            lab.hosts.address("client", "lan"),
+        ):
             way = ["ip", "route", "replace", "default", "via", gateway]
             await place.run(["nsenter", "--net", "--target", guest, *way])
             assert not await reached(place, address, PORT, guest), gateway
@@ -138,6 +144,6 @@ async def test_without_the_rules_it_would(text: str) -> None:
         assert await reached(lab.host("client"), address, PORT)
         assert await reached(lab.host("host2"), address, PORT)
         place, guest = lab.host("host2"), await guest_on(lab, "host2")
-        way = ["ip", "route", "replace", "default", "via", lab.address("host2", "lan")]
+        way = ["ip", "route", "replace", "default", "via", lab.hosts.address("host2", "lan")]
         await place.run(["nsenter", "--net", "--target", guest, *way])
         assert await reached(place, address, PORT, guest)

@@ -16,7 +16,7 @@ from limosa.errors import StateError
 from limosa.events import Events
 from limosa.hosts.far import claims
 from limosa.lab import Lab, identity, kinds
-from limosa.lab.hosting import Hosting
+from limosa.lab.hosts import LabHosts
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import plan
 from limosa.spec import resolved
@@ -175,9 +175,9 @@ def test_two_laptops_of_one_name_are_not_one_owner(tmp_path: Path, monkeypatch: 
 def test_what_was_seen_of_hosts_is_kept_while_the_lab_is_the_same(home: Path) -> None:
     """A host that did not answer is waited for once a command, also by an ``up`` of a lab that is down."""
     lab, directory = spec.loads(TEXT), LabDirectory.named("shop")
-    hosting = Hosting(lab, directory, Record(rootless=True), Events(), rootless=True)
-    seen = hosting.kind("there")
-    hosting.identify(lab)
-    assert hosting.kind("there") is seen
-    hosting.identify(msgspec.structs.replace(lab, identity="0123456789abcdef"))
-    assert hosting.kind("there") is not seen
+    hosts = LabHosts(lab, directory, Record(rootless=True), Events(), rootless=True)
+    seen = hosts.kind("there")
+    hosts.identify(lab)
+    assert hosts.kind("there") is seen
+    hosts.identify(msgspec.structs.replace(lab, identity="0123456789abcdef"))
+    assert hosts.kind("there") is not seen

@@ -33,6 +33,6 @@ def calibrate(
 
         with face(as_json) as events:
             async with Lab.open(lab, events=events) as opened:
-                return await run_calibration(opened, guest or opened.first_guest, repeat=repeat)
+                return await run_calibration(opened, guest or opened.guests.first, repeat=repeat)
 
     show_experiment(run(work), as_json)

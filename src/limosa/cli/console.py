@@ -17,12 +17,12 @@ def console(guest: GuestArgument, lab: LabOption = "", as_json: JsonOption = Fal
     async def work() -> str:
         async with Lab.open(lab) as opened:
             if as_json:
-                host = await opened.where(guest)
+                host = await opened.guests.where(guest)
                 log = opened.directory.log / f"{guest}@{host}.console.log"
                 if not log.is_file():
                     raise StateError(f"the console of {guest} is kept on {host}", hint=f"limosa logs {guest} --json")
                 return log.read_text(errors="replace")
-            return await attach(opened.console_sockets(guest), guest)
+            return await attach(opened.guests.console_sockets(guest), guest)
 
     result = run(work)
     if as_json:

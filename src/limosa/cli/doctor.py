@@ -54,7 +54,7 @@ def _examine_lab(lab: str, as_json: bool) -> None:
         from limosa.lab import Lab
 
         async with Lab.open(lab) as opened:
-            return await opened.examine()
+            return await opened.hosts.examine()
 
     examined = run(work)
     unready = [one.name for one in examined if not one.ready]

@@ -60,7 +60,7 @@ def _of_guest(guest: str, lab: str) -> list[tuple[str, str]]:
 
     async def work() -> list[tuple[str, str]]:
         async with Lab.open(lab) as opened:
-            return await opened.explain(guest)
+            return await opened.guests.explain(guest)
 
     return run(work)
 

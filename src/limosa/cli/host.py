@@ -33,16 +33,16 @@ def _do(lab: str, host: str, state: HostState, as_json: bool, act: Callable[[Lab
 @app.command("power-off")
 def power_off(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Pull the plug: everything that runs on the host ends at once."""
-    _do(lab, host, HostState.OFF, as_json, lambda opened, name: opened.power_off(name))
+    _do(lab, host, HostState.OFF, as_json, lambda opened, name: opened.hosts.power_off(name))
 
 
 @app.command()
 def cut(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Take the host's network links down; what runs on it goes on."""
-    _do(lab, host, HostState.CUT, as_json, lambda opened, name: opened.cut(name))
+    _do(lab, host, HostState.CUT, as_json, lambda opened, name: opened.hosts.cut(name))
 
 
 @app.command()
 def restore(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Switch the host on again and join it to the network."""
-    _do(lab, host, HostState.ON, as_json, lambda opened, name: opened.restore(name))
+    _do(lab, host, HostState.ON, as_json, lambda opened, name: opened.hosts.restore(name))

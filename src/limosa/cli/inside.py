@@ -23,8 +23,8 @@ def ssh(
 
     async def work() -> list[str]:
         async with Lab.open(lab) as opened:
-            await opened.where(guest)
-            return opened.ssh(guest, command or ())
+            await opened.guests.where(guest)
+            return opened.guests.ssh(guest, command or ())
 
     _become(work, as_json)
 
@@ -37,7 +37,7 @@ def execute(
 
     async def work() -> list[str]:
         async with Lab.open(lab) as opened:
-            return opened.interactive(host, command or ["sh"])
+            return opened.hosts.interactive(host, command or ["sh"])
 
     _become(work, as_json)
 

@@ -32,7 +32,7 @@ def logs(
                     near = difflib.get_close_matches(name, known, 1)
                     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
                     raise SpecError(f"there is no guest or host called {name}", hint=hint)
-                found = await opened.logs(lines)
+                found = await opened.hosts.logs(lines)
                 return {
                     file: last
                     for file, last in found.items()

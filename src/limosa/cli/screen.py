@@ -28,13 +28,13 @@ def screen(
         from limosa.guest.screen.viewer import attach as join
 
         async with Lab.open(lab) as opened:
-            return await join(opened.screens(guest), guest)
+            return await join(opened.guests.screens(guest), guest)
 
     async def shoot() -> Shot:
         from limosa.guest.screen.shot import take
 
         async with Lab.open(lab) as opened:
-            return await take(opened.screens(guest), guest, png)
+            return await take(opened.guests.screens(guest), guest, png)
 
     if not (png or text or as_json):
         print(run(attach), file=sys.stderr)

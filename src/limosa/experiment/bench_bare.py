@@ -144,7 +144,7 @@ async def _read(reader: asyncio.StreamReader, time_s: int) -> list[tuple[float, 
 async def _host_lines(lab: Lab, built: bare.BareImage, time_s: int) -> AsyncIterator[asyncio.StreamReader]:
     """The host's program, which is let run on a little longer than it is read."""
     words = [str(built.host_primes), str(time_s + 5), str(PRIME_LIMIT), str(REPORT)]
-    child = await process.start(lab.interactive(HOST, words))
+    child = await process.start(lab.hosts.interactive(HOST, words))
     try:
         assert child.stdout is not None
         yield child.stdout
@@ -156,7 +156,7 @@ async def _host_lines(lab: Lab, built: bare.BareImage, time_s: int) -> AsyncIter
 async def _guest_lines(lab: Lab, name: str, built: bare.BareImage) -> AsyncIterator[asyncio.StreamReader]:
     """A bare guest of its own for each repetition: it starts in well under a second."""
     host, spec = lab.host(HOST), lab.spec.hosts[HOST]
-    known = await lab.features(HOST)
+    known = await lab.hosts.features(HOST)
     launch_id = launches.new_id()
     launch = argv.Launch(
         id=launch_id,

@@ -107,7 +107,7 @@ async def _ready(lab: Lab, recorder: Recorder, name: str, client: Program) -> bo
     try:
         async with benching.awake(lab, name):
             text = await benching.in_guest(lab, name, ["sha256sum", *client.files], PATIENCE_S)
-            async with lab.agent(name) as agent:
+            async with lab.guests.agent(name) as agent:
                 await agent.echo_start(ECHO_PORT)
     except LimosaError as error:
         recorder.lost(name, error.message)

@@ -80,7 +80,7 @@ async def started(lab: Lab, recorder: Recorder, guest: str) -> bool:
 @asynccontextmanager
 async def awake(lab: Lab, guest: str) -> AsyncIterator[None]:
     """Let *guest* run; at other times it stands still, so that it takes nothing from what is measured then."""
-    copy = await lab.qemu(guest)
+    copy = await lab.guests.qemu(guest)
     try:
         await copy.qemu.control.resume()
     finally:
@@ -94,7 +94,7 @@ async def awake(lab: Lab, guest: str) -> AsyncIterator[None]:
 
 
 async def _halt(lab: Lab, guest: str) -> None:
-    copy = await lab.qemu(guest)
+    copy = await lab.guests.qemu(guest)
     try:
         await copy.qemu.control.pause()
     finally:
@@ -106,7 +106,7 @@ async def in_guest(lab: Lab, guest: str, argv: Sequence[str], limit_s: float) ->
     deadline = Deadline.after(limit_s)
     async for _ in deadline.ticks(0.5):
         try:
-            return (await process.run(lab.ssh(guest, argv), timeout_s=limit_s)).text
+            return (await process.run(lab.guests.ssh(guest, argv), timeout_s=limit_s)).text
         except CommandError as error:
             # The agent may answer before the SSH server listens.
             if "Connection refused" in error.stderr and not deadline.passed:
@@ -165,7 +165,7 @@ async def _cause(lab: Lab, name: str, error: LimosaError) -> str:
     """What became of a subject; a guest whose QEMU is gone has died, whatever the login said of it."""
     if name in lab.spec.guests:
         try:
-            await lab.where(name)
+            await lab.guests.where(name)
         except LimosaError:
             return "the guest died while it was measured"
     return error.message

@@ -135,7 +135,7 @@ async def _parts(lab: Lab, guest: str, run: RunDirectory, options: Options) -> N
         max_bandwidth_bytes_per_s=options.max_bandwidth_bytes_per_s,
     )
     run.write(DURING, found)
-    async with lab.agent(guest) as agent:
+    async with lab.guests.agent(guest) as agent:
         if options.memory_bytes:
             await agent.region_fill(REGION, options.memory_bytes)
     wanted = [(m, load, n + 1) for n in range(options.repeat) for m in options.methods for load in options.loads]
@@ -192,7 +192,7 @@ class _Recording:
         try:
             with events.stage(f"before: {self.options.before_s:g} s"):
                 await self._wait(self.options.before_s)
-            here = await self.lab.where(self.guest)
+            here = await self.lab.guests.where(self.guest)
             target = next(name for name in self.lab.spec.hosts if name != here)
             settings = Settings(
                 max_bandwidth_bytes_per_s=self.options.max_bandwidth_bytes_per_s,
@@ -216,7 +216,7 @@ class _Recording:
         while not deadline.passed:
             await asyncio.sleep(min(WATCH_S, deadline.left_s))
             try:
-                await self.lab.where(self.guest)
+                await self.lab.guests.where(self.guest)
             except StateError as error:
                 raise LimosaError("the guest died while it was measured") from error
 
@@ -230,7 +230,7 @@ async def _loaded(lab: Lab, guest: str, load: str, own: RunDirectory) -> AsyncIt
     said = own.samples / "load.txt"
     async with AsyncExitStack() as stack:
         if load == "cpu":
-            argv = lab.ssh(guest, ["sysbench", "cpu", f"--time={LONG_S}", "--report-interval=1", "run"])
+            argv = lab.guests.ssh(guest, ["sysbench", "cpu", f"--time={LONG_S}", "--report-interval=1", "run"])
             stack.push_async_callback(_end_in_guest, lab, guest, "sysbench")
             table = own.samples / "sysbench.csv"
             opening = Load.open("sysbench", argv, sysbench_line, table, SYSBENCH_COLUMNS, said)
@@ -258,7 +258,7 @@ async def _streaming(stack: AsyncExitStack, lab: Lab, guest: str, load: str, own
     address = lab.guest(guest).address
     iperf3 = await program(await benching.image(lab.guest(guest).image, lab.events), "iperf3")
     words = ["--client", address, "--port", str(IPERF_PORT), "--time", str(LONG_S), *reverse]
-    argv = lab.interactive(CLIENT, iperf3.command(*words, "--interval", "0.1", "--format", "k", "--forceflush"))
+    argv = lab.hosts.interactive(CLIENT, iperf3.command(*words, "--interval", "0.1", "--format", "k", "--forceflush"))
     table, said = own.samples / "iperf.csv", own.samples / "load.txt"
     deadline = Deadline.after(LISTEN_S)
     async for _ in deadline.ticks(0.3):
@@ -278,16 +278,16 @@ async def _streaming(stack: AsyncExitStack, lab: Lab, guest: str, load: str, own
 async def _serve(lab: Lab, guest: str) -> None:
     """iperf3 as a server in the guest; it detaches by itself and listens when the command has ended."""
     argv = ["iperf3", "--server", "--one-off", "--daemon", "--port", str(IPERF_PORT)]
-    await process.run(lab.ssh(guest, argv), timeout_s=LOGIN_S)
+    await process.run(lab.guests.ssh(guest, argv), timeout_s=LOGIN_S)
 
 
 async def _end_in_guest(lab: Lab, guest: str, program: str) -> None:
     """What a broken connection left running."""
     try:
-        await lab.where(guest)
+        await lab.guests.where(guest)
     except LimosaError:
         return  # a guest that is gone runs nothing, and a login would wait for it in vain
     try:
-        await process.run(lab.ssh(guest, ["killall", program]), check=False, timeout_s=LOGIN_S)
+        await process.run(lab.guests.ssh(guest, ["killall", program]), check=False, timeout_s=LOGIN_S)
     except LimosaError as error:
         lab.events.note(f"{program} could not be ended in {guest}: {error.message}", level="warning")

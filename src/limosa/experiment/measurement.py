@@ -95,7 +95,7 @@ class Measurement:
 
     async def set_to_work(self, workload: Workload) -> None:
         """Give the guest work; from then on it is read what of it is done, and ``finish_workload`` checks it."""
-        async with self.lab.agent(self.guest) as agent:
+        async with self.lab.guests.agent(self.guest) as agent:
             self.workload = await RunningWorkload.start(agent, workload)
         await self._read_load()
 
@@ -104,7 +104,7 @@ class Measurement:
         if self.workload is None:
             return
         with contextlib.suppress(LimosaError, OSError, TimeoutError):
-            async with asyncio.timeout(WORK_S), self.lab.agent(self.guest) as agent:
+            async with asyncio.timeout(WORK_S), self.lab.guests.agent(self.guest) as agent:
                 self.load.append(await self.workload.read(agent))
             self.run.write(store.LOAD, self.load)
 
@@ -134,7 +134,7 @@ class Measurement:
 
     async def pause(self, duration_ms: float) -> Pause:
         """Stop the guest's processors for a known time and record when QEMU says that it did."""
-        copy = await self.lab.qemu(self.guest)
+        copy = await self.lab.guests.qemu(self.guest)
         try:
             monitor = copy.qemu.control
             monitor.pending_events()
@@ -186,17 +186,18 @@ class Measurement:
             detail = f"{service.answered} of {service.sent} requests answered on {service.connections} connection(s)"
             checks.append(Check(name="tcp-connection", passed=passed, detail=detail))
         try:
-            async with self.lab.agent(self.guest) as agent:
+            async with self.lab.guests.agent(self.guest) as agent:
                 hello = await agent.hello()
-            detail = f"the agent answers on {await self.lab.where(self.guest)}, {hello.monotonic_ns / 1e9:.1f} s of age"
+            host = await self.lab.guests.where(self.guest)
+            detail = f"the agent answers on {host}, {hello.monotonic_ns / 1e9:.1f} s of age"
             return [*checks, Check(name="guest-alive", passed=True, detail=detail)]
         except LimosaError as error:
             return [*checks, Check(name="guest-alive", passed=False, detail=error.message)]
 
     async def _check_answering(self) -> Check:
         """What can be told from outside alone."""
-        address, host = self.lab.guest(self.guest).address, await self.lab.where(self.guest)
-        passed = await self.lab.answers(self.guest)
+        address, host = self.lab.guest(self.guest).address, await self.lab.guests.where(self.guest)
+        passed = await self.lab.guests.answers(self.guest)
         said = "answers" if passed else "does not answer"
         return Check(name="guest-alive", passed=passed, detail=f"it runs on {host}, and {address} {said}")
 
@@ -205,14 +206,14 @@ class Measurement:
         if self.workload is None:
             return
         await self._read_load()
-        async with self.lab.agent(self.guest) as agent:
+        async with self.lab.guests.agent(self.guest) as agent:
             self.checks.extend(await self.workload.finish(agent))
         self.run.write(store.CHECKS, self.checks)
 
     async def _save_cpu_samples(self) -> None:
         path = self.run.samples / "cpu.csv"
         rows = [",".join(CPU_COLUMNS)]
-        async with self.lab.agent(self.guest) as agent:
+        async with self.lab.guests.agent(self.guest) as agent:
             await agent.cpu_stop()
             last, after, patience = 1, 0, Deadline.after(READ_S)  # a guest may say that there is always more
             while after < last and not patience.passed:
@@ -251,7 +252,7 @@ async def has_agent(lab: Lab, guest: str) -> bool:
     if record is None or lab.guest(guest).image_kind.agent == "inside":
         return True
     try:
-        async with lab.agent(guest):
+        async with lab.guests.agent(guest):
             return True
     except (LimosaError, TimeoutError, OSError):
         lab.events.note(
@@ -299,12 +300,12 @@ async def measure(
 async def _probes(lab: Lab, guest: str, run: RunDirectory, probing: Probing) -> AsyncIterator[ClientProbe]:
     """What the guest sends and answers, with the client that takes it down, at work."""
     spec = lab.guest(guest)
-    async with lab.agent(guest) as agent:
+    async with lab.guests.agent(guest) as agent:
         await agent.ticks_stop()  # what an earlier measurement of this guest left
         await agent.echo_stop()
         await agent.cpu_stop()
         await agent.echo_start(ECHO_PORT)
-        client_address = lab.address(CLIENT, spec.network)
+        client_address = lab.hosts.address(CLIENT, spec.network)
         await agent.ticks_start(client_address, TICK_PORT, interval_us=probing.tick_interval_us)
         if probing.cpu_interval_ms:
             await agent.cpu_start(interval_ms=probing.cpu_interval_ms)
@@ -345,7 +346,7 @@ async def _environment(lab: Lab, guest: str, probes: dict[str, object], workload
             cpus=facts.cpus,
             memory_bytes=facts.memory_bytes,
             qemu_path=spec.qemu,
-            qemu_version=(await lab.features(name)).version,
+            qemu_version=(await lab.hosts.features(name)).version,
         )
     return Environment(
         hosts=hosts,
@@ -367,7 +368,7 @@ async def _require_measurable(lab: Lab, guest: str) -> None:
             f"guest {guest} has neither an agent nor a network to measure it by",
             hint="take a guest with the image micro",
         )
-    await lab.where(guest)
+    await lab.guests.where(guest)
 
 
 @asynccontextmanager

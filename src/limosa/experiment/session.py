@@ -42,7 +42,7 @@ class SshSession:
         """The agent may answer before the guest's sshd listens; so a refused login is tried again until OPEN_S."""
         deadline = Deadline.after(OPEN_S)
         async for _ in deadline.ticks(0.5):
-            session = cls(await process.start(lab.ssh(guest, ["cat"])))
+            session = cls(await process.start(lab.guests.ssh(guest, ["cat"])))
             try:
                 await session.exchange(OPEN_S)
                 return session

@@ -95,7 +95,7 @@ async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
         try:
             await lab.up()
             async with recorded_run(lab, guest, "homework") as run:
-                homework = replace(homework, explained=await lab.explain(guest), shown=await _shown(lab))
+                homework = replace(homework, explained=await lab.guests.explain(guest), shown=await _shown(lab))
                 await _moved(lab, guest, run)
             await lab.stop(guest, force=True)
         except MachineError:

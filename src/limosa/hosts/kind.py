@@ -1,4 +1,4 @@
-"""What a lab asks of a kind of host. Each kind has a module of its own that keeps to this; ``lab.hosting`` picks it."""
+"""What a lab asks of a kind of host. Each kind has a module of its own that keeps to this; ``lab.hosts`` picks it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from limosa import capabilities, tasks
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host, HostFacts
-from limosa.lab.hosting import Hosting
+from limosa.lab.hosts import LabHosts
 from limosa.network import wires, wiring
 from limosa.qemu import features
 from limosa.spec import resolved
@@ -49,16 +49,16 @@ class Examined:
         return all(finding.ok for finding in self.findings if finding.required)
 
 
-async def examine(hosting: Hosting) -> list[Examined]:
+async def examine(lab_hosts: LabHosts) -> list[Examined]:
     """This machine first, then every host of the lab, then what only several can have: all at once where possible."""
-    examiners = [_Examiner(hosting, spec) for spec in hosting.lab.hosts.values()]
+    examiners = [_Examiner(lab_hosts, spec) for spec in lab_hosts.lab.hosts.values()]
     async with tasks.beside(capabilities.examine()) as (here,):
         found = await tasks.together(examiner.examine() for examiner in examiners)
-        own = [finding for finding in await here if hosting.has_fabric or finding.name in SKILLS]
+        own = [finding for finding in await here if lab_hosts.has_fabric or finding.name in SKILLS]
     hosts = {examiner.spec.name: examiner.host for examiner in examiners if examiner.host is not None}
     known = {e.spec.name: e.known for e in examiners if e.known is not None}
-    together = await _together(hosting.lab, hosts, known)
-    together += await wires.path_sizes(hosting.lab, hosts, {e.spec.name: e.interfaces for e in examiners})
+    together = await _together(lab_hosts.lab, hosts, known)
+    together += await wires.path_sizes(lab_hosts.lab, hosts, {e.spec.name: e.interfaces for e in examiners})
     all_hosts = [Examined(TOGETHER, "", together)] if together else []
     return [Examined(THIS_MACHINE, "", own), *found, *all_hosts]
 
@@ -74,8 +74,8 @@ async def settled(name: str, check: Awaitable[Finding]) -> Finding:
 class _Examiner:
     """One host, and what was learnt of it on the way."""
 
-    def __init__(self, hosting: Hosting, spec: resolved.Host) -> None:
-        self._hosting, self.spec = hosting, spec
+    def __init__(self, lab_hosts: LabHosts, spec: resolved.Host) -> None:
+        self._lab_hosts, self.spec = lab_hosts, spec
         self.host: Host | None = None
         self.known: features.Features | None = None
         self.interfaces: Mapping[str, wiring.Interface] = {}
@@ -86,9 +86,9 @@ class _Examiner:
 
     async def _findings(self) -> list[Finding]:
         if self.spec.kind == "namespaces":
-            return [await settled("QEMU", self._qemu(self._hosting.this_machine()))]
+            return [await settled("QEMU", self._qemu(self._lab_hosts.this_machine()))]
         try:
-            self.host = await self._hosting.kind(self.spec.name).visit(self.spec.name)
+            self.host = await self._lab_hosts.kind(self.spec.name).visit(self.spec.name)
             if self.host is None:
                 return [Finding("container", True, "not there yet; limosa up launches it, and can")]
             reached = await self._reached(self.host)
@@ -104,10 +104,10 @@ class _Examiner:
         devices = [await self._tun(host, facts), self._memory(facts), await self._kvm(host, facts)]
         if any(finding.name == "links" and finding.ok for finding in found):
             devices.append(await settled("spanning tree", self._spanning_tree()))
-        devices.append(wires.strangers(self._hosting.lab, self.spec.name))
+        devices.append(wires.strangers(self._lab_hosts.lab, self.spec.name))
         stores = [
             await settled(f"storage {store.name}", self._storage(host, store))
-            for store in self._hosting.lab.storage.values()
+            for store in self._lab_hosts.lab.storage.values()
         ]
         return sorted([reached, *found, *devices, *stores], key=lambda finding: not finding.required)
 
@@ -163,7 +163,7 @@ class _Examiner:
         return Finding("ip", False, detail, await self._install(host, "ip"))
 
     async def _links(self, host: Host) -> Finding:
-        lab = self._hosting.lab
+        lab = self._lab_hosts.lab
         has = self.interfaces = await wiring.interfaces(host)
         over = {network: wiring.carrier(lab, host.name, network, has) for network in lab.networks}
         await wiring.check_routes(host, lab, has)
@@ -175,7 +175,7 @@ class _Examiner:
         return Finding("links", True, "; ".join(told) or "the lab has no networks")
 
     async def _spanning_tree(self) -> Finding:
-        return wires.spanning_tree(self._hosting.lab, self.spec.name, self.interfaces)
+        return wires.spanning_tree(self._lab_hosts.lab, self.spec.name, self.interfaces)
 
     async def _bridge_and_tap(self, host: Host) -> Finding:
         done = await host.run(["unshare", "--net", "sh", "-ec", _TRY_LINKS], check=False, as_root=True, timeout_s=20)
@@ -197,7 +197,7 @@ class _Examiner:
     def _memory(self, facts: HostFacts) -> Finding:
         limit = self.spec.memory_bytes
         free = facts.memory_available_bytes if limit is None else min(limit, facts.memory_available_bytes)
-        most = max((guest.memory_bytes for guest in self._hosting.lab.guests.values()), default=0)
+        most = max((guest.memory_bytes for guest in self._lab_hosts.lab.guests.values()), default=0)
         detail = f"{format_bytes(free)} available, the largest guest has {format_bytes(most)}"
         fix = "" if free >= most else f"end something on {self.spec.name}, or lower the guest's `memory`"
         return Finding("memory", free >= most, detail, fix)

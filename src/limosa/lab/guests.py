@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
-from limosa.lab import copies, launching
-from limosa.lab.hosting import Hosting
+from limosa.lab import copies, launch
+from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord, Launched
 from limosa.qemu import argv, guest_process, launches
 from limosa.qemu.launches import runtime_directory
@@ -26,34 +26,34 @@ SHUTDOWN_S = 30.0
 """How long a guest may take to shut down when its power button is pressed."""
 
 
-async def start(hosting: Hosting, guest: resolved.Guest, *, wait: bool = True) -> bool:
+async def start(hosts: LabHosts, guest: resolved.Guest, *, wait: bool = True) -> bool:
     """Start *guest* on its host unless it runs; return whether it was started.
 
     With *wait* it returns when the agent inside answers. Raises LimosaError's children.
     """
-    found = await copies.copies(hosting, guest.name)
+    found = await copies.copies(hosts, guest.name)
     await copies.close(found)
     if found:
-        copies.take_back(hosting, guest.name, found)
-        return _runs_already(hosting, guest.name, found)
-    await copies.refuse_to_double(hosting, guest.name)
-    host = hosting.host(guest.host)
-    from limosa.lab import preparation, reach
+        copies.take_back(hosts, guest.name, found)
+        return _runs_already(hosts, guest.name, found)
+    await copies.refuse_to_double(hosts, guest.name)
+    host = hosts.host(guest.host)
+    from limosa.lab import guest_access, preparation
 
-    await reach.check_address(hosting, guest)
-    with hosting.events.stage(f"prepare {guest.name}"):
-        record = await preparation.prepare(hosting, guest)
+    await guest_access.check_address(hosts, guest)
+    with hosts.events.stage(f"prepare {guest.name}"):
+        record = await preparation.prepare(hosts, guest)
     facts = await host.facts()
-    launching.check_room(hosting, guest, guest.host, taken(hosting, guest.host), facts.memory_available_bytes)
-    with hosting.events.stage(f"start {guest.name} on {guest.host}"):
-        await _launch(hosting, guest, record)
+    launch.check_room(hosts, guest, guest.host, taken(hosts, guest.host), facts.memory_available_bytes)
+    with hosts.events.stage(f"start {guest.name} on {guest.host}"):
+        await _launch(hosts, guest, record)
     if wait and guest.image_kind.has_agent:
-        with hosting.events.stage(f"boot {guest.name}"):
-            await wait_ready(hosting, guest, record)
+        with hosts.events.stage(f"boot {guest.name}"):
+            await wait_ready(hosts, guest, record)
     return True
 
 
-def _runs_already(hosting: Hosting, guest: str, found: list[copies.Copy]) -> bool:
+def _runs_already(hosts: LabHosts, guest: str, found: list[copies.Copy]) -> bool:
     """False: nothing is to be done. Raises StateError for a copy that only waits, DecisionError for two that run."""
     runs = [copy for copy in found if copy.status in copies.RUNNING or not copy.answers]
     if len(runs) > 1:
@@ -64,56 +64,56 @@ def _runs_already(hosting: Hosting, guest: str, found: list[copies.Copy]) -> boo
             hint=f"limosa stop {guest} --host {found[0].host} --force ends that copy",
         )
     if not runs[0].answers:
-        hosting.events.note(f"{guest} is there on {runs[0].host}, but its monitors do not answer", level="warning")
+        hosts.events.note(f"{guest} is there on {runs[0].host}, but its monitors do not answer", level="warning")
     return False
 
 
-async def _launch(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
+async def _launch(hosts: LabHosts, guest: resolved.Guest, record: GuestRecord) -> None:
     """On record before there is a process, and for as long as there may be one."""
-    host, launch_id = hosting.host(guest.host), launches.new_id()
-    known = await launching.offer(hosting, guest.host, record.accel)
-    launch = launching.launch(hosting, guest, record, guest.host, known, launch_id)
+    host, launch_id = hosts.host(guest.host), launches.new_id()
+    known = await launch.offer(hosts, guest.host, record.accel)
+    planned = launch.plan(hosts, guest, record, guest.host, known, launch_id)
     record.copies = (Launched(guest.host, launch_id),)
-    hosting.directory.save_guest(guest.name, record)
+    hosts.directory.save_guest(guest.name, record)
     try:
-        words, log = argv.command_line(launch), launching.qemu_log(host, guest.name)
-        qemu = await guest_process.start(host, guest.name, launch_id, words, log, hosting.events)
+        words, log = argv.command_line(planned), launch.qemu_log(host, guest.name)
+        qemu = await guest_process.start(host, guest.name, launch_id, words, log, hosts.events)
         await qemu.close()
     except BaseException:
-        await uninterrupted(copies.review(hosting, guest.name))
+        await uninterrupted(copies.review(hosts, guest.name))
         raise
     record.copies = (Launched(guest.host, launch_id, qemu.running.started),)
-    hosting.directory.save_guest(guest.name, record)
+    hosts.directory.save_guest(guest.name, record)
 
 
-def taken(hosting: Hosting, host: str) -> int:
+def taken(hosts: LabHosts, host: str) -> int:
     """Guest memory in bytes that guests of this lab already hold on *host*, by the record."""
-    records = {name: copies.readable(hosting, name) for name in hosting.lab.guests}
+    records = {name: copies.readable(hosts, name) for name in hosts.lab.guests}
     here = [name for name, record in records.items() if record is not None and record.host == host]
-    return sum(hosting.lab.guests[name].memory_bytes for name in here)
+    return sum(hosts.lab.guests[name].memory_bytes for name in here)
 
 
-async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
+async def wait_ready(hosts: LabHosts, guest: resolved.Guest, record: GuestRecord) -> None:
     """Until the agent inside answers. Raises LimosaError with the guest's last console lines when it does not.
 
     A system of its own is ready when limosa can log in to it, and gets the agent then.
     """
     kind = guest.image_kind
     deadline = Deadline.after(kind.boot_s)
-    arrival = _Arrival(hosting, guest, record) if kind.agent == "brought" else None
+    arrival = _Arrival(hosts, guest, record) if kind.agent == "brought" else None
     async for _ in deadline.ticks(0.2):
         try:
             async with asyncio.timeout(5):
-                agent = await connect_agent(hosting, guest.name, record.host)
+                agent = await connect_agent(hosts, guest.name, record.host)
                 await agent.close()
                 return
         except (LimosaError, TimeoutError, OSError):
-            if not await launches.look(hosting.host(record.host), guest.name):
+            if not await launches.look(hosts.host(record.host), guest.name):
                 break
         if arrival is not None and await arrival.settled():
             return
-    host = hosting.host(record.host)
-    console = launching.serial_log(host, guest.name)
+    host = hosts.host(record.host)
+    console = launch.serial_log(host, guest.name)
     last = (await host.run(["tail", "-n", "1", "--", console], check=False)).text.strip().splitlines()[-1:]
     raise LimosaError(
         f"guest {guest.name} did not come up within {kind.boot_s:g} s"
@@ -125,25 +125,25 @@ async def wait_ready(hosting: Hosting, guest: resolved.Guest, record: GuestRecor
 class _Arrival:
     """A system of its own on its way up: as soon as one can log in to it, the agent is started in it."""
 
-    def __init__(self, hosting: Hosting, guest: resolved.Guest, record: GuestRecord) -> None:
-        self._hosting, self._guest, self._record = hosting, guest, record
+    def __init__(self, hosts: LabHosts, guest: resolved.Guest, record: GuestRecord) -> None:
+        self._hosts, self._guest, self._record = hosts, guest, record
         self._carried = False
 
     async def settled(self) -> bool:
         """Whether there is nothing more to wait for, although no agent answers."""
-        from limosa.lab import preparation, reach
+        from limosa.lab import guest_access, preparation
 
-        own, events = self._record.own_disk, self._hosting.events
+        own, events = self._record.own_disk, self._hosts.events
         if own is None or not self._guest.address or self._carried:
             return False
         if not own.user:
-            if await reach.answers(self._hosting, self._guest):
+            if await guest_access.answers(self._hosts, self._guest):
                 events.note(f"{self._guest.name} answers; it runs no SSH server, so nothing is put into it")
                 return True
             return False
         try:
             program = await preparation.agent_program(events)
-            refusal = await reach.carry_agent(self._hosting, self._guest, self._record, program)
+            refusal = await guest_access.carry_agent(self._hosts, self._guest, self._record, program)
         except LimosaError:
             return False  # not yet
         if refusal:
@@ -153,11 +153,11 @@ class _Arrival:
         return False
 
 
-async def connect_agent(hosting: Hosting, guest: str, host: str) -> AgentClient:
+async def connect_agent(hosts: LabHosts, guest: str, host: str) -> AgentClient:
     """A connection to the agent inside *guest*, which runs on *host*. Raises StateError."""
     from limosa.guest.agent.client import AgentClient
 
-    place = hosting.host(host)
+    place = hosts.host(host)
     connection = await place.connect(f"{runtime_directory(place, guest)}/agent.sock")
     try:
         agent = await AgentClient.open(connection)
@@ -173,7 +173,7 @@ async def connect_agent(hosting: Hosting, guest: str, host: str) -> AgentClient:
     return agent
 
 
-async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str = "") -> bool:
+async def stop(hosts: LabHosts, guest: str, *, force: bool = False, host: str = "") -> bool:
     """Shut *guest* down, or with *force* end its QEMU at once; return whether anything ran.
 
     *host* names which copy, for the rare case that there are two; with *force*, a copy on a host that does not answer
@@ -181,29 +181,29 @@ async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str =
     where nobody can look.
     """
     unknown: set[str] = set()
-    found = await copies.copies(hosting, guest, unknown)
+    found = await copies.copies(hosts, guest, unknown)
     wanted = [copy for copy in found if not host or copy.host == host]
     try:
         for copy in wanted:
-            await _end(hosting, guest, copy, force)
+            await _end(hosts, guest, copy, force)
     finally:
         await copies.close(found)
-    ended = force and await copies.end_unmarked(hosting, guest, host)
-    unseen = bool(host) and (host in unknown or hosting.doubtful(host))
-    if force and unseen and copies.give_up(hosting, guest, host):
-        hosting.events.note(f"what may run of {guest} on {host} is given up: nobody looked there", level="warning")
+    ended = force and await copies.end_unmarked(hosts, guest, host)
+    unseen = bool(host) and (host in unknown or hosts.doubtful(host))
+    if force and unseen and copies.give_up(hosts, guest, host):
+        hosts.events.note(f"what may run of {guest} on {host} is given up: nobody looked there", level="warning")
         return True
     others = {copy.host for copy in found if copy not in wanted}
-    for left in await copies.review(hosting, guest):
+    for left in await copies.review(hosts, guest):
         if left.host not in others:
-            raise copies.silent(hosting, guest, left.host)
+            raise copies.silent(hosts, guest, left.host)
     return bool(wanted) or ended
 
 
-async def _end(hosting: Hosting, guest: str, copy: copies.Copy, force: bool) -> None:
+async def _end(hosts: LabHosts, guest: str, copy: copies.Copy, force: bool) -> None:
     if not copy.answers and force:
-        await copies.end_seen(hosting, guest, copy.place, copy.running)
-    elif force or copy.status != "running" or not hosting.lab.guests[guest].image_kind.ends_by_power_button:
+        await copies.end_seen(hosts, guest, copy.place, copy.running)
+    elif force or copy.status != "running" or not hosts.lab.guests[guest].image_kind.ends_by_power_button:
         await copy.qemu.end()
     else:
         await _shut_down(copy, guest)

@@ -18,8 +18,8 @@ from limosa.guest.agent.build import source_digest
 from limosa.guest.library import Entry
 from limosa.guest.micro import seed
 from limosa.lab import leases, own_disk
-from limosa.lab.hosting import Hosting
-from limosa.lab.launching import offer, offers
+from limosa.lab.hosts import LabHosts
+from limosa.lab.launch import offer, offers
 from limosa.lab.record import GuestRecord, OwnDisk, write
 from limosa.qemu import features
 from limosa.spec import resolved
@@ -41,54 +41,54 @@ class Placed:
     disk: str
 
 
-async def prepare(hosting: Hosting, guest: resolved.Guest) -> GuestRecord:
+async def prepare(lab_hosts: LabHosts, guest: resolved.Guest) -> GuestRecord:
     """Decide and place everything. Raises MachineError, StateError or SpecError."""
-    shelf = shelf_of(hosting, guest)
+    shelf = shelf_of(lab_hosts, guest)
     own: OwnDisk | None = None
     if guest.image_kind.boots_disk:
-        entry = await own_disk.find(guest, hosting.events)
-        placed, own = await _place_own(shelf, guest, hosting, entry)
+        entry = await own_disk.find(guest, lab_hosts.events)
+        placed, own = await _place_own(shelf, guest, lab_hosts, entry)
         provenance, append = entry.provenance, entry.append
     elif guest.image == "bare":
-        placed, provenance = await _place_bare(shelf, guest, hosting)
+        placed, provenance = await _place_bare(shelf, guest, lab_hosts)
         append = bare.kernel_arguments("write", memory_mib=guest.memory_bytes // (2 << 20))
     else:
-        image = await images.ensure(guest.image, hosting.events, agent=await agent_program(hosting.events))
+        image = await images.ensure(guest.image, lab_hosts.events, agent=await agent_program(lab_hosts.events))
         placed, provenance, append = (
-            await _place(shelf, guest, hosting, image),
+            await _place(shelf, guest, lab_hosts, image),
             image.provenance,
             _kernel_arguments(image, guest),
         )
     if isinstance(shelf, HostShelf) and not guest.image_kind.boots_disk:
         # A storage elsewhere may be the user's, and outlives the lab.
-        remade = [_seen(hosting.lab, guest, name) for name in (placed.kernel, placed.initrd) if name]
-        hosting.directory.save_placed(guest.name, remade)
-    chosen = await _choose_accel(hosting, guest, placed)
+        remade = [_seen(lab_hosts.lab, guest, name) for name in (placed.kernel, placed.initrd) if name]
+        lab_hosts.directory.save_placed(guest.name, remade)
+    chosen = await _choose_accel(lab_hosts, guest, placed)
     if chosen.kind == "tcg" and not guest.image_kind.boots_disk and guest.image != "bare":
-        append += await _counter(hosting)
-    known = await offers(hosting, chosen.kind)
+        append += await _counter(lab_hosts)
+    known = await offers(lab_hosts, chosen.kind)
     return GuestRecord(
         host=guest.host,
         accel=chosen.kind,
         accel_reason=chosen.reason,
         machine=features.common_machine(known, guest.machine),
-        cpu=await _cpu(hosting, guest, chosen.kind),
-        kernel=_seen(hosting.lab, guest, placed.kernel),
-        initrd=_seen(hosting.lab, guest, placed.initrd),
+        cpu=await _cpu(lab_hosts, guest, chosen.kind),
+        kernel=_seen(lab_hosts.lab, guest, placed.kernel),
+        initrd=_seen(lab_hosts.lab, guest, placed.initrd),
         append=append,
-        disk=_seen(hosting.lab, guest, placed.disk),
+        disk=_seen(lab_hosts.lab, guest, placed.disk),
         image=provenance,
         own_disk=own,
     )
 
 
-def shelf_of(hosting: Hosting, guest: resolved.Guest) -> Shelf:
+def shelf_of(lab_hosts: LabHosts, guest: resolved.Guest) -> Shelf:
     """Where the guest's files go: straight into the directory where all hosts share this machine's kernel, else
     through the host that it starts on, whose user has to own them."""
-    storage = storage_of(hosting.lab, guest)
-    if not hosting.elsewhere and storage.kind == "directory":
-        return LocalShelf(hosting.directory.storage(storage))
-    return HostShelf(hosting.host(guest.host), storage.mount_point)
+    storage = storage_of(lab_hosts.lab, guest)
+    if not lab_hosts.elsewhere and storage.kind == "directory":
+        return LocalShelf(lab_hosts.directory.storage(storage))
+    return HostShelf(lab_hosts.host(guest.host), storage.mount_point)
 
 
 def _kernel_arguments(image: images.Image, guest: resolved.Guest) -> str:
@@ -98,14 +98,14 @@ def _kernel_arguments(image: images.Image, guest: resolved.Guest) -> str:
     )
 
 
-async def _counter(hosting: Hosting) -> str:
+async def _counter(lab_hosts: LabHosts) -> str:
     """What an emulated guest's kernel is told of its time stamp counter, which is its host's.
 
     On a busy machine it would measure the rate wrongly. Where the hosts' rates differ, or cannot be told, another
     clock is right everywhere, though slower to read.
     """
-    inside = [name for name in hosting.fabric.names if name in hosting.hosts]
-    asked = [host for name, host in hosting.hosts.items() if name not in inside[1:]]  # these share one machine
+    inside = [name for name in lab_hosts.fabric.names if name in lab_hosts.on]
+    asked = [host for name, host in lab_hosts.on.items() if name not in inside[1:]]  # these share one machine
     rates = await tasks.together(host.tsc_khz() for host in asked)
     if min(rates) and max(rates) - min(rates) <= SAME_RATE * min(rates):
         return f" {X86_64.clock_rate}={rates[0]}"
@@ -130,24 +130,24 @@ async def agent_program(events: Events) -> Path:
     return path
 
 
-async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed) -> acceleration.Accel:
+async def _choose_accel(lab_hosts: LabHosts, guest: resolved.Guest, placed: Placed) -> acceleration.Accel:
     """The accelerator, proved with the guest's own kind of kernel on the CPU model that KVM would give it."""
-    host, spec = hosting.host(guest.host), hosting.lab.hosts[guest.host]
+    host, spec = lab_hosts.host(guest.host), lab_hosts.lab.hosts[guest.host]
     if guest.accel == "tcg":
         return acceleration.Accel("tcg", "the lab file asks for it")
     if refusal := await acceleration.device_refusal(host):
         return acceleration.unproved(host.name, guest.accel, refusal)
-    cpu = await _cpu(hosting, guest, "kvm")
+    cpu = await _cpu(lab_hosts, guest, "kvm")
     if guest.image_kind.boots_disk:
-        placed = await _provable(hosting, guest)
-    kernel = _seen(hosting.lab, guest, placed.kernel)
+        placed = await _provable(lab_hosts, guest)
+    kernel = _seen(lab_hosts.lab, guest, placed.kernel)
     if not placed.initrd:
         subject = acceleration.bare(kernel, X86_64.small_firmware)
     else:
-        subject = acceleration.linux(kernel, _seen(hosting.lab, guest, placed.initrd))
+        subject = acceleration.linux(kernel, _seen(lab_hosts.lab, guest, placed.initrd))
 
     async def prove() -> acceleration.Proof:
-        with hosting.events.stage("prove KVM"):
+        with lab_hosts.events.stage("prove KVM"):
             return await acceleration.prove_kvm(
                 host,
                 qemu=spec.qemu,
@@ -157,15 +157,15 @@ async def _choose_accel(hosting: Hosting, guest: resolved.Guest, placed: Placed)
                 firmware=spec.qemu_firmware,
             )
 
-    identity = (await offer(hosting, guest.host)).identity
+    identity = (await offer(lab_hosts, guest.host)).identity
     key = await acceleration.proof_key(host, placed.kernel_source, identity, cpu=cpu)
     return await acceleration.choose(host, guest.accel, prove, key=key)
 
 
-async def _cpu(hosting: Hosting, guest: resolved.Guest, accel: str) -> str:
+async def _cpu(lab_hosts: LabHosts, guest: resolved.Guest, accel: str) -> str:
     """The CPU model that every host can give under *accel*."""
     wanted = guest.cpu or guest.image_kind.cpu
-    known, hosts = await offers(hosting, accel), hosting.lab.hosts.values()
+    known, hosts = await offers(lab_hosts, accel), lab_hosts.lab.hosts.values()
     # A host that is off now may be another machine, and the guest may move there later.
     whole = len(known) == len(hosts) or all(host.kind == "namespaces" for host in hosts)
     return features.common_cpu(known, accel, wanted, same_machine=whole)
@@ -183,22 +183,22 @@ def _seen(lab: resolved.Lab, guest: resolved.Guest, name: str) -> str:
     return f"{storage_of(lab, guest).mount_point}/{name}" if name else ""
 
 
-async def _place_bare(shelf: Shelf, guest: resolved.Guest, hosting: Hosting) -> tuple[Placed, dict[str, object]]:
-    built = await bare.build(paths.cache() / "images", hosting.events)
+async def _place_bare(shelf: Shelf, guest: resolved.Guest, lab_hosts: LabHosts) -> tuple[Placed, dict[str, object]]:
+    built = await bare.build(paths.cache() / "images", lab_hosts.events)
     kernel = f"{guest.name}.kernel"
     await shelf.link(built.kernel, kernel)
     provenance = {"name": "bare", "digest": built.digest, "sha256": built.kernel_sha256, "compiler": built.compiler}
     return Placed(kernel, built.kernel, "", ""), dict(provenance)
 
 
-async def _place(shelf: Shelf, guest: resolved.Guest, hosting: Hosting, image: images.Image) -> Placed:
+async def _place(shelf: Shelf, guest: resolved.Guest, lab_hosts: LabHosts, image: images.Image) -> Placed:
     """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
     kernel, initrd = f"{guest.name}.kernel", f"{guest.name}.initrd"
     await shelf.link(image.kernel, kernel)
-    keys = await _keys(hosting)
+    keys = await _keys(lab_hosts)
     belongings = seed.seed(
         hostname=guest.name,
-        address_cidr=f"{guest.address}/{hosting.lab.networks[guest.network].prefix_length}",
+        address_cidr=f"{guest.address}/{lab_hosts.lab.networks[guest.network].prefix_length}",
         gateway=None,
         mac=guest.mac,
         authorized_keys=keys.authorized_keys,
@@ -209,40 +209,40 @@ async def _place(shelf: Shelf, guest: resolved.Guest, hosting: Hosting, image: i
     return Placed(kernel, image.kernel, initrd, disk)
 
 
-async def _keys(hosting: Hosting) -> seed.LabKeys:
+async def _keys(lab_hosts: LabHosts) -> seed.LabKeys:
     """The lab's keys, and the file by which its guests are known."""
-    keys = await seed.make_keys(hosting.directory.keys, hosting.the_client().run)
-    addresses = [g.address for g in hosting.lab.guests.values() if g.address]
-    write(hosting.directory.keys / "known_hosts", keys.known_hosts(*addresses).encode())
+    keys = await seed.make_keys(lab_hosts.directory.keys, lab_hosts.the_client().run)
+    addresses = [g.address for g in lab_hosts.lab.guests.values() if g.address]
+    write(lab_hosts.directory.keys / "known_hosts", keys.known_hosts(*addresses).encode())
     return keys
 
 
-async def _place_own(shelf: Shelf, guest: resolved.Guest, hosting: Hosting, entry: Entry) -> tuple[Placed, OwnDisk]:
+async def _place_own(shelf: Shelf, guest: resolved.Guest, lab_hosts: LabHosts, entry: Entry) -> tuple[Placed, OwnDisk]:
     """A disk that holds a system of its own, with what comes with it; see ``own_disk``."""
-    keys = await _keys(hosting)
+    keys = await _keys(lab_hosts)
     files = await own_disk.place(shelf, guest, entry)
     user, seeded = entry.access.user, entry.seed == "nocloud"
-    iso = await own_disk.place_seed(shelf, hosting.lab, guest, keys, user) if seeded else ""
-    own_disk.place_login(hosting.directory.keys, guest, entry)
+    iso = await own_disk.place_seed(shelf, lab_hosts.lab, guest, keys, user) if seeded else ""
+    own_disk.place_login(lab_hosts.directory.keys, guest, entry)
     if guest.network:
-        await leases.serve(hosting.the_client(), hosting.lab, guest.network)
+        await leases.serve(lab_hosts.the_client(), lab_hosts.lab, guest.network)
     own = OwnDisk(
         format=files.format,
-        base=_seen(hosting.lab, guest, files.base),
+        base=_seen(lab_hosts.lab, guest, files.base),
         base_format=files.base_format,
-        seed=_seen(hosting.lab, guest, iso),
-        firmware_code=_seen(hosting.lab, guest, files.firmware_code),
-        firmware_vars=_seen(hosting.lab, guest, files.firmware_vars),
+        seed=_seen(lab_hosts.lab, guest, iso),
+        firmware_code=_seen(lab_hosts.lab, guest, files.firmware_code),
+        firmware_vars=_seen(lab_hosts.lab, guest, files.firmware_vars),
         user=user,
         own_keys=not seeded,
     )
     return Placed(files.kernel, Path(), files.initrd, files.disk), own
 
 
-async def _provable(hosting: Hosting, guest: resolved.Guest) -> Placed:
+async def _provable(lab_hosts: LabHosts, guest: resolved.Guest) -> Placed:
     """The small image's kernel in the place of a system of which nobody can tell how far it has come."""
-    image = await images.ensure("micro", hosting.events, agent=await agent_program(hosting.events))
-    shelf = shelf_of(hosting, guest)
+    image = await images.ensure("micro", lab_hosts.events, agent=await agent_program(lab_hosts.events))
+    shelf = shelf_of(lab_hosts, guest)
     placed = Placed("proof.kernel", image.kernel, "proof.initrd", "")
     await shelf.link(image.kernel, placed.kernel)
     await shelf.link(image.initrd, placed.initrd)

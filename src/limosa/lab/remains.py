@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from limosa.errors import LimosaError, StateError
-from limosa.lab.hosting import Hosting
+from limosa.lab.hosts import LabHosts
 from limosa.lab.record import LabDirectory
 
 
@@ -25,13 +25,13 @@ def refuse_to_forget(directory: LabDirectory) -> None:
         )
 
 
-def not_wholly_down(hosting: Hosting, left: Mapping[str, LimosaError]) -> LimosaError:
+def not_wholly_down(hosts: LabHosts, left: Mapping[str, LimosaError]) -> LimosaError:
     """The error of a ``down`` that could not reach the hosts *left*, for these reasons."""
-    told = [f"{error.message}; there may remain {hosting.remains(name)}" for name, error in left.items()]
+    told = [f"{error.message}; there may remain {hosts.remains(name)}" for name, error in left.items()]
     first = next(iter(left.values()))
     options = " ".join(f"--forget {name}" for name in left)
     return StateError(
-        f"lab {hosting.lab.name} is not wholly down: {'; '.join(told)}",
-        hint=f"{first.hint or 'bring it back'}, then limosa down --lab {hosting.lab.name} takes the rest; "
-        f"to give it up for good: limosa down --lab {hosting.lab.name} {options}",
+        f"lab {hosts.lab.name} is not wholly down: {'; '.join(told)}",
+        hint=f"{first.hint or 'bring it back'}, then limosa down --lab {hosts.lab.name} takes the rest; "
+        f"to give it up for good: limosa down --lab {hosts.lab.name} {options}",
     )

@@ -6,8 +6,8 @@ import msgspec
 
 from limosa.errors import StateError
 from limosa.hosts.kind import HostState
-from limosa.lab import copies, moves
-from limosa.lab.hosting import Hosting
+from limosa.lab import copies, move
+from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord
 from limosa.spec import resolved
 
@@ -56,51 +56,51 @@ class LabStatus(msgspec.Struct, frozen=True):
     """Hosts on which something may remain of a lab that is down: ``down`` takes it away when they answer."""
 
 
-async def look(hosting: Hosting) -> LabStatus:
+async def look(hosts: LabHosts) -> LabStatus:
     """The lab as it is now."""
     return LabStatus(
-        name=hosting.lab.name,
-        up=hosting.client is not None,
-        file=hosting.lab.file,
-        directory=str(hosting.directory.path),
-        hosts=[_host(hosting, name) for name in hosting.lab.hosts],
-        guests=[await _guest(hosting, name) for name in hosting.lab.guests],
-        left=[] if hosting.client else [name for name in hosting.elsewhere if hosting.may_hold(name)],
+        name=hosts.lab.name,
+        up=hosts.client is not None,
+        file=hosts.lab.file,
+        directory=str(hosts.directory.path),
+        hosts=[_host(hosts, name) for name in hosts.lab.hosts],
+        guests=[await _guest(hosts, name) for name in hosts.lab.guests],
+        left=[] if hosts.client else [name for name in hosts.elsewhere if hosts.may_hold(name)],
     )
 
 
-def _host(hosting: Hosting, name: str) -> HostStatus:
+def _host(hosts: LabHosts, name: str) -> HostStatus:
     state, addresses = (
-        hosting.state(name),
-        {network: hosting.address(name, network) for network in hosting.lab.networks},
+        hosts.state(name),
+        {network: hosts.address(name, network) for network in hosts.lab.networks},
     )
     if state is not HostState.NO_ANSWER:
         return HostStatus(name, state, addresses)
-    error = hosting.absent(name)
+    error = hosts.absent(name)
     return HostStatus(name, state, addresses, error.message, error.hint)
 
 
-async def _guest(hosting: Hosting, name: str) -> GuestStatus:
-    spec, record, wrong, help_ = hosting.lab.guests[name], None, "", ""
+async def _guest(hosts: LabHosts, name: str) -> GuestStatus:
+    spec, record, wrong, help_ = hosts.lab.guests[name], None, "", ""
     try:
-        record = hosting.directory.guest_record(name)
+        record = hosts.directory.guest_record(name)
     except StateError as error:  # that hides neither what runs nor the other guests
         wrong, help_ = error.message, error.hint
-    if (record is not None or wrong) and hosting.directory.busy(name):
-        return _in_work(hosting, spec, record, wrong, help_)
+    if (record is not None or wrong) and hosts.directory.busy(name):
+        return _in_work(hosts, spec, record, wrong, help_)
     unknown = set[str]()
-    found = await copies.copies(hosting, name, unknown) if hosting.client else []
+    found = await copies.copies(hosts, name, unknown) if hosts.client else []
     await copies.close(found)
-    if any(not copy.answers for copy in found) and hosting.directory.busy(name):  # a command has begun meanwhile
-        return _in_work(hosting, spec, record, wrong, help_)
-    unfinished, hint = moves.interrupted(hosting, name)
+    if any(not copy.answers for copy in found) and hosts.directory.busy(name):  # a command has begun meanwhile
+        return _in_work(hosts, spec, record, wrong, help_)
+    unfinished, hint = move.interrupted(hosts, name)
     moving = len(found) > 1 and bool(unfinished)
     if not unfinished:
         unfinished, hint = wrong, help_
     if not found:
-        for copy in copies.on_record(hosting, name):
-            if copy.host in unknown or await copies.may_run(hosting, copy):
-                hint = hint or copies.silent(hosting, name, copy.host).hint
+        for copy in copies.on_record(hosts, name):
+            if copy.host in unknown or await copies.may_run(hosts, copy):
+                hint = hint or copies.silent(hosts, name, copy.host).hint
                 return GuestStatus(name, "unknown", copy.host, spec.address, unfinished=unfinished, hint=hint)
         return GuestStatus(name, "stopped", "", spec.address, unfinished=unfinished, hint=hint)
     chosen = next((copy for copy in found if copy.status in copies.RUNNING), found[0])
@@ -111,9 +111,9 @@ async def _guest(hosting: Hosting, name: str) -> GuestStatus:
     return GuestStatus(name, state, chosen.host, spec.address, *shown, unfinished, hint)
 
 
-def _in_work(hosting: Hosting, spec: resolved.Guest, record: GuestRecord | None, wrong: str, hint: str) -> GuestStatus:
+def _in_work(hosts: LabHosts, spec: resolved.Guest, record: GuestRecord | None, wrong: str, hint: str) -> GuestStatus:
     """Of a guest that a command is at work on: that holds its monitors, which serve one client at a time."""
-    moving = moves.under_way(hosting.directory, spec.name)
+    moving = move.under_way(hosts.directory, spec.name)
     host, state = (moving, "moving") if moving else (record.host if record else "", "busy")
     if record is None:
         return GuestStatus(spec.name, state, host, spec.address, unfinished=wrong, hint=hint)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-import msgspec
-
 from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
-from limosa.lab import copies, guests, launching
-from limosa.lab.hosting import Hosting
+from limosa.lab import copies, guests, launch
+from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord, LabDirectory, Launched
 from limosa.migration import journal
 from limosa.migration.engine import Migration, Outcome, lost
@@ -23,50 +21,53 @@ from limosa.spec import resolved
 from limosa.tasks import uninterrupted
 
 
-class Move(msgspec.Struct):
+class Move:
     """One migration of one guest of a lab, checked and ready to run."""
 
-    hosting: Hosting
-    guest: resolved.Guest
-    source: QemuProcess
-    target: str
-    record: GuestRecord
-    known: Features
-    settings: Settings
-    _log_bytes: int = 0
-    """The size of the target's QEMU log before this migration."""
+    def __init__(
+        self,
+        hosts: LabHosts,
+        guest: resolved.Guest,
+        source: QemuProcess,
+        target: str,
+        record: GuestRecord,
+        known: Features,
+        settings: Settings,
+    ) -> None:
+        self.hosts, self.guest, self.source, self.target = hosts, guest, source, target
+        self.record, self.known, self.settings = record, known, settings
+        self._log_bytes = 0
+        """The size of the target's QEMU log before this migration."""
 
     @property
     def uri_address(self) -> str:
         """The target's address in the network that migration traffic takes."""
-        return self.hosting.address(self.target, self.hosting.lab.migration_network.name)
+        return self.hosts.address(self.target, self.hosts.lab.migration_network.name)
 
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU, which is on record before."""
-        launch_id, host = launches.new_id(), self.hosting.host(self.target)
-        launch = launching.launch(
-            self.hosting, self.guest, self.record, self.target, self.known, launch_id, incoming=True
-        )
-        log = launching.qemu_log(host, self.guest.name)
+        launch_id, host = launches.new_id(), self.hosts.host(self.target)
+        planned = launch.plan(self.hosts, self.guest, self.record, self.target, self.known, launch_id, incoming=True)
+        log = launch.qemu_log(host, self.guest.name)
         self._log_bytes = await guest_process.log_size(host, log)
         self.record.copies = (*self.record.copies, Launched(self.target, launch_id))
-        self.hosting.directory.save_guest(self.guest.name, self.record)
+        self.hosts.directory.save_guest(self.guest.name, self.record)
         return await guest_process.start(
-            host, self.guest.name, launch_id, argv.command_line(launch), log, self.hosting.events
+            host, self.guest.name, launch_id, argv.command_line(planned), log, self.hosts.events
         )
 
     async def target_said(self) -> str:
         """What the target's QEMU wrote to its log since it was launched."""
-        host = self.hosting.host(self.target)
-        return await guest_process.said_since(host, launching.qemu_log(host, self.guest.name), self._log_bytes)
+        host = self.hosts.host(self.target)
+        return await guest_process.said_since(host, launch.qemu_log(host, self.guest.name), self._log_bytes)
 
     async def end_target(self) -> None:
         """End the target's QEMU without a connection to it."""
-        await _end_on(self.hosting, self.target, self.guest.name)
+        await _end_on(self.hosts, self.target, self.guest.name)
 
     async def run(self) -> Outcome:
         """Migrate; afterwards the record says where the guest is. A failure is in the outcome, not raised."""
-        directory = self.hosting.directory
+        directory = self.hosts.directory
         source = self.source.host.name
         book = journal.Journal(directory.journal(self.guest.name), self.guest.name, source, self.target)
         migration = Migration(
@@ -77,7 +78,7 @@ class Move(msgspec.Struct):
             listen_address=self.uri_address,
             settings=self.settings,
             journal=book,
-            events=self.hosting.events,
+            events=self.hosts.events,
             target_said=self.target_said,
         )
         try:
@@ -97,11 +98,11 @@ class Move(msgspec.Struct):
             self.record.host = self.target
             if migration.target is not None:
                 self._with_start_time(migration.target)
-            _save(self.hosting, self.guest.name, self.record)
+            _save(self.hosts, self.guest.name, self.record)
         await self.source.close()
         if migration.target is not None:
             await migration.target.close()
-        self.record.copies = tuple(await copies.review(self.hosting, self.guest.name))
+        self.record.copies = tuple(await copies.review(self.hosts, self.guest.name))
 
     def _with_start_time(self, target: QemuProcess) -> None:
         """What was recorded before the target existed, completed by what is known of it."""
@@ -110,58 +111,58 @@ class Move(msgspec.Struct):
         self.record.copies = (*others, launched)
 
 
-def _save(hosting: Hosting, guest: str, record: GuestRecord) -> None:
+def _save(hosts: LabHosts, guest: str, record: GuestRecord) -> None:
     """Write where *guest* is. A disk that does not take it is no failure: commands look for the guest on every host."""
     try:
-        hosting.directory.save_guest(guest, record)
+        hosts.directory.save_guest(guest, record)
     except LimosaError as error:
-        hosting.events.note(f"where {guest} is now was not recorded: {error.message}", level="warning")
+        hosts.events.note(f"where {guest} is now was not recorded: {error.message}", level="warning")
 
 
-async def _end_on(hosting: Hosting, host: str, guest: str) -> None:
+async def _end_on(hosts: LabHosts, host: str, guest: str) -> None:
     with contextlib.suppress(StateError):  # it stays on record, and a later command looks again
-        await copies.end_recorded(hosting, guest, host)
+        await copies.end_recorded(hosts, guest, host)
 
 
-async def plan(hosting: Hosting, guest: resolved.Guest, target: str, settings: Settings) -> Move:
+async def plan(hosts: LabHosts, guest: resolved.Guest, target: str, settings: Settings) -> Move:
     """Check all that can be known beforehand. Raises StateError, MachineError or SpecError; nothing is changed."""
-    if target not in hosting.lab.hosts:
-        raise launching.unknown_host(hosting.lab, target)
-    hosting.the_client()
-    if told := await finish(hosting, guest.name):
-        hosting.events.note(told, level="warning")
-    copy, others = await copies.the_guest(hosting, guest.name)
+    if target not in hosts.lab.hosts:
+        raise launch.unknown_host(hosts.lab, target)
+    hosts.the_client()
+    if told := await finish(hosts, guest.name):
+        hosts.events.note(told, level="warning")
+    copy, others = await copies.the_guest(hosts, guest.name)
     await copies.close(others)
     try:
-        copies.take_back(hosting, guest.name, [copy, *others])
+        copies.take_back(hosts, guest.name, [copy, *others])
         if copy.host == target:
-            free = ", ".join(name for name in hosting.lab.hosts if name != target)
+            free = ", ".join(name for name in hosts.lab.hosts if name != target)
             raise StateError(f"guest {guest.name} is on {target} already", hint=f"other hosts: {free or 'none'}")
-        host = hosting.host(target)
+        host = hosts.host(target)
         if copy.status != "running":
             raise StateError(
                 f"guest {guest.name} is {copy.status} on {copy.host}", hint="only a running guest migrates"
             )
-        if target in hosting.record.cut or copy.host in hosting.record.cut:
-            cut = target if target in hosting.record.cut else copy.host
+        if target in hosts.record.cut or copy.host in hosts.record.cut:
+            cut = target if target in hosts.record.cut else copy.host
             raise StateError(f"host {cut} is cut off from the network", hint=f"limosa host restore {cut}")
-        record = hosting.directory.guest_record(guest.name)
+        record = hosts.directory.guest_record(guest.name)
         if record is None:
             raise StateError(
                 f"what guest {guest.name} was started with is not recorded",
                 hint=f"limosa stop {guest.name}, then limosa start {guest.name}",
             )
         if target in {other.host for other in others}:
-            await copies.end_recorded(hosting, guest.name, target)
-        known = await launching.offer(hosting, target, record.accel)
+            await copies.end_recorded(hosts, guest.name, target)
+        known = await launch.offer(hosts, target, record.accel)
         _check_target(guest, target, record.machine, known, settings)
         facts = await host.facts()
-        taken = guests.taken(hosting, target)
-        launching.check_room(hosting, guest, target, taken, facts.memory_available_bytes)
+        taken = guests.taken(hosts, target)
+        launch.check_room(hosts, guest, target, taken, facts.memory_available_bytes)
     except BaseException:
         await copy.qemu.close()
         raise
-    return Move(hosting, guest, copy.qemu, target, record, known, settings)
+    return Move(hosts, guest, copy.qemu, target, record, known, settings)
 
 
 def _check_target(guest: resolved.Guest, target: str, machine: str, known: Features, settings: Settings) -> None:
@@ -178,9 +179,9 @@ def _check_target(guest: resolved.Guest, target: str, machine: str, known: Featu
             raise SpecError(f"QEMU {known.version} on {target} has no migration parameter {name}")
 
 
-def _unfinished(hosting: Hosting, guest: str) -> journal.Entry | None:
+def _unfinished(hosts: LabHosts, guest: str) -> journal.Entry | None:
     """Where an interrupted migration stood. Raises DecisionError when its journal is damaged."""
-    return journal.unfinished(hosting.directory.journal(guest), guest, hosting.lab.hosts)
+    return journal.unfinished(hosts.directory.journal(guest), guest, hosts.lab.hosts)
 
 
 def _stream(entry: journal.Entry, found: list[copies.Copy]) -> Stream | None:
@@ -189,21 +190,21 @@ def _stream(entry: journal.Entry, found: list[copies.Copy]) -> Stream | None:
     return Stream(source.place, source.running, entry.stream) if source is not None and entry.stream else None
 
 
-async def _attach(hosting: Hosting, guest: str, copy: copies.Copy) -> QemuProcess:
-    return await guest_process.attach(copy.place, guest, copy.running, hosting.events)
+async def _attach(hosts: LabHosts, guest: str, copy: copies.Copy) -> QemuProcess:
+    return await guest_process.attach(copy.place, guest, copy.running, hosts.events)
 
 
-async def finish(hosting: Hosting, guest: str) -> str:
+async def finish(hosts: LabHosts, guest: str) -> str:
     """Finish or undo a migration whose controller died; return a sentence on what was done, empty for nothing.
 
     Raises DecisionError when a person must decide.
     """
-    entry = _unfinished(hosting, guest)
+    entry = _unfinished(hosts, guest)
     if entry is None:
         return ""
-    unknown = {name for name in (entry.source, entry.target) if hosting.doubtful(name)}
-    unknown |= {copy.host for copy in copies.on_record(hosting, guest) if await copies.may_run(hosting, copy)}
-    found = await copies.copies(hosting, guest, unknown)
+    unknown = {name for name in (entry.source, entry.target) if hosts.doubtful(name)}
+    unknown |= {copy.host for copy in copies.on_record(hosts, guest) if await copies.may_run(hosts, copy)}
+    found = await copies.copies(hosts, guest, unknown)
     unknown |= {copy.host for copy in found if not copy.answers}
     sides = {copy.host: copy.qemu for copy in found if copy.answers}
     silent = next((copy for copy in found if copy.host == entry.source and not copy.answers), None)
@@ -213,12 +214,12 @@ async def finish(hosting: Hosting, guest: str) -> str:
         target_host=entry.target,
         source=sides.get(entry.source),
         target=sides.get(entry.target),
-        end_target=lambda: _end_on(hosting, entry.target, guest),
+        end_target=lambda: _end_on(hosts, entry.target, guest),
         sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
         watched=False,
         unknown=frozenset(unknown),
         stream=_stream(entry, found),
-        find_source=(lambda: _attach(hosting, guest, silent)) if silent else None,
+        find_source=(lambda: _attach(hosts, guest, silent)) if silent else None,
     )
     try:
         verdict = await settlement.settle()
@@ -226,99 +227,99 @@ async def finish(hosting: Hosting, guest: str) -> str:
         await copies.close(found)
         if settlement.source is not None:
             await settlement.source.close()
-    sentence = _settled(hosting, entry, verdict)
-    await copies.review(hosting, guest)
+    sentence = _settled(hosts, entry, verdict)
+    await copies.review(hosts, guest)
     return sentence
 
 
-async def end_strays(hosting: Hosting, guest: str) -> str:
+async def end_strays(hosts: LabHosts, guest: str) -> str:
     """End copies of *guest* that wait for a migration which is over: its target could not be reached when it failed.
 
     Returns a sentence on what was done, empty for nothing.
     """
-    if _unfinished(hosting, guest) is not None:
+    if _unfinished(hosts, guest) is not None:
         return ""
-    found = await copies.copies(hosting, guest)
+    found = await copies.copies(hosts, guest)
     waiting = [copy for copy in found if copy.status == "inmigrate"]
     if not any(copy.status in copies.RUNNING for copy in found):
         waiting = []
     await copies.close(found)
     for copy in waiting:
-        await copies.end_seen(hosting, guest, copy.place, copy.running)
+        await copies.end_seen(hosts, guest, copy.place, copy.running)
     if not waiting:
         return ""
-    await copies.review(hosting, guest)
+    await copies.review(hosts, guest)
     return f"what a failed migration of {guest} had left on {', '.join(copy.host for copy in waiting)} was ended"
 
 
-def _settled(hosting: Hosting, entry: journal.Entry, verdict: Verdict) -> str:
+def _settled(hosts: LabHosts, entry: journal.Entry, verdict: Verdict) -> str:
     """Close the journal and record where the guest is."""
-    guest, record = entry.guest, copies.readable(hosting, entry.guest)
+    guest, record = entry.guest, copies.readable(hosts, entry.guest)
     if verdict is Verdict.KEEP_TARGET:
         if record is not None:
             record.host = entry.target
-            _save(hosting, guest, record)
-        _close(hosting, entry, journal.Phase.COMPLETED)
+            _save(hosts, guest, record)
+        _close(hosts, entry, journal.Phase.COMPLETED)
         return f"an interrupted migration was finished: {guest} is on {entry.target}"
     if verdict is Verdict.LOST:
-        _close(hosting, entry, journal.Phase.FAILED)
+        _close(hosts, entry, journal.Phase.FAILED)
         return f"after an interrupted migration: {lost(guest, entry.source).message}"
-    _close(hosting, entry, journal.Phase.CANCELLED)
+    _close(hosts, entry, journal.Phase.CANCELLED)
     return f"an interrupted migration was undone: {guest} is on {entry.source}"
 
 
-def _close(hosting: Hosting, entry: journal.Entry, phase: journal.Phase) -> None:
-    book = journal.Journal(hosting.directory.journal(entry.guest), entry.guest, entry.source, entry.target)
+def _close(hosts: LabHosts, entry: journal.Entry, phase: journal.Phase) -> None:
+    book = journal.Journal(hosts.directory.journal(entry.guest), entry.guest, entry.source, entry.target)
     book.close(phase, "by a later command")
 
 
-async def stop(hosting: Hosting, guest: str, *, force: bool = False, host: str = "") -> bool:
+async def stop(hosts: LabHosts, guest: str, *, force: bool = False, host: str = "") -> bool:
     """Stop *guest*, or only its copy on *host*; return whether anything ran.
 
     With *force* and *host* this is how a person decides an interrupted migration: the other copy goes on.
     """
     entry, damaged = None, False
     try:
-        entry = _unfinished(hosting, guest)
+        entry = _unfinished(hosts, guest)
     except DecisionError:
         if not force:
             raise
         damaged = True
     if entry is not None and not force:
-        if told := await finish(hosting, guest):
-            hosting.events.note(told, level="warning")
+        if told := await finish(hosts, guest):
+            hosts.events.note(told, level="warning")
         entry = None
-    if host and host not in hosting.lab.hosts:
-        raise launching.unknown_host(hosting.lab, host)
-    stopped = await guests.stop(hosting, guest, force=force, host=host)
+    if host and host not in hosts.lab.hosts:
+        raise launch.unknown_host(hosts.lab, host)
+    stopped = await guests.stop(hosts, guest, force=force, host=host)
     if entry is None and not damaged:
         return stopped
-    left = await _kept(hosting, guest, entry)
+    left = await _kept(hosts, guest, entry)
     try:
         if len(left) == 1 and left[0].status in _HELD:
             await left[0].qemu.control.resume()
-        if left and (record := copies.readable(hosting, guest)) is not None:
+        if left and (record := copies.readable(hosts, guest)) is not None:
             record.host = left[0].host
-            _save(hosting, guest, record)
+            _save(hosts, guest, record)
     finally:
         await copies.close(left)
     if entry is None:
-        journal.set_aside(hosting.directory.journal(guest))
+        journal.set_aside(hosts.directory.journal(guest))
     else:
         at_target = bool(left) and left[0].host == entry.target
-        _close(hosting, entry, journal.Phase.COMPLETED if at_target else journal.Phase.CANCELLED)
+        _close(hosts, entry, journal.Phase.COMPLETED if at_target else journal.Phase.CANCELLED)
     return stopped or bool(left)
 
 
-async def _kept(hosting: Hosting, guest: str, entry: journal.Entry | None) -> list[copies.Copy]:
+async def _kept(hosts: LabHosts, guest: str, entry: journal.Entry | None) -> list[copies.Copy]:
     """The copies that a person did not end. A source that stands still in its last phase is let go on first."""
-    left = await copies.copies(hosting, guest)
+    left = await copies.copies(hosts, guest)
     still = [copy for copy in left if entry is not None and copy.host == entry.source and not copy.answers]
     if not still or entry is None or (stream := _stream(entry, still)) is None:
         return left
     await copies.close(left)
     await stream.cut()
-    return await copies.copies(hosting, guest)
+    return await copies.copies(hosts, guest)
 
 
 _HELD = frozenset({"postmigrate", "paused", "prelaunch"})
@@ -334,13 +335,13 @@ def under_way(directory: LabDirectory, guest: str) -> str | None:
     return entry.guest_host if entry is not None else None
 
 
-def interrupted(hosting: Hosting, guest: str) -> tuple[str, str]:
+def interrupted(hosts: LabHosts, guest: str) -> tuple[str, str]:
     """What a migration without a controller left open, in a sentence, and what helps; both empty when there is none."""
     try:
-        entry = _unfinished(hosting, guest)
+        entry = _unfinished(hosts, guest)
     except DecisionError as error:
         return error.message, error.hint
-    if entry is None or hosting.directory.busy(guest):
+    if entry is None or hosts.directory.busy(guest):
         return "", ""
     sentence = f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
-    return sentence, f"limosa start {guest} --lab {hosting.lab.name} settles it"
+    return sentence, f"limosa start {guest} --lab {hosts.lab.name} settles it"

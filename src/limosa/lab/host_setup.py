@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from limosa.deadline import Deadline
 from limosa.errors import StateError
 from limosa.hosts.host import Host
@@ -16,11 +14,11 @@ from limosa.spec import resolved
 from limosa.storage import nfs, proof
 
 
-class Furnisher(msgspec.Struct, frozen=True):
+class HostSetup:
     """Furnishes the hosts of one lab; *mark* is what its things bear. Every method raises LimosaError's children."""
 
-    lab: resolved.Lab
-    mark: str
+    def __init__(self, lab: resolved.Lab, mark: str) -> None:
+        self.lab, self.mark = lab, mark
 
     async def furnish(self, host: Host) -> dict[str, str]:
         """Give *host* what it lacks; what is in its place stays. Returns its address in each network."""

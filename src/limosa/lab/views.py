@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from limosa.errors import StateError
 from limosa.hosts.host import Host
 from limosa.lab import copies
-from limosa.lab.hosting import Hosting
+from limosa.lab.hosts import LabHosts
 from limosa.qemu.launches import runtime_directory
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ AGAIN_S = 0.05
 TRIES = 4
 
 
-async def serial_sockets(hosting: Hosting, guest: str) -> AsyncIterator[socket.socket]:
+async def serial_sockets(hosts: LabHosts, guest: str) -> AsyncIterator[socket.socket]:
     """Connections to the guest's serial console: one where it runs, and another each time that it has moved.
 
     Raises StateError when it does not run at first; later its end ends the connections.
     """
-    hosting.the_client()
+    hosts.the_client()
     first = True
-    while (host := await _place(hosting, guest, first)) is not None:
+    while (host := await _place(hosts, guest, first)) is not None:
         try:
             connection = await host.connect(f"{runtime_directory(host, guest)}/serial.sock")
         except StateError:
@@ -41,19 +41,19 @@ async def serial_sockets(hosting: Hosting, guest: str) -> AsyncIterator[socket.s
         yield connection
 
 
-async def cameras(hosting: Hosting, guest: str) -> AsyncIterator[Camera]:
+async def cameras(hosts: LabHosts, guest: str) -> AsyncIterator[Camera]:
     """Connections to the guest's screen, likewise. Raises StateError for a guest without one, BusyError when
     somebody else looks at it."""
     from limosa.guest.screen.camera import Camera
 
-    hosting.the_client()
-    if hosting.lab.guests[guest].display == "none":
+    hosts.the_client()
+    if hosts.lab.guests[guest].display == "none":
         raise StateError(
             f"guest {guest} has no screen",
             hint=f"limosa console {guest} shows its console; `display: vga` in the lab file gives it a screen",
         )
     first = True
-    while (host := await _place(hosting, guest, first)) is not None:
+    while (host := await _place(hosts, guest, first)) is not None:
         try:
             camera = await Camera.open(host, guest)
         except StateError:
@@ -62,12 +62,12 @@ async def cameras(hosting: Hosting, guest: str) -> AsyncIterator[Camera]:
         yield camera
 
 
-async def _place(hosting: Hosting, guest: str, first: bool) -> Host | None:
+async def _place(hosts: LabHosts, guest: str, first: bool) -> Host | None:
     """The host where *guest* is; None when it has ended. While it moves, the source until that has sent everything."""
     for _ in range(1 if first else TRIES):
-        if names := await copies.hosts_of(hosting, guest):
-            return hosting.host(names[0])
+        if names := await copies.hosts_of(hosts, guest):
+            return hosts.host(names[0])
         await asyncio.sleep(AGAIN_S)
     if first:
-        raise await copies.stopped(hosting, guest)
+        raise await copies.stopped(hosts, guest)
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from limosa import process
 from limosa.errors import LimosaError
-from limosa.lab.hosting import Hosting
+from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord
 from limosa.network import occupancy, plan, wiring
 from limosa.spec import resolved
@@ -84,15 +84,15 @@ def ssh_words(keys: Path, guest: resolved.Guest, record: GuestRecord | None) -> 
     return ["ssh", "-F", "none", *words, f"{own.user if own else 'root'}@{guest.address}"]
 
 
-async def carry_agent(hosting: Hosting, guest: resolved.Guest, record: GuestRecord, program: Path) -> str:
+async def carry_agent(hosts: LabHosts, guest: resolved.Guest, record: GuestRecord, program: Path) -> str:
     """Start the agent *program* in *guest*. Returns why it cannot run there; empty when it runs.
 
     Raises LimosaError while nobody can log in.
     """
     assert record.own_disk is not None
     root = [] if record.own_disk.user == "root" else ["sudo", "-n"]
-    words = [*ssh_words(hosting.directory.keys, guest, record), *root, "sh", "-c", _quoted(_CARRY)]
-    argv = hosting.the_client().interactive(words)
+    words = [*ssh_words(hosts.directory.keys, guest, record), *root, "sh", "-c", _quoted(_CARRY)]
+    argv = hosts.the_client().interactive(words)
     done = await process.run(argv, stdin=program.read_bytes(), check=False, timeout_s=PUSH_S)
     said = done.stderr.decode(errors="replace").strip().splitlines()
     if done.returncode == 0:
@@ -107,20 +107,20 @@ def _quoted(script: str) -> str:
     return shlex.quote(script)
 
 
-async def check_address(hosting: Hosting, guest: resolved.Guest) -> None:
+async def check_address(hosts: LabHosts, guest: resolved.Guest) -> None:
     """Raise StateError when somebody else has the address that *guest* is about to get."""
-    if not guest.address or not occupancy.shared(hosting.lab, guest.network):
+    if not guest.address or not occupancy.shared(hosts.lab, guest.network):
         return
-    if hosting.has_fabric:
-        host, interface = hosting.the_client(), guest.network
+    if hosts.has_fabric:
+        host, interface = hosts.the_client(), guest.network
     else:
-        host = hosting.host(guest.host)
-        interface = await wiring.master(host, plan.tap(hosting.lab, guest.name, guest.host))
+        host = hosts.host(guest.host)
+        interface = await wiring.master(host, plan.tap(hosts.lab, guest.name, guest.host))
     wanted = {guest.address: occupancy.Wanted(guest.name, f"`address` of {guest.name}", guest.mac)}
-    await occupancy.check(hosting.lab, guest.network, host, interface, wanted, hosting.events)
+    await occupancy.check(hosts.lab, guest.network, host, interface, wanted, hosts.events)
 
 
-async def answers(hosting: Hosting, guest: resolved.Guest) -> bool:
+async def answers(hosts: LabHosts, guest: resolved.Guest) -> bool:
     """Whether a network stack answers at the address of *guest*, be it by refusing a connection."""
     argv = [sys.executable, "-I", "-S", "-c", _KNOCK, guest.address]
-    return (await hosting.the_client().run(argv, check=False)).returncode == 0
+    return (await hosts.the_client().run(argv, check=False)).returncode == 0

@@ -9,28 +9,28 @@ import msgspec
 
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.hosts.host import Host
-from limosa.lab.hosting import Hosting
+from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord, OwnDisk
-from limosa.network import plan
+from limosa.network import plan as network_plan
 from limosa.qemu import argv, features
 from limosa.qemu.launches import runtime_directory
 from limosa.spec import resolved
 
 
-async def offers(hosting: Hosting, accel: str = "tcg") -> dict[str, features.Features]:
+async def offers(hosts: LabHosts, accel: str = "tcg") -> dict[str, features.Features]:
     """What the QEMU of each host that is on can do. Raises MachineError when one is missing or too old."""
-    return {name: await offer(hosting, name, accel) for name in hosting.hosts}
+    return {name: await offer(hosts, name, accel) for name in hosts.on}
 
 
-async def offer(hosting: Hosting, host: str, accel: str = "tcg") -> features.Features:
+async def offer(hosts: LabHosts, host: str, accel: str = "tcg") -> features.Features:
     """What the QEMU of *host* can do, from the cache when the binary has been asked before."""
-    spec = hosting.lab.hosts[host]
+    spec = hosts.lab.hosts[host]
     identity = features.local_identity(spec.qemu) if spec.kind == "namespaces" else ""
-    return await features.probe(hosting.host(host), spec.qemu, spec.qemu_firmware, identity=identity, accel=accel)
+    return await features.probe(hosts.host(host), spec.qemu, spec.qemu_firmware, identity=identity, accel=accel)
 
 
-def launch(
-    hosting: Hosting,
+def plan(
+    hosts: LabHosts,
     guest: resolved.Guest,
     record: GuestRecord,
     host: str,
@@ -41,19 +41,19 @@ def launch(
 ) -> argv.Launch:
     """The guest's QEMU on *host*, to start there or as the target of a migration. *launch_id* is what it bears."""
     disk = _disk(guest.disk, record) if guest.disk and record.disk else None
-    place = hosting.host(host)
+    place = hosts.host(host)
     own = record.own_disk or OwnDisk(format="")
     return argv.Launch(
-        lab=hosting.lab.name,
+        lab=hosts.lab.name,
         guest=guest,
-        qemu=hosting.lab.hosts[host].qemu,
+        qemu=hosts.lab.hosts[host].qemu,
         features=known,
         accel="kvm" if record.accel == "kvm" else "tcg",
         machine=record.machine,
         cpu=record.cpu,
         runtime_directory=runtime_directory(place, guest.name),
         serial_log=serial_log(place, guest.name),
-        firmware=hosting.lab.hosts[host].qemu_firmware,
+        firmware=hosts.lab.hosts[host].qemu_firmware,
         kernel=record.kernel,
         initrd=record.initrd,
         append=record.append,
@@ -61,7 +61,7 @@ def launch(
         seed=own.seed,
         firmware_code=own.firmware_code,
         firmware_vars=own.firmware_vars,
-        tap=plan.tap(hosting.lab, guest.name, host) if guest.network else "",
+        tap=network_plan.tap(hosts.lab, guest.name, host) if guest.network else "",
         id=launch_id,
         incoming=incoming,
     )
@@ -85,9 +85,9 @@ async def logs(host: Host, lines: int) -> dict[str, str]:
     return {name: text for name, _, text in parts}
 
 
-def check_room(hosting: Hosting, guest: resolved.Guest, host: str, taken_bytes: int, available_bytes: int) -> None:
+def check_room(hosts: LabHosts, guest: resolved.Guest, host: str, taken_bytes: int, available_bytes: int) -> None:
     """Raise MachineError unless *host* has memory for *guest* beside *taken_bytes* of other guests' there."""
-    limit = hosting.lab.hosts[host].memory_bytes
+    limit = hosts.lab.hosts[host].memory_bytes
     left = available_bytes if limit is None else min(available_bytes, limit - taken_bytes)
     if guest.memory_bytes > left:
         from limosa.units import format_bytes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from limosa import tasks
@@ -21,7 +22,7 @@ from limosa.spec import resolved
 
 if TYPE_CHECKING:
     from limosa.hosts.local import LocalHost
-    from limosa.lab.furnishing import Furnisher
+    from limosa.lab.host_setup import HostSetup
 
 
 class Incomplete(LimosaError):
@@ -32,7 +33,7 @@ class Incomplete(LimosaError):
         self.failures = failures
 
 
-class Hosting:
+class LabHosts:
     """The hosts of one lab, as they are now: ``client`` is where the probes run, None while the lab is down.
 
     *rootless*: whether a fabric that is made takes a user namespace.
@@ -45,7 +46,7 @@ class Hosting:
         self._rootless = rootless
         self.fabric = NamespaceKind(lab, directory, record, events)
         self.client: Host | None = None
-        self.hosts: dict[str, Host] = {}
+        self.on: dict[str, Host] = {}
         """Those that are on, cut off or not."""
         self._addresses: dict[str, dict[str, str]] = {}
         """Addresses that the record lacks, as the hosts have them."""
@@ -99,7 +100,7 @@ class Hosting:
             self.record.claimed = [name for name in self.elsewhere if self._seen(name).state is not HostState.OFF]
         # At once, as other work on this lab may go on meanwhile: a host that is there is never missing.
         self.client = (self.fabric.client if self.has_fabric else self.this_machine()) if up else None
-        self.hosts = self._there(list(self.lab.hosts)) if up else {}
+        self.on = self._there(list(self.lab.hosts)) if up else {}
         await self._find_addresses()
 
     async def _find_elsewhere(self) -> None:
@@ -109,13 +110,13 @@ class Hosting:
     async def _find_addresses(self) -> None:
         for name in self.unfurnished():
             with contextlib.suppress(LimosaError):  # `up` says what is wrong with it
-                self._addresses[name] = found = await self._furnisher().addresses(self.hosts[name])
+                self._addresses[name] = found = await self._setup().addresses(self.on[name])
                 if not self.has_fabric:
-                    self._addresses[CLIENT] = await self._furnisher().client_addresses(self.the_client(), found)
+                    self._addresses[CLIENT] = await self._setup().client_addresses(self.the_client(), found)
 
     def unfurnished(self) -> list[str]:
         """The hosts that are on, have a system of their own, and are not on record as having all that they get."""
-        return [name for name in self.elsewhere if name in self.hosts and name not in self.record.addresses]
+        return [name for name in self.elsewhere if name in self.on and name not in self.record.addresses]
 
     def mend(self) -> None:
         """Put the record right where what was found differs from it. For whoever holds the lab's lock."""
@@ -143,15 +144,22 @@ class Hosting:
             setattr(self.record, field, getattr(fresh, field))  # in place, as the fabric has the same record
         await self.find()
 
+    @asynccontextmanager
+    async def locked(self, what: str, guest: str = "") -> AsyncIterator[None]:
+        """Hold a lock; what another command changed since this lab was opened is seen first."""
+        with self.directory.locked(what, guest):
+            await self.reload()
+            yield
+
     def host(self, name: str) -> Host:
         """A host that is on. Raises StateError, or what keeps us out of it."""
-        if name not in self.hosts:
+        if name not in self.on:
             raise self.absent(name)
-        return self.hosts[name]
+        return self.on[name]
 
     def state(self, name: str) -> HostState:
         """What is known of a host."""
-        if name in self.hosts:
+        if name in self.on:
             return HostState.CUT if name in self.record.cut else HostState.ON
         return self._seen(name).state
 
@@ -184,11 +192,11 @@ class Hosting:
 
     def doubtful(self, name: str) -> bool:
         """Whether *name* is not to be had, and yet may run guests."""
-        return name not in self.hosts and self.may_hold(name) and self._seen(name).state is not HostState.OFF
+        return name not in self.on and self.may_hold(name) and self._seen(name).state is not HostState.OFF
 
     def visited(self, name: str) -> Host | None:
         """A host that answers, and has nothing by which the lab is known there; None for every other."""
-        return None if name in self.hosts else self._seen(name).visited
+        return None if name in self.on else self._seen(name).visited
 
     def the_client(self) -> Host:
         """Where the probes run. Raises StateError when the lab is down."""
@@ -223,7 +231,7 @@ class Hosting:
             except LimosaError as error:
                 failures[name] = error
                 self._lose(name, error)
-        if failures and not self.hosts:
+        if failures and not self.on:
             raise next(iter(failures.values()))
         await self._share()
         await self._guard()
@@ -233,7 +241,7 @@ class Hosting:
 
     async def _have(self, name: str) -> bool:
         """Make a host if it is missing, or repair it; return whether it was made."""
-        if name in self.hosts:
+        if name in self.on:
             if name not in self.record.cut:
                 await self._furnish(name)  # finds everything in its place, or repairs it
             return False
@@ -246,19 +254,19 @@ class Hosting:
 
     def _lose(self, name: str, error: LimosaError) -> None:
         """A host that is not as it has to be is not used by this command."""
-        self.hosts.pop(name, None)
+        self.on.pop(name, None)
         if name in self.elsewhere and self._seen(name).state is not HostState.NO_ANSWER:
             self.seen[name] = Seen.silent(error)
 
     async def _share(self) -> None:
-        if self.hosts and (self.elsewhere or any(s.kind == "nfs" for s in self.lab.storage.values())):
+        if self.on and (self.elsewhere or any(s.kind == "nfs" for s in self.lab.storage.values())):
             network = self.lab.migration_network.name
-            addresses = {name: self.address(name, network) for name in self.hosts}
-            await self._furnisher().share(self.hosts, addresses)
+            addresses = {name: self.address(name, network) for name in self.on}
+            await self._setup().share(self.on, addresses)
 
     async def _remark_on_wires(self) -> None:
         """Say what of the networks between hosts with a system of their own would spoil a migration."""
-        if there := {name: self.hosts[name] for name in self.elsewhere if name in self.hosts}:
+        if there := {name: self.on[name] for name in self.elsewhere if name in self.on}:
             from limosa.network import wires
 
             for told in await wires.remarks(self.lab, there):
@@ -270,11 +278,11 @@ class Hosting:
         addresses = {name: self.address(name, network) for name in self.lab.hosts}
         if self.has_fabric:
             await guard.close_fabric(self.the_client(), self.lab)
-        for name, why in (await guard.apply(self.lab, self.hosts.values(), addresses)).items():
+        for name, why in (await guard.apply(self.lab, self.on.values(), addresses)).items():
             self.events.note(f"{name} does not refuse strangers while a guest arrives there: {why}", level="warning")
 
     async def _make_client(self) -> None:
-        self.hosts, self.made_here = {}, True
+        self.on, self.made_here = {}, True
         if self.elsewhere and self.record.ephemeral:
             from limosa.lab import kinds
 
@@ -310,7 +318,7 @@ class Hosting:
         if name in self.elsewhere:
             await self.kind(name).visit(name)  # where nobody lets us in, nothing can be left
             self._claim(name)
-        self.hosts[name] = await self.kind(name).make(name)
+        self.on[name] = await self.kind(name).make(name)
         await self._furnish(name)
         self._on_again(name)
 
@@ -326,28 +334,28 @@ class Hosting:
         self.record.cut = [n for n in self.record.cut if n != name]
         self.directory.save(self.record)
 
-    def _furnisher(self) -> Furnisher:
+    def _setup(self) -> HostSetup:
         """For hosts that have a system of their own, or mount something; other labs have no use for the module."""
-        from limosa.lab.furnishing import Furnisher
+        from limosa.lab.host_setup import HostSetup
 
-        return Furnisher(self.lab, identity.mark(self.lab, self.directory))
+        return HostSetup(self.lab, identity.mark(self.lab, self.directory))
 
     async def _furnish(self, name: str) -> None:
         """The links of a host that has a system of its own; namespaces get theirs when they are made."""
         if name not in self.elsewhere:
             return
-        furnisher = self._furnisher()
-        found = await furnisher.furnish(self.host(name))
+        setup = self._setup()
+        found = await setup.furnish(self.host(name))
         self.record.addresses[name] = found
         if not self.has_fabric:
-            self.record.addresses[CLIENT] = await furnisher.client_addresses(self.the_client(), found)
+            self.record.addresses[CLIENT] = await setup.client_addresses(self.the_client(), found)
         self.directory.save(self.record)
 
     async def power_off(self, name: str) -> None:
         """As pulling the plug: everything on the host ends at once. Raises StateError where that is not ours to do."""
         self.host(name)
         await self.kind(name).power_off(name)
-        del self.hosts[name]
+        del self.on[name]
         self.seen[name] = Seen.off(name)
         self.record.off = sorted({*self.record.off, name})
         self.directory.save(self.record)
@@ -378,15 +386,15 @@ class Hosting:
 
     async def restore(self, name: str) -> None:
         """Undo ``cut`` and ``power_off``."""
-        if name not in self.hosts:
+        if name not in self.on:
             if self.state(name) is HostState.NO_ANSWER:
                 raise self.absent(name)
-            self.hosts[name] = await self.kind(name).power_on(name)
+            self.on[name] = await self.kind(name).power_on(name)
             await self._furnish(name)
             await self._guard()
         elif name in self.record.cut:
             await self._set_links(name, "up")
-            await links.forget_silence(host for other, host in self.hosts.items() if other not in self.elsewhere)
+            await links.forget_silence(host for other, host in self.on.items() if other not in self.elsewhere)
         self._on_again(name)
 
     async def end_fabric(self) -> None:
@@ -404,17 +412,17 @@ class Hosting:
         """
         kinds: list[Kind] = [*self._elsewhere_kinds(), self.fabric]
         await self._find_elsewhere()
-        self.hosts = self._there(self.elsewhere)
-        for name in self.hosts:
+        self.on = self._there(self.elsewhere)
+        for name in self.on:
             await self._remove_placed(name)
-        for name in self.hosts:
+        for name in self.on:
             await self._strip(name)
         for name in self._bridged_networks():
             await links.part_bridge(self.this_machine(), self.lab, name)
         failures = dict[str, LimosaError]()
         for kind in kinds:
             failures |= await kind.remove()
-        self.client, self.hosts = None, {}
+        self.client, self.on = None, {}
         left = [line for kind in kinds for line in await kind.left()]
         if left and not failures:
             raise LimosaError(f"lab {self.lab.name} is not wholly gone: {', '.join(left)} is left")
@@ -442,12 +450,12 @@ class Hosting:
         """What is put on a storage anew at each start: disks stay, kernels and a guest's own keys do not."""
         if files := [path for guest in self.lab.guests for path in self.directory.placed(guest)]:
             with contextlib.suppress(LimosaError):  # another host may be able to
-                await self.hosts[name].run(["rm", "-f", "--", *files])
+                await self.on[name].run(["rm", "-f", "--", *files])
 
     async def _strip(self, name: str) -> None:
         try:
             copies = {guest: self.directory.known_copies(guest) for guest in self.lab.guests}
-            await self._furnisher().strip(self.hosts[name], copies)
+            await self._setup().strip(self.on[name], copies)
         except LimosaError as error:
             self.events.note(f"{name} was not wholly given back: {error.message}", level="warning")
 

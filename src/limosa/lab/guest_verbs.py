@@ -1,0 +1,104 @@
+"""What a person does with the lab's guests beside starting, moving and stopping them: ``lab.guests``."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from limosa.errors import SpecError, StateError
+from limosa.lab import copies, guest_access, guests, launch, views
+from limosa.lab.hosts import LabHosts
+from limosa.spec import resolved
+
+if TYPE_CHECKING:
+    from limosa.guest.agent.client import AgentClient
+    from limosa.guest.screen.camera import Camera
+
+
+class GuestVerbs:
+    """The verbs on guests of one lab that change nothing of it."""
+
+    def __init__(self, hosts: LabHosts) -> None:
+        self._hosts = hosts
+
+    def __getitem__(self, name: str) -> resolved.Guest:
+        """A guest's spec. Raises SpecError."""
+        if name not in self._hosts.lab.guests:
+            raise launch.unknown_guest(self._hosts.lab, name)
+        return self._hosts.lab.guests[name]
+
+    @property
+    def first(self) -> str:
+        """The guest that is meant when none is named. Raises SpecError for a lab without guests."""
+        lab = self._hosts.lab
+        for name in lab.guests:
+            return name
+        raise SpecError(f"lab {lab.name} has no guests", hint="add one to the lab file, see docs/lab-file.md")
+
+    async def where(self, guest: str) -> str:
+        """The host that runs *guest*. Raises StateError when it does not run."""
+        self[guest]
+        self._hosts.the_client()
+        return await copies.host_of(self._hosts, guest)
+
+    async def qemu(self, guest: str) -> copies.Copy:
+        """The guest's QEMU with both monitors; the caller closes it. Raises StateError when it does not run."""
+        self[guest]
+        self._hosts.the_client()
+        return await copies.running(self._hosts, guest)
+
+    @asynccontextmanager
+    async def agent(self, guest: str) -> AsyncIterator[AgentClient]:
+        """A conversation with the agent inside *guest*, wherever it runs."""
+        host = await self.where(guest)
+        client = await guests.connect_agent(self._hosts, guest, host)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    async def answers(self, guest: str) -> bool:
+        """Whether a network stack answers at the guest's address, with or without an agent."""
+        return await guest_access.answers(self._hosts, self[guest])
+
+    def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
+        """Connections to the guest's serial console: one where it runs, and another each time that it has moved."""
+        self[guest]
+        return views.serial_sockets(self._hosts, guest)
+
+    def screens(self, guest: str) -> AsyncIterator[Camera]:
+        """Connections to the guest's screen: one where it runs, and another each time that it has moved."""
+        self[guest]
+        return views.cameras(self._hosts, guest)
+
+    async def explain(self, guest: str) -> list[tuple[str, str]]:
+        """The guest's real command line, option by option, each with its purpose.
+
+        A running guest's is the one it was started with; for a stopped one everything is prepared first.
+        """
+        spec = self[guest]
+        self._hosts.the_client()
+        from limosa.lab import preparation
+        from limosa.qemu import argv, purpose
+
+        record = self._hosts.directory.guest_record(guest) or await preparation.prepare(self._hosts, spec)
+        known = await launch.offer(self._hosts, record.host, record.accel)
+        launch_id = next((copy.launch for copy in record.copies if copy.host == record.host), "")
+        planned = launch.plan(self._hosts, spec, record, record.host, known, launch_id)
+        return [(planned.qemu, f"The QEMU of {record.host}."), *purpose.explain(argv.arguments(planned))]
+
+    def ssh(self, guest: str, command: Sequence[str] = ()) -> list[str]:
+        """The local command line that logs in to *guest*, by the lab's key and with strict host keys."""
+        spec = self[guest]
+        if not spec.address:
+            raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
+        # Who logs in by the lab's key to an address that is known needs no record.
+        record = self._hosts.directory.guest_record(guest) if spec.image_kind.boots_disk else None
+        if record is None and spec.image_kind.boots_disk:
+            raise copies.not_running(guest)
+        if record and record.own_disk and not record.own_disk.user:
+            raise StateError(f"guest {guest} runs no SSH server", hint=f"limosa console {guest}")
+        words = guest_access.ssh_words(self._hosts.directory.keys, spec, record)
+        return self._hosts.the_client().interactive([*words, *command])

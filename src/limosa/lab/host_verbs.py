@@ -1,0 +1,80 @@
+"""What a person does with the lab's hosts, one by its name: ``lab.hosts``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from limosa.hosts.host import Host
+from limosa.hosts.namespaces import CLIENT
+from limosa.lab import launch
+from limosa.lab.hosts import LabHosts
+from limosa.qemu.features import Features
+
+if TYPE_CHECKING:
+    from limosa.lab.fitness import Examined
+
+
+class HostVerbs:
+    """The verbs on hosts of one lab. What changes anything holds the lab's lock."""
+
+    def __init__(self, hosts: LabHosts) -> None:
+        self._hosts = hosts
+
+    def __getitem__(self, name: str) -> Host:
+        """A host that is on, or ``client``. Raises SpecError or StateError."""
+        if name == CLIENT:
+            return self._hosts.the_client()
+        if name not in self._hosts.lab.hosts:
+            raise launch.unknown_host(self._hosts.lab, name)
+        self._hosts.the_client()
+        return self._hosts.host(name)
+
+    def address(self, host: str, network: str) -> str:
+        """The address of a host, or of ``client``, in a network."""
+        return self._hosts.address(host, network)
+
+    async def features(self, host: str) -> Features:
+        """What the QEMU of *host* can do, as it said itself."""
+        return await launch.offer(self._hosts, host)
+
+    def interactive(self, host: str, argv: Sequence[str]) -> list[str]:
+        """The local command line that runs *argv* on a host (or ``client``) with the caller's terminal."""
+        return self[host].interactive(argv)
+
+    async def power_off(self, host: str) -> None:
+        """Pull a host's plug: everything on it ends at once."""
+        self[host]
+        async with self._hosts.locked("limosa host power-off"):
+            await self._hosts.power_off(host)
+
+    async def cut(self, host: str) -> None:
+        """Cut a host off from every network; what runs on it goes on."""
+        self[host]
+        async with self._hosts.locked("limosa host cut"):
+            await self._hosts.cut(host)
+
+    async def restore(self, host: str) -> None:
+        """Undo ``power_off`` and ``cut``."""
+        if host not in self._hosts.lab.hosts:
+            raise launch.unknown_host(self._hosts.lab, host)
+        self._hosts.the_client()
+        async with self._hosts.locked("limosa host restore"):
+            await self._hosts.restore(host)
+
+    async def logs(self, lines: int) -> dict[str, list[str]]:
+        """The last *lines* of each log by its file's name: guests' consoles, QEMU's words, the hosts' own."""
+        kept = [path for path in self._hosts.directory.log.glob("*.log") if path.is_file()]
+        found = {path.name: path.read_text(errors="replace") for path in kept}
+        for name in self._hosts.elsewhere:
+            if name in self._hosts.on:
+                found |= await launch.logs(self._hosts.on[name], lines)
+            elif error := self._hosts.silence(name):
+                self._hosts.events.note(f"the logs on {name} cannot be read: {error.message}", level="warning")
+        return {file: found[file].splitlines()[-lines:] for file in sorted(found)}
+
+    async def examine(self) -> list[Examined]:
+        """What this machine and each host have and lack, whether the lab is up or not. Changes nothing."""
+        from limosa.lab import fitness
+
+        return await fitness.examine(self._hosts)

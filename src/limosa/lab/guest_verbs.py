@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from limosa.errors import SpecError, StateError
-from limosa.lab import copies, guest_access, guests, launch, views
+from limosa.lab import copies, guest_access, guest_views, guests, qemu_launch
 from limosa.lab.hosts import LabHosts
 from limosa.spec import resolved
 
@@ -26,7 +26,7 @@ class GuestVerbs:
     def __getitem__(self, name: str) -> resolved.Guest:
         """A guest's spec. Raises SpecError."""
         if name not in self._hosts.lab.guests:
-            raise launch.unknown_guest(self._hosts.lab, name)
+            raise qemu_launch.unknown_guest(self._hosts.lab, name)
         return self._hosts.lab.guests[name]
 
     @property
@@ -66,12 +66,12 @@ class GuestVerbs:
     def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
         """Connections to the guest's serial console: one where it runs, and another each time that it has moved."""
         self[guest]
-        return views.serial_sockets(self._hosts, guest)
+        return guest_views.serial_sockets(self._hosts, guest)
 
     def screens(self, guest: str) -> AsyncIterator[Camera]:
         """Connections to the guest's screen: one where it runs, and another each time that it has moved."""
         self[guest]
-        return views.cameras(self._hosts, guest)
+        return guest_views.cameras(self._hosts, guest)
 
     async def explain(self, guest: str) -> list[tuple[str, str]]:
         """The guest's real command line, option by option, each with its purpose.
@@ -84,9 +84,9 @@ class GuestVerbs:
         from limosa.qemu import argv, purpose
 
         record = self._hosts.directory.guest_record(guest) or await preparation.prepare(self._hosts, spec)
-        known = await launch.offer(self._hosts, record.host, record.accel)
+        known = await qemu_launch.offer(self._hosts, record.host, record.accel)
         launch_id = next((copy.launch for copy in record.copies if copy.host == record.host), "")
-        planned = launch.plan(self._hosts, spec, record, record.host, known, launch_id)
+        planned = qemu_launch.plan(self._hosts, spec, record, record.host, known, launch_id)
         return [(planned.qemu, f"The QEMU of {record.host}."), *purpose.explain(argv.arguments(planned))]
 
     def ssh(self, guest: str, command: Sequence[str] = ()) -> list[str]:

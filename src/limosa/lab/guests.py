@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
-from limosa.lab import copies, launch
+from limosa.lab import copies, qemu_launch
 from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord, Launched
 from limosa.qemu import argv, guest_process, launches
@@ -44,7 +44,7 @@ async def start(hosts: LabHosts, guest: resolved.Guest, *, wait: bool = True) ->
     with hosts.events.stage(f"prepare {guest.name}"):
         record = await preparation.prepare(hosts, guest)
     facts = await host.facts()
-    launch.check_room(hosts, guest, guest.host, taken(hosts, guest.host), facts.memory_available_bytes)
+    qemu_launch.check_room(hosts, guest, guest.host, taken(hosts, guest.host), facts.memory_available_bytes)
     with hosts.events.stage(f"start {guest.name} on {guest.host}"):
         await _launch(hosts, guest, record)
     if wait and guest.image_kind.has_agent:
@@ -71,12 +71,12 @@ def _runs_already(hosts: LabHosts, guest: str, found: list[copies.Copy]) -> bool
 async def _launch(hosts: LabHosts, guest: resolved.Guest, record: GuestRecord) -> None:
     """On record before there is a process, and for as long as there may be one."""
     host, launch_id = hosts.host(guest.host), launches.new_id()
-    known = await launch.offer(hosts, guest.host, record.accel)
-    planned = launch.plan(hosts, guest, record, guest.host, known, launch_id)
+    known = await qemu_launch.offer(hosts, guest.host, record.accel)
+    planned = qemu_launch.plan(hosts, guest, record, guest.host, known, launch_id)
     record.copies = (Launched(guest.host, launch_id),)
     hosts.directory.save_guest(guest.name, record)
     try:
-        words, log = argv.command_line(planned), launch.qemu_log(host, guest.name)
+        words, log = argv.command_line(planned), qemu_launch.qemu_log(host, guest.name)
         qemu = await guest_process.start(host, guest.name, launch_id, words, log, hosts.events)
         await qemu.close()
     except BaseException:
@@ -113,7 +113,7 @@ async def wait_ready(hosts: LabHosts, guest: resolved.Guest, record: GuestRecord
         if arrival is not None and await arrival.settled():
             return
     host = hosts.host(record.host)
-    console = launch.serial_log(host, guest.name)
+    console = qemu_launch.serial_log(host, guest.name)
     last = (await host.run(["tail", "-n", "1", "--", console], check=False)).text.strip().splitlines()[-1:]
     raise LimosaError(
         f"guest {guest.name} did not come up within {kind.boot_s:g} s"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from limosa.hosts.host import Host
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import launch
+from limosa.lab import qemu_launch
 from limosa.lab.hosts import LabHosts
 from limosa.qemu.features import Features
 
@@ -26,7 +26,7 @@ class HostVerbs:
         if name == CLIENT:
             return self._hosts.the_client()
         if name not in self._hosts.lab.hosts:
-            raise launch.unknown_host(self._hosts.lab, name)
+            raise qemu_launch.unknown_host(self._hosts.lab, name)
         self._hosts.the_client()
         return self._hosts.host(name)
 
@@ -36,7 +36,7 @@ class HostVerbs:
 
     async def features(self, host: str) -> Features:
         """What the QEMU of *host* can do, as it said itself."""
-        return await launch.offer(self._hosts, host)
+        return await qemu_launch.offer(self._hosts, host)
 
     def interactive(self, host: str, argv: Sequence[str]) -> list[str]:
         """The local command line that runs *argv* on a host (or ``client``) with the caller's terminal."""
@@ -57,7 +57,7 @@ class HostVerbs:
     async def restore(self, host: str) -> None:
         """Undo ``power_off`` and ``cut``."""
         if host not in self._hosts.lab.hosts:
-            raise launch.unknown_host(self._hosts.lab, host)
+            raise qemu_launch.unknown_host(self._hosts.lab, host)
         self._hosts.the_client()
         async with self._hosts.locked("limosa host restore"):
             await self._hosts.restore(host)
@@ -68,7 +68,7 @@ class HostVerbs:
         found = {path.name: path.read_text(errors="replace") for path in kept}
         for name in self._hosts.elsewhere:
             if name in self._hosts.on:
-                found |= await launch.logs(self._hosts.on[name], lines)
+                found |= await qemu_launch.logs(self._hosts.on[name], lines)
             elif error := self._hosts.silence(name):
                 self._hosts.events.note(f"the logs on {name} cannot be read: {error.message}", level="warning")
         return {file: found[file].splitlines()[-lines:] for file in sorted(found)}

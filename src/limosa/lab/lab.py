@@ -21,7 +21,7 @@ from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import marked
 from limosa.hosts.namespaces import CLIENT
-from limosa.lab import copies, guests, identity, launch, log_files, move, place, remains, which
+from limosa.lab import copies, guests, identity, log_files, move, place, qemu_launch, remains, which
 from limosa.lab.fabric import end_marked
 from limosa.lab.guest_verbs import GuestVerbs
 from limosa.lab.host_verbs import HostVerbs
@@ -198,7 +198,7 @@ class Lab:
         """
         for name in forget:
             if name not in self.spec.hosts and name not in (self.record.claimed or ()):
-                raise launch.unknown_host(self.spec, name)
+                raise qemu_launch.unknown_host(self.spec, name)
         if not self.directory.path.exists() and not marked(self.directory.mark):
             return False
         async with self._hosts.locked("limosa down"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from limosa.errors import DecisionError, LimosaError, MachineError, SpecError, StateError
-from limosa.lab import copies, guests, launch
+from limosa.lab import copies, guests, qemu_launch
 from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord, LabDirectory, Launched
 from limosa.migration import journal
@@ -47,8 +47,10 @@ class Move:
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU, which is on record before."""
         launch_id, host = launches.new_id(), self.hosts.host(self.target)
-        planned = launch.plan(self.hosts, self.guest, self.record, self.target, self.known, launch_id, incoming=True)
-        log = launch.qemu_log(host, self.guest.name)
+        planned = qemu_launch.plan(
+            self.hosts, self.guest, self.record, self.target, self.known, launch_id, incoming=True
+        )
+        log = qemu_launch.qemu_log(host, self.guest.name)
         self._log_bytes = await guest_process.log_size(host, log)
         self.record.copies = (*self.record.copies, Launched(self.target, launch_id))
         self.hosts.directory.save_guest(self.guest.name, self.record)
@@ -59,7 +61,7 @@ class Move:
     async def target_said(self) -> str:
         """What the target's QEMU wrote to its log since it was launched."""
         host = self.hosts.host(self.target)
-        return await guest_process.said_since(host, launch.qemu_log(host, self.guest.name), self._log_bytes)
+        return await guest_process.said_since(host, qemu_launch.qemu_log(host, self.guest.name), self._log_bytes)
 
     async def end_target(self) -> None:
         """End the target's QEMU without a connection to it."""
@@ -127,7 +129,7 @@ async def _end_on(hosts: LabHosts, host: str, guest: str) -> None:
 async def plan(hosts: LabHosts, guest: resolved.Guest, target: str, settings: Settings) -> Move:
     """Check all that can be known beforehand. Raises StateError, MachineError or SpecError; nothing is changed."""
     if target not in hosts.lab.hosts:
-        raise launch.unknown_host(hosts.lab, target)
+        raise qemu_launch.unknown_host(hosts.lab, target)
     hosts.the_client()
     if told := await finish(hosts, guest.name):
         hosts.events.note(told, level="warning")
@@ -154,11 +156,11 @@ async def plan(hosts: LabHosts, guest: resolved.Guest, target: str, settings: Se
             )
         if target in {other.host for other in others}:
             await copies.end_recorded(hosts, guest.name, target)
-        known = await launch.offer(hosts, target, record.accel)
+        known = await qemu_launch.offer(hosts, target, record.accel)
         _check_target(guest, target, record.machine, known, settings)
         facts = await host.facts()
         taken = guests.taken(hosts, target)
-        launch.check_room(hosts, guest, target, taken, facts.memory_available_bytes)
+        qemu_launch.check_room(hosts, guest, target, taken, facts.memory_available_bytes)
     except BaseException:
         await copy.qemu.close()
         raise
@@ -290,7 +292,7 @@ async def stop(hosts: LabHosts, guest: str, *, force: bool = False, host: str = 
             hosts.events.note(told, level="warning")
         entry = None
     if host and host not in hosts.lab.hosts:
-        raise launch.unknown_host(hosts.lab, host)
+        raise qemu_launch.unknown_host(hosts.lab, host)
     stopped = await guests.stop(hosts, guest, force=force, host=host)
     if entry is None and not damaged:
         return stopped

@@ -19,7 +19,7 @@ from limosa.guest.library import Entry
 from limosa.guest.micro import seed
 from limosa.lab import leases, own_disk
 from limosa.lab.hosts import LabHosts
-from limosa.lab.launch import offer, offers
+from limosa.lab.qemu_launch import offer, offers
 from limosa.lab.record import GuestRecord, OwnDisk, write
 from limosa.qemu import features
 from limosa.spec import resolved

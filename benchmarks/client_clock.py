@@ -26,7 +26,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
-from limosa.probes import ClientConfig, ClientProbe, EchoConfig, ServiceConfig, TickConfig
+from limosa.probes.client_probe import ClientProbe
+from limosa.probes.tcp_service import ServiceConfig
+from limosa.probes.ticks import TickConfig
+from limosa.probes.udp_echo import EchoConfig
 from limosa.results.format import Pause
 from limosa.results.samples import Samples, read_exchanges, read_ticks
 from limosa.results.summary import clocks_of
@@ -131,12 +134,12 @@ async def measure(client_side: Namespace, guest_side: Namespace, folder: Path, e
     guest = multiprocessing.get_context("spawn").Process(target=stand_in, args=(guest_side.holder.pid, there))
     guest.start()
     assert here.recv() == "ready"
-    config = ClientConfig(
-        tick=TickConfig(port=TICK_PORT),
-        echo=EchoConfig(address=GUEST, port=ECHO_PORT, rate_hz=echo_hz),
-        service=ServiceConfig(address=GUEST, port=ECHO_PORT),
-    )
-    async with ClientProbe.open(client_side, config, folder) as probe:
+    configs = [
+        TickConfig(port=TICK_PORT),
+        EchoConfig(address=GUEST, port=ECHO_PORT, rate_hz=echo_hz),
+        ServiceConfig(address=GUEST, port=ECHO_PORT),
+    ]
+    async with ClientProbe.open(client_side, configs, folder) as probe:
         await probe.start()
         sequence, truth = await asyncio.to_thread(here.recv)
         report = await probe.stop()
@@ -150,7 +153,7 @@ async def measure(client_side: Namespace, guest_side: Namespace, folder: Path, e
             }
         )
     )
-    for part in (report.tick, report.echo, report.service):
+    for part in report.probes.values():
         print(part)
     print_errors(folder, truth)
 

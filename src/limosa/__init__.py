@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from limosa.events import Events
     from limosa.experiment.calibration import calibrate
     from limosa.experiment.demo import demo
-    from limosa.experiment.measurement import Probing
     from limosa.experiment.result import Result, reported
     from limosa.experiment.watch import watch
     from limosa.experiment.workload import Workload
     from limosa.lab.lab import Lab
     from limosa.migration.settings import Settings
+    from limosa.probes.pace import Probing
     from limosa.results.samples import read_cpu, read_exchanges, read_progress, read_ticks
 
 __version__ = "0.1.0"
@@ -46,12 +46,12 @@ _HOMES = {
     "limosa.events": ("Events",),
     "limosa.experiment.calibration": ("calibrate",),
     "limosa.experiment.demo": ("demo",),
-    "limosa.experiment.measurement": ("Probing",),
     "limosa.experiment.result": ("Result", "reported"),
     "limosa.experiment.watch": ("watch",),
     "limosa.experiment.workload": ("Workload",),
     "limosa.lab.lab": ("Lab",),
     "limosa.migration.settings": ("Settings",),
+    "limosa.probes.pace": ("Probing",),
     "limosa.results.samples": ("read_cpu", "read_exchanges", "read_progress", "read_ticks"),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 STILL: dict[str, tuple[str, ...]] = {
     "repeated_names": (
-        "client",
         "console",
         "during",
         "engine",
@@ -13,8 +12,6 @@ STILL: dict[str, tuple[str, ...]] = {
         "machine",
         "packages",
         "plan",
-        "progress",
-        "session",
         "tables",
         "wire",
     ),

@@ -15,12 +15,16 @@ from typing import cast
 
 import pytest
 
-from limosa import process
+from limosa import bundle, process
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
-from limosa.probes import ClientConfig, ClientProbe, EchoConfig, ServiceConfig, TickConfig
-from limosa.probes.client import Gap, Samples
-from limosa.probes.session import PROGRAM
+from limosa.probes import ticks
+from limosa.probes.arrival import Gap
+from limosa.probes.client_probe import ClientProbe, Config, asked, program
+from limosa.probes.sample_file import SampleFile
+from limosa.probes.tcp_service import ServiceConfig
+from limosa.probes.ticks import TickConfig
+from limosa.probes.udp_echo import EchoConfig
 from limosa.results.samples import LOST, read_exchanges, read_ticks
 
 
@@ -82,19 +86,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def config(port: int, ticks: int) -> ClientConfig:
-    return ClientConfig(
-        tick=TickConfig(port=ticks, address="127.0.0.1"),
-        echo=EchoConfig(address="127.0.0.1", port=port, rate_hz=200),
-        service=ServiceConfig(address="127.0.0.1", port=port, interval_ms=5),
-    )
+def configs(port: int, ticks: int) -> list[Config]:
+    return [
+        TickConfig(port=ticks, address="127.0.0.1"),
+        EchoConfig(address="127.0.0.1", port=port, rate_hz=200),
+        ServiceConfig(address="127.0.0.1", port=port, interval_ms=5),
+    ]
 
 
 async def test_all_three_probes_write_what_the_kernel_saw(tmp_path: Path) -> None:
     ticks_port = free_port()
     async with fake_guest() as (guest, port):
         began_ns = time.time_ns()
-        async with ClientProbe.open(Here(), config(port, ticks_port), tmp_path) as probe:
+        async with ClientProbe.open(Here(), configs(port, ticks_port), tmp_path) as probe:
             guest.tick(ticks_port, 99)
             await probe.start()
             for sequence in range(20):
@@ -104,14 +108,14 @@ async def test_all_three_probes_write_what_the_kernel_saw(tmp_path: Path) -> Non
             status = await probe.status()
             report = await probe.stop()
         ended_ns = time.time_ns()
-    assert status.tick is not None and status.tick.count == 20 and status.tick.foreign == 1
-    assert report.echo is not None and report.service is not None
-    assert report.service.connections == 1 and report.service.broken == 0 and report.service.connected
-    ticks = read_ticks(tmp_path / "ticks.csv")
-    assert list(ticks.sequence) == list(range(20)), "the one sent before the start is not there"
+    assert status.probes["ticks"].count == 20 and status.probes["ticks"].foreign == 1
+    service = report.probes["service"]
+    assert service.connections == 1 and service.broken == 0 and service.connected
+    heard = read_ticks(tmp_path / "ticks.csv")
+    assert list(heard.sequence) == list(range(20)), "the one sent before the start is not there"
     for exchanges, counts in (
-        (read_exchanges(tmp_path / "echo.csv"), report.echo),
-        (read_exchanges(tmp_path / "service.csv"), report.service),
+        (read_exchanges(tmp_path / "echo.csv"), report.probes["echo"]),
+        (read_exchanges(tmp_path / "service.csv"), report.probes["service"]),
     ):
         assert list(exchanges.sequence) == list(range(counts.sent))
         answered = exchanges.received_ns != LOST
@@ -122,8 +126,8 @@ async def test_all_three_probes_write_what_the_kernel_saw(tmp_path: Path) -> Non
 
 async def test_the_gap_since_the_mark_is_live(tmp_path: Path) -> None:
     port = free_port()
-    ticks = ClientConfig(tick=TickConfig(port=port))
-    async with fake_guest() as (guest, _), ClientProbe.open(Here(), ticks, tmp_path) as probe:
+    wanted = [TickConfig(port=port)]
+    async with fake_guest() as (guest, _), ClientProbe.open(Here(), wanted, tmp_path) as probe:
         await probe.start()
         guest.tick(port, 0)
         await asyncio.sleep(0.5)
@@ -131,22 +135,21 @@ async def test_the_gap_since_the_mark_is_live(tmp_path: Path) -> None:
         await probe.mark("migration 1")
         guest.tick(port, 2)
         status = await probe.status()
-    assert status.tick is not None
-    assert status.tick.longest_ms >= 495 > status.tick.since_mark_ms
+    assert status.probes["ticks"].longest_ms >= 495 > status.probes["ticks"].since_mark_ms
 
 
 async def test_a_broken_connection_is_counted_and_made_again(tmp_path: Path) -> None:
     async with fake_guest(break_after=3) as (_, port):
         service = ServiceConfig(address="127.0.0.1", port=port, interval_ms=1)
-        async with ClientProbe.open(Here(), ClientConfig(service=service), tmp_path) as probe:
+        async with ClientProbe.open(Here(), [service], tmp_path) as probe:
             await probe.start()
             async for _ in Deadline.after(5).ticks(0.02):
                 status = await probe.status()
-                if status.service is not None and status.service.connections == 2:
+                if status.probes["service"].connections == 2:
                     break
             report = await probe.stop()
-    assert report.service is not None and report.service.broken == 1
-    assert report.service.last_error == "closed by the guest"
+    assert report.probes["service"].broken == 1
+    assert report.probes["service"].last_error == "closed by the guest"
     assert read_exchanges(tmp_path / "service.csv").received_ns[2] == LOST
 
 
@@ -154,38 +157,39 @@ async def test_unanswered_echoes_are_lost_and_told(tmp_path: Path) -> None:
     async with fake_guest() as (guest, port):
         guest.mute = True
         echo = EchoConfig(address="127.0.0.1", port=port, rate_hz=100)
-        async with ClientProbe.open(Here(), ClientConfig(echo=echo), tmp_path) as probe:
+        async with ClientProbe.open(Here(), [echo], tmp_path) as probe:
             await probe.start()
             await asyncio.sleep(0.05)
             report = await probe.stop()
-    assert report.echo is not None and report.echo.sent >= 3 and report.echo.answered == 0
+    assert report.probes["echo"].sent >= 3 and report.probes["echo"].answered == 0
     assert (read_exchanges(tmp_path / "echo.csv").received_ns == LOST).all()
 
 
 async def test_a_guest_that_is_not_there_is_a_result_not_a_crash(tmp_path: Path) -> None:
     nobody = free_port()
-    async with ClientProbe.open(Here(), config(nobody, free_port()), tmp_path) as probe:
+    async with ClientProbe.open(Here(), configs(nobody, free_port()), tmp_path) as probe:
         await probe.start()
         await asyncio.sleep(0.05)
         report = await probe.stop()
-    assert report.service is not None and report.service.connections == 0
-    assert "refused" in report.service.last_error
-    assert report.echo is not None and report.echo.refused > 0 and report.echo.answered == 0
+    assert report.probes["service"].connections == 0
+    assert "refused" in report.probes["service"].last_error
+    assert report.probes["echo"].refused > 0 and report.probes["echo"].answered == 0
 
 
 async def test_a_port_in_use_is_one_clear_sentence(tmp_path: Path) -> None:
     async with fake_guest() as (_, port):
         with pytest.raises(LimosaError, match="Address already in use"):
-            async with ClientProbe.open(Here(), ClientConfig(tick=TickConfig(port=port)), tmp_path):
+            async with ClientProbe.open(Here(), [TickConfig(port=port)], tmp_path):
                 pytest.fail("it must not start")
 
 
 @pytest.mark.parametrize("ending", ["end of file", "SIGTERM"])
 async def test_it_ends_with_its_controller_and_writes_everything(tmp_path: Path, ending: str) -> None:
     port = free_port()
-    wanted = {"directory": str(tmp_path), "tick": {"port": port, "address": "127.0.0.1"}}
-    child = await process.start([sys.executable, "-I", "-S", str(PROGRAM), json.dumps(wanted)])
+    wanted = asked([TickConfig(port=port, address="127.0.0.1")], tmp_path)
+    child = await process.start(bundle.command(sys.executable, wanted))
     assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(program([ticks.__name__]))
     await child.stdout.readline()
     child.stdin.write(b'nonsense\n{"do": "start"}\n')
     assert json.loads(await child.stdout.readline())["did"] == "error"
@@ -205,7 +209,7 @@ async def test_it_ends_with_its_controller_and_writes_everything(tmp_path: Path,
 
 
 def test_a_full_disk_is_told_and_rows_are_kept() -> None:
-    samples = Samples("/dev/full", "a,b")
+    samples = SampleFile("/dev/full", ("a", "b"))
     assert "No space left" in samples.problem
 
 
@@ -218,12 +222,12 @@ def test_gaps_are_the_longest_and_since_the_mark() -> None:
 
 async def test_a_client_that_dies_is_one_clear_sentence(tmp_path: Path) -> None:
     with pytest.raises(LimosaError, match="the probing client ended"):
-        async with ClientProbe.open(Here(), ClientConfig(tick=TickConfig(port=free_port())), tmp_path) as probe:
+        async with ClientProbe.open(Here(), [TickConfig(port=free_port())], tmp_path) as probe:
             probe._child.kill()
             await probe.status()
 
 
 async def test_a_missing_python_is_named(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="/no/python"):
-        async with ClientProbe.open(Here(), ClientConfig(), tmp_path, python="/no/python"):
+        async with ClientProbe.open(Here(), [], tmp_path, python="/no/python"):
             pytest.fail("it must not start")

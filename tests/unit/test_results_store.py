@@ -14,7 +14,7 @@ import pytest
 
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Event, MigrationProgressed, Note
-from limosa.probes.progress import ProgressRecorder
+from limosa.probes.looks import ProgressRecorder
 from limosa.results import store
 from limosa.results.format import Run
 from limosa.results.samples import LOST, read_exchanges, read_progress, read_ticks

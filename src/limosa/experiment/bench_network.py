@@ -22,10 +22,12 @@ from limosa.experiment import benching
 from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab
-from limosa.probes import ClientConfig, ClientProbe, EchoConfig
+from limosa.probes.client_probe import ClientProbe
+from limosa.probes.exchange import ECHO_PORT
+from limosa.probes.udp_echo import EchoConfig
 from limosa.results.samples import LOST, read_exchanges
 
-ECHO_PORT, ECHO_RATE_HZ = 7007, 50.0
+ECHO_RATE_HZ = 50.0
 VHOST = "/dev/vhost-net"
 
 METRICS = [
@@ -170,10 +172,10 @@ async def _transfer(lab: Lab, guest: str, time_s: int, client: Program, words: t
 async def _round_trips(lab: Lab, name: str, time_s: int) -> tuple[Repetition, str]:
     folder = lab.directory.path / f"echo-{name}"
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
-    config = ClientConfig(echo=EchoConfig(address=lab.guest(name).address, port=ECHO_PORT, rate_hz=ECHO_RATE_HZ))
+    config = EchoConfig(address=lab.guest(name).address, port=ECHO_PORT, rate_hz=ECHO_RATE_HZ)
 
     async def ask() -> None:
-        async with ClientProbe.open(lab.host(CLIENT), config, folder) as probe:
+        async with ClientProbe.open(lab.host(CLIENT), [config], folder) as probe:
             await probe.start()
             await asyncio.sleep(time_s)
             await probe.stop()

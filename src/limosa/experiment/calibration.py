@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 
-from limosa.experiment.measurement import Probing, measure, recorded_run
+from limosa.experiment.measurement import measure, recorded_run
 from limosa.experiment.result import Result, reported
 from limosa.lab import Lab
+from limosa.probes.pace import Probing
 
 LENGTHS_MS = (5.0, 20.0, 100.0, 500.0)
 APART_S = 2.0

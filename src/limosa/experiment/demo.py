@@ -11,11 +11,12 @@ import msgspec
 from limosa import requirements, spec
 from limosa.errors import SpecError
 from limosa.events import Events
-from limosa.experiment.measurement import Probing, has_agent, measure, recorded_run
+from limosa.experiment.measurement import has_agent, measure, recorded_run
 from limosa.experiment.result import Result, reported
 from limosa.experiment.workload import Workload
 from limosa.lab import Lab, sweep
 from limosa.migration.settings import Settings
+from limosa.probes.pace import Probing
 from limosa.results.store import RunDirectory
 from limosa.spec import resolved
 

@@ -23,11 +23,12 @@ from limosa.events import Events
 from limosa.experiment import benching
 from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.load import Load
-from limosa.experiment.measurement import Measurement, Probing, measure, recorded_run
+from limosa.experiment.measurement import Measurement, measure, recorded_run
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.migration.settings import Settings
 from limosa.probes import vcpu
+from limosa.probes.pace import Probing
 from limosa.results.store import RunDirectory
 
 METHODS: dict[str, tuple[str, ...]] = {"precopy": ()}

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 
 from limosa import tasks
-from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
 from limosa.experiment.wakefulness import cpus_awake
@@ -22,22 +21,21 @@ from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
-from limosa.probes import ClientConfig, ClientProbe, EchoConfig, ServiceConfig, TickConfig
-from limosa.probes.progress import ProgressRecorder
+from limosa.probes import tcp_service
+from limosa.probes.client_probe import ClientProbe
+from limosa.probes.looks import PROBE as LOOKS
+from limosa.probes.looks import ProgressRecorder
+from limosa.probes.pace import Probing
+from limosa.probes.probe import Place
+from limosa.probes.registry import PROBES
 from limosa.qemu.monitor import Monitor
 from limosa.results import environment, rest, store
-from limosa.results.format import CPU_COLUMNS, Check, Environment, HostEnvironment, LoadReading, Migration, Pause
+from limosa.results.format import Check, Environment, HostEnvironment, LoadReading, Migration, Pause
 from limosa.results.store import EventFile, RunDirectory
-
-TICK_PORT = 7008
-ECHO_PORT = 7007
 
 CALM_S = 0.25
 """Between taking a guest's monitors and pausing it, and again before hanging up: both keep QEMU's main loop busy,
 which runs the guest's timers and its network card, so that the clocks would show the tool instead of the pause."""
-
-READ_S = 60.0
-"""How long the processor's samples may take to be read: a run of an hour has some 180,000, and 480 come at once."""
 
 WORK_S = 5.0
 """How long a guest may take to tell what its workload has done; after that the reading is left out."""
@@ -48,29 +46,6 @@ and the guest's CPU."""
 WRITTEN_TURNS = 8
 """Of the event loop, until the command has gone out: it passes a queue and a task of qemu.qmp. With too few of them
 the pause would be longer by ``UNSEEN_S``, and STOP and RESUME would say so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probing:
-    """What measures, and how often; 0 leaves a probe out. More disturbs what is measured; see docs/measuring.md."""
-
-    tick_interval_us: int = 1000
-    echo_rate_hz: float = 20.0
-    service_interval_ms: float = 50.0
-    cpu_interval_ms: int = 50
-    progress_interval_ms: int = 20
-    cpus_awake: bool = False
-    """Keep this machine's CPUs from sleeping meanwhile, where that is permitted."""
-
-    def described(self) -> dict[str, object]:
-        """As it is recorded with the results."""
-        return {
-            "ticks per s": round(1e6 / self.tick_interval_us),
-            "echoes per s": self.echo_rate_hz,
-            "service interval ms": self.service_interval_ms,
-            "CPU loop interval ms": self.cpu_interval_ms,
-            "query-migrate interval ms": self.progress_interval_ms,
-        }
 
 
 @dataclass(slots=True)
@@ -180,7 +155,7 @@ class Measurement:
 
     async def _check_watched(self, client: ClientProbe) -> list[Check]:
         checks = []
-        service = (await client.status()).service
+        service = (await client.status()).of(tcp_service.PROBE.name)
         if service is not None:
             passed = service.connected and service.connections == 1 and service.broken == 0
             detail = f"{service.answered} of {service.sent} requests answered on {service.connections} connection(s)"
@@ -210,20 +185,11 @@ class Measurement:
             self.checks.extend(await self.workload.finish(agent))
         self.run.write(store.CHECKS, self.checks)
 
-    async def _save_cpu_samples(self) -> None:
-        path = self.run.samples / "cpu.csv"
-        rows = [",".join(CPU_COLUMNS)]
+    async def _finish_probes(self) -> None:
+        """In the reverse order of their beginning: ticks go on while something is measured by the guest's clock."""
         async with self.lab.guests.agent(self.guest) as agent:
-            await agent.cpu_stop()
-            last, after, patience = 1, 0, Deadline.after(READ_S)  # a guest may say that there is always more
-            while after < last and not patience.passed:
-                batch = await agent.cpu_read(after)
-                if not batch.samples:
-                    break
-                last, after = batch.last, batch.samples[-1].index
-                rows += [f"{s.monotonic_ns},{s.cpu_ns},{s.events}" for s in batch.samples]
-            await agent.ticks_stop()
-        path.write_text("\n".join([*rows, ""]))
+            for probe in reversed(PROBES):
+                await probe.finish(agent, self.run.samples / f"{probe.name}.csv")
 
 
 def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> Migration:
@@ -273,12 +239,14 @@ async def measure(
     """
     before = environment.read_cpu_times()
     run.write(store.SPEC, lab.spec)
-    noted = await _environment(lab, guest, probing.described() if agent else {}, workload)
+    noted = await _environment(lab, guest, _described(probing) if agent else {}, workload)
     async with AsyncExitStack() as stack:
         if probing.cpus_awake:
             noted = replace(noted, cpus_awake=stack.enter_context(cpus_awake()))
         run.write(store.ENVIRONMENT, noted)
-        recorder = ProgressRecorder(run.samples / "progress.csv", lambda text: lab.events.note(text, level="warning"))
+        recorder = ProgressRecorder(
+            run.samples / f"{LOOKS.name}.csv", lambda text: lab.events.note(text, level="warning")
+        )
         stack.callback(recorder.close)
         lab.events.add(recorder)
         stack.callback(lab.events.remove, recorder)
@@ -288,7 +256,7 @@ async def measure(
         try:
             yield measurement
             if client is not None:
-                await measurement._save_cpu_samples()
+                await measurement._finish_probes()
                 run.write(store.CLIENT, await client.stop())
         finally:
             after = environment.read_cpu_times()
@@ -300,27 +268,21 @@ async def measure(
 async def _probes(lab: Lab, guest: str, run: RunDirectory, probing: Probing) -> AsyncIterator[ClientProbe]:
     """What the guest sends and answers, with the client that takes it down, at work."""
     spec = lab.guest(guest)
+    place = Place(guest=spec.address, client=lab.hosts.address(CLIENT, spec.network))
     async with lab.guests.agent(guest) as agent:
-        await agent.ticks_stop()  # what an earlier measurement of this guest left
-        await agent.echo_stop()
-        await agent.cpu_stop()
-        await agent.echo_start(ECHO_PORT)
-        client_address = lab.hosts.address(CLIENT, spec.network)
-        await agent.ticks_start(client_address, TICK_PORT, interval_us=probing.tick_interval_us)
-        if probing.cpu_interval_ms:
-            await agent.cpu_start(interval_ms=probing.cpu_interval_ms)
-    config = ClientConfig(
-        tick=TickConfig(port=TICK_PORT, source=spec.address),
-        echo=EchoConfig(address=spec.address, port=ECHO_PORT, rate_hz=probing.echo_rate_hz)
-        if probing.echo_rate_hz
-        else None,
-        service=ServiceConfig(address=spec.address, port=ECHO_PORT, interval_ms=probing.service_interval_ms)
-        if probing.service_interval_ms
-        else None,
-    )
-    async with ClientProbe.open(lab.host(CLIENT), config, run.samples) as client:
+        for probe in PROBES:
+            await probe.clear(agent)
+        for probe in PROBES:
+            await probe.begin(agent, probing, place)
+    configs = [config for probe in PROBES if (config := probe.wanted(probing, place)) is not None]
+    async with ClientProbe.open(lab.host(CLIENT), configs, run.samples) as client:
         await client.start()
         yield client
+
+
+def _described(probing: Probing) -> dict[str, object]:
+    """What measures, and how often, as it is recorded with the results."""
+    return {label: pace for probe in PROBES for label, pace in probe.described(probing).items()}
 
 
 def _logs_in(lab: Lab, guest: str) -> bool:

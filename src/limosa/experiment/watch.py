@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from limosa.experiment.measurement import Measurement, Probing, measure, recorded_run
+from limosa.experiment.measurement import Measurement, measure, recorded_run
 from limosa.experiment.workload import Workload
 from limosa.lab import Lab
+from limosa.probes.pace import Probing
 
 
 @asynccontextmanager

@@ -18,11 +18,12 @@ from limosa import process, requirements, spec, untrusted
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.experiment.demo import EXAMPLE
-from limosa.experiment.measurement import Probing, measure, recorded_run
+from limosa.experiment.measurement import measure, recorded_run
 from limosa.homework import handout, pdf
 from limosa.homework.chapters import BENCHES, HOMEWORK, Bench, Homework, PartResult
 from limosa.hosts.namespaces import CLIENT
 from limosa.lab import Lab, sweep
+from limosa.probes.pace import Probing
 from limosa.results import store
 from limosa.results.store import RunDirectory
 from limosa.results.summary import summarise

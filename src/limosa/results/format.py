@@ -31,22 +31,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
+from limosa.probes import cpu_loop, exchange, looks, ticks
+
 FORMAT_VERSION = 1
 
-TICKS_COLUMNS = ("sequence", "guest_monotonic_ns", "guest_realtime_ns", "received_ns")
-ECHO_COLUMNS = ("sequence", "sent_ns", "received_ns")
-CPU_COLUMNS = ("guest_monotonic_ns", "duration_ns", "events")
-PROGRESS_COLUMNS = (
-    "time_ns",
-    "migration",
-    "status",
-    "total_bytes",
-    "remaining_bytes",
-    "transferred_bytes",
-    "dirty_rate_bytes_per_s",
-    "throughput_bytes_per_s",
-    "iteration",
-)
+TICKS_COLUMNS = tuple(ticks.COLUMNS)
+ECHO_COLUMNS = tuple(exchange.COLUMNS)
+CPU_COLUMNS = tuple(cpu_loop.COLUMNS)
+PROGRESS_COLUMNS = tuple(looks.COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,17 +214,24 @@ class ProbeReport:
     """Since the last arrival; None before the first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientReport:
+class ClientReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the client counted, and what it cost: ``cpu_s`` of processor time in ``wall_s``."""
 
     time_ns: int
     wall_s: float
     cpu_s: float
     wakeups: int
+    probes: dict[str, ProbeReport] = {}
+    """By the probe's name; one that was not active is not in it."""
     tick: ProbeReport | None = None
     echo: ProbeReport | None = None
     service: ProbeReport | None = None
+    """The three as runs have them that were written before the probes had names; ``of`` reads both."""
+
+    def of(self, name: str) -> ProbeReport | None:
+        """What the probe of this name counted; None: it was not active."""
+        before = {"ticks": self.tick, "echo": self.echo, "service": self.service}
+        return self.probes.get(name) or before.get(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ def _about_probes(raw: RawRun) -> list[str]:
         return ["No client probed the guest: the clients' clocks have no reading."]
     said = []
     client = raw.client
-    on = {"ticks": client.tick, "echoes": client.echo, "a TCP service": client.service}
+    on = {"ticks": client.of("ticks"), "echoes": client.of("echo"), "a TCP service": client.of("service")}
     names = [name for name, probe in on.items() if probe is not None]
     rate = clock_rate(raw.samples.ticks)
     if rate is not None and abs(rate - 1) > WRONG_RATE:
@@ -70,8 +70,9 @@ def _about_probes(raw: RawRun) -> list[str]:
     drops = sum(probe.kernel_drops for probe in on.values() if probe)
     if drops:
         said.append(f"The client's kernel dropped {drops} datagrams for want of buffer: gaps may be overstated.")
-    if client.service and client.service.broken:
-        said.append(f"The TCP connection broke {client.service.broken} times: {client.service.last_error}.")
+    service = client.of("service")
+    if service and service.broken:
+        said.append(f"The TCP connection broke {service.broken} times: {service.last_error}.")
     said += [f"Samples are missing: {probe.problem}." for probe in on.values() if probe and probe.problem]
     return said
 

@@ -12,51 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from limosa.errors import LimosaError
+from limosa.probes.cpu_loop import CpuSamples as CpuSamples
+from limosa.probes.exchange import Exchanges as Exchanges
+from limosa.probes.looks import ProgressRow as ProgressRow
+from limosa.probes.ticks import Ticks as Ticks
+from limosa.probes.whole_numbers import Column as Column
 from limosa.results.format import CPU_COLUMNS, ECHO_COLUMNS, PROGRESS_COLUMNS, TICKS_COLUMNS
 
-Column = npt.NDArray[np.int64]
 LOST = -1
 """``received_ns`` of a request that was not answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ticks:
-    """The guest's ticks in the order of arrival; four columns of equal length."""
-
-    sequence: Column
-    guest_monotonic_ns: Column
-    guest_realtime_ns: Column
-    received_ns: Column
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-
-@dataclass(frozen=True, slots=True)
-class Exchanges:
-    """Requests in the order of sending; ``received_ns`` is LOST where no answer came."""
-
-    sequence: Column
-    sent_ns: Column
-    received_ns: Column
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-
-@dataclass(frozen=True, slots=True)
-class CpuSamples:
-    """Turns of a fixed loop inside the guest: when each began (guest clock), how long it took, what it did."""
-
-    guest_monotonic_ns: Column
-    duration_ns: Column
-    events: Column
-
-    def __len__(self) -> int:
-        return len(self.events)
 
 
 def _nothing() -> Column:
@@ -71,21 +37,6 @@ class Samples:
     echo: Exchanges = field(default_factory=lambda: Exchanges(*(_nothing() for _ in ECHO_COLUMNS)))
     service: Exchanges = field(default_factory=lambda: Exchanges(*(_nothing() for _ in ECHO_COLUMNS)))
     cpu: CpuSamples = field(default_factory=lambda: CpuSamples(*(_nothing() for _ in CPU_COLUMNS)))
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressRow:
-    """One look at a migration. None: not read."""
-
-    time_ns: int
-    migration: int
-    status: str
-    total_bytes: int | None
-    remaining_bytes: int | None
-    transferred_bytes: int | None
-    dirty_rate_bytes_per_s: float | None
-    throughput_bytes_per_s: float | None
-    iteration: int | None
 
 
 def read_ticks(path: Path) -> Ticks:

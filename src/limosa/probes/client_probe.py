@@ -1,26 +1,33 @@
-"""The controller's side of the client that probes a guest: starts it, commands it, ends it with its own end."""
+"""The controller's side of the prober: starts it, commands it, ends it with its own end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from limosa import process
+from limosa import bundle, process
 from limosa.errors import LimosaError
 from limosa.results.format import ClientReport
 
-PROGRAM = Path(__file__).with_name("client.py")
+SHARED = ("arrival", "sample_file", "pane", "probe", "exchange")
+"""What the probes' files import of this package, in the order in which these import each other."""
 ANSWER_S = 10.0
 """How long the client may take to answer: it may have to write its samples on a busy machine."""
+
+
+class Config(Protocol):
+    """What a probe's sampler is told: a NamedTuple that stands in the probe's file."""
+
+    def _asdict(self) -> dict[str, Any]: ...
 
 
 class Reachable(Protocol):
@@ -31,46 +38,20 @@ class Reachable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TickConfig:
-    """Where the guest sends its ticks to, in the client's namespace."""
-
-    port: int
-    address: str = "0.0.0.0"
-    source: str = ""
-    """Only ticks from this address count; empty: from any."""
+def program(modules: Sequence[str]) -> bytes:
+    """The prober with these probes' modules."""
+    shared = [f"{__package__}.{name}" for name in SHARED]
+    sources = [(name, Path(str(importlib.import_module(name).__file__))) for name in [*shared, *modules]]
+    return bundle.program([*sources, (f"{__package__}.loop", Path(__file__).with_name("loop.py"))])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EchoConfig:
-    """The guest's UDP echo. More than some 50 a second slows a migration on a small machine."""
-
-    address: str
-    port: int
-    rate_hz: float = 20.0
-    """1 to 1000."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceConfig:
-    """The guest's TCP service: it gives back every byte. The next request follows *interval_ms* after the answer."""
-
-    address: str
-    port: int
-    interval_ms: float = 50.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfig:
-    """What the client does; a part that is None is left out."""
-
-    tick: TickConfig | None = None
-    echo: EchoConfig | None = None
-    service: ServiceConfig | None = None
+def asked(configs: Sequence[Config], directory: Path) -> str:
+    """What the prober is told: each config is that of the probe in whose file it stands."""
+    return json.dumps({"directory": str(directory), "probes": {type(c).__module__: c._asdict() for c in configs}})
 
 
 class ClientProbe:
-    """A running client. ``start`` it before the first migration and ``stop`` it after the last.
+    """A running prober. ``start`` it before the first migration and ``stop`` it after the last.
 
     The TCP connection is made by ``start`` and has to stay the only one until ``stop``.
     """
@@ -83,15 +64,17 @@ class ClientProbe:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, host: Reachable, config: ClientConfig, directory: Path, *, python: str = sys.executable
+        cls, host: Reachable, configs: Sequence[Config], directory: Path, *, python: str = sys.executable
     ) -> AsyncIterator[ClientProbe]:
-        """Run the client on *host* (the fabric); its samples go to *directory*, seen there under the same path.
+        """Run the probes that *configs* are for on *host* (the fabric).
+
+        Their samples go to *directory*, seen there under the same path.
 
         Raises LimosaError when it cannot start, with what it said.
         """
-        wanted = {"directory": str(directory), **msgspec.to_builtins(config)}
-        argv = host.interactive([python, "-I", "-S", str(PROGRAM), json.dumps(wanted)])
-        child = await process.start(argv)
+        child = await process.start(host.interactive(bundle.command(python, asked(configs, directory))))
+        assert child.stdin is not None
+        child.stdin.write(program([type(config).__module__ for config in configs]))
         probe = cls(child)
         try:
             await probe._answer("ready")
@@ -99,8 +82,7 @@ class ClientProbe:
             await probe.stop()
         finally:
             # Closing its input is enough; the rest is for a client that hangs.
-            if child.stdin is not None:
-                child.stdin.close()
+            child.stdin.close()
             await process.stop(child)
 
     async def start(self) -> int:

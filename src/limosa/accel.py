@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import socket
 import time
 import uuid
@@ -18,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from limosa import paths, tasks, untrusted
+from limosa import remembered, tasks
 from limosa.architecture import X86_64
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, StateError
@@ -123,11 +120,11 @@ async def choose(
     refusal = await device_refusal(host)
     if refusal:
         return unproved(host.name, wanted, refusal)
-    kept = (cache or paths.cache() / "accel") / f"{key}.json"
-    known = None if fresh else _read(kept)
+    kept = remembered.place("accel", key, cache)
+    known = None if fresh else _recalled(kept)
     found = known or _judged(await prove())
     if known is None:
-        _write(kept, found)
+        remembered.write(kept, found)
     if found.kind == "tcg":
         unproved(host.name, wanted, found.reason)
     return found
@@ -175,7 +172,7 @@ async def proof_key(
     with kernel.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     parts = [machine.text, facts.machine, facts.cpu_model, facts.kernel, digest, qemu_identity, cpu, f"{limit_s:g}"]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    return remembered.key(*parts)
 
 
 async def prove_kvm(
@@ -265,20 +262,8 @@ def _judged(proof: Proof) -> Accel:
     return Accel("kvm" if proof.works else "tcg", proof.reason, time.time())
 
 
-def _read(kept: Path) -> Accel | None:
-    try:
-        known = untrusted.decode(kept.read_bytes(), type=Accel)
-    except (OSError, msgspec.DecodeError):
-        return None
-    if known.kind == "tcg" and time.time() - known.proved_at_s > REFUSAL_LASTS_S:
+def _recalled(kept: Path) -> Accel | None:
+    known = remembered.read(kept, Accel)
+    if known is not None and known.kind == "tcg" and time.time() - known.proved_at_s > REFUSAL_LASTS_S:
         return None
     return known
-
-
-def _write(kept: Path, found: Accel) -> None:
-    """Keep the answer; a cache that cannot be written only costs time, so it is no error."""
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        new = kept.with_suffix(f".{os.getpid()}.new")
-        new.write_bytes(msgspec.json.encode(found))
-        new.rename(kept)

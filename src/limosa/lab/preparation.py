@@ -22,6 +22,7 @@ from limosa.lab.hosts import LabHosts
 from limosa.lab.qemu_launch import offer, offers
 from limosa.lab.record import GuestRecord, OwnDisk, write
 from limosa.qemu import features
+from limosa.qemu.ram import ram_bytes
 from limosa.spec import resolved
 from limosa.storage.disk_file import Claim
 from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
@@ -73,6 +74,7 @@ async def prepare(lab_hosts: LabHosts, guest: resolved.Guest) -> GuestRecord:
         accel_reason=chosen.reason,
         machine=features.common_machine(known, guest.machine),
         cpu=await _cpu(lab_hosts, guest, chosen.kind),
+        ram_bytes=ram_bytes(guest.memory_bytes, chosen.kind),
         kernel=_seen(lab_hosts.lab, guest, placed.kernel),
         initrd=_seen(lab_hosts.lab, guest, placed.initrd),
         append=append,

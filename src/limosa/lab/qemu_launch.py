@@ -51,6 +51,7 @@ def plan(
         accel="kvm" if record.accel == "kvm" else "tcg",
         machine=record.machine,
         cpu=record.cpu,
+        ram_bytes=record.ram_bytes,
         runtime_directory=runtime_directory(place, guest.name),
         serial_log=serial_log(place, guest.name),
         firmware=hosts.lab.hosts[host].qemu_firmware,

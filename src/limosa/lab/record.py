@@ -83,6 +83,8 @@ class GuestRecord(msgspec.Struct, kw_only=True):
     accel_reason: str
     machine: str
     cpu: str
+    ram_bytes: int | None = None
+    """What QEMU got for memory; None: not written down, as it was before sizes could differ from launch to launch."""
     kernel: str = ""
     initrd: str = ""
     append: str = ""

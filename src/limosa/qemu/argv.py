@@ -16,7 +16,7 @@ import msgspec
 from limosa.architecture import X86_64
 from limosa.errors import SpecError
 from limosa.qemu.features import Features
-from limosa.qemu.ram import migratable_memory_bytes
+from limosa.qemu.ram import ram_bytes
 from limosa.spec.resolved import DiskBus, Guest
 
 UUID_ROOT = uuid.UUID("6f1d2b7e-3c1f-5a0e-9a55-1a11a90417ca")
@@ -68,6 +68,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str = ""
     initrd: str = ""
     append: str = ""
+    ram_bytes: int | None = None
+    """What QEMU gets for memory, on source and target alike; None: a size with which no QEMU loses a write."""
     disk: DiskFile | None = None
     seed: str = ""
     """The disk from which cloud-init learns address and keys."""
@@ -150,9 +152,7 @@ def _machine(launch: Launch) -> tuple[Argument, ...]:
     flash = "".join(f",{chip}={node}" for chip, node in X86_64.flash) if launch.firmware_code else ""
     switches = X86_64.machine_switches(launch.disk.bus if launch.disk is not None else None)
     machine = f"{launch.machine},memory-backend={ram}{flash},{switches}"
-    size = launch.guest.memory_bytes
-    if launch.accel == "tcg":
-        size = migratable_memory_bytes(size)
+    size = ram_bytes(launch.guest.memory_bytes, launch.accel) if launch.ram_bytes is None else launch.ram_bytes
     backend = {"qom-type": "memory-backend-ram", "id": ram, "size": size, "merge": False, "dump": False}
     cpus = launch.guest.cpus
     return (

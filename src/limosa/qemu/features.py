@@ -8,17 +8,15 @@ what KVM and its CPU give is that machine's, and machines made from one image ha
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from limosa import paths, untrusted
+from limosa import remembered, untrusted
 from limosa.architecture import X86_64
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.host import Host
@@ -28,9 +26,6 @@ PROBE_LIMIT_S = 30.0
 
 FORMAT = 2
 """Raised when Features changes, so that an older cached answer is not read."""
-
-KEPT_S = 90 * 86400.0
-"""How long an answer is kept: each boot of each machine has its own."""
 
 PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """Where a name without a slash is looked for on a host that does not share this machine's files."""
@@ -168,14 +163,13 @@ async def probe(
     """
     asked_on = (await host.facts()).machine
     identity = identity or await host_identity(host, qemu)
-    question = "\0".join([str(FORMAT), asked_on, identity, accel, *firmware])
-    key = hashlib.sha256(question.encode()).hexdigest()[:24]
-    kept = (cache or paths.cache() / "qemu") / f"{key}.json"
-    features = _read(kept)
+    key = remembered.key(str(FORMAT), asked_on, identity, accel, *firmware)
+    kept = remembered.place("qemu", key, cache)
+    features = remembered.read(kept, Features)
     if features is None:
         found = await _ask(host, qemu, firmware, identity, accel)
         features = msgspec.structs.replace(found, asked_on=asked_on)
-        _write(kept, features)
+        remembered.write(kept, features)
     if lacks := features.missing():
         raise MachineError(
             f"QEMU {features.version} on {host.name} ({qemu}) lacks {', '.join(lacks)}",
@@ -287,25 +281,6 @@ def _cpu_model(said: Mapping[str, Any]) -> CpuModel:
         deprecated=said.get("deprecated", False),
         missing=tuple(said.get("unavailable-features", ())),
     )
-
-
-def _read(kept: Path) -> Features | None:
-    try:
-        return untrusted.decode(kept.read_bytes(), type=Features)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def _write(kept: Path, features: Features) -> None:
-    """Keep the answer; a cache that cannot be written only costs time, so it is no error."""
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        new = kept.with_suffix(f".{os.getpid()}.new")
-        new.write_bytes(msgspec.json.encode(features))
-        new.rename(kept)
-        for other in kept.parent.glob("*.json"):
-            if other.stat().st_mtime < time.time() - KEPT_S:
-                other.unlink()
 
 
 def _not_installed(qemu: str, where: str) -> LimosaError:

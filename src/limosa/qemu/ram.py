@@ -6,6 +6,14 @@ _WORD_OF_PAGES_BYTES = 64 * 4096
 _QEMU_RAM_STEP_BYTES = 8192
 
 
+def ram_bytes(memory_bytes: int, accel: str, *, sound: bool = False) -> int:
+    """What QEMU gets for a guest that is to have *memory_bytes*.
+
+    *sound*: every QEMU that may ever run it is known to lose no write with that very size.
+    """
+    return memory_bytes if sound or accel != "tcg" else migratable_memory_bytes(memory_bytes)
+
+
 def migratable_memory_bytes(memory_bytes: int) -> int:
     """*memory_bytes*, or 8 KiB more where that many would lose writes in a migration under TCG.
 

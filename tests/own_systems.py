@@ -8,9 +8,9 @@ from pathlib import Path
 
 from limosa import process
 from limosa.events import Events
-from limosa.guest import images
+from limosa.guest import images, lab_keys
+from limosa.guest.agent import executable
 from limosa.guest.micro import cpio, seed
-from limosa.lab.preparation import agent_program
 from tests import wheels
 
 ADDRESS = "10.77.1.101"
@@ -21,8 +21,8 @@ async def stranger(folder: Path) -> dict[str, str]:
 
     It takes whatever card it has, as most systems do. Returns what the lab file says of it.
     """
-    image = await images.ensure("micro", Events(), agent=await agent_program(Events()))
-    keys = await seed.make_keys(folder / "own-keys")
+    image = await images.ensure("micro", Events(), agent=await executable.ensure(Events()))
+    keys = await lab_keys.make(folder / "own-keys")
     disk = folder / "stranger.raw"
     shutil.copyfile(image.disk, disk)
     remove = ["debugfs", "-w", "-R", "rm /usr/bin/limosa-agent", str(disk)]
@@ -80,7 +80,7 @@ async def alpine(folder: Path) -> dict[str, str | bool]:
     (folder / "interfaces").write_text(_INTERFACES)
     commands = [f"rm {where}\nwrite {folder / Path(where).name} {where}" for where in ("/etc/inittab",)]
     commands += [f"rm /etc/network/interfaces\nwrite {folder / 'interfaces'} /etc/network/interfaces"]
-    commands += [f"write {await agent_program(Events())} /usr/bin/limosa-agent"]
+    commands += [f"write {await executable.ensure(Events())} /usr/bin/limosa-agent"]
     commands += ["set_inode_field /usr/bin/limosa-agent mode 0100755"]
     script = folder / "debugfs.txt"
     script.write_text("\n".join([*commands, ""]))

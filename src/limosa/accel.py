@@ -62,25 +62,6 @@ class Subject:
     bios: str = ""
 
 
-def linux(kernel: str, initrd: str) -> Subject:
-    """The micro guest's kernel and initramfs, whose init prints the marker and stops instead of looking for a disk."""
-    return Subject(
-        name="a Linux kernel",
-        reach="reach its init",
-        reached="reached its init",
-        marker=b"limosa: kernel reached init",
-        kernel=kernel,
-        append=f"console={X86_64.console_tty} panic=-1 limosa.diskless=1",
-        initrd=initrd,
-    )
-
-
-def bare(kernel: str, bios: str) -> Subject:
-    """The bare guest counting primes, which runs under some KVMs that no Linux can use."""
-    append = "mode=primes report=1"
-    return Subject("the bare guest", "report", "reported", b"bare: events=", kernel, append, bios=bios)
-
-
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What an attempt to run a guest under KVM showed; ``reason`` is one plain clause."""

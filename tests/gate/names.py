@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 REGISTRIES = ("hosts", "bench", "guest", "probes")
 """Folders with a folder for each variant, in which the same name stands for the same role."""
 
-PORTS = ("hosts/host.py", "hosts/kind.py")
+PORTS = ("hosts/host.py", "hosts/kind.py", "guest/provision.py")
 """Files of a registry that say what the files of the same name in its folders fulfil."""
 
 _ENDINGS = ("ing", "er", "or", "ed", "es", "s")

@@ -14,11 +14,12 @@ import pytest
 
 from limosa import accel
 from limosa.accel import Accel, Proof
-from limosa.architecture import X86_64
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.guest.bare import build
+from limosa.guest.bare.provision import subject as bare_subject
+from limosa.guest.micro.provision import subject as linux_subject
 from limosa.process import Completed
 from tests.local_host import LocalHost
 from tests.qemu_versions import machine_qemu
@@ -82,7 +83,7 @@ async def proof(linux: TinyLinux, qemu: str, folder: Path, *, how: str, limit_s:
     return await accel.prove_kvm(
         LocalHost(),
         qemu=qemu,
-        subject=accel.linux(kernel or str(linux.kernel), str(linux.initrd)),
+        subject=linux_subject(kernel or str(linux.kernel), str(linux.initrd)),
         cpu="qemu64",
         runtime_directory=str(folder),
         limit_s=limit_s,
@@ -121,7 +122,7 @@ async def test_bare_guest_is_a_subject_too(qemu: str, tmp_path: Path) -> None:
         accel.prove_kvm,
         LocalHost(),
         qemu=qemu,
-        subject=accel.bare(str(image.kernel), X86_64.small_firmware),
+        subject=bare_subject(str(image.kernel)),
         cpu="qemu64",
         runtime_directory=str(tmp_path),
     )

@@ -18,7 +18,7 @@ from test_report_browser import PANES, browse, panes_with_data, works
 
 from limosa.events import Events
 from limosa.guest import images
-from limosa.lab.preparation import agent_program
+from limosa.guest.agent import executable
 from limosa.results import store
 from tests.limosa_command import SOURCE, Command, Done, Traces
 
@@ -36,7 +36,7 @@ ORDINARY_USER = 12345
 @pytest.fixture(scope="module")
 def image() -> Path:
     """The micro image, so that no test's time holds its building."""
-    agent = asyncio.run(agent_program(Events()))
+    agent = asyncio.run(executable.ensure(Events()))
     return asyncio.run(images.ensure("micro", Events(), agent=agent)).directory
 
 
@@ -158,7 +158,7 @@ def _ordinary(home: Path, image: Path) -> Command:
     (cache / "images").mkdir(parents=True)
     (cache / "agent").mkdir()
     subprocess.run(["cp", "-a", "--reflink=auto", "--sparse=always", str(image), str(cache / "images")], check=True)
-    shutil.copy(asyncio.run(agent_program(Events())), cache / "agent")
+    shutil.copy(asyncio.run(executable.ensure(Events())), cache / "agent")
     for path in (home, *home.rglob("*")):
         os.chown(path, ORDINARY_USER, ORDINARY_USER)
     # ssh-keygen wants its user to have a name.

@@ -19,8 +19,8 @@ import pytest
 
 from limosa.events import Events
 from limosa.guest import images
+from limosa.guest.agent import executable
 from limosa.lab import sweep
-from limosa.lab.preparation import agent_program
 from tests.limosa_command import Command, Traces
 
 pytestmark = pytest.mark.system
@@ -36,7 +36,7 @@ GONE_S = 5.0
 @pytest.fixture(scope="module", autouse=True)
 def image() -> None:
     """The micro image, so that a demo does not end while it builds it."""
-    asyncio.run(images.ensure("micro", Events(), agent=asyncio.run(agent_program(Events()))))
+    asyncio.run(images.ensure("micro", Events(), agent=asyncio.run(executable.ensure(Events()))))
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ import pytest
 from msgspec.structs import replace
 from qemu.qmp import ConnectError, QMPClient
 
-from limosa.accel import bare, prove_kvm
-from limosa.architecture import X86_64
+from limosa.accel import prove_kvm
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.guest.bare import build
+from limosa.guest.bare.provision import subject
 from limosa.process import Completed
 from limosa.qemu import firmware
 from limosa.qemu.argv import Launch, command_line
@@ -287,8 +287,8 @@ async def test_bare_guest_moves_between_versions_and_back(
     shape = replace(LAUNCHES["bare"], accel=accel, cpu=cpu, machine=machine, append="mode=primes report=20")
     shape = replace(shape, kernel=str(image.kernel), guest=replace(shape.guest, memory_bytes=64 << 20))
     if accel == "kvm":
-        subject, runtime = bare(str(image.kernel), X86_64.small_firmware), str(tmp_path)
-        proof = await prove_kvm(LocalHost(), qemu=both[0].path, subject=subject, cpu=cpu, runtime_directory=runtime)
+        shown, runtime = subject(str(image.kernel)), str(tmp_path)
+        proof = await prove_kvm(LocalHost(), qemu=both[0].path, subject=shown, cpu=cpu, runtime_directory=runtime)
         if not proof.works:
             pytest.skip(proof.reason)
     async with contextlib.AsyncExitStack() as stack:

@@ -24,8 +24,9 @@ from limosa import process
 from limosa.deadline import Deadline
 from limosa.errors import MachineError
 from limosa.events import Events
-from limosa.guest import images
+from limosa.guest import images, lab_keys
 from limosa.guest.agent import PORT_NAME, AgentClient
+from limosa.guest.lab_keys import LabKeys
 from limosa.guest.micro import seed as seeds
 
 pytestmark = pytest.mark.system
@@ -41,7 +42,7 @@ class Guest:
 
     directory: Path
     child: asyncio.subprocess.Process
-    keys: seeds.LabKeys
+    keys: LabKeys
     port: int
     ready_s: float
 
@@ -114,7 +115,7 @@ async def booted(image: images.Image) -> AsyncIterator[Guest]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        made = await seeds.make_keys(directory / "keys")
+        made = await lab_keys.make(directory / "keys")
         (directory / "known_hosts").write_text(made.known_hosts("127.0.0.1", port=port))
         seed = seeds.seed(
             hostname="guest1",

@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from limosa.errors import LimosaError, SpecError
-from limosa.lab import own_disk
+from limosa.guest import root_disk
 from limosa.qemu import argv
 from limosa.qemu.argv import DiskFile
 from limosa.spec.resolved import Disk, Guest
@@ -235,8 +235,8 @@ async def test_a_base_is_not_followed_even_by_what_converts(tmp_path: Path, secr
 async def test_a_disk_on_the_storage_that_somebody_else_wrote(tmp_path: Path, secret: Path, shelf: Shelf) -> None:
     shutil.copy(overlaid(tmp_path, str(secret)), tmp_path / "storage" / "g.qcow2")
     with pytest.raises(SpecError, match=r"g\.qcow2 is only a part"):
-        await own_disk.check_kept(shelf, "g.qcow2", "qcow2")
-    await own_disk.check_kept(shelf, "g.qcow2", "raw")  # whatever its guest wrote
+        await root_disk.check_kept(shelf, "g.qcow2", "qcow2")
+    await root_disk.check_kept(shelf, "g.qcow2", "raw")  # whatever its guest wrote
 
 
 def guest(source: Path, form: Literal["raw", "qcow2"]) -> Guest:
@@ -247,17 +247,17 @@ def guest(source: Path, form: Literal["raw", "qcow2"]) -> Guest:
 async def test_a_source_that_starts_a_disk(tmp_path: Path, shelf: Shelf, form: Literal["raw", "qcow2"]) -> None:
     raw = tmp_path / "disk.raw"
     raw.write_bytes(b"the system" + bytes(1 << 20))
-    claim = own_disk.source_claim(guest(raw, form))
-    await own_disk.place_whole(shelf, claim, f"g.{form}", form)
+    claim = root_disk.source_claim(guest(raw, form))
+    await root_disk.place_whole(shelf, claim, f"g.{form}", form)
     qemu_img("convert", "-f", form, "-O", "raw", tmp_path / "storage" / f"g.{form}", tmp_path / "back.raw")
     assert (tmp_path / "back.raw").read_bytes().startswith(b"the system")
 
 
 def test_a_qcow2_source_is_never_taken_for_raw(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"guests.g.disk.source: .*plain.qcow2 is said to be raw") as raised:
-        disk_file.inspect(own_disk.source_claim(guest(plain(tmp_path), "raw")))
+        disk_file.inspect(root_disk.source_claim(guest(plain(tmp_path), "raw")))
     assert raised.value.hint == "write `format: qcow2` beside it"
-    assert own_disk.source_claim(guest(plain(tmp_path), "qcow2")).format == "qcow2"
+    assert root_disk.source_claim(guest(plain(tmp_path), "qcow2")).format == "qcow2"
 
 
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
@@ -266,7 +266,7 @@ async def test_a_link_in_the_place_of_a_disk(
 ) -> None:
     (tmp_path / "storage" / f"g.{form}").symlink_to(secret)
     with pytest.raises(SpecError, match="is a link to another file"):
-        await own_disk.check_kept(shelf, f"g.{form}", form)
+        await root_disk.check_kept(shelf, f"g.{form}", form)
 
 
 def test_there_is_one_door() -> None:

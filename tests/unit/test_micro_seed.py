@@ -11,6 +11,8 @@ import pytest
 
 from limosa import process
 from limosa.errors import SpecError
+from limosa.guest import lab_keys
+from limosa.guest.lab_keys import LabKeys
 from limosa.guest.micro import seed as seeds
 from tests.unit.test_micro_cpio import read
 
@@ -25,11 +27,11 @@ GIVEN = {
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> seeds.LabKeys:
-    return asyncio.run(seeds.make_keys(tmp_path_factory.mktemp("keys") / "keys"))
+def keys(tmp_path_factory: pytest.TempPathFactory) -> LabKeys:
+    return asyncio.run(lab_keys.make(tmp_path_factory.mktemp("keys") / "keys"))
 
 
-def test_the_seed_holds_name_address_and_keys_for_root_alone(keys: seeds.LabKeys) -> None:
+def test_the_seed_holds_name_address_and_keys_for_root_alone(keys: LabKeys) -> None:
     found = read(seeds.seed(**GIVEN, host_key=keys.host_key.read_text()))  # type: ignore[arg-type]
     assert found["limosa/hostname"][3] == b"guest1\n"
     assert found["limosa/network"][3] == b"MAC=52:54:00:aa:00:01\nADDRESS=10.77.1.20/24\nGATEWAY=\n"
@@ -39,7 +41,7 @@ def test_the_seed_holds_name_address_and_keys_for_root_alone(keys: seeds.LabKeys
     assert stat.S_IMODE(found["limosa/ssh"][0]) == 0o700
 
 
-def test_a_gateway_is_optional(keys: seeds.LabKeys) -> None:
+def test_a_gateway_is_optional(keys: LabKeys) -> None:
     given = GIVEN | {"gateway": "10.77.1.1"}
     found = read(seeds.seed(**given, host_key=keys.host_key.read_text()))  # type: ignore[arg-type]
     assert b"GATEWAY=10.77.1.1\n" in found["limosa/network"][3]
@@ -58,12 +60,12 @@ def test_a_gateway_is_optional(keys: seeds.LabKeys) -> None:
         ("gateway", "$(reboot)"),
     ],
 )
-def test_a_value_that_the_guest_could_misread_is_refused(keys: seeds.LabKeys, key: str, value: str) -> None:
+def test_a_value_that_the_guest_could_misread_is_refused(keys: LabKeys, key: str, value: str) -> None:
     with pytest.raises(SpecError):
         seeds.seed(**GIVEN | {key: value}, host_key=keys.host_key.read_text())  # type: ignore[arg-type]
 
 
-def test_the_dropbear_key_holds_the_same_public_key(keys: seeds.LabKeys) -> None:
+def test_the_dropbear_key_holds_the_same_public_key(keys: LabKeys) -> None:
     import base64
 
     public = base64.b64decode(keys.host_key.with_suffix(".pub").read_text().split()[1])
@@ -72,7 +74,7 @@ def test_the_dropbear_key_holds_the_same_public_key(keys: seeds.LabKeys) -> None
     assert converted[-32:] == public[-32:]
 
 
-async def test_keys_of_another_kind_are_refused(tmp_path: Path, keys: seeds.LabKeys) -> None:
+async def test_keys_of_another_kind_are_refused(tmp_path: Path, keys: LabKeys) -> None:
     await process.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(tmp_path / "ecdsa")])
     await process.run(
         [
@@ -103,9 +105,9 @@ async def test_keys_of_another_kind_are_refused(tmp_path: Path, keys: seeds.LabK
 
 
 async def test_keys_are_made_once_and_private(tmp_path: Path) -> None:
-    first = await seeds.make_keys(tmp_path / "keys")
+    first = await lab_keys.make(tmp_path / "keys")
     before = first.user_key.read_bytes(), first.host_key.read_bytes()
-    again = await seeds.make_keys(tmp_path / "keys")
+    again = await lab_keys.make(tmp_path / "keys")
     assert (again.user_key.read_bytes(), again.host_key.read_bytes()) == before
     assert before[0] != before[1]
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
@@ -118,7 +120,7 @@ async def test_keys_are_made_once_and_private(tmp_path: Path) -> None:
     ]
 
 
-async def test_ssh_keygen_finds_the_guest_in_known_hosts(tmp_path: Path, keys: seeds.LabKeys) -> None:
+async def test_ssh_keygen_finds_the_guest_in_known_hosts(tmp_path: Path, keys: LabKeys) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(keys.known_hosts("10.77.1.20", "127.0.0.1", port=2222))
     found = await process.run(["ssh-keygen", "-F", "[10.77.1.20]:2222", "-f", str(known)])

@@ -13,7 +13,7 @@ from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.library import Access, Entry
-from limosa.lab import own_disk
+from limosa.guest.own_disk import access, origin, storage_files
 from limosa.qemu import firmware
 from limosa.spec.resolved import Disk, DiskImage, Guest
 from limosa.storage.shelf import LocalShelf
@@ -44,8 +44,8 @@ def guest(name: str, image: DiskImage | str, overlay: bool | None = None) -> Gue
     return msgspec.structs.replace(made, image="disk", disk_image=image)
 
 
-async def placed(folder: Path, who: Guest) -> own_disk.Files:
-    return await own_disk.place(LocalShelf(folder / "storage"), who, await own_disk.find(who, Events()))
+async def placed(folder: Path, who: Guest) -> storage_files.Files:
+    return await storage_files.place(LocalShelf(folder / "storage"), who, await origin.find(who, Events()))
 
 
 async def test_two_guests_share_the_base_of_a_library_image_which_is_not_even_copied(tmp_path: Path) -> None:
@@ -131,9 +131,9 @@ def test_the_key_of_an_image_is_kept_for_its_owner_alone(tmp_path: Path) -> None
     entry = Entry(disk="d", access=Access(key=str(tmp_path / "key"), host_keys=("ssh-ed25519 AAAA",)))
     who = msgspec.structs.replace(guest("one", "alpine"), address="10.77.1.101")
     (tmp_path / "keys").mkdir()
-    own_disk.place_login(tmp_path / "keys", who, entry)
-    assert own_disk.key_file(tmp_path / "keys", "one").stat().st_mode & 0o777 == 0o600
-    assert own_disk.known_hosts_file(tmp_path / "keys", "one").read_text() == "10.77.1.101 ssh-ed25519 AAAA\n"
+    access.place_login(tmp_path / "keys", who, entry)
+    assert access.key_file(tmp_path / "keys", "one").stat().st_mode & 0o777 == 0o600
+    assert access.known_hosts_file(tmp_path / "keys", "one").read_text() == "10.77.1.101 ssh-ed25519 AAAA\n"
 
 
 def description(folder: Path, name: str, *features: str) -> None:

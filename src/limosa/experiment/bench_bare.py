@@ -16,7 +16,6 @@ import numpy as np
 
 from limosa import accel as acceleration
 from limosa import paths, process
-from limosa.architecture import X86_64
 from limosa.bench.cpu.parse import PRIME_LIMIT
 from limosa.bench.recorder import Recorder, recording, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition
@@ -27,6 +26,7 @@ from limosa.experiment import benching
 from limosa.experiment.bench_cpu import SUBJECTS, CpuSettings
 from limosa.experiment.benching import HOST, BenchResult
 from limosa.guest import bare
+from limosa.guest.bare.provision import subject
 from limosa.lab import Lab
 from limosa.qemu import argv, features, launches
 from limosa.qemu.guest_process import start as start_qemu
@@ -85,7 +85,7 @@ async def _accel(lab: Lab, recorder: Recorder, built: bare.BareImage, kind: str)
             return await acceleration.prove_kvm(
                 host,
                 qemu=spec.qemu,
-                subject=acceleration.bare(str(built.kernel), X86_64.small_firmware),
+                subject=subject(str(built.kernel)),
                 cpu=BARE.cpu,
                 runtime_directory=host.runtime_directory,
                 firmware=spec.qemu_firmware,

@@ -18,8 +18,8 @@ from limosa.errors import CommandError, LimosaError, MachineError
 from limosa.events import Events
 from limosa.experiment.result import reported
 from limosa.guest import images
+from limosa.guest.agent import executable
 from limosa.lab import Lab, sweep
-from limosa.lab.preparation import agent_program
 
 HOST = "host1"
 PATIENCE_S = 60.0
@@ -54,7 +54,7 @@ async def bench_lab(kind: str, guests: Sequence[str], events: Events) -> AsyncIt
 
 async def image(name: str, events: Events) -> images.Image:
     """The image that the guests of a bench are made from."""
-    return await images.ensure(name, events, agent=await agent_program(events))
+    return await images.ensure(name, events, agent=await executable.ensure(events))
 
 
 async def started(lab: Lab, recorder: Recorder, guest: str) -> bool:

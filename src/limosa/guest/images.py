@@ -24,8 +24,9 @@ from limosa import paths, untrusted
 from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 from limosa.guest.making import locked, sha256, space_errors, sweep, sync
+from limosa.spec.image_kinds import MICRO, MICRO_GENERIC
 
-_RECIPES = {"micro": "limosa.guest.micro", "micro-generic": "limosa.guest.micro.generic"}
+_RECIPES = {MICRO.name: "limosa.guest.micro", MICRO_GENERIC.name: "limosa.guest.micro.generic"}
 """The module that builds each image; imported when it is asked for."""
 
 _OLD_FORMAT_HINT = "remove it; it will be built again"

@@ -36,7 +36,6 @@ from limosa.guest.making import locked, sha256, space_errors, sweep, sync, try_l
 from limosa.spec import image_kinds
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
-_DIGESTED = re.compile(rf"({'|'.join(image_kinds.built())})-[0-9a-f]{{16}}")
 _RECORD = "image.json"
 
 
@@ -112,10 +111,16 @@ def check_name(name: str) -> None:
             f"{name!r} cannot be the name of an image",
             hint="a to z, 0 to 9, '.', '_' and '-', at most 63, and none of the last three in front",
         )
-    if name in image_kinds.built() or _DIGESTED.fullmatch(name):
+    if name in image_kinds.built() or is_built(name):
         raise SpecError(
             f"the image name {name!r} is taken by one that limosa builds itself", hint="choose another name"
         )
+
+
+def is_built(name: str) -> bool:
+    """Whether the directory *name* is one of an image that limosa builds itself: its name ends with a digest."""
+    kind, _, digest = name.rpartition("-")
+    return kind in image_kinds.built() and re.fullmatch(r"[0-9a-f]{16}", digest) is not None
 
 
 @contextlib.asynccontextmanager
@@ -174,7 +179,7 @@ def _commit(building: Building, made_s: float) -> None:
 def find(name: str) -> Entry | None:
     """The entry *name*; None when there is none. Raises MachineError when it is not whole."""
     folder = directory() / name
-    if not re.fullmatch(NAME_PATTERN, name) or _DIGESTED.fullmatch(name):
+    if not re.fullmatch(NAME_PATTERN, name) or is_built(name):
         return None
     try:
         entry = untrusted.decode((folder / _RECORD).read_bytes(), type=Entry)
@@ -200,7 +205,7 @@ def names() -> list[str]:
         return []
     except OSError as error:
         raise MachineError(f"{directory()} cannot be read: {error.strerror}", hint="is it your own?") from error
-    return [name for name in found if re.fullmatch(NAME_PATTERN, name) and not _DIGESTED.fullmatch(name)]
+    return [name for name in found if re.fullmatch(NAME_PATTERN, name) and not is_built(name)]
 
 
 def entries() -> list[Entry]:

@@ -64,11 +64,11 @@ def ssh_words(keys: Path, guest: resolved.Guest, record: GuestRecord | None) -> 
     own = record.own_disk if record else None
     key, known, strict = keys / "user_key", keys / "known_hosts", "yes"
     if own is not None and own.own_keys:
-        from limosa.lab import own_disk  # here, as most commands reach no such guest and all would wait for it
+        from limosa.guest.own_disk import access  # here, as most commands reach no such guest and all would wait for it
 
-        known = own_disk.known_hosts_file(keys, guest.name)
-        if own_disk.key_file(keys, guest.name).exists():
-            key = own_disk.key_file(keys, guest.name)
+        known = access.known_hosts_file(keys, guest.name)
+        if access.key_file(keys, guest.name).exists():
+            key = access.key_file(keys, guest.name)
         # Whoever installed the disk did not say its host keys: the first answer is believed, and none that differs.
         strict = "yes" if known.exists() and known.stat().st_size else "accept-new"
     options = {

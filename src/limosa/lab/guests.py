@@ -131,7 +131,8 @@ class _Arrival:
 
     async def settled(self) -> bool:
         """Whether there is nothing more to wait for, although no agent answers."""
-        from limosa.lab import guest_access, preparation
+        from limosa.guest.agent import executable
+        from limosa.lab import guest_access
 
         own, events = self._record.own_disk, self._hosts.events
         if own is None or not self._guest.address or self._carried:
@@ -142,7 +143,7 @@ class _Arrival:
                 return True
             return False
         try:
-            program = await preparation.agent_program(events)
+            program = await executable.ensure(events)
             refusal = await guest_access.carry_agent(self._hosts, self._guest, self._record, program)
         except LimosaError:
             return False  # not yet

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import re
 import shutil
 import time
 from pathlib import Path
@@ -13,14 +12,9 @@ from typing import Any
 import msgspec
 
 from limosa.errors import LimosaError, MachineError, StateError
-from limosa.guest import images, library
-from limosa.guest.bare.build import source_digest as bare_digest
+from limosa.guest import images, library, provision
 from limosa.guest.making import try_lock
-from limosa.lab.preparation import agent_path
 from limosa.lab.record import existing
-from limosa.spec import image_kinds
-
-_DIGESTED = re.compile(rf"({'|'.join(image_kinds.built())})-[0-9a-f]{{16}}")
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -79,7 +73,7 @@ def _is_image(folder: Path) -> bool:
 
 
 def _kept(folder: Path, users: dict[str, tuple[str, ...]]) -> Kept:
-    built = _DIGESTED.fullmatch(folder.name)
+    built = library.is_built(folder.name)
     made_at = datetime.datetime.fromtimestamp(folder.stat().st_mtime, datetime.UTC).isoformat(timespec="seconds")
     size_bytes = library.size_bytes(folder)
     used_by = users.get(folder.name, ())
@@ -136,11 +130,10 @@ def _require_unused(name: str) -> None:
 
 def remove_unused() -> dict[str, int]:
     """Delete what limosa built itself and would build otherwise now, and what broken commands left; the sizes."""
-    agent = agent_path()
-    current = images.current(agent if agent.exists() else None) | {f"bare-{bare_digest()[:16]}"}
+    current = provision.current()
     gone: dict[str, int] = {}
     for image in kept():
-        if _DIGESTED.fullmatch(image.name) and image.name not in current and not image.used_by:
+        if library.is_built(image.name) and image.name not in current and not image.used_by:
             with contextlib.suppress(StateError):  # somebody is at work on it
                 gone[image.name] = library.remove(image.name)
     return gone | _remove_left()

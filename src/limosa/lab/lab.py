@@ -135,9 +135,9 @@ class Lab:
         async with self._hosts.locked("limosa up"):
             self._hosts.mend()
             if start and any(guest.image_kind.boots_disk for guest in self.spec.guests.values()):
-                from limosa.lab import own_disk
+                from limosa.lab import preparation
 
-                await own_disk.have(self.spec, self.events)
+                await preparation.have(self.spec, self.events)
             if self.record.ephemeral and self._hosts.client is None:
                 self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
             self.directory.create(self.spec)

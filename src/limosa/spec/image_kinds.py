@@ -1,7 +1,7 @@
 """The kinds of guest images: what each can and needs, one row a kind. Whoever treats guests differently asks a row.
 
 What a kind *does* (which files it places, how its kernel is started) is in its own package of ``limosa.guest``. A new
-kind is a row here, and a recipe in ``limosa.guest.recipes``.
+kind is a row here, and a module that ``limosa.guest.provision`` names.
 """
 
 from __future__ import annotations

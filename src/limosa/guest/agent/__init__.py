@@ -15,8 +15,8 @@ from limosa.guest.agent.answers import (
     RegionChecksum,
     TicksStatus,
 )
-from limosa.guest.agent.build import PROGRAM, build, source_digest
 from limosa.guest.agent.client import PORT_NAME, AgentClient
+from limosa.guest.agent.executable import PROGRAM, build, source_digest
 
 __all__ = [
     "PORT_NAME",

@@ -11,7 +11,7 @@ from limosa.guest.bare.arguments import (
     Mode,
     kernel_arguments,
 )
-from limosa.guest.bare.build import BareImage, build
+from limosa.guest.bare.image import BareImage, build
 from limosa.guest.bare.report import (
     Failed,
     Fault,

@@ -15,8 +15,7 @@ from limosa import requirements
 from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import library
-from limosa.guest.agent.build import PROGRAM
-from limosa.guest.agent.build import build as build_agent
+from limosa.guest.agent import executable
 from limosa.guest.debian import files
 from limosa.guest.debian.bootstrap import System, assemble, new_uuid
 from limosa.guest.installer.login import make_key
@@ -147,9 +146,9 @@ async def _make(directory: Path, choice: Choice, events: Events) -> dict[str, An
     (work / "overlay").mkdir(parents=True)
     work.chmod(0o755)
     with events.stage("compile agent"):
-        await build_agent(work / PROGRAM, events)
+        await executable.build(work / executable.PROGRAM, events)
     public_key = make_key(directory / "user_key", "limosa-image")
-    files.write(work / "overlay", root_uuid=root_uuid, authorized_key=public_key, agent=work / PROGRAM)
+    files.write(work / "overlay", root_uuid=root_uuid, authorized_key=public_key, agent=work / executable.PROGRAM)
     system = System(
         suite=choice.suite,
         sources=tuple(sources(choice)),

@@ -14,8 +14,7 @@ from limosa import paths
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import download, library
-from limosa.guest.agent.build import build as build_agent
-from limosa.guest.agent.build import source_digest
+from limosa.guest.agent import executable
 from limosa.guest.installer import alpine, alpine_medium, iso, login
 from limosa.guest.installer.engine import TakeOver
 from limosa.guest.installer.installing import Plan, Request, install
@@ -142,10 +141,10 @@ async def _finish(
         # Elsewhere nobody answers at this machine's loopback.
         await login.run(connection, alpine.naming(replace(wishes, mirror=alpine.MIRROR), "/etc/apk/repositories"), 60)
     try:
-        program = paths.cache() / "agent" / f"limosa-agent-{source_digest()[:16]}"
+        program = paths.cache() / "agent" / f"limosa-agent-{executable.source_digest()[:16]}"
         if not program.exists():
             program.parent.mkdir(parents=True, exist_ok=True)
-            await build_agent(program, events)
+            await executable.build(program, events)
         await _add_agent(connection, program)
         added.append("limosa-agent")
     except (MachineError, OSError) as error:

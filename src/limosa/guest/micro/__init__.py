@@ -18,8 +18,7 @@ from typing import Any
 from limosa import process
 from limosa.errors import MachineError
 from limosa.events import Events
-from limosa.guest.agent.build import PROGRAM, source_digest
-from limosa.guest.agent.build import build as build_agent
+from limosa.guest.agent import executable
 
 KERNEL_ARGUMENTS = (
     "console=ttyS0 root=/dev/vda rw quiet panic=1 mitigations=off no_timer_check tsc=reliable nokaslr"
@@ -59,9 +58,9 @@ def digest(agent: Path | None) -> str:
     """
     total = hashlib.sha256(_OS_RELEASE.read_bytes())
     for part in sorted(Path(__file__).parent.glob("*.[ps][yh]")):
-        if part.name != "seed.py":
+        if part.name not in ("seed.py", "provision.py"):
             total.update(part.name.encode() + b"\0" + part.read_bytes())
-    total.update(b"agent\0" + (agent.read_bytes() if agent is not None else source_digest().encode()))
+    total.update(b"agent\0" + (agent.read_bytes() if agent is not None else executable.source_digest().encode()))
     return total.hexdigest()[:16]
 
 
@@ -95,9 +94,9 @@ async def make(directory: Path, events: Events, agent: Path | None, contents: Co
     work = directory / "work"
     work.mkdir()
     if agent is None:
-        agent = work / PROGRAM
+        agent = work / executable.PROGRAM
         with _timed(events, durations_s, "compile agent"):
-            await build_agent(agent, events)
+            await executable.build(agent, events)
     agent_sha256 = hashlib.sha256(agent.read_bytes()).hexdigest()
     with _timed(events, durations_s, "fetch packages"):
         kernel_package = system.generic_kernel_package if contents.generic_kernel else system.kernel_package

@@ -14,7 +14,7 @@ from limosa.guest.agent import build, source_digest
 
 
 def test_the_digest_follows_the_sources_and_the_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module = importlib.import_module("limosa.guest.agent.build")
+    module = importlib.import_module("limosa.guest.agent.executable")
     before = source_digest()
     monkeypatch.setattr(module, "FLAGS", (*module.FLAGS, "-g"))
     with_flag = source_digest()
@@ -46,7 +46,7 @@ def test_a_build_is_announced(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "main.c").write_text("int main(void) { return 0; }\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("limosa.guest.agent.build"), "SOURCE", tmp_path / "source")
+        patch.setattr(importlib.import_module("limosa.guest.agent.executable"), "SOURCE", tmp_path / "source")
         asyncio.run(build(tmp_path / "out", Events(heard.append)))
     assert [type(event) for event in heard] == [CommandRan]
     assert (tmp_path / "out").exists()

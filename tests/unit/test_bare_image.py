@@ -11,7 +11,7 @@ from limosa.events import Event, Events
 from limosa.guest.bare import build
 
 # The package gives the name ``build`` to the function, so the module is asked for by its own.
-module = importlib.import_module("limosa.guest.bare.build")
+module = importlib.import_module("limosa.guest.bare.image")
 
 FAKE_TOOL = """#!/bin/sh
 echo "$0 $@" >> "$LOG"

@@ -22,6 +22,7 @@ from limosa.deadline import Deadline
 from limosa.errors import BusyError, CommandError, MachineError
 from limosa.events import Events
 from limosa.process import run
+from limosa.spec.image_kinds import BARE
 
 SOURCES = Path(__file__).parent / "source"
 UNITS = ("entry.S", "main.c", "settings.c", "serial.c", "write.c", "primes.c")
@@ -74,14 +75,18 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
+def directory_name() -> str:
+    """The image's folder in the image cache."""
+    return f"{BARE.name}-{source_digest()[:16]}"
+
+
 async def build(directory: Path, events: Events) -> BareImage:
     """The image in *directory* (normally ``paths.cache() / "images"``), built there if it is not there yet.
 
     Raises MachineError when compiler, linker or C library are missing or *directory* cannot be written, and
     BusyError when another build takes longer than a minute.
     """
-    digest = source_digest()
-    final = directory / f"bare-{digest[:16]}"
+    final = directory / directory_name()
     if not (final / "manifest.json").exists():
         try:
             async with _lock(directory):
@@ -98,7 +103,7 @@ async def build(directory: Path, events: Events) -> BareImage:
         kernel=final / "bare.elf",
         host_primes=final / "host_primes",
         primes_object=final / "primes.o",
-        digest=digest,
+        digest=source_digest(),
         primes_sha256=manifest.primes_sha256,
         kernel_sha256=manifest.kernel_sha256,
         compiler=manifest.compiler,

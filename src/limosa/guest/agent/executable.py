@@ -1,4 +1,4 @@
-"""Compiles the guest agent. Its digest covers all that decides what comes out: it serves as a cache key."""
+"""The guest agent as a program, compiled here. Its digest covers all that decides what comes out: a cache key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from limosa import process
+from limosa import paths, process
 from limosa.errors import CommandError, MachineError
 from limosa.events import CommandRan, Events
 
@@ -34,6 +34,24 @@ def source_digest() -> str:
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def kept_file() -> Path:
+    """Where the agent of the present sources is kept, compiled or not."""
+    return paths.cache() / "agent" / f"limosa-agent-{source_digest()[:16]}"
+
+
+async def ensure(events: Events) -> Path:
+    """The agent, compiled once for each state of its sources. Raises as ``build`` does."""
+    path = kept_file()
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise paths.cannot_write(error, path.parent) from error
+        with events.stage("compile the guest agent"):
+            await build(path, events)
+    return path
 
 
 async def build(target: Path, events: Events) -> None:

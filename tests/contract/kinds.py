@@ -160,7 +160,7 @@ from limosa.spec import codec
 async def attach():
     kind = Containers({kind!r}, codec.decode({lab!r}), {mark!r}, {{}})
     try:
-        yield (await kind.find())["host1"].host
+        yield (await kind.find(["host1"]))["host1"].host
     finally:
         await kind.close()
 """

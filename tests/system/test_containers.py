@@ -103,7 +103,7 @@ async def test_a_container_is_made_marked_found_and_taken_away(daemon: daemons.D
         await host.run(["sh", "-c", "echo text >/mnt/nfs/file"])
         await other_command_finds_it(daemon, lab)
         await kind.power_off("host1")
-        assert (await kind.find())["host1"].state is HostState.OFF and not await host.alive()
+        assert (await kind.find(["host1"]))["host1"].state is HostState.OFF and not await host.alive()
         again = await kind.power_on("host1")
         assert (await again.run(["cat", "/mnt/nfs/file"])).text == "text"
         assert (await again.run(["hostname"])).text == "host1"
@@ -112,10 +112,10 @@ async def test_a_container_is_made_marked_found_and_taken_away(daemon: daemons.D
 async def other_command_finds_it(daemon: daemons.Daemon, lab: resolved.Lab) -> None:
     other, stranger = (Containers(daemon.flavour.name, lab, mark, {}) for mark in ("/marks/tl", "/marks/other"))
     try:
-        found = await other.find()
+        found = await other.find(["host1"])
         assert found["host1"].host is not None
         assert (await found["host1"].host.run(["hostname"])).text == "host1"
-        assert (await stranger.find())["host1"].state is HostState.OFF and await stranger.left() == []
+        assert (await stranger.find(["host1"]))["host1"].state is HostState.OFF and await stranger.left() == []
         assert await stranger.remove() == {}
         assert await other.left() == [
             f"{daemon.flavour.name} container tl-host1",
@@ -227,7 +227,7 @@ async def test_a_container_is_adopted_by_one_lab_at_a_time(daemon: daemons.Daemo
             async with containers(daemon, lab, "/marks/other") as other:
                 with pytest.raises(StateError, match="container box is in use already, by lab tl"):
                     await other.make("host1")
-            assert (await kind.find())["host1"].state is HostState.ON
+            assert (await kind.find(["host1"]))["host1"].state is HostState.ON
     finally:
         daemon.client("delete", "--force", "box")
 
@@ -257,7 +257,7 @@ async def test_a_name_that_is_taken_is_said_and_the_container_left_alone(daemon:
             with pytest.raises(StateError, match="tl-host1 exists already, and it is not limosa's") as caught:
                 await kind.make("host1")
             assert "adopt: tl-host1" in caught.value.hint
-            assert (await kind.find())["host1"].state is HostState.OFF
+            assert (await kind.find(["host1"]))["host1"].state is HostState.OFF
         assert everything(daemon) == before
     finally:
         daemon.client("delete", "--force", "tl-host1")

@@ -103,7 +103,7 @@ async def test_a_machine_that_refuses_connections_is_not_taken_for_off(machine: 
     with socket.socket() as listener, replaced(machine.ssh / "config", ""):
         listener.bind(("127.0.0.1", 0))  # bound, so that nobody else answers there; not listening
         async with kind(address=f"127.0.0.1:{listener.getsockname()[1]}") as made:
-            found = (await made.find())["host1"]
+            found = (await made.find(["host1"]))["host1"]
             assert (found.state, found.host) == (HostState.NO_ANSWER, None), "it may go on with its guests"
             with pytest.raises(StateError, match="host1 cannot be reached"):
                 await made.make("host1")
@@ -289,7 +289,7 @@ async def test_another_labs_directory_is_left_alone(machine: SshMachine) -> None
         host = await ours.make("host1")
         with pytest.raises(StateError, match="belongs to lab faults of one"):
             await theirs.make("host1")
-        assert (await theirs.find())["host1"].state is HostState.OFF
+        assert (await theirs.find(["host1"]))["host1"].state is HostState.OFF
         assert await theirs.remove() == {}
         assert await ours.left() == [f"{host.runtime_directory} on host1"]
         await ours.remove()

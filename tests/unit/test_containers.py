@@ -175,7 +175,7 @@ def test_a_socket_that_is_not_for_this_user(incus: Path, monkeypatch: pytest.Mon
 
 async def test_nobody_knows_of_the_hosts_of_a_daemon_that_is_away(incus: Path) -> None:
     kind = Containers("incus", lab(image="tiny"), "/marks/tl", {})
-    found = (await kind.find())["host1"]
+    found = (await kind.find(["host1"]))["host1"]
     assert (found.state, found.host) == (HostState.NO_ANSWER, None), "its containers may go on"
     assert "no Incus daemon answers" in (await kind.remove())["host1"].message
     assert await kind.left() == []

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import msgspec
 
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import off
+
+LOGINS = 16
+"""How many hosts of a lab are logged in to at a time: an sshd on the way (a jump host) drops who comes in a crowd."""
+
+LinkState = Literal["up", "down"]
 
 
 class HostState(StrEnum):
@@ -82,8 +88,12 @@ class Kind(Protocol):
         """Raise MachineError where no host of the kind can be had here and now, so that nothing is begun."""
         ...
 
-    async def find(self) -> dict[str, Seen]:
-        """Each host of the kind as it is now, by name. One that does not answer is neither on nor off."""
+    async def find(self, names: Collection[str]) -> dict[str, Seen]:
+        """Those of the kind's hosts as they are now; no other is asked, and none is connected to twice.
+
+        They are asked at once, of which at most ``LOGINS`` log in at a time. One that does not answer is neither on
+        nor off.
+        """
         ...
 
     async def make(self, name: str) -> Host:
@@ -110,6 +120,10 @@ class Kind(Protocol):
 
     async def power_on(self, name: str) -> Host:
         """Undo ``power_off``."""
+        ...
+
+    async def set_links(self, name: str, state: LinkState) -> None:
+        """Take down all links of a host that is on, or up again. Raises StateError where that is not limosa's to do."""
         ...
 
     async def remove(self) -> dict[str, LimosaError]:

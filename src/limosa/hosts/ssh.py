@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import shlex
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from limosa import bundle, tasks
@@ -21,7 +21,7 @@ from limosa.hosts.far import claims, frames
 from limosa.hosts.files import Arriving
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import unreachable
-from limosa.hosts.kind import HostState, Seen, Silence
+from limosa.hosts.kind import LOGINS, HostState, LinkState, Seen, Silence
 from limosa.hosts.linked import LinkedHost
 from limosa.hosts.linking import Channel, Refused, lost
 from limosa.hosts.ssh_login import Machine
@@ -76,8 +76,8 @@ class _ProcessWire:
 class SshOpener:
     """Opens wires, and connections to sockets, on one machine; logs in when that is first needed."""
 
-    def __init__(self, name: str, machine: Machine) -> None:
-        self._name, self._machine = name, machine
+    def __init__(self, name: str, machine: Machine, logins: asyncio.Semaphore | None = None) -> None:
+        self._name, self._machine, self._logins = name, machine, logins or asyncio.Semaphore()
         self._connection: asyncssh.SSHClientConnection | None = None
         self._logging_in = asyncio.Lock()
         self.forwards = True
@@ -91,7 +91,8 @@ class SshOpener:
         """The connection, made anew when it was lost. Raises StateError or MachineError."""
         async with self._logging_in:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await ssh_login.log_in(self._name, self._machine)
+                async with self._logins:
+                    self._connection = await ssh_login.log_in(self._name, self._machine)
             return self._connection
 
     async def files(self) -> asyncssh.SFTPClient:
@@ -166,10 +167,15 @@ class SshOpener:
 
 
 class SshHost(LinkedHost):
-    """A machine over SSH. Its runtime directory is known once it was logged in to."""
+    """A machine over SSH. Its runtime directory is known once it was logged in to.
 
-    def __init__(self, name: str, machine: Machine, events: Events | None = None) -> None:
-        self._ssh = SshOpener(name, machine)
+    *logins* bounds how many of a lab's machines are logged in to at a time.
+    """
+
+    def __init__(
+        self, name: str, machine: Machine, events: Events | None = None, logins: asyncio.Semaphore | None = None
+    ) -> None:
+        self._ssh = SshOpener(name, machine, logins)
         super().__init__(name, "", self._ssh, events)
 
     async def close(self) -> None:
@@ -277,8 +283,9 @@ class SshKind:
         self._lab, self._owner, self._here = lab.name, owner, here
         self._alias = lab.mark or "the path of the lab's state directory"
         self._silence = Silence()
+        logins = asyncio.Semaphore(LOGINS)
         self._hosts = {
-            host.name: SshHost(host.name, Machine.parse(host.machine), events)
+            host.name: SshHost(host.name, Machine.parse(host.machine), events, logins)
             for host in lab.hosts.values()
             if host.kind == "ssh"
         }
@@ -286,10 +293,10 @@ class SshKind:
     async def check(self) -> None:
         """Each machine says when it is logged in to."""
 
-    async def find(self) -> dict[str, Seen]:
+    async def find(self, names: Collection[str]) -> dict[str, Seen]:
         """A machine that answers and bears the lab's mark is on; one that answers without it has nothing of the lab."""
-        seen = await tasks.each(self._see(host) for host in self._hosts.values())
-        return dict(zip(self._hosts, seen, strict=True))
+        seen = await tasks.each(self._see(self._hosts[name]) for name in names)
+        return dict(zip(names, seen, strict=True))
 
     async def _see(self, host: SshHost) -> Seen:
         if error := self._silence.recent(host.name):
@@ -349,6 +356,13 @@ class SshKind:
             hint="limosa up takes it into the lab again when it answers",
         )
 
+    async def set_links(self, name: str, state: LinkState) -> None:
+        """Refused."""
+        raise StateError(
+            f"{name} is a machine of its own, which limosa does not cut off: it would lose it",
+            hint="take its link down by hand",
+        )
+
     async def remove(self) -> dict[str, LimosaError]:
         """End what the lab spawned, and delete its runtime directory, on every machine that bears its mark."""
         failures = await tasks.each(self._remove(host) for host in self._hosts.values())
@@ -372,12 +386,13 @@ class SshKind:
 
     async def left(self) -> list[str]:
         """What bears the lab's mark on the machines that answer."""
-        lines = []
-        for host in self._hosts.values():
-            if (await self._see(host)).state is HostState.ON:
-                lines.append(f"{host.runtime_directory} on {host.name}")
-                lines += [f"process {pid} on {host.name}: {line}" for pid, line in await host.spawned()]
-        return lines
+        return [line for lines in await tasks.each(map(self._left, self._hosts.values())) for line in lines]
+
+    async def _left(self, host: SshHost) -> list[str]:
+        if (await self._see(host)).state is not HostState.ON:
+            return []
+        processes = [f"process {pid} on {host.name}: {line}" for pid, line in await host.spawned()]
+        return [f"{host.runtime_directory} on {host.name}", *processes]
 
     def remains(self, name: str) -> str:
         """The directory, by each name that it may have."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ from limosa.errors import LimosaError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import Host
 from limosa.hosts.keeping import Keeper, bears_mark, marked
-from limosa.hosts.kind import Seen
+from limosa.hosts.kind import LinkState, Seen
 from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
 from limosa.lab import place
 from limosa.lab.record import LabDirectory, Record
@@ -45,17 +45,17 @@ class NamespaceKind(msgspec.Struct):
     async def check(self) -> None:
         """What the kernel forbids is said when the fabric is made."""
 
-    async def find(self) -> dict[str, Seen]:
+    async def find(self, names: Collection[str]) -> dict[str, Seen]:
         """Attach to the fabric and to the hosts that are on: by the record, and by the processes where it lacks one.
 
         Whether one is off is sure: the kernel ends all of a host with its first process.
         """
-        found = await self._recorded()
-        if len(found) <= len(self.names) and (seen := observed(self.directory.mark)):
+        found = await self._recorded(names)
+        if len(found) <= len(names) and (seen := observed(self.directory.mark)):
             self._correct(seen)
-            found = await self._recorded()
+            found = await self._recorded(names)
         self.client = found.pop(CLIENT, None)
-        return {name: self._see(name, found if self.client else {}) for name in self.names}
+        return {name: self._see(name, found if self.client else {}) for name in names}
 
     def _see(self, name: str, found: dict[str, NamespaceHost]) -> Seen:
         if name in found:
@@ -71,9 +71,9 @@ class NamespaceKind(msgspec.Struct):
             )
         )
 
-    async def _recorded(self) -> dict[str, NamespaceHost]:
-        """What is on record and alive; ``client`` is the fabric."""
-        pids = {CLIENT: self.record.client_pid, **{name: self.record.hosts.get(name, 0) for name in self.names}}
+    async def _recorded(self, names: Collection[str]) -> dict[str, NamespaceHost]:
+        """What of these is on record and alive; ``client`` is the fabric."""
+        pids = {CLIENT: self.record.client_pid, **{name: self.record.hosts.get(name, 0) for name in names}}
         keepers = [Keeper(pid, name, self.directory.mark) for name, pid in pids.items() if pid]
         alive = [keeper for keeper in keepers if await keeper.alive()]
         return {k.host: NamespaceHost(k.host, k, _is_rootless(k.pid), self.events) for k in alive}
@@ -124,7 +124,7 @@ class NamespaceKind(msgspec.Struct):
 
     async def visit(self, name: str) -> Host | None:
         """The host where it is on; it takes nothing but this machine to make it."""
-        return (await self.find())[name].host
+        return (await self.find([name]))[name].host
 
     async def make(self, name: str) -> Host:
         """Make one host and join it to the fabric; a half-made one is ended again."""
@@ -153,6 +153,11 @@ class NamespaceKind(msgspec.Struct):
     async def power_on(self, name: str) -> Host:
         """Make it again."""
         return await self.make(name)
+
+    async def set_links(self, name: str, state: LinkState) -> None:
+        """At the fabric's ends, so that the host itself sees a dark wire."""
+        assert self.client is not None, "the fabric outlives the hosts in it"
+        await links.set_link(self.client, self.lab, name, state)
 
     async def remove(self) -> dict[str, LimosaError]:
         """End all that bears the lab's mark, recorded or not. Raises LimosaError: it is this machine's."""

@@ -90,7 +90,7 @@ class LabHosts:
 
     async def find(self) -> None:
         """Attach to what is running: by the record, and where that says of nothing, by what bears the lab's mark."""
-        self.seen = await self.fabric.find() if self.has_fabric else {}
+        self.seen = await self.fabric.find(self.fabric.names) if self.has_fabric else {}
         up = self.fabric.client is not None if self.has_fabric else self.record.up
         if up or self.record.claimed != []:
             await self._find_elsewhere()
@@ -104,7 +104,10 @@ class LabHosts:
         await self._find_addresses()
 
     async def _find_elsewhere(self) -> None:
-        for found in await tasks.together(kind.find() for kind in self._elsewhere_kinds()):
+        of_kind: dict[str, list[str]] = {}
+        for name in self.elsewhere:
+            of_kind.setdefault(self.lab.hosts[name].kind, []).append(name)
+        for found in await tasks.together(self._kind(kind).find(names) for kind, names in of_kind.items()):
             self.seen |= found
 
     async def _find_addresses(self) -> None:
@@ -366,23 +369,12 @@ class LabHosts:
         before, self.record.cut = self.record.cut, sorted({*self.record.cut, name})
         try:
             self.directory.save(self.record)
-            await self._set_links(name, "down")
+            await self.kind(name).set_links(name, "down")
         except LimosaError:
             self.record.cut = before
             with contextlib.suppress(LimosaError):
                 self.directory.save(self.record)
             raise
-
-    async def _set_links(self, name: str, state: str) -> None:
-        if name not in self.elsewhere:
-            await links.set_link(self.the_client(), self.lab, name, state)
-        elif self.lab.hosts[name].kind == "ssh":
-            raise StateError(
-                f"{name} is a machine of its own, which limosa does not cut off: it would lose it",
-                hint="take its link down by hand",
-            )
-        else:
-            await links.set_own_links(self.host(name), self.lab, state)
 
     async def restore(self, name: str) -> None:
         """Undo ``cut`` and ``power_off``."""
@@ -393,7 +385,7 @@ class LabHosts:
             await self._furnish(name)
             await self._guard()
         elif name in self.record.cut:
-            await self._set_links(name, "up")
+            await self.kind(name).set_links(name, "up")
             await links.forget_silence(host for other, host in self.on.items() if other not in self.elsewhere)
         self._on_again(name)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 from limosa import tasks
@@ -20,7 +20,8 @@ from limosa.hosts.containers.daemon import NOT_FOUND, Daemon, DaemonError, Insta
 from limosa.hosts.containers.host import ContainerHost
 from limosa.hosts.containers.reach import FLAVOURS
 from limosa.hosts.host import Host
-from limosa.hosts.kind import HostState, Seen, Silence
+from limosa.hosts.kind import HostState, LinkState, Seen, Silence
+from limosa.network import links
 from limosa.spec import resolved
 from limosa.spec.problems import nearest
 
@@ -63,10 +64,10 @@ class Containers:
         if refusal is not None:
             raise refusal
 
-    async def find(self) -> dict[str, Seen]:
+    async def find(self, names: Collection[str]) -> dict[str, Seen]:
         """Each host as its daemon says; where that does not answer, nobody knows."""
-        seen = await tasks.together(map(self._see, self._specs))
-        return dict(zip(self._specs, seen, strict=True))
+        seen = await tasks.together(map(self._see, names))
+        return dict(zip(names, seen, strict=True))
 
     async def _see(self, name: str) -> Seen:
         if recent := self._silence.recent(name):
@@ -315,6 +316,10 @@ class Containers:
             await daemon.switch(container, "start")
         await self._settle(name)
         return self._host(name)
+
+    async def set_links(self, name: str, state: LinkState) -> None:
+        """From inside: the daemon itself is not on these links."""
+        await links.set_own_links(self._host(name), self._lab, state)
 
     async def remove(self) -> dict[str, LimosaError]:
         """Take away all that bears the lab's mark; see the port."""

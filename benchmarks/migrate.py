@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from limosa import spec
-from limosa.hosts.namespaces import NamespaceHost
+from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.lab import Lab
 from limosa.migration.settings import Settings
 from limosa.results.statistics import Estimate, median, ratio_of_medians

@@ -20,8 +20,8 @@ import pytest
 
 from limosa import spec
 from limosa.deadline import Deadline
-from limosa.hosts.namespaces import NamespaceHost
-from limosa.hosts.ssh import SshKind
+from limosa.hosts.namespaces.host import NamespaceHost
+from limosa.hosts.ssh.kind import SshKind
 from limosa.lab import Lab
 from tests import sshd
 from tests.sshd import keygen

@@ -19,7 +19,7 @@ from limosa import spec
 from limosa.hosts.containers.kind import Containers
 from limosa.hosts.host import Host
 from limosa.hosts.local import LocalHost
-from limosa.hosts.ssh import SshKind
+from limosa.hosts.ssh.kind import SshKind
 from limosa.lab import Lab
 from limosa.spec import codec, resolved
 from tests import daemons, namespaces
@@ -110,7 +110,7 @@ SSH_HOST = resolved.Host("host1", kind="ssh", machine="machine1")
 SSH_OWNER = "the contract's own"
 ATTACH_SSH = f"""
 from contextlib import asynccontextmanager
-from limosa.hosts.ssh import SshKind
+from limosa.hosts.ssh.kind import SshKind
 from limosa.spec import resolved
 
 @asynccontextmanager

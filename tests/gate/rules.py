@@ -17,8 +17,8 @@ _NOT_OURS = {"__pycache__", ".git"}  # the second is a file in a worktree
 _TASKS = {"create_task", "ensure_future", "gather", "shield"}
 LASTING_TASKS = (
     "src/limosa/tasks.py",
-    "src/limosa/hosts/linking.py",  # as long as the link, which ends them when it is closed
-    "src/limosa/hosts/containers/wire.py",  # the same for a wire
+    "src/limosa/hosts/link/near.py",  # as long as the link, which ends them when it is closed
+    "src/limosa/hosts/containers/opener.py",  # the same for a wire
 )
 """Modules that begin tasks themselves."""
 _UNSPEAKING = re.compile(r"(^|_)(utils?|helpers?|managers?)(_|\.|$)|[Mm]anager")

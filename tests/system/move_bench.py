@@ -21,8 +21,8 @@ import pytest
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest.bare import COMMAND_STATUS, COMMAND_VERIFY, Fault, Lost, Report, SerialReader, Status, Verified
-from limosa.hosts.keeping import Keeper
-from limosa.hosts.namespaces import NamespaceHost
+from limosa.hosts.namespaces.first_process import Keeper
+from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.lab.record import LabDirectory
 from limosa.qemu import guest_process, launches
 

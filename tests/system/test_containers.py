@@ -17,7 +17,7 @@ import pytest
 
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Event, Events, Note
-from limosa.hosts.containers import packages
+from limosa.hosts.containers import software
 from limosa.hosts.containers.kind import Containers
 from limosa.hosts.kind import HostState
 from limosa.lab import Lab
@@ -162,7 +162,7 @@ async def test_a_maker_that_is_killed_leaves_what_can_be_taken_away(daemon: daem
     lab = lab_of(daemon, [volume])
     script = f"""
         import asyncio
-        from limosa.hosts.containers import packages
+        from limosa.hosts.containers import software
 from limosa.hosts.containers.kind import Containers
         from limosa.spec import codec
         kind = Containers({daemon.flavour.name!r}, codec.decode({msgspec.json.encode(lab)!r}), "/marks/tl", {{}})
@@ -380,7 +380,7 @@ async def test_a_package_manager_without_network_is_quoted(
         await real(kind, name)
 
     monkeypatch.setattr(Containers, "_settle", settle)
-    monkeypatch.setattr(packages, "NETWORK_S", 0.5)
+    monkeypatch.setattr(software, "NETWORK_S", 0.5)
     async with containers(daemon, lab_of(daemon, image=bare), events=Events(heard.append)) as kind:
         with pytest.raises(MachineError, match="apk could not install it: ERROR: unable to select") as caught:
             await kind.make("host1")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from move_bench import GUEST, NEEDED, Bench, bench
 
-from limosa.hosts.namespaces import NamespaceHost
+from limosa.hosts.namespaces.host import NamespaceHost
 
 LAB = """\
 name: dark

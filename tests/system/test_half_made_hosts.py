@@ -12,9 +12,9 @@ import pytest
 from limosa import spec
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
-from limosa.hosts import keeping
-from limosa.hosts.keeping import marked
 from limosa.hosts.kind import HostState
+from limosa.hosts.namespaces import first_process
+from limosa.hosts.namespaces.first_process import marked
 from limosa.lab import Lab
 
 pytestmark = pytest.mark.system
@@ -42,7 +42,7 @@ async def test_one_that_is_not_ready_in_time_is_ended(tmp_path: Path, monkeypatc
     async with lab_with_host2_off(monkeypatch, tmp_path) as lab:
         others = marked(lab.directory.mark)
         with monkeypatch.context() as patch:
-            patch.setattr(keeping, "READY_S", 0.0)
+            patch.setattr(first_process, "READY_S", 0.0)
             with pytest.raises(LimosaError, match="not ready within") as caught:
                 await lab.hosts.restore("host2")
         assert caught.value.hint

@@ -19,7 +19,7 @@ import pytest
 from limosa import paths, spec
 from limosa.deadline import Deadline
 from limosa.errors import BusyError, LimosaError, MachineError, StateError
-from limosa.hosts.keeping import marked
+from limosa.hosts.namespaces.first_process import marked
 from limosa.lab import Lab, sweep
 from limosa.lab.record import LabDirectory
 from tests import leftovers, namespaces

@@ -20,8 +20,8 @@ import pytest
 
 from limosa import spec
 from limosa.deadline import Deadline
-from limosa.hosts.keeping import Keeper, marked
-from limosa.hosts.namespaces import NamespaceHost
+from limosa.hosts.namespaces.first_process import Keeper, marked
+from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.lab import Lab, fabric
 from limosa.lab.fabric import observed
 from limosa.lab.record import LabDirectory, Record
@@ -111,7 +111,9 @@ async def test_a_process_that_a_host_is_about_to_start_is_no_host(directory: Lab
         await lab.up()
         there, host = keepers(directory), lab.host("host1")
         words = ["--lab", directory.mark, "--host", "host1"]
-        await host.spawn(["sh", "-c", "sleep 600; :", "/limosa/hosts/keeper.py", *words], log="/run/sleep.log")
+        await host.spawn(
+            ["sh", "-c", "sleep 600; :", "/limosa/hosts/namespaces/keeper.py", *words], log="/run/sleep.log"
+        )
         async for _ in Deadline.after(20).ticks(0.01):
             if len(marked(directory.mark, "host1")) == 3:
                 break
@@ -121,7 +123,7 @@ async def test_a_process_that_a_host_is_about_to_start_is_no_host(directory: Lab
 
 def as_a_keeper(directory: LabDirectory) -> subprocess.Popen[bytes]:
     """A process of this machine that bears the mark of the lab's host1; the caller ends its group."""
-    words = ["/limosa/hosts/keeper.py", "--lab", directory.mark, "--host", "host1"]
+    words = ["/limosa/hosts/namespaces/keeper.py", "--lab", directory.mark, "--host", "host1"]
     return subprocess.Popen(["sh", "-c", "sleep 600; :", *words], process_group=0)
 
 
@@ -271,7 +273,7 @@ HALF = """
 import asyncio, os, signal, sys
 from limosa import spec
 from limosa.lab import Lab
-from limosa.network import links
+from limosa.network import ip
 seen = 0
 async def killed(*_):
     global seen
@@ -279,8 +281,8 @@ async def killed(*_):
     if seen == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
     return await real(*_)
-real = getattr(links, sys.argv[2])
-setattr(links, sys.argv[2], killed)
+real = getattr(ip, sys.argv[2])
+setattr(ip, sys.argv[2], killed)
 async def work():
     async with Lab.open(spec.loads(sys.argv[1])) as lab:
         await lab.up()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from limosa.hosts.keeping import marked
+from limosa.hosts.namespaces.first_process import marked
 from limosa.lab.fabric import observed
 from limosa.lab.record import LabDirectory
 from tests import leftovers

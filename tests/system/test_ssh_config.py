@@ -14,9 +14,9 @@ import pytest
 
 from limosa import process
 from limosa.errors import LimosaError, MachineError
-from limosa.hosts import ssh_login
-from limosa.hosts.ssh import SshKind
-from limosa.hosts.ssh_login import Machine
+from limosa.hosts.ssh import way_in
+from limosa.hosts.ssh.kind import SshKind
+from limosa.hosts.ssh.way_in import Machine
 from limosa.spec import resolved
 from tests.ssh_machine import SshMachine, let_go, ssh_machine
 from tests.sshd import required
@@ -95,11 +95,11 @@ def test_an_older_ssh_is_told_only_what_it_knows(tmp_path: Path, monkeypatch: py
     old.write_text('#!/bin/sh\ncase "$*" in *SessionType*) echo Bad configuration option >&2; exit 255;; esac\n')
     old.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    ssh_login._is_since_8_7.cache_clear()
+    way_in._is_since_8_7.cache_clear()
     try:
-        line = ssh_login.ssh_line(Machine("there"), ["true"])
+        line = way_in.ssh_line(Machine("there"), ["true"])
     finally:
-        ssh_login._is_since_8_7.cache_clear()
+        way_in._is_since_8_7.cache_clear()
     assert "SessionType" not in shlex.join(line) and "RemoteCommand=none" in line
     assert process.succeeds(line)
 

@@ -13,10 +13,11 @@ import pytest
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
-from limosa.hosts import ssh_login
 from limosa.hosts.kind import HostState
-from limosa.hosts.ssh import SshHost, SshKind
-from limosa.hosts.ssh_login import Machine
+from limosa.hosts.ssh import way_in
+from limosa.hosts.ssh.host import SshHost
+from limosa.hosts.ssh.kind import SshKind
+from limosa.hosts.ssh.way_in import Machine
 from limosa.spec import resolved
 from tests.ssh_machine import SshMachine, let_go, ssh_machine
 from tests.sshd import USER, keygen, required
@@ -112,8 +113,8 @@ async def test_a_machine_that_refuses_connections_is_not_taken_for_off(machine: 
 async def test_a_machine_that_says_nothing_is_not_waited_for(
     machine: SshMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ssh_login.CONNECT_S <= 10
-    monkeypatch.setattr(ssh_login, "CONNECT_S", 1.0)
+    assert way_in.CONNECT_S <= 10
+    monkeypatch.setattr(way_in, "CONNECT_S", 1.0)
     started = time.monotonic()
     with socket.socket() as listener, replaced(machine.ssh / "config", ""):
         listener.bind(("127.0.0.1", 0))

@@ -16,9 +16,10 @@ import pytest
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
-from limosa.hosts import files, sftp
 from limosa.hosts.host import Host
-from limosa.hosts.ssh import SshKind
+from limosa.hosts.link import local_file
+from limosa.hosts.ssh import sftp
+from limosa.hosts.ssh.kind import SshKind
 from limosa.spec import resolved
 from tests import sshd
 from tests.ssh_machine import SFTP, SshMachine, let_go, ssh_machine
@@ -105,14 +106,14 @@ def after_the_first_piece(monkeypatch: pytest.MonkeyPatch, act: Callable[[], obj
                 act()
             yield piece
 
-    def write(self: files.Arriving, data: bytes, place: int) -> None:
+    def write(self: local_file.Arriving, data: bytes, place: int) -> None:
         wrote(self, data, place)
         act()
 
-    original, wrote = files.pieces, files.Arriving.write
-    monkeypatch.setattr(files, "pieces", pieces)
+    original, wrote = local_file.pieces, local_file.Arriving.write
+    monkeypatch.setattr(local_file, "pieces", pieces)
     monkeypatch.setattr(sftp, "pieces", pieces)
-    monkeypatch.setattr(files.Arriving, "write", write)
+    monkeypatch.setattr(local_file.Arriving, "write", write)
 
 
 async def until_there_is(machine: SshMachine, path: str, wanted: list[str]) -> None:

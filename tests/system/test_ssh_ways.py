@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from limosa.errors import LimosaError, MachineError, UnreachableError
-from limosa.hosts import ssh_login
-from limosa.hosts.ssh import SshKind
-from limosa.hosts.ssh_login import Machine
+from limosa.hosts.ssh import way_in
+from limosa.hosts.ssh.kind import SshKind
+from limosa.hosts.ssh.way_in import Machine
 from limosa.spec import resolved
 from tests import sshd
 from tests.ssh_machine import SFTP, SshMachine, let_go, relays_ended, ssh_machine
@@ -80,17 +80,17 @@ async def to(address: str) -> AsyncIterator[SshKind]:
 
 async def arrives(address: str) -> str:
     """Log in, and say at which port we came in."""
-    connection = await ssh_login.log_in("host1", Machine.parse(address))
+    connection = await way_in.log_in("host1", Machine.parse(address))
     try:
         return str((await connection.run("echo $SSH_CONNECTION", check=True)).stdout).split()[-1]
     finally:
-        await ssh_login.hang_up(connection)
+        await way_in.hang_up(connection)
         await relays_ended()
 
 
 async def refusal(address: str) -> LimosaError:
     with pytest.raises(LimosaError) as caught:
-        await ssh_login.log_in("host1", Machine.parse(address))
+        await way_in.log_in("host1", Machine.parse(address))
     await relays_ended()
     assert "\n" not in caught.value.message and caught.value.hint
     return caught.value

@@ -10,7 +10,7 @@ from limosa import process
 from limosa.errors import LimosaError, MachineError
 from limosa.experiment.session import SshSession
 from limosa.hosts.host import Host
-from limosa.network import guard, links, wiring
+from limosa.network import attachment, guard, ip
 from limosa.process import Completed
 from limosa.spec import resolved
 
@@ -34,17 +34,17 @@ class Says:
 )  # fmt: skip
 async def test_an_ip_that_lies(said: bytes) -> None:
     with pytest.raises(MachineError, match="ip on host1 gives an answer that is none"):
-        await wiring.interfaces(cast("Host", Says(said)))
+        await attachment.interfaces(cast("Host", Says(said)))
     with pytest.raises(MachineError, match="ip on host1"):
-        await wiring.towards(cast("Host", Says(said)), "10.0.0.1")
+        await attachment.towards(cast("Host", Says(said)), "10.0.0.1")
 
 
 @pytest.mark.parametrize("said", [b"\xff", b"{}", b"7", b"[7]", b"no JSON", b"", b"[{}, {}]", b'[{"master": 7}]'])
 async def test_an_ip_that_lies_of_one_interface(said: bytes) -> None:
     with pytest.raises(MachineError, match="ip on host1 gives an answer that is none"):
-        await links.wait_up(cast("Host", Says(said)), "lan.up")
+        await ip.wait_up(cast("Host", Says(said)), "lan.up")
     with pytest.raises(MachineError, match="ip on host1 gives an answer that is none"):
-        await wiring.master(cast("Host", Says(said)), "tap0")
+        await attachment.master(cast("Host", Says(said)), "tap0")
 
 
 @pytest.mark.parametrize("said", [b"\xff", b"{}", b"7", b"[7]", b"no JSON", b"[{}]", b'[{"priority": "first"}]'])

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from limosa.errors import MachineError, SpecError, StateError
-from limosa.hosts.containers import packages, plan, reach
+from limosa.hosts.containers import definition, endpoint, software
 from limosa.hosts.containers.daemon import Daemon, DaemonError, Image, Instance
 from limosa.hosts.containers.kind import Containers
 from limosa.hosts.kind import HostState
@@ -78,20 +78,20 @@ SERVED = {
 def test_images_of_servers(kind: str, image: str) -> None:
     address, alias = SERVED[kind, image]
     wanted = {"type": "image", "mode": "pull", "server": address, "protocol": "simplestreams", "alias": alias}
-    assert plan.image_source(reach.FLAVOURS[kind], image, []) == wanted
+    assert definition.image_source(endpoint.FLAVOURS[kind], image, []) == wanted
 
 
 def test_local_images() -> None:
     local = [Image("0123456789abcdef", [{"name": "alpine"}]), Image("fedcba9876543210")]
     for image in ("alpine", "local:alpine"):
-        assert plan.image_source(reach.INCUS, image, local) == {"type": "image", "alias": "alpine"}
+        assert definition.image_source(endpoint.INCUS, image, local) == {"type": "image", "alias": "alpine"}
     wanted = {"type": "image", "fingerprint": "fedcba9876543210"}
-    assert plan.image_source(reach.INCUS, "fedcba987654", local) == wanted
+    assert definition.image_source(endpoint.INCUS, "fedcba987654", local) == wanted
     for image in ("fedcba", "debian"):
         with pytest.raises(SpecError, match="no local image"):
-            plan.image_source(reach.INCUS, image, local)
+            definition.image_source(endpoint.INCUS, image, local)
     with pytest.raises(SpecError, match="knows no image server 'ubuntu'"):
-        plan.image_source(reach.INCUS, "ubuntu:22.04", local)
+        definition.image_source(endpoint.INCUS, "ubuntu:22.04", local)
 
 
 def without_internet(method: str, path: str, body: Any) -> Answer:
@@ -136,7 +136,7 @@ async def test_an_operation_is_given_up_when_its_caller_is(incus: Path) -> None:
         return {"type": "async", "operation": "/1.0/operations/7"} if method == "POST" else sync({"id": "7"})
 
     async with server(incus, slow) as asked:
-        daemon = Daemon.open(reach.INCUS, "", "default")
+        daemon = Daemon.open(endpoint.INCUS, "", "default")
         task = asyncio.create_task(daemon.create({"name": "a"}))
         await waiting.wait()
         task.cancel()
@@ -153,7 +153,7 @@ async def test_an_operation_is_given_up_when_its_caller_is(incus: Path) -> None:
 def test_no_daemon(incus: Path) -> None:
     for _ in range(2):
         with pytest.raises(MachineError, match=f"no Incus daemon answers: nothing listens on {incus}") as caught:
-            reach.find(reach.INCUS)
+            endpoint.find(endpoint.INCUS)
         assert "systemctl start incus" in caught.value.hint
         with socket.socket(socket.AF_UNIX) as stale:  # the second time: a socket whose daemon is gone
             incus.unlink(missing_ok=True)
@@ -164,12 +164,12 @@ def test_a_socket_that_is_not_for_this_user(incus: Path, monkeypatch: pytest.Mon
     def refuse(_self: socket.socket, _path: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(reach.socket, "socket", type("Refusing", (socket.socket,), {"connect": refuse}))
+    monkeypatch.setattr(endpoint.socket, "socket", type("Refusing", (socket.socket,), {"connect": refuse}))
     with pytest.raises(MachineError, match="may not use Incus's socket") as caught:
-        reach.find(reach.INCUS)
+        endpoint.find(endpoint.INCUS)
     assert "usermod -aG incus-admin" in caught.value.hint
     with pytest.raises(MachineError) as caught:
-        reach.find(reach.LXD)
+        endpoint.find(endpoint.LXD)
     assert "usermod -aG lxd" in caught.value.hint
 
 
@@ -184,17 +184,17 @@ async def test_nobody_knows_of_the_hosts_of_a_daemon_that_is_away(incus: Path) -
 
 async def test_answers_that_are_none(incus: Path) -> None:
     async with server(incus, lambda *_: {"type": "error", "error": "not\n authorized", "error_code": 403}):
-        daemon = Daemon.open(reach.INCUS, "", "default")
+        daemon = Daemon.open(endpoint.INCUS, "", "default")
         with pytest.raises(MachineError, match="does not trust"):
             await daemon.instances()
         await daemon.close()
     async with server(incus, lambda *_: {"type": "error", "error": "it\n broke", "error_code": 500}):
-        daemon = Daemon.open(reach.INCUS, "", "default")
+        daemon = Daemon.open(endpoint.INCUS, "", "default")
         with pytest.raises(DaemonError, match="Incus: it broke"):
             await daemon.instances()
         await daemon.close()
     async with server(incus, lambda *_: {"kind": "something else"}):
-        daemon = Daemon.open(reach.INCUS, "", "default")
+        daemon = Daemon.open(endpoint.INCUS, "", "default")
         with pytest.raises(MachineError, match="not its API's"):
             await daemon.instances()
         await daemon.close()
@@ -209,7 +209,7 @@ ASKED: list[Callable[[Daemon], Awaitable[object]]] = [
 @pytest.mark.parametrize("told", [7, "text", [7], {"name": []}, [{"name": 7, "fingerprint": 7}]], ids=repr)
 async def test_answers_of_another_shape(incus: Path, told: object) -> None:
     async with server(incus, lambda *_: sync(told)):
-        daemon = Daemon.open(reach.INCUS, "", "default")
+        daemon = Daemon.open(endpoint.INCUS, "", "default")
         for ask in ASKED:
             with pytest.raises(MachineError, match="not its API's"):
                 await ask(daemon)
@@ -219,11 +219,11 @@ async def test_answers_of_another_shape(incus: Path, told: object) -> None:
 def test_a_remote_daemon_is_trusted_only_when_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INCUS_CONF", str(tmp_path))
     with pytest.raises(MachineError, match="not among those whose certificate you accepted") as caught:
-        reach.find(reach.INCUS, "https://far:8443")
+        endpoint.find(endpoint.INCUS, "https://far:8443")
     assert caught.value.hint == "incus remote add NAME https://far:8443"
     (tmp_path / "config.yml").write_text("remotes:\n  far: {addr: 'https://far:8443', protocol: incus}\n")
     with pytest.raises(MachineError, match="certificates for https://far:8443"):
-        reach.find(reach.INCUS, "https://far:8443/")
+        endpoint.find(endpoint.INCUS, "https://far:8443/")
 
 
 # -- what a container has to have -------------------------------------------------------------------------------------
@@ -235,8 +235,8 @@ def test_what_a_container_is_made_with() -> None:
     nfs = resolved.Storage("far", "nfs", path="/srv", server="host1")
     host = resolved.Host("host1", kind="incus", image="a", links={"lan": "eth0"})
     whole = resolved.Lab("tl", {"lan": network}, {"nfs": volume, "far": nfs}, {"host1": host}, {})
-    want = plan.wanted(whole, host, "/marks/tl", {})
-    made = plan.request("tl-host1", {"type": "image"}, want)
+    want = definition.wanted(whole, host, "/marks/tl", {})
+    made = definition.request("tl-host1", {"type": "image"}, want)
     assert made["devices"] == {
         "limosa-kvm": {"type": "unix-char", "source": "/dev/kvm", "path": "/dev/kvm", "required": "false"},
         "limosa-tun": {"type": "unix-char", "source": "/dev/net/tun", "path": "/dev/net/tun", "required": "false"},
@@ -260,18 +260,18 @@ def test_what_a_container_is_made_with() -> None:
 def test_what_an_adopted_container_lacks() -> None:
     storage = resolved.Storage("nfs", "volume", pool="default", volume="nfs", mount="/mnt/nfs")
     host = resolved.Host("host1", kind="lxd", adopt="box")
-    want = plan.wanted(resolved.Lab("tl", {}, {"nfs": storage}, {"host1": host}, {}), host, "/marks/tl", {})
+    want = definition.wanted(resolved.Lab("tl", {}, {"nfs": storage}, {"host1": host}, {}), host, "/marks/tl", {})
     there = {"kvm": {"type": "unix-char", "path": "/dev/kvm"}, "t": {"type": "unix-char", "source": "/dev/net/tun"}}
     disk = {"type": "disk", "pool": "default", "source": "nfs", "path": "/mnt/nfs/"}
     box = Instance("box", "Running", expanded_devices={**there, "vol": disk})
-    assert set(plan.missing(box, want)) == {"limosa-vhost-net"}
-    assert set(plan.missing(Instance("box", "Running", expanded_devices=there), want)) == {
+    assert set(definition.missing(box, want)) == {"limosa-vhost-net"}
+    assert set(definition.missing(Instance("box", "Running", expanded_devices=there), want)) == {
         "limosa-vhost-net",
         "limosa-nfs",
     }
     other = Instance("box", "Running", expanded_devices={"vol": {**disk, "source": "own"}})
     with pytest.raises(StateError, match="something else at /mnt/nfs: type=disk pool=default source=own"):
-        plan.missing(other, want)
+        definition.missing(other, want)
 
 
 def test_an_adopted_container_gets_back_what_it_had() -> None:
@@ -281,7 +281,7 @@ def test_an_adopted_container_gets_back_what_it_had() -> None:
         config={"user.mine": "yes", "user.limosa.mark": "/marks/tl"},
         devices={"kvm": {"type": "unix-char"}, "limosa-tun": {"type": "unix-char"}},
     )
-    assert plan.stripped(box) == ({"kvm": {"type": "unix-char"}}, {"user.mine": "yes"})
+    assert definition.stripped(box) == ({"kvm": {"type": "unix-char"}}, {"user.mine": "yes"})
 
 
 def test_the_environment_names_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +290,7 @@ def test_the_environment_names_the_socket(tmp_path: Path, monkeypatch: pytest.Mo
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.fspath(path))
         listener.listen()
-        assert reach.find(reach.INCUS).socket == str(path)
+        assert endpoint.find(endpoint.INCUS).socket == str(path)
 
 
 SAID = {
@@ -353,7 +353,7 @@ SAID = {
 @pytest.mark.parametrize("case", SAID)
 def test_the_sentence_of_a_package_manager_that_counts(case: str) -> None:
     said, sentence = SAID[case]
-    assert packages.why(said) == sentence
+    assert software.why(said) == sentence
 
 
 @pytest.fixture
@@ -368,34 +368,34 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
         left[:] = said
         return left
 
-    monkeypatch.setattr(packages, "_shell", says)
+    monkeypatch.setattr(software, "_shell", says)
     return begin
 
 
 async def test_a_container_that_was_not_heard_is_asked_again(shell: Callable[..., list[str]]) -> None:
     """As LXD 5.0 does on a busy machine: the status is right, and the output is lost."""
     left = shell("", "missing tc\nmanager apk\n", "missing tc\nmissing python3\nmanager apk\nlooked\n", "too often")
-    found = await packages.look(cast("Daemon", None), "box", ["tc", "python3"])
+    found = await software.look(cast("Daemon", None), "box", ["tc", "python3"])
     assert found == (["tc", "python3"], ["apk"]) and left == ["too often"]
 
 
 async def test_a_container_that_is_never_heard_is_an_error(shell: Callable[..., list[str]]) -> None:
     shell(*[""] * 10)
     with pytest.raises(MachineError, match="container box does not say what it has: its shell said nothing"):
-        await packages.look(Daemon(reach.Reach(reach.INCUS), "default"), "box", ["tc"])
+        await software.look(Daemon(endpoint.Reach(endpoint.INCUS), "default"), "box", ["tc"])
 
 
 def test_what_apk_does_not_know_is_in_a_repository_that_is_not_asked() -> None:
-    apk = packages.MANAGERS[0]
+    apk = software.MANAGERS[0]
     unknown = "ERROR: unable to select packages: qemu-system-x86_64 (no such package): required by: world[x]"
-    assert "repository community: setup-apkrepos -c" in packages.question(apk, unknown)
-    assert packages.question(apk, SAID["apk 3 without a network"][1]) == "has it a network with a way out?"
-    dnf = packages.MANAGERS[2]
+    assert "repository community: setup-apkrepos -c" in software.question(apk, unknown)
+    assert software.question(apk, SAID["apk 3 without a network"][1]) == "has it a network with a way out?"
+    dnf = software.MANAGERS[2]
     for no_match in (
         "No match for argument: qemu-system-x86-core",
         "Error: Unable to find a match: tc qemu-system-x86-core",
     ):
-        assert "of Red Hat's systems" in packages.question(dnf, no_match)
-    unreached = packages.why(SAID["dnf 5 without a network"][0].replace("python3", "qemu-system-x86-core"))
-    assert packages.question(dnf, unreached) == "has it a network with a way out?"
-    assert packages.question(apk, "ERROR: python3 (no such package)") == "has it a network with a way out?"
+        assert "of Red Hat's systems" in software.question(dnf, no_match)
+    unreached = software.why(SAID["dnf 5 without a network"][0].replace("python3", "qemu-system-x86-core"))
+    assert software.question(dnf, unreached) == "has it a network with a way out?"
+    assert software.question(apk, "ERROR: python3 (no such package)") == "has it a network with a way out?"

@@ -14,11 +14,11 @@ import pytest
 from limosa import paths, spec
 from limosa.errors import StateError
 from limosa.events import Events
-from limosa.hosts.far import claims
+from limosa.hosts.link.far import claims
 from limosa.lab import Lab, identity, kinds
 from limosa.lab.hosts import LabHosts
 from limosa.lab.record import LabDirectory, Record
-from limosa.network import plan
+from limosa.network import layout
 from limosa.spec import resolved
 
 TEXT = """
@@ -45,11 +45,11 @@ def brought_up(text: str = TEXT) -> resolved.Lab:
 
 def names(lab: resolved.Lab) -> set[str]:
     """Everything by which the lab could get in another one's way."""
-    macs = {guest.mac for guest in lab.guests.values()} | {plan.mac_address(lab, "here", "lan")}
+    macs = {guest.mac for guest in lab.guests.values()} | {layout.mac_address(lab, "here", "lan")}
     return macs | {
-        plan.uplink_end(lab, "lan"),
-        plan.tap(lab, "db", "there"),
-        plan.bridge(lab, "lan", "there"),
+        layout.uplink_end(lab, "lan"),
+        layout.tap(lab, "db", "there"),
+        layout.bridge(lab, "lan", "there"),
         lab.mark,
     }
 
@@ -137,7 +137,7 @@ def test_a_lab_of_a_version_without_ids_goes_on_as_it_is(home: Path, tmp_path: P
     brought_up(TEXT.replace("name: shop", "name: newer"))  # so the home has an id by now
     lab = identity.known(spec.load(file), directory)
     assert [guest.mac for guest in lab.guests.values()] == [guest["mac"] for guest in older["guests"].values()]
-    assert plan.uplink_end(lab, "lan") == plan.uplink_end(spec.load(file), "lan")
+    assert layout.uplink_end(lab, "lan") == layout.uplink_end(spec.load(file), "lan")
     assert identity.mark(lab, directory) == directory.mark == str(home / "labs" / "shop")
 
     async def opened() -> str:

@@ -14,9 +14,9 @@ import pytest
 
 from limosa import bundle
 from limosa.errors import UnreachableError
-from limosa.hosts import linking, wire
-from limosa.hosts.far import claims, frames, system
-from limosa.hosts.files import pieces
+from limosa.hosts.link import near, wire
+from limosa.hosts.link.far import claims, frames, system
+from limosa.hosts.link.local_file import pieces
 
 
 @pytest.mark.parametrize("path", sorted(wire.FAR.glob("*.py")), ids=lambda path: path.stem)
@@ -26,7 +26,7 @@ def test_the_far_end_is_python_3_8_of_the_standard_library(path: Path) -> None:
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         for name in names:
-            assert name.split(".")[0] in sys.stdlib_module_names or name.startswith("limosa.hosts.far"), name
+            assert name.split(".")[0] in sys.stdlib_module_names or name.startswith("limosa.hosts.link.far"), name
 
 
 def test_every_module_of_the_far_end_is_sent() -> None:
@@ -68,23 +68,23 @@ class FakeWire:
 
 async def test_a_far_end_that_ends_is_quoted() -> None:
     fake = FakeWire(b"welcome\n", ends=True)
-    with pytest.raises(linking.BeginError, match=r"(?s)welcome.*python3: not found"):
-        await linking.Link.open(fake, "host1")
+    with pytest.raises(near.BeginError, match=r"(?s)welcome.*python3: not found"):
+        await near.Link.open(fake, "host1")
     assert fake.closed
 
 
 async def test_a_far_end_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linking, "BEGIN_S", 0.01)
+    monkeypatch.setattr(near, "BEGIN_S", 0.01)
     fake = FakeWire(ends=False)
     with pytest.raises(UnreachableError, match="did not begin"):
-        await linking.Link.open(fake, "host1")
+        await near.Link.open(fake, "host1")
     assert fake.closed
 
 
 async def test_silence_counts_as_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linking, "PING_S", 0.005)
+    monkeypatch.setattr(near, "PING_S", 0.005)
     answer = frames.HEADER.pack(frames.ANSWER, 0, 1, 2) + b"{}"
-    link = await linking.Link.open(FakeWire(frames.MAGIC, answer, ends=False), "host1")
+    link = await near.Link.open(FakeWire(frames.MAGIC, answer, ends=False), "host1")
     with pytest.raises(UnreachableError, match="the connection to host1 was lost"):
         await link.ask(do="facts")
     await link.close()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from limosa.hosts import machine
-from limosa.hosts.far.system import machine_name
+from limosa.hosts import own_facts
+from limosa.hosts.link.far.system import machine_name
 
 CPU = "processor\t: 0\nmodel name\t: a CPU\nmicrocode\t: 0x1\ncpu MHz\t\t: 2000.1\nflags\t\t: fpu vme\n"
 FILES = {
@@ -53,4 +53,4 @@ def test_a_file_that_is_missing_is_no_error(tmp_path: Path) -> None:
 
 
 def test_this_machine_has_one_name() -> None:
-    assert machine.facts().machine == machine_name() != ""
+    assert own_facts.facts().machine == machine_name() != ""

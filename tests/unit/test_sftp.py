@@ -8,7 +8,8 @@ from typing import Any
 import asyncssh
 import pytest
 
-from limosa.hosts import files, sftp
+from limosa.hosts.link import local_file
+from limosa.hosts.ssh import sftp
 
 
 class Breaking:
@@ -49,7 +50,7 @@ async def test_a_broken_socket_is_no_error_of_the_file_that_is_sent(tmp_path: Pa
 @pytest.mark.parametrize("at", ["open", "read", "close"])
 async def test_a_broken_socket_is_no_error_of_the_file_that_comes(tmp_path: Path, at: str) -> None:
     client = Breaking(at)
-    with pytest.raises(asyncssh.SFTPConnectionLost), files.arriving(tmp_path / "here") as file:
+    with pytest.raises(asyncssh.SFTPConnectionLost), local_file.arriving(tmp_path / "here") as file:
         await sftp.receive(client, "there", [(0, 200_000)], file)  # type: ignore[arg-type]
     assert client.closed == (at != "open") and not list(tmp_path.iterdir())
 
@@ -58,6 +59,6 @@ async def test_an_error_of_the_file_here_stays_one(tmp_path: Path, monkeypatch: 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.Arriving, "write", full)
-    with pytest.raises(OSError, match="No space"), files.arriving(tmp_path / "here") as file:
+    monkeypatch.setattr(local_file.Arriving, "write", full)
+    with pytest.raises(OSError, match="No space"), local_file.arriving(tmp_path / "here") as file:
         await sftp.receive(Breaking(""), "there", [(0, 200_000)], file)  # type: ignore[arg-type]

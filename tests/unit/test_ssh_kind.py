@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from limosa.errors import UnreachableError
-from limosa.hosts import ssh_login
 from limosa.hosts.kind import LOGINS, HostState
-from limosa.hosts.ssh import SshKind
-from limosa.hosts.ssh_login import Machine
+from limosa.hosts.ssh import way_in
+from limosa.hosts.ssh.kind import SshKind
+from limosa.hosts.ssh.way_in import Machine
 from limosa.spec import resolved
 
 
@@ -35,7 +35,7 @@ class Logins:
 @pytest.fixture
 def logins(monkeypatch: pytest.MonkeyPatch) -> Logins:
     made = Logins()
-    monkeypatch.setattr(ssh_login, "log_in", made.log_in)
+    monkeypatch.setattr(way_in, "log_in", made.log_in)
     return made
 
 

@@ -11,11 +11,11 @@ from typing import Any, cast
 import pytest
 
 from limosa.errors import UnreachableError
-from limosa.hosts import ssh_refusal
+from limosa.hosts.ssh import refusal
 
 
 def told(error: Exception) -> str:
-    found = ssh_refusal.sentence("host host1", "box", "ssh box", cast(Any, None), error, jumped=False)
+    found = refusal.sentence("host host1", "box", "ssh box", cast(Any, None), error, jumped=False)
     assert isinstance(found, UnreachableError) and found.hint == "try it by hand: ssh box true"
     return found.message
 

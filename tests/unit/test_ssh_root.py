@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from limosa.errors import MachineError
-from limosa.hosts import ssh
-from limosa.hosts.far import system
-from limosa.hosts.ssh_login import Machine
+from limosa.hosts.link.far import system
+from limosa.hosts.ssh import host as ssh
+from limosa.hosts.ssh.way_in import Machine
 
 SHELL = shutil.which("sh") or "/bin/sh"
 

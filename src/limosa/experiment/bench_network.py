@@ -20,7 +20,7 @@ from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
 from limosa.experiment import benching
 from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
-from limosa.hosts.namespaces import CLIENT
+from limosa.hosts.host import CLIENT
 from limosa.lab import Lab
 from limosa.probes.client_probe import ClientProbe
 from limosa.probes.exchange import ECHO_PORT

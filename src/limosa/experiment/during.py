@@ -24,7 +24,7 @@ from limosa.experiment import benching
 from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.load import Load
 from limosa.experiment.measurement import Measurement, measure, recorded_run
-from limosa.hosts.namespaces import CLIENT
+from limosa.hosts.host import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.migration.settings import Settings
 from limosa.probes import vcpu

@@ -17,7 +17,7 @@ from limosa.errors import LimosaError, StateError
 from limosa.experiment.session import SshSession
 from limosa.experiment.wakefulness import cpus_awake
 from limosa.experiment.workload import RunningWorkload, Workload
-from limosa.hosts.namespaces import CLIENT
+from limosa.hosts.host import CLIENT
 from limosa.lab import Lab
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings

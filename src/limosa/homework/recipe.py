@@ -21,7 +21,7 @@ from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.measurement import measure, recorded_run
 from limosa.homework import handout, pdf
 from limosa.homework.chapters import BENCHES, HOMEWORK, Bench, Homework, PartResult
-from limosa.hosts.namespaces import CLIENT
+from limosa.hosts.host import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.probes.pace import Probing
 from limosa.results import store

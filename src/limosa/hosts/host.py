@@ -9,7 +9,11 @@ from typing import Protocol
 
 import msgspec
 
+from limosa.errors import StateError
 from limosa.process import Completed
+
+CLIENT = "client"
+"""The name of the client as a host: it probes the guests, from the fabric or from this machine."""
 
 
 class HostFacts(msgspec.Struct, frozen=True):
@@ -89,3 +93,13 @@ class Host(Protocol):
     def interactive(self, argv: Sequence[str]) -> list[str]:
         """The local command line that runs *argv* there with the caller's terminal."""
         ...
+
+
+def off(host: str) -> StateError:
+    """The error for a host that is off, and that limosa can switch on."""
+    return StateError(f"host {host} is off", hint=f"limosa host restore {host} starts it again")
+
+
+def unreachable(host: str, path: str) -> StateError:
+    """The error for a socket on which nobody listens."""
+    return StateError(f"nothing listens on {path} of host {host}", hint="limosa status shows what runs where")

@@ -10,8 +10,7 @@ from typing import Literal, Protocol, Self
 import msgspec
 
 from limosa.errors import LimosaError
-from limosa.hosts.host import Host
-from limosa.hosts.keeping import off
+from limosa.hosts.host import Host, off
 
 LOGINS = 16
 """How many hosts of a lab are logged in to at a time: an sshd on the way (a jump host) drops who comes in a crowd."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from limosa import bundle, process
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
-from limosa.hosts.linked import LinkedHost
-from limosa.hosts.wire import StreamWire, Wire
+from limosa.hosts.link.host import LinkedHost
+from limosa.hosts.link.wire import StreamWire, Wire
 
 
 class LocalOpener:

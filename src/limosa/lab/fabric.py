@@ -14,13 +14,13 @@ import msgspec
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, UnreachableError
 from limosa.events import Events
-from limosa.hosts.host import Host
-from limosa.hosts.keeping import Keeper, bears_mark, marked
+from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import LinkState, Seen
-from limosa.hosts.namespaces import CLIENT, Fabric, NamespaceHost, make_fabric, make_host
+from limosa.hosts.namespaces.first_process import Keeper, bears_mark, marked
+from limosa.hosts.namespaces.host import Fabric, NamespaceHost, make_fabric, make_host
 from limosa.lab import place
 from limosa.lab.record import LabDirectory, Record
-from limosa.network import links
+from limosa.network import ip
 from limosa.spec import resolved
 
 
@@ -106,7 +106,7 @@ class NamespaceKind(msgspec.Struct):
             self.client, self.made_outer = await make_fabric(fabric, self.events)
         finally:
             os.close(hold)
-        await links.make_fabric(self.client, self.lab)
+        await ip.make_fabric(self.client, self.lab)
         return self.client
 
     def keep_client(self) -> None:
@@ -131,10 +131,10 @@ class NamespaceKind(msgspec.Struct):
         client, mark = self.client, self.directory.mark
         assert client is not None, "the fabric is made before the hosts in it"
         if await end_marked(mark, name) or name in self.record.hosts or not self.made_outer:
-            await links.part(client, self.lab, name)
+            await ip.part(client, self.lab, name)
         try:
             host = await make_host(client, mark, name, self._binds(), self.directory.log / "hosts.log")
-            await links.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
+            await ip.join(client, host, inner_pid(host.keeper.pid, client.keeper.pid), self.lab)
             host.keeper.mark_whole()
         except BaseException:
             await end_marked(mark, name)
@@ -157,7 +157,7 @@ class NamespaceKind(msgspec.Struct):
     async def set_links(self, name: str, state: LinkState) -> None:
         """At the fabric's ends, so that the host itself sees a dark wire."""
         assert self.client is not None, "the fabric outlives the hosts in it"
-        await links.set_link(self.client, self.lab, name, state)
+        await ip.set_link(self.client, self.lab, name, state)
 
     async def remove(self) -> dict[str, LimosaError]:
         """End all that bears the lab's mark, recorded or not. Raises LimosaError: it is this machine's."""

@@ -16,7 +16,7 @@ from limosa.capabilities import Finding
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host, HostFacts
 from limosa.lab.hosts import LabHosts
-from limosa.network import wires, wiring
+from limosa.network import attachment, obstacles
 from limosa.qemu import features
 from limosa.spec import resolved
 from limosa.storage import proof
@@ -58,7 +58,7 @@ async def examine(lab_hosts: LabHosts) -> list[Examined]:
     hosts = {examiner.spec.name: examiner.host for examiner in examiners if examiner.host is not None}
     known = {e.spec.name: e.known for e in examiners if e.known is not None}
     together = await _together(lab_hosts.lab, hosts, known)
-    together += await wires.path_sizes(lab_hosts.lab, hosts, {e.spec.name: e.interfaces for e in examiners})
+    together += await obstacles.path_sizes(lab_hosts.lab, hosts, {e.spec.name: e.interfaces for e in examiners})
     all_hosts = [Examined(TOGETHER, "", together)] if together else []
     return [Examined(THIS_MACHINE, "", own), *found, *all_hosts]
 
@@ -78,7 +78,7 @@ class _Examiner:
         self._lab_hosts, self.spec = lab_hosts, spec
         self.host: Host | None = None
         self.known: features.Features | None = None
-        self.interfaces: Mapping[str, wiring.Interface] = {}
+        self.interfaces: Mapping[str, attachment.Interface] = {}
 
     async def examine(self) -> Examined:
         """Everything that can be seen of it."""
@@ -104,7 +104,7 @@ class _Examiner:
         devices = [await self._tun(host, facts), self._memory(facts), await self._kvm(host, facts)]
         if any(finding.name == "links" and finding.ok for finding in found):
             devices.append(await settled("spanning tree", self._spanning_tree()))
-        devices.append(wires.strangers(self._lab_hosts.lab, self.spec.name))
+        devices.append(obstacles.strangers(self._lab_hosts.lab, self.spec.name))
         stores = [
             await settled(f"storage {store.name}", self._storage(host, store))
             for store in self._lab_hosts.lab.storage.values()
@@ -137,7 +137,7 @@ class _Examiner:
 
     async def _install(self, host: Host, program: str) -> str:
         """The line that installs *program* with the host's own package manager; empty when that is not known."""
-        from limosa.hosts.containers.packages import MANAGERS
+        from limosa.hosts.containers.software import MANAGERS
 
         there = (await host.run(["sh", "-c", _MANAGERS], check=False)).text.split()
         root = f"{by} " if (by := await self._by_what(host)) else ""
@@ -164,9 +164,9 @@ class _Examiner:
 
     async def _links(self, host: Host) -> Finding:
         lab = self._lab_hosts.lab
-        has = self.interfaces = await wiring.interfaces(host)
-        over = {network: wiring.carrier(lab, host.name, network, has) for network in lab.networks}
-        await wiring.check_routes(host, lab, has)
+        has = self.interfaces = await attachment.interfaces(host)
+        over = {network: attachment.carrier(lab, host.name, network, has) for network in lab.networks}
+        await attachment.check_routes(host, lab, has)
         told = [
             f"{network} over {link}" + ("" if over[network] == link else f", by {_made_bridge(lab, over[network])}")
             for network in lab.networks
@@ -175,7 +175,7 @@ class _Examiner:
         return Finding("links", True, "; ".join(told) or "the lab has no networks")
 
     async def _spanning_tree(self) -> Finding:
-        return wires.spanning_tree(self._lab_hosts.lab, self.spec.name, self.interfaces)
+        return obstacles.spanning_tree(self._lab_hosts.lab, self.spec.name, self.interfaces)
 
     async def _bridge_and_tap(self, host: Host) -> Finding:
         done = await host.run(["unshare", "--net", "sh", "-ec", _TRY_LINKS], check=False, as_root=True, timeout_s=20)

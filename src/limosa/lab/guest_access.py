@@ -10,7 +10,7 @@ from limosa import process
 from limosa.errors import LimosaError
 from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord
-from limosa.network import occupancy, plan, wiring
+from limosa.network import attachment, layout, occupancy
 from limosa.spec import resolved
 
 CONNECT_S = 30
@@ -115,7 +115,7 @@ async def check_address(hosts: LabHosts, guest: resolved.Guest) -> None:
         host, interface = hosts.the_client(), guest.network
     else:
         host = hosts.host(guest.host)
-        interface = await wiring.master(host, plan.tap(hosts.lab, guest.name, guest.host))
+        interface = await attachment.master(host, layout.tap(hosts.lab, guest.name, guest.host))
     wanted = {guest.address: occupancy.Wanted(guest.name, f"`address` of {guest.name}", guest.mac)}
     await occupancy.check(hosts.lab, guest.network, host, interface, wanted, hosts.events)
 

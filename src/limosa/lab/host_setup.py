@@ -8,7 +8,7 @@ from limosa.deadline import Deadline
 from limosa.errors import StateError
 from limosa.hosts.host import Host
 from limosa.lab.record import Launched
-from limosa.network import links, wiring
+from limosa.network import attachment, ip
 from limosa.qemu import launches
 from limosa.spec import resolved
 from limosa.storage import nfs, proof
@@ -24,12 +24,12 @@ class HostSetup:
         """Give *host* what it lacks; what is in its place stays. Returns its address in each network."""
         await host.run(["mkdir", "-p", "-m", "0700", f"{host.runtime_directory}/log"])
         if self._made(host):
-            await links.set_patience(host)
-        return await wiring.attach(host, self.lab, self.mark)
+            await ip.set_patience(host)
+        return await attachment.attach(host, self.lab, self.mark)
 
     async def addresses(self, host: Host) -> dict[str, str]:
         """The address in each network of a *host* that is furnished already."""
-        return await wiring.addresses(host, self.lab)
+        return await attachment.addresses(host, self.lab)
 
     def _made(self, host: Host) -> bool:
         """Whether *host* is a container of the lab's own, which goes as a whole."""
@@ -37,7 +37,7 @@ class HostSetup:
 
     async def client_addresses(self, client: Host, towards: Mapping[str, str]) -> dict[str, str]:
         """By network, how *client* is seen by the host with these addresses."""
-        return {network: await wiring.towards(client, address) for network, address in towards.items()}
+        return {network: await attachment.towards(client, address) for network, address in towards.items()}
 
     async def share(self, hosts: Mapping[str, Host], addresses: Mapping[str, str]) -> None:
         """Serve and mount what is to be mounted, then prove that each storage is the same on all *hosts*.
@@ -70,4 +70,4 @@ class HostSetup:
                 await nfs.unmount(host, storage)
                 if storage.server == host.name:
                     await nfs.unexport(host, storage, self.lab.migration_network.subnet)
-        await wiring.detach(host, self.lab, self.mark)
+        await attachment.detach(host, self.lab, self.mark)

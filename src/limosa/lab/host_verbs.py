@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from limosa.hosts.host import Host
-from limosa.hosts.namespaces import CLIENT
+from limosa.hosts.host import CLIENT, Host
 from limosa.lab import qemu_launch
 from limosa.lab.hosts import LabHosts
 from limosa.qemu.features import Features

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from limosa import tasks
 from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.events import Events
-from limosa.hosts.host import Host
+from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Kind, Seen
-from limosa.hosts.namespaces import CLIENT
 from limosa.lab import identity, place
 from limosa.lab.fabric import NamespaceKind, observed
 from limosa.lab.record import LabDirectory, Record
-from limosa.network import guard, links
+from limosa.network import guard, ip
 from limosa.spec import resolved
 
 if TYPE_CHECKING:
@@ -270,9 +269,9 @@ class LabHosts:
     async def _remark_on_wires(self) -> None:
         """Say what of the networks between hosts with a system of their own would spoil a migration."""
         if there := {name: self.on[name] for name in self.elsewhere if name in self.on}:
-            from limosa.network import wires
+            from limosa.network import obstacles
 
-            for told in await wires.remarks(self.lab, there):
+            for told in await obstacles.remarks(self.lab, there):
                 self.events.note(told, level="warning")
 
     async def _guard(self) -> None:
@@ -298,7 +297,7 @@ class LabHosts:
         fabric = await self.fabric.make_client()
         self.client = fabric
         for name in self._bridged_networks():
-            await links.join_bridge(self.this_machine(), fabric, fabric.keeper.pid, self.lab, name)
+            await ip.join_bridge(self.this_machine(), fabric, fabric.keeper.pid, self.lab, name)
             await self._check_addresses(fabric, name)
         self.fabric.keep_client()
 
@@ -386,7 +385,7 @@ class LabHosts:
             await self._guard()
         elif name in self.record.cut:
             await self.kind(name).set_links(name, "up")
-            await links.forget_silence(host for other, host in self.on.items() if other not in self.elsewhere)
+            await ip.forget_silence(host for other, host in self.on.items() if other not in self.elsewhere)
         self._on_again(name)
 
     async def end_fabric(self) -> None:
@@ -410,7 +409,7 @@ class LabHosts:
         for name in self.on:
             await self._strip(name)
         for name in self._bridged_networks():
-            await links.part_bridge(self.this_machine(), self.lab, name)
+            await ip.part_bridge(self.this_machine(), self.lab, name)
         failures = dict[str, LimosaError]()
         for kind in kinds:
             failures |= await kind.remove()

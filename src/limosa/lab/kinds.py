@@ -8,10 +8,10 @@ import sys
 
 from limosa import process
 from limosa.events import Events
-from limosa.hosts.far.system import user_name
+from limosa.hosts.host import CLIENT
 from limosa.hosts.kind import Kind
+from limosa.hosts.link.far.system import user_name
 from limosa.hosts.local import LocalHost
-from limosa.hosts.namespaces import CLIENT
 from limosa.lab import identity
 from limosa.lab.record import LabDirectory
 from limosa.spec import resolved
@@ -20,7 +20,7 @@ from limosa.spec import resolved
 def elsewhere(kind: str, lab: resolved.Lab, directory: LabDirectory, events: Events) -> Kind:
     """What is responsible for the lab's hosts of *kind*."""
     if kind == "ssh":
-        from limosa.hosts.ssh import SshKind
+        from limosa.hosts.ssh.kind import SshKind
 
         here = f"{user_name()}@{platform.node()}"
         # As it was before there were ids, for a lab that was brought up then.

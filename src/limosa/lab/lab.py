@@ -18,9 +18,8 @@ from pathlib import Path
 from limosa import durable
 from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.events import Events
-from limosa.hosts.host import Host
-from limosa.hosts.keeping import marked
-from limosa.hosts.namespaces import CLIENT
+from limosa.hosts.host import CLIENT, Host
+from limosa.hosts.namespaces.first_process import marked
 from limosa.lab import copies, guests, identity, log_files, move, place, qemu_launch, remains, which
 from limosa.lab.fabric import end_marked
 from limosa.lab.guest_verbs import GuestVerbs

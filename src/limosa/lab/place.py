@@ -24,7 +24,7 @@ import msgspec
 from limosa import durable, paths, untrusted
 from limosa.deadline import Deadline
 from limosa.errors import StateError
-from limosa.hosts.keeping import marked, reachable
+from limosa.hosts.namespaces.first_process import marked, reachable
 from limosa.lab.record import LabDirectory, cannot_read
 
 _MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))

@@ -11,7 +11,7 @@ from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.hosts.host import Host
 from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord, OwnDisk
-from limosa.network import plan as network_plan
+from limosa.network import layout
 from limosa.qemu import argv, features
 from limosa.qemu.launches import runtime_directory
 from limosa.spec import resolved
@@ -62,7 +62,7 @@ def plan(
         seed=own.seed,
         firmware_code=own.firmware_code,
         firmware_vars=own.firmware_vars,
-        tap=network_plan.tap(hosts.lab, guest.name, host) if guest.network else "",
+        tap=layout.tap(hosts.lab, guest.name, host) if guest.network else "",
         id=launch_id,
         incoming=incoming,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from limosa import spec
 from limosa.errors import LimosaError, SpecError, StateError
-from limosa.hosts.keeping import marked
+from limosa.hosts.namespaces.first_process import marked
 from limosa.lab import identity, place
 from limosa.lab.record import LabDirectory, existing
 from limosa.spec import resolved

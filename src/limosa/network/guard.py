@@ -16,7 +16,7 @@ import msgspec
 from limosa import tasks
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
-from limosa.network import links, plan
+from limosa.network import ip, layout
 from limosa.spec import resolved
 
 PORTS = range(61000, 65535)
@@ -86,15 +86,15 @@ async def close_fabric(client: Host, lab: resolved.Lab) -> None:
     to = lab.migration_network
     others = [name for name in lab.networks if to.purpose == "migration" and name != to.name]
     closed = [f"rule add pref {_AWAY} iif {name} to {to.subnet} prohibit {_KERNEL}" for name in others]
-    await links.apply(client, "ip", closed, all_of_them=True)  # those that are there already fail
+    await ip.apply(client, "ip", closed, all_of_them=True)  # those that are there already fail
 
 
 async def _guard(lab: resolved.Lab, host: Host, addresses: Mapping[str, str]) -> str:
     try:
-        rules = links.answer(host, (await host.run(["ip", "-json", "-4", "rule", "show"])).stdout, type=_Rule)
+        rules = ip.answer(host, (await host.run(["ip", "-json", "-4", "rule", "show"])).stdout, type=_Rule)
         has = [rule.priority for rule in rules]
         carriers = await _carriers(lab, host)
-        await links.apply(host, "ip", lines(lab, host.name, addresses, carriers, has), as_root=True)
+        await ip.apply(host, "ip", lines(lab, host.name, addresses, carriers, has), as_root=True)
     except LimosaError as error:
         return error.message
     return ""
@@ -103,11 +103,11 @@ async def _guard(lab: resolved.Lab, host: Host, addresses: Mapping[str, str]) ->
 async def _carriers(lab: resolved.Lab, host: Host) -> dict[str, str]:
     """The interface of *host* that has its address in each network."""
     if lab.hosts[host.name].kind == "namespaces":
-        return {network: plan.bridge(lab, network) for network in lab.networks}
-    from limosa.network import wiring
+        return {network: layout.bridge(lab, network) for network in lab.networks}
+    from limosa.network import attachment
 
-    has = await wiring.interfaces(host)
-    return {network: wiring.carrier(lab, host.name, network, has) for network in lab.networks}
+    has = await attachment.interfaces(host)
+    return {network: attachment.carrier(lab, host.name, network, has) for network in lab.networks}
 
 
 def _is_address(text: str) -> bool:

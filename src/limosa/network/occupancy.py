@@ -16,7 +16,7 @@ from limosa import untrusted
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
-from limosa.hosts.namespaces import NamespaceHost
+from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.network import arp
 from limosa.spec import resolved
 

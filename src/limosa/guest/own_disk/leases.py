@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from limosa.hosts.host import Host
-from limosa.hosts.namespaces import NamespaceHost
+from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.network import dhcp
 from limosa.spec import resolved
 

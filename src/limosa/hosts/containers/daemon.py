@@ -15,7 +15,7 @@ import msgspec
 
 from limosa import tasks, untrusted
 from limosa.errors import LimosaError, MachineError
-from limosa.hosts.containers.reach import Flavour, Reach, find
+from limosa.hosts.containers.endpoint import Flavour, Reach, find
 
 if TYPE_CHECKING:
     import httpx

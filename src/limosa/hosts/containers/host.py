@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from limosa.events import Events
-from limosa.hosts import machine
+from limosa.hosts import own_facts
 from limosa.hosts.containers.daemon import Daemon
-from limosa.hosts.containers.wire import ContainerOpener
+from limosa.hosts.containers.opener import ContainerOpener
 from limosa.hosts.host import HostFacts
-from limosa.hosts.linked import LinkedHost
+from limosa.hosts.link.host import LinkedHost
 
 
 class ContainerHost(LinkedHost):
@@ -28,7 +28,7 @@ class ContainerHost(LinkedHost):
         A container's own system has a machine-id and, by LXC, a boot id of its own. One of the daemon on this machine
         is on this machine, as far as kernel and CPU say nothing else (a cluster's daemon has others' too).
         """
-        found, here = await super().facts(), machine.facts()
+        found, here = await super().facts(), own_facts.facts()
         if self._on_this_machine and (found.kernel, found.cpu_model) == (here.kernel, here.cpu_model):
             return msgspec.structs.replace(found, machine=here.machine)
         return found

@@ -15,13 +15,13 @@ from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Events
-from limosa.hosts.containers import packages, plan
+from limosa.hosts.containers import definition, software
 from limosa.hosts.containers.daemon import NOT_FOUND, Daemon, DaemonError, Instance
+from limosa.hosts.containers.endpoint import FLAVOURS
 from limosa.hosts.containers.host import ContainerHost
-from limosa.hosts.containers.reach import FLAVOURS
 from limosa.hosts.host import Host
 from limosa.hosts.kind import HostState, LinkState, Seen, Silence
-from limosa.network import links
+from limosa.network import ip
 from limosa.spec import resolved
 from limosa.spec.problems import nearest
 
@@ -92,7 +92,7 @@ class Containers:
         )
 
     def _is_mine(self, instance: Instance, name: str) -> bool:
-        return plan.bears(instance.config, self._mark) and instance.config.get(plan.HOST) == name
+        return definition.bears(instance.config, self._mark) and instance.config.get(definition.HOST) == name
 
     def _daemon(self, name: str) -> Daemon:
         spec = self._specs[name]
@@ -102,7 +102,7 @@ class Containers:
         return self._daemons[key]
 
     def _container(self, name: str) -> str:
-        return plan.container_name(self._lab.name, self._specs[name])
+        return definition.container_name(self._lab.name, self._specs[name])
 
     def _runtime_directory(self, name: str) -> str:
         return f"{RUNTIME_DIRECTORY}-{self._lab.name}" if self._specs[name].adopt else RUNTIME_DIRECTORY
@@ -119,7 +119,7 @@ class Containers:
         """Launch a host's container, or take up the one that is adopted; see the port."""
         spec, daemon = self._specs[name], self._daemon(name)
         await self._check_project(daemon)
-        want = plan.wanted(self._lab, spec, self._mark, self._directories)
+        want = definition.wanted(self._lab, spec, self._mark, self._directories)
         self._check_storage(spec)
         instance = await daemon.instance(self._container(name))
         if spec.adopt:
@@ -137,7 +137,7 @@ class Containers:
         if spec.adopt:
             self._may_adopt(name, await self._known(daemon, container, instance))
         elif instance is None:
-            plan.image_source(self._flavour, spec.image, await daemon.images())
+            definition.image_source(self._flavour, spec.image, await daemon.images())
             return None
         elif not self._is_mine(instance, name):
             raise self._taken(container, instance)
@@ -154,7 +154,7 @@ class Containers:
 
     def _check_storage(self, spec: resolved.Host) -> None:
         for storage in self._lab.storage.values():
-            if storage.kind == "volume" and not plan.one_daemon(self._lab.hosts.values()):
+            if storage.kind == "volume" and not definition.one_daemon(self._lab.hosts.values()):
                 raise SpecError(
                     f"storage {storage.name} is a volume of {self._flavour.title}, which only the containers of one "
                     "daemon and project can share",
@@ -166,36 +166,36 @@ class Containers:
                     hint="use storage of kind volume or nfs",
                 )
 
-    async def _launch(self, name: str, instance: Instance | None, want: plan.Wanted) -> None:
+    async def _launch(self, name: str, instance: Instance | None, want: definition.Wanted) -> None:
         spec, daemon, container = self._specs[name], self._daemon(name), self._container(name)
         if instance is not None and not self._is_mine(instance, name):
             raise self._taken(container, instance)
         # One that was there before, and does not start again, is kept: what was installed in it may be worth having.
         async with self._undone(name) if instance is None else contextlib.nullcontext():
             if instance is None:
-                source = plan.image_source(self._flavour, spec.image, await daemon.images())
+                source = definition.image_source(self._flavour, spec.image, await daemon.images())
                 await self._ensure_volumes(daemon)
                 with self._events.stage(f"launch container {container}"):
                     await self._create(daemon, container, spec, source, want)
             instance = await daemon.instance(container)
             if instance is None:
                 raise StateError(f"container {container} was removed while it was being made")
-            plan.check_interfaces(instance, self._lab, spec)
+            definition.check_interfaces(instance, self._lab, spec)
             if not instance.running:
                 await daemon.switch(container, "start")
             await self._settle(name)
 
     def _taken(self, container: str, instance: Instance) -> StateError:
         return StateError(
-            f"a container {container} exists already, and it is {plan.owner(instance.config)}",
+            f"a container {container} exists already, and it is {definition.owner(instance.config)}",
             hint=f"rename the lab, or use that container: adopt: {container}",
         )
 
     async def _create(
-        self, daemon: Daemon, container: str, spec: resolved.Host, source: dict[str, str], want: plan.Wanted
+        self, daemon: Daemon, container: str, spec: resolved.Host, source: dict[str, str], want: definition.Wanted
     ) -> None:
         try:
-            await daemon.create(plan.request(container, source, want))
+            await daemon.create(definition.request(container, source, want))
         except DaemonError as error:
             if "server" not in source:
                 raise
@@ -225,14 +225,14 @@ class Containers:
         """Wait until the container's own system has started, then see that it has what a host needs."""
         daemon, container = self._daemon(name), self._container(name)
         async for _ in Deadline.after(BOOT_S).ticks(0.2):
-            if await packages.booted(daemon, container):
+            if await software.booted(daemon, container):
                 break
         else:
             self._events.note(f"container {container} has not started wholly within {BOOT_S:g} s", level="warning")
-        await packages.furnish(daemon, container, name, self._specs[name].qemu, self._events)
+        await software.furnish(daemon, container, name, self._specs[name].qemu, self._events)
         # A container of the user's own keeps its name.
         hostname = "" if self._specs[name].adopt else name
-        await packages.prepare_run(daemon, container, hostname, self._runtime_directory(name))
+        await software.prepare_run(daemon, container, hostname, self._runtime_directory(name))
 
     async def _ensure_volumes(self, daemon: Daemon) -> None:
         for storage in self._lab.storage.values():
@@ -240,15 +240,15 @@ class Containers:
                 continue
             names = [volume.name for volume in await daemon.volumes(storage.pool)]
             if storage.volume not in names:
-                marks = {plan.LAB: self._lab.name, plan.MARK: self._mark}
+                marks = {definition.LAB: self._lab.name, definition.MARK: self._mark}
                 await daemon.create_volume(storage.pool, storage.volume, marks)
 
-    async def _adopt(self, name: str, instance: Instance | None, want: plan.Wanted) -> None:
+    async def _adopt(self, name: str, instance: Instance | None, want: definition.Wanted) -> None:
         daemon, container = self._daemon(name), self._container(name)
         instance = await self._known(daemon, container, instance)
         self._may_adopt(name, instance)
         again = self._is_mine(instance, name)
-        lacking = plan.missing(instance, want)
+        lacking = definition.missing(instance, want)
         await self._ensure_volumes(daemon)
         try:
             # Marked first: whoever takes the lab down later knows then what else to look for.
@@ -275,9 +275,9 @@ class Containers:
     def _may_adopt(self, name: str, instance: Instance) -> None:
         """Raise StateError or SpecError for a container that cannot be a host of this lab."""
         container = instance.name
-        if instance.config.get(plan.MARK) and not self._is_mine(instance, name):
+        if instance.config.get(definition.MARK) and not self._is_mine(instance, name):
             raise StateError(
-                f"container {container} is in use already, by {plan.owner(instance.config)}",
+                f"container {container} is in use already, by {definition.owner(instance.config)}",
                 hint="one lab at a time: limosa down takes the other one down",
             )
         if instance.type != "container":
@@ -288,7 +288,7 @@ class Containers:
     async def _release(self, daemon: Daemon, container: str) -> None:
         """Take away what was added to an adopted container."""
         if (instance := await daemon.instance(container)) is not None:
-            await daemon.replace(instance, *plan.stripped(instance))
+            await daemon.replace(instance, *definition.stripped(instance))
 
     # -- off, on, away ------------------------------------------------------------------------------------------------
 
@@ -303,7 +303,7 @@ class Containers:
     async def _pull_plug(self, daemon: Daemon, container: str) -> None:
         """A forced stop of what is nearly empty. The daemon freezes a container before it kills what is in it, and the
         LXC 5.0 below it was seen to wait for ever when many processes died while frozen: it missed the thaw."""
-        await packages.kill_all(daemon, container)
+        await software.kill_all(daemon, container)
         await daemon.switch(container, "stop", force=True)
 
     async def power_on(self, name: str) -> Host:
@@ -319,7 +319,7 @@ class Containers:
 
     async def set_links(self, name: str, state: LinkState) -> None:
         """From inside: the daemon itself is not on these links."""
-        await links.set_own_links(self._host(name), self._lab, state)
+        await ip.set_own_links(self._host(name), self._lab, state)
 
     async def remove(self) -> dict[str, LimosaError]:
         """Take away all that bears the lab's mark; see the port."""
@@ -338,9 +338,9 @@ class Containers:
         """Those of one daemon, which has the hosts *names*; one that stays does not keep the others."""
         failures = dict[str, LimosaError]()
         for instance in await self._marked(daemon):
-            name = instance.config.get(plan.HOST, "")
+            name = instance.config.get(definition.HOST, "")
             try:
-                await (self._leave if instance.config.get(plan.ADOPTED) else self._delete)(daemon, instance)
+                await (self._leave if instance.config.get(definition.ADOPTED) else self._delete)(daemon, instance)
             except LimosaError as error:
                 failures[name if name in names else names[0]] = error
         return failures
@@ -349,13 +349,13 @@ class Containers:
         """An adopted container as it was: no process, no device, no file and at last no mark of the lab."""
         if instance.running:
             runtime = f"{RUNTIME_DIRECTORY}-{self._lab.name}"
-            host = ContainerHost(instance.config.get(plan.HOST, ""), daemon, instance.name, runtime, self._events)
+            host = ContainerHost(instance.config.get(definition.HOST, ""), daemon, instance.name, runtime, self._events)
             try:
                 await host.end_spawned()
                 # Storage is taken out before anything is removed that it may be mounted in.
-                await daemon.replace(instance, plan.stripped(instance)[0], instance.config)
+                await daemon.replace(instance, definition.stripped(instance)[0], instance.config)
                 await host.run(["rm", "-rf", "--", runtime])
-                if folders := plan.made_for_storage(instance):
+                if folders := definition.made_for_storage(instance):
                     await host.run(["rmdir", "-p", "--", *folders], check=False)
             finally:
                 await host.close()
@@ -381,7 +381,7 @@ class Containers:
         lines = []
         for daemon, _ in (await self._all_daemons())[0]:
             for instance in await self._marked(daemon):
-                word = "marks on container" if instance.config.get(plan.ADOPTED) else "container"
+                word = "marks on container" if instance.config.get(definition.ADOPTED) else "container"
                 lines.append(f"{self._flavour.kind} {word} {instance.name}")
             volumes = await self._marked_volumes(daemon)
             lines += [f"{self._flavour.kind} volume {volume} in pool {pool}" for pool, volume in volumes]
@@ -396,7 +396,7 @@ class Containers:
             return (
                 f"marks and devices (limosa-...) of the lab on container {container} of {daemon}, with what runs in it"
             )
-        return f"container {container} of {daemon}, and volumes there that bear {plan.MARK}={self._mark}"
+        return f"container {container} of {daemon}, and volumes there that bear {definition.MARK}={self._mark}"
 
     async def _all_daemons(self) -> tuple[list[tuple[Daemon, list[str]]], dict[str, LimosaError]]:
         """Those that may have something of the lab's, each with the hosts that it has, and why others do not answer.
@@ -422,14 +422,14 @@ class Containers:
         return found, failures
 
     async def _marked(self, daemon: Daemon) -> list[Instance]:
-        return [one for one in await daemon.instances() if plan.bears(one.config, self._mark)]
+        return [one for one in await daemon.instances() if definition.bears(one.config, self._mark)]
 
     async def _marked_volumes(self, daemon: Daemon) -> list[tuple[str, str]]:
         return [
             (pool, volume.name)
             for pool in await daemon.pools()
             for volume in await daemon.volumes(pool)
-            if plan.bears(volume.config, self._mark)
+            if definition.bears(volume.config, self._mark)
         ]
 
     async def close(self) -> None:

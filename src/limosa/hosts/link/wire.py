@@ -12,7 +12,7 @@ from typing import Protocol
 from limosa import bundle
 
 FAR = Path(__file__).parent / "far"
-_MODULES = ("frames", "counter", "system", "claims", "channels", "link")
+_MODULES = ("frames", "counter", "system", "claims", "channels", "loop")
 """In the order in which they import each other."""
 
 
@@ -39,7 +39,7 @@ class Wire(Protocol):
 @functools.cache
 def program() -> bytes:
     """What is sent first: the far end's modules."""
-    return bundle.program([("limosa.hosts.far." + name, FAR / f"{name}.py") for name in _MODULES])
+    return bundle.program([("limosa.hosts.link.far." + name, FAR / f"{name}.py") for name in _MODULES])
 
 
 class StreamWire:

@@ -14,8 +14,8 @@ from limosa import tasks
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
-from limosa.network import echo, guard, wiring
-from limosa.network.wiring import Interface
+from limosa.network import attachment, echo, guard
+from limosa.network.attachment import Interface
 from limosa.spec import resolved
 
 Seen = Mapping[str, Mapping[str, Interface]]
@@ -27,7 +27,7 @@ _PROGRAM = Path(echo.__file__)
 def spanning_tree(lab: resolved.Lab, host: str, has: Mapping[str, Interface]) -> Finding:
     """Whether the bridges that guests get on *host* let a new port send at once."""
     used = dict.fromkeys(guest.network for guest in lab.guests.values() if guest.network)
-    over = {wiring.carrier(lab, host, network, has) for network in used}
+    over = {attachment.carrier(lab, host, network, has) for network in used}
     slow = [has[name] for name in sorted(over & has.keys()) if has[name].silence_s]
     if not slow:
         return Finding("spanning tree", True, "off: a guest that arrives is heard at once")
@@ -92,7 +92,7 @@ async def _path_size(lab: resolved.Lab, one: Host, other: str, seen: Seen) -> Fi
 async def remarks(lab: resolved.Lab, hosts: Mapping[str, Host]) -> list[str]:
     """What a person should know before a guest moves between *hosts*, in sentences; empty when all is well."""
     try:
-        seen = dict(zip(hosts, await tasks.together(map(wiring.interfaces, hosts.values())), strict=True))
+        seen = dict(zip(hosts, await tasks.together(map(attachment.interfaces, hosts.values())), strict=True))
         found = [(f"{name}: ", spanning_tree(lab, name, seen[name])) for name in hosts]
     except LimosaError as error:
         return [f"what is between the hosts was not looked at: {error.message}"]
@@ -103,11 +103,11 @@ async def remarks(lab: resolved.Lab, hosts: Mapping[str, Host]) -> list[str]:
 def _carrier(lab: resolved.Lab, host: str, has: Mapping[str, Interface]) -> Interface:
     """What has, or will have, the host's address in the migration network."""
     network = lab.migration_network.name
-    return has.get(wiring.carrier(lab, host, network, has)) or has[lab.hosts[host].links[network]]
+    return has.get(attachment.carrier(lab, host, network, has)) or has[lab.hosts[host].links[network]]
 
 
 def _address(lab: resolved.Lab, host: str, has: Mapping[str, Interface]) -> str:
     try:
-        return wiring.held(lab, host, lab.migration_network.name, has)
+        return attachment.held(lab, host, lab.migration_network.name, has)
     except LimosaError:
         return ""  # it has no such interface, which is told elsewhere

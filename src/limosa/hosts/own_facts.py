@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from limosa.hosts.far.system import machine_facts
 from limosa.hosts.host import HostFacts
+from limosa.hosts.link.far.system import machine_facts
 
 
 def facts() -> HostFacts:

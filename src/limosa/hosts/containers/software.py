@@ -12,7 +12,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.hosts.containers.daemon import Daemon
-from limosa.hosts.containers.wire import execute
+from limosa.hosts.containers.opener import execute
 
 LOOK_S = 60.0
 INSTALL_S = 1200.0

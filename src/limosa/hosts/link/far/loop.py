@@ -20,11 +20,11 @@ import signal
 import time
 from typing import Any
 
-from limosa.hosts.far import claims
-from limosa.hosts.far.channels import Connection, FileIn, FileOut, Process, Source, extents
-from limosa.hosts.far.counter import tsc_khz
-from limosa.hosts.far.frames import ANSWER, CHUNK_BYTES, CLOSE, HEADER, MAGIC, PING, REQUEST
-from limosa.hosts.far.system import (
+from limosa.hosts.link.far import claims
+from limosa.hosts.link.far.channels import Connection, FileIn, FileOut, Process, Source, extents
+from limosa.hosts.link.far.counter import tsc_khz
+from limosa.hosts.link.far.frames import ANSWER, CHUNK_BYTES, CLOSE, HEADER, MAGIC, PING, REQUEST
+from limosa.hosts.link.far.system import (
     MARK,
     environment,
     found,
@@ -41,7 +41,7 @@ CONGESTED_BYTES = 2 << 20
 """With so much waiting to be sent, nothing more is read from processes, sockets and files."""
 
 
-class Link:
+class Loop:
     """One selector loop over the link itself and everything that was started."""
 
     def __init__(self) -> None:
@@ -292,4 +292,4 @@ class Link:
 def main() -> None:
     """Serve on standard input and output."""
     os.umask(0o077)
-    Link().serve()
+    Loop().serve()

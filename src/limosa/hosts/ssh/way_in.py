@@ -21,9 +21,8 @@ import msgspec
 
 from limosa import process
 from limosa.errors import LimosaError, SpecError, UnreachableError
-from limosa.hosts import ssh_keys
-from limosa.hosts import ssh_refusal as refusal
-from limosa.hosts.ssh_keys import HostKeys
+from limosa.hosts.ssh import host_keys, refusal
+from limosa.hosts.ssh.host_keys import HostKeys
 
 if TYPE_CHECKING:
     import asyncssh
@@ -217,7 +216,7 @@ async def _asked(machine: Machine) -> _Asked:
     options = await asyncssh.SSHClientConnectionOptions.construct(**words, client_keys=None)
     if options.config.has_match_final():
         options.update(host=options.orig_host, reload=True, canonical=False, final=True)
-    detours = ssh_keys.ours(options)
+    detours = host_keys.ours(options)
     if command := options.config.get("ProxyCommand"):
         detours["proxy_command"] = [*_BY_SHELL, os.environ.get("SHELL") or "/bin/sh", str(command)]
     return _Asked(options, words, detours)
@@ -231,7 +230,7 @@ async def _way(stop: _Stop, options: asyncssh.SSHClientConnectionOptions) -> asy
     if not isinstance(options.tunnel, str):
         return None
     connection, before = None, (*stop.before, stop.machine)
-    for hop in _hops(stop, ssh_keys.expanded(options.tunnel, options), before):
+    for hop in _hops(stop, host_keys.expanded(options.tunnel, options), before):
         connection = await _enter(_Stop(hop, f"jump host {hop.host} of {stop.what}", before), connection)
     return connection
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from limosa import bundle, tasks
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.hosts.containers.daemon import Daemon, DaemonError, Operation
-from limosa.hosts.keeping import off
-from limosa.hosts.wire import Wire
+from limosa.hosts.host import off
+from limosa.hosts.link.wire import Wire
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection

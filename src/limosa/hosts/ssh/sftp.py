@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar, cast
 
 import asyncssh
 
-from limosa.hosts.files import Arriving, pieces
+from limosa.hosts.link.local_file import Arriving, pieces
 
 REQUEST_BYTES = 32768
 """What every server takes in one request (draft-ietf-secsh-filexfer-02, section 3)."""

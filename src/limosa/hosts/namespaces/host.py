@@ -24,15 +24,13 @@ import msgspec
 from limosa import tasks
 from limosa.errors import CommandError, LimosaError, MachineError
 from limosa.events import CommandRan, Events
-from limosa.hosts import keeping, machine
-from limosa.hosts.host import HostFacts
-from limosa.hosts.pipes import read_all, write_all
+from limosa.hosts import own_facts
+from limosa.hosts.host import CLIENT, HostFacts, unreachable
+from limosa.hosts.namespaces import first_process
+from limosa.hosts.namespaces.pipes import read_all, write_all
 from limosa.process import Completed, base_environment, detach, reap
 
 KEEPER = Path(__file__).with_name("keeper.py")
-CLIENT = "client"
-"""The fabric's name as a host: the client that probes guests lives there."""
-
 _AFTER_EXIT_S = 1.0
 """How long output is still read after a process ended, when a child of its keeps the pipe open."""
 
@@ -58,7 +56,7 @@ class NamespaceHost(msgspec.Struct, frozen=True):
     """Implements the Host port. ``keeper.pid`` is the host's first process as seen here."""
 
     name: str
-    keeper: keeping.Keeper
+    keeper: first_process.Keeper
     rootless: bool
     events: Events = msgspec.field(default_factory=Events)
 
@@ -122,7 +120,7 @@ class NamespaceHost(msgspec.Struct, frozen=True):
 
     async def _start(
         self, argv: Sequence[str], env: dict[str, str], fds: Sequence[int] = (), *, keep: bool = False, log: str = ""
-    ) -> keeping.Started:
+    ) -> first_process.Started:
         try:
             return await self.keeper.start(argv, env, fds, keep=keep, log=log)
         except FileNotFoundError as error:
@@ -139,7 +137,7 @@ class NamespaceHost(msgspec.Struct, frozen=True):
         try:
             return await self.keeper.connect(path)
         except OSError as error:
-            raise keeping.unreachable(self.name, path) from error
+            raise unreachable(self.name, path) from error
 
     async def put(self, local: Path, path: str) -> None:
         """Copy a local file to the host."""
@@ -159,11 +157,11 @@ class NamespaceHost(msgspec.Struct, frozen=True):
 
     async def facts(self) -> HostFacts:
         """The machine's own facts: namespaces share its kernel and its memory."""
-        return machine.facts()
+        return own_facts.facts()
 
     async def tsc_khz(self) -> int:
         """The rate of the machine's time stamp counter, measured now; 0 where it cannot be told."""
-        from limosa.hosts.far.counter import tsc_khz
+        from limosa.hosts.link.far.counter import tsc_khz
 
         return await asyncio.to_thread(tsc_khz)
 
@@ -197,7 +195,7 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
     """
     user = ["--user", "--map-root-user"] if fabric.rootless else []
     spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--mount-proc"]
-    ours, theirs = keeping.ready_pair()
+    ours, theirs = first_process.ready_pair()
     lifeline = ["--lifeline", str(fabric.lifeline)] if fabric.lifeline is not None else []
     hold = ["--hold", str(fabric.hold)] if fabric.hold is not None else []
     remove = ["--remove", fabric.remove] if fabric.remove else []
@@ -210,7 +208,7 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
         with theirs:
             outer = detach(argv, log=fabric.log, pass_fds=passed)
         try:
-            pid = await keeping.await_ready(ours, CLIENT)
+            pid = await first_process.await_ready(ours, CLIENT)
         except BaseException as error:
             os.kill(outer, signal.SIGKILL)  # our own child, so its number is still its own until it is reaped
             reap(outer)
@@ -218,7 +216,7 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
                 raise
             said = fabric.log.read_bytes()[log_start:].decode(errors="replace").strip()
             raise _refused(said or error.message, fabric.rootless) from error
-    return NamespaceHost(CLIENT, keeping.Keeper(pid, CLIENT, fabric.lab), fabric.rootless, events), outer
+    return NamespaceHost(CLIENT, first_process.Keeper(pid, CLIENT, fabric.lab), fabric.rootless, events), outer
 
 
 def _refused(said: str, rootless: bool) -> MachineError:
@@ -238,7 +236,7 @@ def _refused(said: str, rootless: bool) -> MachineError:
 async def make_host(client: NamespaceHost, lab: str, name: str, binds: Mapping[str, Path], log: Path) -> NamespaceHost:
     """Make one host in the fabric; *binds* maps a path on the host to a directory of this machine."""
     spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--mount-proc"]
-    ours, theirs = keeping.ready_pair()
+    ours, theirs = first_process.ready_pair()
     shared = [part for target, source in binds.items() for part in ("--bind", f"{source}=>{target}")]
     argv = ["unshare", *spaces, "--fork", "--kill-child", "--", *_keeper_argv(lab, name, 3, shared)]
     with ours, Path(os.devnull).open("rb") as nothing, log.open("ab") as said:
@@ -246,5 +244,5 @@ async def make_host(client: NamespaceHost, lab: str, name: str, binds: Mapping[s
             fds = (nothing.fileno(), said.fileno(), said.fileno(), theirs.fileno())
             started = await client.keeper.start(argv, base_environment(), fds, keep=True)
         started.close()
-        pid = await keeping.await_ready(ours, name)
-    return NamespaceHost(name, keeping.Keeper(pid, name, lab), client.rootless, client.events)
+        pid = await first_process.await_ready(ours, name)
+    return NamespaceHost(name, first_process.Keeper(pid, name, lab), client.rootless, client.events)

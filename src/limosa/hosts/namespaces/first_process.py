@@ -18,13 +18,15 @@ import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
+from limosa.hosts.host import off
 
 KEEPER_SOCKET = "/run/limosa/keeper.sock"
 
 _WHOLE = "/run/limosa/whole"
 """A file of the keeper's own tmpfs: the host was made to its end. It goes with the host, and a record can be lost."""
 
-_KEEPER_PROGRAM = b"/limosa/hosts/keeper.py"
+_KEEPER_PROGRAMS = (b"/limosa/hosts/namespaces/keeper.py", b"/limosa/hosts/keeper.py")
+"""How the path of a keeper's program ends; the second: in labs that an older version brought up."""
 
 _GUESTS = b"/run/limosa/guests/"
 """In the command line of each guest's QEMU: where its sockets are."""
@@ -208,17 +210,7 @@ def bears_mark(pid: int, lab: str, host: str = "") -> bool:
     except OSError:
         return False
     wanted = [(b"--lab", os.fsencode(lab)), *([(b"--host", os.fsencode(host))] if host else [])]
-    return any(word.endswith(_KEEPER_PROGRAM) for word in words) and not set(wanted) - set(itertools.pairwise(words))
-
-
-def off(host: str) -> StateError:
-    """The error for a host that is off, and that limosa can switch on."""
-    return StateError(f"host {host} is off", hint=f"limosa host restore {host} starts it again")
-
-
-def unreachable(host: str, path: str) -> StateError:
-    """The error for a socket on which nobody listens."""
-    return StateError(f"nothing listens on {path} of host {host}", hint="limosa status shows what runs where")
+    return any(word.endswith(_KEEPER_PROGRAMS) for word in words) and not set(wanted) - set(itertools.pairwise(words))
 
 
 def peer_pid(connection: socket.socket) -> int:

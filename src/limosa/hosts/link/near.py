@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from limosa import tasks
 from limosa.errors import LimosaError, UnreachableError
-from limosa.hosts.far import frames
-from limosa.hosts.wire import Wire, program
+from limosa.hosts.link.far import frames
+from limosa.hosts.link.wire import Wire, program
 
 BEGIN_S = 10.0
 """How long the far end may take to begin."""

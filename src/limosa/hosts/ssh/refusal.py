@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from limosa.errors import LimosaError, MachineError, UnreachableError
-from limosa.hosts.ssh_keys import HostKeys
+from limosa.hosts.ssh.host_keys import HostKeys
 
 _NO_MATCH = re.compile(r"No matching (?P<what>.+) algorithm found, sent (?P<ours>\S+) and received (?P<theirs>\S+)")
 """asyncssh's words."""

@@ -9,8 +9,8 @@ import pytest
 
 from limosa.errors import CommandError, MachineError, StateError
 from limosa.hosts.host import Host
-from limosa.network import plan, wiring
-from limosa.network.wiring import Interface
+from limosa.network import attachment, layout
+from limosa.network.attachment import Interface
 from limosa.process import Completed
 from limosa.spec import resolved
 
@@ -18,7 +18,7 @@ MARK = "/state/lab"
 ETH0 = Interface("eth0", mac="02:00:00:00:00:01", addresses=("10.83.0.5/24",), gateway="10.83.0.1")
 
 
-def lab(address: str = wiring.OWN, adopt: str = "box") -> resolved.Lab:
+def lab(address: str = attachment.OWN, adopt: str = "box") -> resolved.Lab:
     networks = {"lan": resolved.Network("lan", "10.83.0.0/24", "10.83.0.1")}
     host = resolved.Host("host1", kind="incus", adopt=adopt, links={"lan": "eth0"}, addresses={"lan": address})
     guest = resolved.Guest("guest1", host="host1", image="micro", memory_bytes=1 << 28, network="lan")
@@ -32,30 +32,30 @@ def names(*interfaces: Interface) -> dict[str, Interface]:
 def test_an_interface_in_a_bridge_of_the_users_stays_in_it() -> None:
     bare = Interface("eth0", mac=ETH0.mac, master="br0")
     has = names(bare, Interface("br0", kind="bridge", addresses=("10.83.0.5/24",)), Interface("tap0", kind="tun"))
-    lines = wiring.attached(lab(), "host1", MARK, has, 0)
-    tap = plan.tap(lab(), "guest1", "host1")
+    lines = attachment.attached(lab(), "host1", MARK, has, 0)
+    tap = layout.tap(lab(), "guest1", "host1")
     assert f"link set {tap} master br0" in lines
     assert not [line for line in lines if "type bridge" in line or "eth0" in line or " tap0 " in line]
-    assert wiring.detached(lab(), "host1", MARK, has | names(Interface(tap, "tun", MARK, master="br0"))) == [
+    assert attachment.detached(lab(), "host1", MARK, has | names(Interface(tap, "tun", MARK, master="br0"))) == [
         f"link del {tap}"
     ]
 
 
 def test_what_is_in_its_place_is_not_done_again() -> None:
-    over, tap = plan.bridge(lab(), "lan", "host1"), plan.tap(lab(), "guest1", "host1")
+    over, tap = layout.bridge(lab(), "lan", "host1"), layout.tap(lab(), "guest1", "host1")
     has = names(
         Interface("eth0", master=over),
         Interface(over, "bridge", MARK, addresses=("10.83.0.5/24",)),
         Interface(tap, "tun", MARK, master=over),
     )
-    lines = wiring.attached(lab(), "host1", MARK, has, 0)
+    lines = attachment.attached(lab(), "host1", MARK, has, 0)
     assert lines == ["link set lo up", f"link set {tap} master {over}", f"link set {tap} up"]
 
 
 def test_a_name_that_somebody_else_has_is_an_error() -> None:
-    over = plan.bridge(lab(), "lan", "host1")
+    over = layout.bridge(lab(), "lan", "host1")
     with pytest.raises(StateError, match=f"has an interface {over} that is not this lab's"):
-        wiring.attached(lab(), "host1", MARK, names(ETH0, Interface(over, "bridge", "/state/other")), 0)
+        attachment.attached(lab(), "host1", MARK, names(ETH0, Interface(over, "bridge", "/state/other")), 0)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_a_name_that_somebody_else_has_is_an_error() -> None:
     ids=["the lab's address goes", "an address that the user had too is theirs"],
 )
 def test_addresses_go_back(held: tuple[str, ...], given: tuple[str, ...], back: list[str]) -> None:
-    over = plan.bridge(lab(), "lan", "host1")
+    over = layout.bridge(lab(), "lan", "host1")
     bridge = Interface(over, "bridge", MARK, addresses=held, given=given, gateway="10.83.0.1")
-    lines = wiring.detached(lab("10.83.0.9"), "host1", MARK, names(Interface("eth0", master=over), bridge))
+    lines = attachment.detached(lab("10.83.0.9"), "host1", MARK, names(Interface("eth0", master=over), bridge))
     assert [line for line in lines if line.startswith("addr add")] == [f"addr add {a} dev eth0" for a in back]
     assert lines[-2:] == ["route replace default via 10.83.0.1 dev eth0", f"link del {over}"]
 
@@ -77,28 +77,28 @@ def test_addresses_go_back(held: tuple[str, ...], given: tuple[str, ...], back: 
 def test_an_address_given_to_a_link_of_the_users_is_marked_and_taken_back() -> None:
     bridge = Interface("br0", kind="bridge", addresses=("10.83.0.5/24",))
     eth0 = Interface("eth0", master="br0")
-    lines = wiring.attached(lab("10.83.0.9"), "host1", MARK, names(eth0, bridge), 0)
+    lines = attachment.attached(lab("10.83.0.9"), "host1", MARK, names(eth0, bridge), 0)
     assert "addr add 10.83.0.9/24 dev br0 label br0:lim" in lines
     after = Interface("br0", kind="bridge", addresses=("10.83.0.5/24", "10.83.0.9/24"), given=("10.83.0.9/24",))
-    assert wiring.detached(lab("10.83.0.9"), "host1", MARK, names(eth0, after)) == ["addr del 10.83.0.9/24 dev br0"]
+    assert attachment.detached(lab("10.83.0.9"), "host1", MARK, names(eth0, after)) == ["addr del 10.83.0.9/24 dev br0"]
 
 
 def test_the_default_route_keeps_its_metric_there_and_back() -> None:
     eth0 = Interface("eth0", mac=ETH0.mac, addresses=ETH0.addresses, gateway="10.83.0.1", metric=207)
-    over = plan.bridge(lab(), "lan", "host1")
-    there = wiring.attached(lab(), "host1", MARK, names(eth0), 0)
+    over = layout.bridge(lab(), "lan", "host1")
+    there = attachment.attached(lab(), "host1", MARK, names(eth0), 0)
     assert f"route replace default via 10.83.0.1 dev {over} metric 207" in there
     bridge = Interface(over, "bridge", MARK, addresses=ETH0.addresses, gateway="10.83.0.1", metric=207)
-    back = wiring.detached(lab(), "host1", MARK, names(Interface("eth0", master=over), bridge))
+    back = attachment.detached(lab(), "host1", MARK, names(Interface("eth0", master=over), bridge))
     assert "route replace default via 10.83.0.1 dev eth0 metric 207" in back
 
 
 def test_a_default_route_is_its_interfaces() -> None:
     entry = {"ifname": "eth0"}
     routes = {"eth0": {"dst": "default", "gateway": "10.83.0.1", "dev": "eth0", "metric": 207}}
-    seen = wiring._interface(entry, routes)
+    seen = attachment._interface(entry, routes)
     assert (seen.gateway, seen.metric) == ("10.83.0.1", 207)
-    assert wiring._interface({"ifname": "eth1"}, routes).gateway == ""
+    assert attachment._interface({"ifname": "eth1"}, routes).gateway == ""
 
 
 def test_the_mark_of_an_address_is_read_from_its_label() -> None:
@@ -107,11 +107,11 @@ def test_the_mark_of_an_address_is_read_from_its_label() -> None:
         {"family": "inet", "local": "10.83.0.9", "prefixlen": 24, "label": "br0:lim"},
         {"family": "inet6", "local": "fe80::1", "prefixlen": 64},
     ]
-    seen = wiring._interface({"ifname": "br0", "addr_info": listed}, {})
+    seen = attachment._interface({"ifname": "br0", "addr_info": listed}, {})
     assert seen.addresses == ("10.83.0.5/24", "10.83.0.9/24") and seen.given == ("10.83.0.9/24",)
     # A name that leaves no room for it: its addresses cannot be marked, and none is taken for ours.
     unmarked = [{"family": "inet", "local": "10.83.0.9", "prefixlen": 24, "label": "enx0123456789ab"}]
-    assert wiring._interface({"ifname": "enx0123456789ab", "addr_info": unmarked}, {}).given == ()
+    assert attachment._interface({"ifname": "enx0123456789ab", "addr_info": unmarked}, {}).given == ()
 
 
 class OneAnswer:
@@ -133,17 +133,17 @@ async def test_an_interface_in_a_bridge_that_takes_the_way_is_an_error() -> None
     has = names(doubled, Interface("br0", kind="bridge", addresses=("10.83.0.1/24",)))
     broken, working = OneAnswer("eth0"), OneAnswer("br0")
     with pytest.raises(StateError, match=r"eth0 on host1 is in bridge br0 and has the address 10\.83\.0\.1") as caught:
-        await wiring.check_routes(cast("Host", broken), lab(), has)
+        await attachment.check_routes(cast("Host", broken), lab(), has)
     assert "ip addr flush dev eth0" in caught.value.hint
     assert broken.asked == [["ip", "-json", "-4", "route", "get", "10.83.0.2"]], "not its own address"
-    await wiring.check_routes(cast("Host", working), lab(), has)
+    await attachment.check_routes(cast("Host", working), lab(), has)
 
 
 async def test_who_has_its_address_on_the_bridge_alone_is_not_asked() -> None:
     silent = OneAnswer("eth0")
     bridge = Interface("br0", kind="bridge", addresses=("10.83.0.5/24",))
-    await wiring.check_routes(cast("Host", silent), lab(), names(Interface("eth0", master="br0"), bridge))
-    await wiring.check_routes(cast("Host", silent), lab(), names(ETH0))
+    await attachment.check_routes(cast("Host", silent), lab(), names(Interface("eth0", master="br0"), bridge))
+    await attachment.check_routes(cast("Host", silent), lab(), names(ETH0))
     assert silent.asked == []
 
 
@@ -157,5 +157,5 @@ async def test_an_ip_that_is_busyboxs_is_said() -> None:
             )
 
     with pytest.raises(MachineError, match="ip on host1 is busybox's, which speaks no JSON") as caught:
-        await wiring.interfaces(cast("Host", Alpine()))
+        await attachment.interfaces(cast("Host", Alpine()))
     assert "apk add iproute2" in caught.value.hint

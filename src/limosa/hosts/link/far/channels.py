@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from limosa.hosts.far.frames import (
+from limosa.hosts.link.far.frames import (
     CHUNK_BYTES,
     CREDIT,
     CREDIT_BYTES,
@@ -24,7 +24,7 @@ from limosa.hosts.far.frames import (
     SEEK,
     WINDOW_BYTES,
 )
-from limosa.hosts.far.system import environment, start
+from limosa.hosts.link.far.system import environment, start
 
 _CONNECT_S = 0.5
 """A listener that is behind is waited for so long, and all other channels with it."""

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from limosa.hosts.far import frames
+from limosa.hosts.link.far import frames
 
 
 def pieces(descriptor: int, most_bytes: int = frames.CHUNK_BYTES) -> Iterator[tuple[int, bytes]]:

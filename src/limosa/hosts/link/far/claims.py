@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
-from limosa.hosts.far.system import lingers, login_directory
+from limosa.hosts.link.far.system import lingers, login_directory
 
 MARK_FILE = "limosa.json"
 NOBODY = "nobody that limosa knows"

@@ -11,7 +11,7 @@ from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError
 from limosa.hosts.host import Host
-from limosa.network import plan
+from limosa.network import layout
 from limosa.spec import resolved
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ async def apply(
 
 async def make_fabric(client: Host, lab: resolved.Lab) -> None:
     """The client's bridges and addresses."""
-    await apply(client, "ip", plan.fabric(lab))
+    await apply(client, "ip", layout.fabric(lab))
 
 
 TCP_RETRIES = 6
@@ -61,26 +61,26 @@ async def set_patience(host: Host) -> None:
 
 async def join(client: Host, host: Host, pid: int, lab: resolved.Lab) -> None:
     """Give *host* its links, bridges, TAPs and shaping. Raises MachineError where the kernel lacks something."""
-    await apply(client, "ip", plan.outer_links(lab, host.name, pid))
-    await apply(host, "ip", plan.host_links(lab, host.name))
+    await apply(client, "ip", layout.outer_links(lab, host.name, pid))
+    await apply(host, "ip", layout.host_links(lab, host.name))
     await set_patience(host)
     await _make_taps(host, lab)
-    await _shape(client, plan.outer_shaping(lab, host.name))
-    await _shape(host, plan.host_shaping(lab))
+    await _shape(client, layout.outer_shaping(lab, host.name))
+    await _shape(host, layout.host_shaping(lab))
 
 
 async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, network: str) -> None:
     """Join the fabric, whose first process is *pid* here, with a bridge of this machine. Raises MachineError."""
     await part_bridge(machine, lab, network)
     try:
-        await apply(machine, "ip", plan.uplink(lab, network, pid), as_root=True)
+        await apply(machine, "ip", layout.uplink(lab, network, pid), as_root=True)
     except CommandError as error:
         bridge = lab.networks[network].bridge
         raise MachineError(
             f"the network {network} could not be joined with this machine's bridge {bridge}: {error.stderr.strip()}",
             hint="it takes root; `ip link show type bridge` shows the bridges",
         ) from error
-    await apply(client, "ip", plan.uplink_inside(network))
+    await apply(client, "ip", layout.uplink_inside(network))
     await wait_up(client, f"{network}.up")
     await wait_up(machine, lab.networks[network].bridge)
 
@@ -123,7 +123,7 @@ def no_answer(host: Host) -> MachineError:
 
 async def part_bridge(machine: Host, lab: resolved.Lab, network: str) -> None:
     """Remove this machine's end of what joined the fabric with its bridge, if the kernel has not done so already."""
-    await apply(machine, "ip", plan.uplink_removed(lab, network), as_root=True, all_of_them=True)
+    await apply(machine, "ip", layout.uplink_removed(lab, network), as_root=True, all_of_them=True)
 
 
 async def part(client: Host, lab: resolved.Lab, host: str) -> None:
@@ -131,11 +131,11 @@ async def part(client: Host, lab: resolved.Lab, host: str) -> None:
 
     The kernel does so by itself, but later: it clears ended network namespaces away in the background.
     """
-    await apply(client, "ip", plan.outer_links_removed(lab, host), all_of_them=True)
+    await apply(client, "ip", layout.outer_links_removed(lab, host), all_of_them=True)
 
 
 async def _make_taps(host: Host, lab: resolved.Lab) -> None:
-    lines = plan.taps(lab)
+    lines = layout.taps(lab)
     if not lines:
         return
     try:
@@ -168,7 +168,7 @@ async def set_own_links(host: Host, lab: resolved.Lab, state: str) -> None:
 
 async def set_link(client: Host, lab: resolved.Lab, host: str, state: str) -> None:
     """Cut *host* off (``down``) or join it again (``up``)."""
-    await apply(client, "ip", plan.link_state(lab, host, state))
+    await apply(client, "ip", layout.link_state(lab, host, state))
 
 
 async def forget_silence(hosts: Iterable[Host]) -> None:

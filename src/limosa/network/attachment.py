@@ -14,7 +14,7 @@ import msgspec
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError, StateError
 from limosa.hosts.host import Host
-from limosa.network import links, plan
+from limosa.network import ip, layout
 from limosa.spec import resolved
 
 ADDRESS_S = 15.0
@@ -51,20 +51,20 @@ class Interface(msgspec.Struct, frozen=True):
 async def interfaces(host: Host) -> dict[str, Interface]:
     """What *host* has. Raises LimosaError's children."""
     try:
-        seen = links.answer(host, (await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
+        seen = ip.answer(host, (await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
     except CommandError as error:
         if "BusyBox" not in error.stderr:
             raise
         raise MachineError(
             f"ip on {host.name} is busybox's, which speaks no JSON", hint=f"on {host.name}: apk add iproute2"
         ) from error
-    routes = links.answer(host, (await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout)
+    routes = ip.answer(host, (await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout)
     # Of several over one interface the first is the one that is used.
     defaults = {str(route.get("dev", "")): route for route in reversed(routes)}
     try:
         return {str(entry["ifname"]): _interface(entry, defaults) for entry in seen if "ifname" in entry}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise links.no_answer(host) from error
+        raise ip.no_answer(host) from error
 
 
 def _interface(entry: Mapping[str, object], defaults: Mapping[str, Mapping[str, object]]) -> Interface:
@@ -112,7 +112,7 @@ def carrier(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interf
         return master
     if has[link].kind == "bridge" or lab.networks[network].purpose == "migration":
         return link
-    return plan.bridge(lab, network, host)
+    return layout.bridge(lab, network, host)
 
 
 def attached(lab: resolved.Lab, host: str, mark: str, has: Mapping[str, Interface], owner_uid: int) -> list[str]:
@@ -129,7 +129,7 @@ def attached(lab: resolved.Lab, host: str, mark: str, has: Mapping[str, Interfac
         lines += _own_address(lab, host, network, has, over, link)
     for guest in lab.guests.values():
         if guest.network:
-            name = plan.tap(lab, guest.name, host)
+            name = layout.tap(lab, guest.name, host)
             if not _taken(host, name, mark, has):
                 owner = f" user {owner_uid}" if owner_uid else ""
                 lines += [f"tuntap add dev {name} mode tap{owner}", f'link set {name} alias "{mark}"']
@@ -210,7 +210,7 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
     uid = int((await host.run(["id", "-u"])).text)
     lines = attached(lab, host.name, mark, has, uid)
     try:
-        await links.apply(host, "ip", lines, as_root=True)
+        await ip.apply(host, "ip", lines, as_root=True)
     except CommandError as error:
         if not (await host.facts()).tun and any(guest.network for guest in lab.guests.values()):
             message = f"/dev/net/tun cannot be opened on {host.name}, so guests can have no network"
@@ -235,7 +235,7 @@ async def check_routes(host: Host, lab: resolved.Lab, has: Mapping[str, Interfac
             continue
         other = next(str(a) for a in ipaddress.ip_network(network.subnet).hosts() if str(a) not in held)
         ways = (await host.run(["ip", "-json", "-4", "route", "get", other], check=False)).stdout
-        if any(way.get("dev") == link.name for way in links.answer(host, ways)):
+        if any(way.get("dev") == link.name for way in ip.answer(host, ways)):
             raise StateError(
                 f"{link.name} on {host.name} is in bridge {link.master} and has the address {held[0]}: "
                 f"{network.subnet} cannot be reached over it",
@@ -285,12 +285,12 @@ async def addresses(host: Host, lab: resolved.Lab) -> dict[str, str]:
 
 async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:
     """Undo ``attach``. Raises LimosaError's children."""
-    await links.apply(host, "ip", detached(lab, host.name, mark, await interfaces(host)), as_root=True)
+    await ip.apply(host, "ip", detached(lab, host.name, mark, await interfaces(host)), as_root=True)
 
 
 async def master(host: Host, interface: str) -> str:
     """The bridge that *interface* is in; itself where it is in none. Raises LimosaError's children."""
-    return (await links.shown(host, interface)).master or interface
+    return (await ip.shown(host, interface)).master or interface
 
 
 async def towards(client: Host, address: str) -> str:
@@ -299,7 +299,7 @@ async def towards(client: Host, address: str) -> str:
         done = await client.run(["ip", "-json", "route", "get", address])
     except CommandError as error:
         raise MachineError(f"this machine has no route to {address}", hint="is the lab's `subnet` right?") from error
-    for way in links.answer(client, done.stdout):
+    for way in ip.answer(client, done.stdout):
         if "prefsrc" in way:
             return str(way["prefsrc"])
-    raise links.no_answer(client)
+    raise ip.no_answer(client)

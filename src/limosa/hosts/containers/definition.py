@@ -13,7 +13,7 @@ import msgspec
 
 from limosa.errors import SpecError, StateError
 from limosa.hosts.containers.daemon import Image, Instance
-from limosa.hosts.containers.reach import Flavour
+from limosa.hosts.containers.endpoint import Flavour
 from limosa.spec import resolved
 from limosa.spec.problems import nearest
 

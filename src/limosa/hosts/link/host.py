@@ -24,12 +24,11 @@ from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, LimosaError, MachineError, StateError
 from limosa.events import CommandRan, Events
-from limosa.hosts import files
-from limosa.hosts.far import frames
-from limosa.hosts.host import HostFacts
-from limosa.hosts.keeping import unreachable
-from limosa.hosts.linking import BeginError, Channel, Link, Refused, lost
-from limosa.hosts.wire import Wire
+from limosa.hosts.host import HostFacts, unreachable
+from limosa.hosts.link import local_file
+from limosa.hosts.link.far import frames
+from limosa.hosts.link.near import BeginError, Channel, Link, Refused, lost
+from limosa.hosts.link.wire import Wire
 from limosa.process import Completed
 
 PATIENCE_S = 3.0
@@ -223,7 +222,7 @@ class LinkedHost:
     async def _send(self, channel: Channel, file: BinaryIO, there: str) -> None:
         """The data of *file*. *there* is where it is written: empty for what is no file that another could write."""
         at = 0
-        for place, data in files.pieces(file.fileno()):
+        for place, data in local_file.pieces(file.fileno()):
             await channel.until(lambda: channel.credit > 0 or bool(channel.answers))
             if channel.answers:  # a full disk, say: the answer to the end tells
                 break
@@ -236,14 +235,14 @@ class LinkedHost:
     async def get(self, path: str, local: Path) -> None:
         """Copy a file of the host here, holes kept; see the port. It appears when it is whole."""
         try:
-            with files.arriving(local) as file:
+            with local_file.arriving(local) as file:
                 await self._receive(path, file)
         except Refused as error:
             raise LimosaError(f"{path} on {self.name} cannot be read: {error.strerror}") from error
         except OSError as error:
             raise LimosaError(f"{local} cannot be written: {error.strerror}") from error
 
-    async def _receive(self, path: str, file: files.Arriving) -> None:
+    async def _receive(self, path: str, file: local_file.Arriving) -> None:
         with (await self.link()).channel() as channel:
             channel.request(do="read", path=path)
             file.mode, at = (await channel.answer())["mode"], 0

@@ -1,0 +1,4 @@
+"""The far end of a link: what limosa runs on a machine elsewhere. See ``loop``.
+
+Standard library only, from Python 3.8 on, and nothing but itself of limosa: its source is sent over (``link.wire``).
+"""

@@ -1,0 +1,1 @@
+"""Hosts made of Linux namespaces of this machine: the fabric that joins them, and the first process that keeps each."""

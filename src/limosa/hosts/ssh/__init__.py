@@ -1,0 +1,1 @@
+"""Machines that one logs in to over SSH, as hosts."""

@@ -20,12 +20,9 @@ STILL: dict[str, tuple[str, ...]] = {
         "comparison",
         "host",
         "image",
-        "keeper",
         "kind",
-        "link",
         "record",
         "watch",
-        "wire",
     ),
     "acting_data": (
         "_Recording",

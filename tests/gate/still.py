@@ -8,12 +8,7 @@ STILL: dict[str, tuple[str, ...]] = {
         "console",
         "during",
         "engine",
-        "files",
-        "machine",
-        "packages",
-        "plan",
         "tables",
-        "wire",
     ),
     "paired_names": (
         "bench",

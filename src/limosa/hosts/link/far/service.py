@@ -41,7 +41,7 @@ CONGESTED_BYTES = 2 << 20
 """With so much waiting to be sent, nothing more is read from processes, sockets and files."""
 
 
-class Loop:
+class Service:
     """One selector loop over the link itself and everything that was started."""
 
     def __init__(self) -> None:
@@ -292,4 +292,4 @@ class Loop:
 def main() -> None:
     """Serve on standard input and output."""
     os.umask(0o077)
-    Loop().serve()
+    Service().serve()

@@ -51,7 +51,10 @@ def bench(state: Path, *words: str) -> dict[str, Any]:
 
 def raw(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "bench.json").read_text())
-    return found
+    assert found["repetitions"] == []
+    lines = run / "repetitions.jsonl"
+    text = lines.read_text() if lines.exists() else ""
+    return found | {"repetitions": [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]}
 
 
 def check_figures(shown: dict[str, Any]) -> None:

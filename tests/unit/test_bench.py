@@ -9,17 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limosa.bench import comparison, programs, soundness, tables
+from limosa import report
+from limosa.bench import comparison, comparison_page, cpu, disk, programs, registry, repetitions, soundness
 from limosa.bench.cpu import parse as sysbench
 from limosa.bench.disk import parse as fio
 from limosa.bench.network import parse as iperf
-from limosa.bench.repetitions import BENCH, Bench, Finding, Metric, Reference, Repetition, Subject
+from limosa.bench.quantity import quantity
+from limosa.bench.recorder import Recorder
+from limosa.bench.repetitions import BENCH, Bench, Metric, Reference, Repetition, Subject
 from limosa.errors import LimosaError, MachineError
 from limosa.experiment.benching import schedule
 from limosa.guest.images import Image
-from limosa.report import bench as bench_report
+from limosa.report import plots
 from limosa.report.theme import PRINT
-from limosa.results.store import RunDirectory
+from limosa.results.account import Finding
+from limosa.results.statistics import Estimate
+from limosa.results.store import EventFile, RunDirectory
 
 METRIC = Metric(name="cpu-events", label="prime search", unit="events/s")
 SUBJECTS = [
@@ -67,8 +72,13 @@ def bench(host: list[float], guest: list[float], **fields: object) -> Bench:
 QUIET = bench([1000, 1001, 999, 1002, 998], [950, 951, 949, 952, 948])
 
 
+def findings(made: Bench) -> list[Finding]:
+    judge = {"bench-cpu": cpu.judge, "bench-disk": disk.judge}[made.kind]
+    return soundness.findings(comparison.compare(made), judge.RULES)
+
+
 def rules(made: Bench) -> set[tuple[str, str]]:
-    return {(finding.rule, finding.severity) for finding in soundness.findings(made)}
+    return {(finding.rule, finding.severity) for finding in findings(made)}
 
 
 def changed(made: Bench, **fields: object) -> Bench:
@@ -105,7 +115,7 @@ def test_half_or_contradictory_output_is_refused(text: str, said: str) -> None:
 
 
 def test_five_repetitions_get_an_interval_from_their_seconds_and_four_get_none() -> None:
-    row = comparison.compare(QUIET)[1]
+    row = comparison.compare(QUIET).rows[1]
     assert row.estimate is not None and row.ratio is not None
     assert row.estimate.value == 950
     assert row.estimate.low is not None and 940 < row.estimate.low < 950
@@ -113,8 +123,8 @@ def test_five_repetitions_get_an_interval_from_their_seconds_and_four_get_none()
     assert row.ratio.low is not None and row.ratio.high is not None
     assert row.ratio.low < 0.95 < row.ratio.high < 0.96
     few = comparison.compare(bench([1000, 1001, 999, 1002], [950]))
-    assert all(r.estimate is None or r.estimate.low is None for r in few)
-    assert comparison.compare(QUIET)[2].estimate is None
+    assert all(r.estimate is None or r.estimate.low is None for r in few.rows)
+    assert comparison.compare(QUIET).rows[2].estimate is None
 
 
 def test_the_interval_of_five_holds_the_median_about_as_often_as_it_says() -> None:
@@ -134,7 +144,7 @@ def test_the_interval_of_five_holds_the_median_about_as_often_as_it_says() -> No
 
 def test_a_warm_up_is_kept_and_never_counted() -> None:
     made = replace(QUIET, repetitions=[repetition("host", 0, 5.0), *QUIET.repetitions])
-    assert comparison.compare(made)[0].estimate == comparison.compare(QUIET)[0].estimate
+    assert comparison.compare(made).rows[0].estimate == comparison.compare(QUIET).rows[0].estimate
 
 
 def test_a_quiet_bench_has_nothing_to_say() -> None:
@@ -184,7 +194,7 @@ def test_a_steady_governor_and_equal_files_are_no_findings() -> None:
 def test_the_gravest_finding_comes_first_and_noted_ones_are_kept() -> None:
     noted = Finding(rule="lost", severity="caution", text="It died.")
     made = changed(replace(QUIET, findings=[noted]), steal_share=0.5)
-    assert [f.rule for f in soundness.findings(made)] == ["steal", "lost"]
+    assert [f.rule for f in findings(made)] == ["steal", "lost"]
 
 
 def test_the_order_is_random_balanced_and_repeatable() -> None:
@@ -232,12 +242,12 @@ def test_fio_counts_of_each_second_are_differences() -> None:
 
 def test_the_table_shows_medians_ratios_references_and_reasons() -> None:
     made = replace(QUIET, references=[Reference(subject="host", metric=METRIC.name, value=1237.8, source="elsewhere")])
-    table = tables.bench_table(made)
+    table = comparison_page.table(comparison.compare(made))
     assert table.rows[0][:2] == ("host", "1000 events/s")
     assert table.rows[0][-1] == "1238 events/s"
     assert table.rows[1][4] == "0.95"
     assert table.rows[2][1] == "skipped"
-    assert tables.reasons(made) == ["guest without: skipped, because it is too late"]
+    assert comparison_page.reasons(made) == ["guest without: skipped, because it is too late"]
 
 
 @pytest.mark.parametrize(
@@ -252,22 +262,57 @@ def test_the_table_shows_medians_ratios_references_and_reasons() -> None:
     ],
 )
 def test_quantities(value: float, unit: str, shown: str) -> None:
-    assert tables.quantity(value, unit) == shown
+    assert quantity(value, unit) == shown
 
 
-def test_bench_json_brings_the_same_bench_back_and_is_drawn(tmp_path: Path) -> None:
+def test_a_bench_of_the_first_format_is_read_and_drawn(tmp_path: Path) -> None:
+    """It had the repetitions in bench.json."""
     run = RunDirectory.create(kind="bench-cpu", lab="x", guest="", base=tmp_path)
+    assert registry.account(run) is None, "it had not begun to measure"
     run.write(BENCH, QUIET)
-    assert run.read(BENCH) == QUIET
-    assert bench_report.load(run.path) == QUIET
-    spec = bench_report.spec(QUIET, PRINT)
-    assert spec is not None and len(spec["vconcat"]) == 1
-    assert bench_report.spec(replace(QUIET, repetitions=[]), PRINT) is None
-    assert "0.95 times the host" in bench_report.verdict(QUIET).sentence
-    assert bench_report.verdict(changed(QUIET, steal_share=0.2)).mark == "Unsound"
+    assert repetitions.read(run) == QUIET
+    account = registry.account(run)
+    assert account is not None and account.plot is not None
+    assert len(plots.spec(account.plot, PRINT)["vconcat"]) == 1
+    assert "0.95 times the host" in account.verdict.sentence
+    assert cpu.PAGE.of(replace(QUIET, repetitions=[])).plot is None
+    assert cpu.PAGE.of(changed(QUIET, steal_share=0.2)).verdict.mark == "Unsound"
     (run.path / "bench.json").write_text("{")
-    with pytest.raises(LimosaError, match=r"bench\.json cannot be read"):
-        bench_report.load(run.path)
+    with pytest.raises(LimosaError, match=r"bench\.json is damaged"):
+        registry.account(run)
+
+
+def test_a_bench_that_was_killed_keeps_every_whole_repetition(tmp_path: Path) -> None:
+    run = RunDirectory.create(kind="bench-cpu", lab="x", guest="", base=tmp_path)
+    recorder = Recorder(run, replace(QUIET, repetitions=[]))
+    recorder.save()
+    head = (run.path / BENCH.file).read_bytes()
+    for made in QUIET.repetitions:
+        recorder.add(made, "printed")
+    assert (run.path / BENCH.file).read_bytes() == head, "what is known already is not written again"
+    assert repetitions.read(run) == QUIET == recorder.bench
+    lines = run.path / repetitions.REPETITIONS_FILE
+    lines.write_bytes(lines.read_bytes()[:-9])
+    assert repetitions.read(run).repetitions == QUIET.repetitions[:-1]
+    lines.write_text("{}\n")
+    with pytest.raises(LimosaError, match=r"repetitions\.jsonl is damaged"):
+        repetitions.read(run)
+
+
+def test_everything_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bootstrap takes most of a page's time: no median and no ratio is drawn for twice."""
+    drawn: list[tuple[int, ...]] = []
+
+    def counted(found: list[Repetition]) -> Estimate:
+        drawn.append(tuple(id(each) for each in found))
+        return Estimate(found[0].value, None, None, 0.95, len(found))
+
+    monkeypatch.setattr(comparison, "median", counted)
+    run = RunDirectory.create(kind="bench-cpu", lab="x", guest="", base=tmp_path)
+    EventFile(run, print).close()
+    run.write(BENCH, QUIET)
+    report.build(run.path)
+    assert len(drawn) == len(set(drawn)) == 2
 
 
 async def test_a_program_that_the_image_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limosa.bench.during import compare
+from limosa.bench.during import parse
 from limosa.bench.during.course import Moments, Series, course, joined, recovered_ms, series, silence_ms, steady
 from limosa.bench.during.parts import IPERF_COLUMNS, SYSBENCH_COLUMNS
 from limosa.errors import LimosaError
@@ -101,23 +101,23 @@ def test_joined_keeps_the_sum() -> None:
 
 
 def test_lines_of_the_programs() -> None:
-    assert compare.sysbench_line("[ 3s ] thds: 1 eps: 943.21 lat (ms,95%): 1.10") == (3, 943.21)
-    assert compare.sysbench_line("    events per second:   950.11") is None
+    assert parse.sysbench_line("[ 3s ] thds: 1 eps: 943.21 lat (ms,95%): 1.10") == (3, 943.21)
+    assert parse.sysbench_line("    events per second:   950.11") is None
     line = "[  5]  59.80-59.90  sec  17.5 MBytes  1467522 Kbits/sec    0   1.93 MBytes"
-    assert compare.iperf_line(line) == (59.8, 59.9, 1467522.0)
-    assert compare.iperf_line("[  5]   0.00-9.99   sec  1.75 GBytes  1500000 Kbits/sec   0   sender") is None
-    assert compare.iperf_line("[  5]   9.99-9.99   sec  0.00 Bytes  0.00 Kbits/sec") is None
+    assert parse.iperf_line(line) == (59.8, 59.9, 1467522.0)
+    assert parse.iperf_line("[  5]   0.00-9.99   sec  1.75 GBytes  1500000 Kbits/sec   0   sender") is None
+    assert parse.iperf_line("[  5]   9.99-9.99   sec  0.00 Bytes  0.00 Kbits/sec") is None
 
 
 def test_tables_are_read_as_written(tmp_path: Path) -> None:
     path = tmp_path / "iperf.csv"
     path.write_text(",".join(IPERF_COLUMNS) + f"\n{2 * S},0.0,0.1,1000.0\n{3 * S},0.1,0.2")
-    found = compare.read_iperf(path)
+    found = parse.read_iperf(path)
     assert (found.value.tolist(), found.begin_ns.tolist()) == ([1e6], [2 * S - STEP]), "the torn line is left out"
     path.write_text("something,else\n")
     with pytest.raises(LimosaError, match="first line"):
-        compare.read_iperf(path)
-    assert len(compare.read_sysbench(tmp_path / "absent.csv")) == 0
+        parse.read_iperf(path)
+    assert len(parse.read_sysbench(tmp_path / "absent.csv")) == 0
     path.write_text(",".join(SYSBENCH_COLUMNS) + f"\n{2 * S},1\n")
     with pytest.raises(LimosaError, match="2 cells"):
-        compare.read_sysbench(path)
+        parse.read_sysbench(path)

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from limosa.bench import narration, soundness
-from limosa.bench.during import say
+from limosa.bench import cpu, disk, network
+from limosa.bench.during import judge, say
 from limosa.bench.during.compare import Measure, Moved
 from limosa.bench.during.course import Course, Moments, series
 from limosa.bench.during.parts import Part
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
+from limosa.results.account import Finding
 from limosa.results.format import Clocks, Environment, HostEnvironment, Rate
 from limosa.results.statistics import Estimate
 
@@ -38,67 +39,76 @@ def bench(levels: dict[str, float], metric: Metric = EVENTS, scatter: list[float
     )  # fmt: skip
 
 
+PAGES = {"bench-cpu": cpu.PAGE, "bench-network": network.PAGE, "bench-disk": disk.PAGE}
+
+
+def explained(made: Bench) -> list[str]:
+    return PAGES[made.kind].of(made).explanations
+
+
+def findings(made: Bench) -> list[Finding]:
+    return PAGES[made.kind].of(made).findings
+
+
 def one(found: list[str], *words: str) -> bool:
     return sum(all(word in sentence for word in words) for sentence in found) == 1
 
 
 def test_emulation_is_slower() -> None:
-    said = narration.of_bench(bench({"host": 1000, "guest-tcg": 200}))
+    said = explained(bench({"host": 1000, "guest-tcg": 200}))
     assert one(said, "Without KVM", "did 1/5.0 of", "0.2 times", "95 % interval")
     assert "With KVM" not in " ".join(said)
-    assert one(
-        narration.of_bench(bench({"host": 1000, "guest-tcg": 200, "guest-kvm": 980})), "Without KVM", "0.98 times"
-    )
-    assert not one(narration.of_bench(bench({"host": 1000, "guest-tcg": 1000})), "Without KVM")
-    assert one(narration.of_bench(bench({"host": 1000, "guest-tcg": 200}, scatter=WILD)), "roughly 1/5.0")
+    assert one(explained(bench({"host": 1000, "guest-tcg": 200, "guest-kvm": 980})), "Without KVM", "0.98 times")
+    assert not one(explained(bench({"host": 1000, "guest-tcg": 1000})), "Without KVM")
+    assert one(explained(bench({"host": 1000, "guest-tcg": 200}, scatter=WILD)), "roughly 1/5.0")
 
 
 def test_kvm() -> None:
-    assert one(narration.of_bench(bench({"host": 1000, "guest-kvm": 980})), "reached 0.98 times", "as they are")
-    assert one(narration.of_bench(bench({"host": 1000, "guest-kvm": 680})), "only 0.68 times")
-    assert not one(narration.of_bench(bench({"host": 1000, "guest-kvm": 980})), "reached only")
+    assert one(explained(bench({"host": 1000, "guest-kvm": 980})), "reached 0.98 times", "as they are")
+    assert one(explained(bench({"host": 1000, "guest-kvm": 680})), "only 0.68 times")
+    assert not one(explained(bench({"host": 1000, "guest-kvm": 980})), "reached only")
 
 
 def test_faster_than_its_host_is_unsound() -> None:
     # The source document's figures.
-    found = soundness.findings(bench({"host": 1237.8, "guest-kvm": 1867.8}))
+    found = findings(bench({"host": 1237.8, "guest-kvm": 1867.8}))
     assert one([f.text for f in found if f.severity == "unsound"], "51 % faster", "cannot do")
-    assert narration.of_bench(bench({"host": 1237.8, "guest-kvm": 1867.8})) == []
+    assert explained(bench({"host": 1237.8, "guest-kvm": 1867.8})) == []
 
 
 def test_noise() -> None:
-    assert one([f.text for f in soundness.findings(bench({"host": 1000}, scatter=WILD))], "host", "is known to")
-    assert narration.of_bench(bench({"host": 1000})) == []
+    assert one([f.text for f in findings(bench({"host": 1000}, scatter=WILD))], "host", "is known to")
+    assert explained(bench({"host": 1000})) == []
 
 
 @pytest.mark.parametrize("card", ["e1000", "rtl8139"])
 def test_virtio(card: str) -> None:
-    said = narration.of_bench(bench({"virtio-net": 8e9, card: 1e9}, TCP))
+    said = explained(bench({"virtio-net": 8e9, card: 1e9}, TCP))
     assert one(said, "virtio-net against", "8 times", card)
     assert one(said, "copy of a real one")
-    assert narration.of_bench(bench({"virtio-net": 1e9, card: 1e9}, TCP)) == []
+    assert explained(bench({"virtio-net": 1e9, card: 1e9}, TCP)) == []
     wait = Metric(name="round-trip", label="round trip", unit="s", higher_is_better=False)
-    assert one(narration.of_bench(bench({"virtio-net": 0.001, card: 0.002}, wait)), "round trip 0.5 times")
-    worse = narration.of_bench(bench({"virtio-net": 1e9, card: 8e9}, TCP))
+    assert one(explained(bench({"virtio-net": 0.001, card: 0.002}, wait)), "round trip 0.5 times")
+    worse = explained(bench({"virtio-net": 1e9, card: 8e9}, TCP))
     assert one(worse, "did worse than", card) and one(worse, "not usual") and not one(worse, "copy of a real one")
 
 
 def test_two_cards_are_explained_once() -> None:
-    said = narration.of_bench(bench({"virtio-net": 8e9, "e1000": 1e9, "rtl8139": 5e8}, TCP))
+    said = explained(bench({"virtio-net": 8e9, "e1000": 1e9, "rtl8139": 5e8}, TCP))
     assert len(said) == 3 and one(said, "copy of a real one")
 
 
 def test_lost_datagrams() -> None:
     loss = Metric(name="udp-loss", label="UDP loss", unit="share", higher_is_better=False)
     lossy = replace(bench({"virtio-net": 0.0001, "e1000": 0.12}, loss), settings={"udp_bits_per_s": 20_000_000})
-    assert one(narration.of_bench(lossy), "20 Mbit/s", "e1000 lost 12 %")
-    assert not one(narration.of_bench(lossy), "virtio-net lost")
-    assert narration.of_bench(bench({"virtio-net": 0.0001, "e1000": 0.001}, loss)) == []
+    assert one(explained(lossy), "20 Mbit/s", "e1000 lost 12 %")
+    assert not one(explained(lossy), "virtio-net lost")
+    assert explained(bench({"virtio-net": 0.0001, "e1000": 0.001}, loss)) == []
 
 
 def disk(levels: dict[str, float]) -> list[str]:
     reads = Metric(name="random-read", label="random read", unit="IO/s")
-    return narration.of_bench(replace(bench(levels, reads), kind="bench-disk"))
+    return explained(replace(bench(levels, reads), kind="bench-disk", baseline=next(iter(levels))))
 
 
 def test_disks() -> None:
@@ -210,7 +220,7 @@ def test_datagrams_that_were_not_sent_at_the_rate_asked_for_are_a_caution() -> N
         found = replace(bench({"virtio-net": 0.0, "e1000": 0.1}, loss), settings={"udp_bits_per_s": 20_000_000})
         counted = [replace(r, facts={"sent": sent}, duration_s=10.0) for r in found.repetitions]
         found = replace(found, repetitions=counted)
-        return [f.text for f in soundness.findings(found) if f.rule == "offered"]
+        return [f.text for f in findings(found) if f.rule == "offered"]
 
     assert said(17_857) == []
     slow = said(11_607)
@@ -219,11 +229,11 @@ def test_datagrams_that_were_not_sent_at_the_rate_asked_for_are_a_caution() -> N
 
 def test_probes_that_came_short_are_a_caution() -> None:
     slow = Rate(name="ticks", unit="/s", requested=100.0, at_rest=61.0)
-    said = soundness.of_migrations([replace(moved(), rates=[slow])])
+    said = judge.of_migrations([replace(moved(), rates=[slow])])
     assert [f.text for f in said if f.rule == "short-rate"] == [
         "Ticks: 100/s asked for, 61/s reached at rest (precopy, receive): silences are read the more coarsely."
     ]
-    assert not [f for f in soundness.of_migrations([moved()]) if f.rule == "short-rate"]
+    assert not [f for f in judge.of_migrations([moved()]) if f.rule == "short-rate"]
 
 
 ENVIRONMENT = Environment(
@@ -249,10 +259,10 @@ def test_circumstances_of_a_migration(changes: dict[str, object], rule: str, sev
     found = [moved(environment=quiet), moved(environment=replace(quiet, **changes))]  # type: ignore[arg-type]
     if rule in ("load", "governor", "emulated"):  # told of the first: the later ones have the bench's own work
         found.reverse()
-    assert (rule, severity) in [(f.rule, f.severity) for f in soundness.of_migrations(found)]
-    assert [f.rule for f in soundness.of_migrations([moved(environment=quiet)])] == ["one-move"]
+    assert (rule, severity) in [(f.rule, f.severity) for f in judge.of_migrations(found)]
+    assert [f.rule for f in judge.of_migrations([moved(environment=quiet)])] == ["one-move"]
     again = replace(moved(environment=quiet), part=Part(method="precopy", load="cpu", repetition=2))
-    assert soundness.of_migrations([moved(environment=quiet), again]) == []
+    assert judge.of_migrations([moved(environment=quiet), again]) == []
 
 
 def taken_apart(whole: float, share: float, speed: float, *, cpus: float = 1.0) -> Moved:
@@ -279,6 +289,6 @@ def test_less_cpu_time_is_told_from_less_work_in_it() -> None:
 def test_a_guest_that_got_little_of_a_cpu_is_not_taken_apart() -> None:
     starved, fed = taken_apart(0.6, 0.62, 0.97, cpus=0.3), taken_apart(0.6, 0.62, 0.97)
     assert not one(say.of_migrations([starved]), "virtual CPU got")
-    said = [f for f in soundness.of_migrations([starved]) if f.rule == "starved"]
+    said = [f for f in judge.of_migrations([starved]) if f.rule == "starved"]
     assert [(f.severity, "only 0.19 of one" in f.text) for f in said] == [("unsound", True)]
-    assert not any(f.rule == "starved" for f in soundness.of_migrations([fed, moved()]))
+    assert not any(f.rule == "starved" for f in judge.of_migrations([fed, moved()]))

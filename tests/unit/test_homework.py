@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from limosa import process
+from limosa.bench.registry import chapters
 from limosa.bench.repetitions import BENCH, Bench, Metric, Reference, Repetition, Subject
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
-from limosa.homework import HOMEWORK, Homework, PartResult, chapters, handout, pdf, recipe
+from limosa.homework import HOMEWORK, Homework, PartResult, handout, pdf, recipe
 from limosa.qemu.purpose import QMP
 from limosa.results.store import RunDirectory
 from tests import run_sample
@@ -101,7 +102,7 @@ async def test_how_a_bench_ended(
         return process.Completed(tuple(argv), status, out, err, 0.1)
 
     monkeypatch.setattr(process, "run", run)
-    part = await recipe._bench(chapters.BENCHES["cpu"], True, False)
+    part = await recipe._bench(chapters()["cpu"], True, False)
     assert (part.reason, part.status) == (reason, "failed" if reason else "done")
     assert part.command[-4:] == ["--time", "2", "--repeat", "2"]
 

@@ -8,7 +8,7 @@ Application, 1997, section 3.8). Fewer than five repetitions get no interval.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from limosa.bench.repetitions import Bench, Metric, Repetition
 from limosa.results import statistics
+from limosa.results.phrases import listed, times
 from limosa.results.statistics import Estimate
 
 LEVEL = 0.95
@@ -35,7 +36,28 @@ class Row:
     ratio: Estimate | None
 
 
-def compare(bench: Bench) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A bench and what was computed of it. The bootstrap takes its time, so it is done once and handed on."""
+
+    bench: Bench
+    rows: list[Row]
+
+    def label(self, row: Row) -> str:
+        """What a row is of: its subject, and its metric where there are several."""
+        subject = self.bench.subject(row.subject).label
+        return subject if len(self.bench.metrics) == 1 else f"{subject}, {row.metric.label}"
+
+    def against(self, subject: str, other: str) -> Iterator[tuple[Metric, Estimate]]:
+        """The ratio of *subject* to *other* in every metric that both have values of."""
+        for metric in self.bench.metrics:
+            ours, theirs = self.bench.values(subject, metric.name), self.bench.values(other, metric.name)
+            ratio = ratio_of_medians(ours, theirs) if ours and theirs else None
+            if ratio is not None:
+                yield metric, ratio
+
+
+def compare(bench: Bench) -> Comparison:
     """A row for each metric and subject, in the bench's order."""
     rows = []
     for metric in bench.metrics:
@@ -45,7 +67,12 @@ def compare(bench: Bench) -> list[Row]:
             estimate = median(found) if found else None
             ratio = ratio_of_medians(found, base) if found and base and subject != bench.baseline else None
             rows.append(Row(metric, subject, estimate, ratio))
-    return rows
+    return Comparison(bench, rows)
+
+
+def ratios(pairs: list[tuple[Metric, Estimate]]) -> str:
+    """Metrics with the ratio in each, as part of a sentence."""
+    return listed([f"{metric.label} {times(ratio)}" for metric, ratio in pairs])
 
 
 def median(repetitions: Sequence[Repetition]) -> Estimate:

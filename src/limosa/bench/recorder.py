@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from limosa.bench.repetitions import BENCH, SECONDS_COLUMNS, SECONDS_FILE, Bench, Finding, Repetition
+from limosa.bench.repetitions import SECONDS_COLUMNS, SECONDS_FILE, Bench, Repetition, append, write
 from limosa.errors import MachineError
 from limosa.events import Events
 from limosa.results import environment
+from limosa.results.account import Finding
 from limosa.results.store import EventFile, RunDirectory
 
 T = TypeVar("T")
@@ -90,7 +91,7 @@ class Recorder:
         except OSError as error:
             raise MachineError(f"{path} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME") from error
         self.bench = replace(self.bench, repetitions=[*self.bench.repetitions, repetition])
-        self.save()
+        append(self.run, repetition)
 
     def change(self, subject: str, **fields: Any) -> None:
         """Change what is known of a subject."""
@@ -108,7 +109,7 @@ class Recorder:
 
     def save(self) -> None:
         """Replace bench.json."""
-        self.run.write(BENCH, self.bench)
+        write(self.run, self.bench)
 
 
 def machine() -> dict[str, Any]:

@@ -6,29 +6,39 @@
       run.json, events.jsonl   as in every run (limosa.results.format)
       spec.json                resolved Lab, where one lab served the whole bench
       environment.json         Environment, where one guest was measured
-      bench.json               Bench: subjects, every repetition, findings. Replaced whole after each repetition
+      bench.json               Bench without its repetitions: subjects, settings, findings
+      repetitions.jsonl        a Repetition a line, added as each ends
       samples/seconds.csv      subject,metric,repetition,second,value     per-second values of all repetitions
       samples/NAME.txt|json    what the measuring programs printed, untouched
       report.html, *.png       derived
 
 Rule: nothing here is derived from anything else here. Medians, ratios and intervals are computed from the
 repetitions by ``limosa.bench.comparison``, so that they can be computed again. A bench that was interrupted, and a
-subject that died, keep what they had.
+subject that died, keep what they had. Format 1 had the repetitions in bench.json; ``read`` reads both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from limosa.results.store import Document
+import msgspec
 
-BENCH_VERSION = 1
+from limosa import untrusted
+from limosa.errors import LimosaError, MachineError
+from limosa.results.account import Finding
+from limosa.results.store import Document, RunDirectory
+
+BENCH_VERSION = 2
+REPETITIONS_FILE = "repetitions.jsonl"
 
 SECONDS_FILE = "seconds.csv"
 SECONDS_COLUMNS = ("subject", "metric", "repetition", "second", "value")
 
-Kind = Literal["bench-cpu", "bench-network", "bench-disk", "bench-during-migration"]
+
+ROUNDING = 0.005
+"""A second's events are printed as a rate, and the second is never exactly one: the sums may differ by this share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,26 +119,12 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that makes the comparison unsound, or that a careful reader must know."""
-
-    rule: str
-    """Stable name of the rule that found it: ``beyond-host``, ``busy-machine``, ``steal``, ``governor``, ..."""
-    severity: Literal["unsound", "caution", "note"]
-    """``unsound``: do not compare. ``caution``: the figures stand, with reservations. ``note``: good to know."""
-    text: str
-    """One or two sentences with the figures."""
-    subject: str = ""
-    """The subject that it is about; empty: the whole bench."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """The whole file."""
 
     format: int = BENCH_VERSION
     kind: str
-    """One of ``Kind``; also the run's."""
+    """The run's too."""
     title: str
     baseline: str = ""
     """The subject that ratios refer to; empty: none."""
@@ -142,10 +138,10 @@ class Bench:
     metrics: list[Metric]
     subjects: list[Subject]
     repetitions: list[Repetition] = field(default_factory=list)
-    """In the order in which they ended."""
+    """In the order in which they ended; kept in a file of their own."""
     references: list[Reference] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    """Found while measuring (a guest that died); what follows from the figures is found by ``soundness`` each time."""
+    """Found while measuring (a guest that died); what follows from the figures is found anew each time."""
     complete: bool = False
     """Whether it ran to its end; a bench that was interrupted keeps what it had."""
 
@@ -158,10 +154,59 @@ class Bench:
         """The subjects' names, in order."""
         return [subject.name for subject in self.subjects]
 
+    @property
+    def counted(self) -> list[Repetition]:
+        """All but warm-ups."""
+        return [r for r in self.repetitions if r.repetition > 0]
+
     def values(self, subject: str, metric: str) -> list[Repetition]:
-        """The counted repetitions (no warm-up) of one metric of one subject."""
-        found = [r for r in self.repetitions if r.repetition > 0]
-        return [r for r in found if (r.subject, r.metric) == (subject, metric)]
+        """The counted repetitions of one metric of one subject."""
+        return [r for r in self.counted if (r.subject, r.metric) == (subject, metric)]
 
 
 BENCH = Document("bench.json", Bench)
+
+
+def with_rest(seconds: Sequence[float], total: float) -> tuple[float, ...]:
+    """*seconds* and what is left of *total*, so that the sum is the total. Raises LimosaError if they are more."""
+    rest = total - sum(seconds)
+    if rest < -ROUNDING * total:
+        raise LimosaError(f"the seconds add up to {sum(seconds):g}, which is more than the total of {total:g}")
+    return (*seconds, rest)
+
+
+def read(run: RunDirectory) -> Bench:
+    """The whole bench of *run*. Raises StateError when it has none, LimosaError for a damaged one."""
+    bench = run.read(BENCH)
+    return replace(bench, repetitions=[*bench.repetitions, *_added(run)])
+
+
+def _added(run: RunDirectory) -> list[Repetition]:
+    """Of a file that was cut off in a line, the whole lines."""
+    path = run.path / REPETITIONS_FILE
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LimosaError(f"{path} cannot be read: {error.strerror}") from error
+    lines = data[: data.rfind(b"\n") + 1].splitlines()
+    try:
+        return [untrusted.decode(line, type=Repetition) for line in lines]
+    except msgspec.MsgspecError as error:
+        raise LimosaError(f"{path} is damaged: {error}", hint="docs/bench.md describes the file") from error
+
+
+def write(run: RunDirectory, bench: Bench) -> None:
+    """Replace bench.json: all but the repetitions. Raises MachineError when it cannot."""
+    run.write(BENCH, replace(bench, repetitions=[]))
+
+
+def append(run: RunDirectory, repetition: Repetition) -> None:
+    """Keep one more repetition. Raises MachineError when it cannot."""
+    path = run.path / REPETITIONS_FILE
+    try:
+        with path.open("ab") as file:
+            file.write(msgspec.json.encode(repetition) + b"\n")
+    except OSError as error:
+        raise MachineError(f"{path} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME") from error

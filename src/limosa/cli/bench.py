@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limosa.cli.bench_account import show_bench
 from limosa.cli.bench_during import during_migration
 from limosa.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from limosa.bench.repetitions import Bench, Finding
-    from limosa.experiment.benching import BenchResult
+    from limosa.results.store import RunDirectory
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +49,7 @@ def cpu(
         raise SpecError(f"--guest: there is no guest {guest!r} for this bench", hint=f"{MICRO.name} or {BARE.name}")
     settings = CpuSettings(threads=threads, time_s=time, repeat=repeat, seed=seed)
 
-    async def work() -> BenchResult:
+    async def work() -> RunDirectory:
         from limosa.experiment.bench_bare import bench_bare
         from limosa.experiment.bench_cpu import bench_cpu
 
@@ -87,7 +86,7 @@ def network(
         accel=_accel(accel),
     )
 
-    async def work() -> BenchResult:
+    async def work() -> RunDirectory:
         with face(as_json) as events:
             return await bench_network(settings, events=events)
 
@@ -122,7 +121,7 @@ def disk(
         accel=_accel(accel),
     )
 
-    async def work() -> BenchResult:
+    async def work() -> RunDirectory:
         with face(as_json) as events:
             return await bench_disk(settings, events=events)
 
@@ -135,46 +134,6 @@ def _accel(text: str) -> str:
     if text not in ("auto", "kvm", "tcg"):
         raise SpecError(f"--accel: there is no accelerator {text!r}", hint="auto, kvm or tcg")
     return text
-
-
-def show_bench(result: BenchResult, as_json: bool) -> None:
-    """The table, why something is not measured, what makes it unsound, and where the report is.
-
-    Exits with 1 when a subject was lost while it was measured; one that cannot be had here is no failure.
-    """
-    from limosa.bench import comparison, soundness
-    from limosa.cli.face import show_result
-
-    bench, found = result.bench, soundness.findings(result.bench)
-    if as_json:
-        rows = [
-            {"subject": row.subject, "metric": row.metric.name, "unit": row.metric.unit}
-            | {"estimate": row.estimate, "ratio": row.ratio}
-            for row in comparison.compare(bench)
-        ]
-        shown = {"run": str(result.run), "report": str(result.report), "rows": rows, "findings": found}
-        show_result({**shown, "subjects": bench.subjects, "settings": bench.settings, "references": bench.references})
-    else:
-        _show_tables(bench, found, result.report)
-    if any(subject.status in ("failed", "partial") for subject in bench.subjects):
-        raise typer.Exit(1)
-
-
-def _show_tables(bench: Bench, found: list[Finding], report: Path) -> None:
-    from limosa.bench.tables import bench_table, reasons
-    from limosa.cli.columns import print_table
-    from limosa.cli.printable import print_sentence
-
-    table = bench_table(bench)
-    print(f"\n{table.title}")
-    print_table(table.columns, table.rows)
-    for sentence in reasons(bench):
-        print_sentence("note", sentence)
-    for finding in found:
-        print_sentence(finding.severity, finding.text)
-    for source in dict.fromkeys(reference.source for reference in bench.references):
-        print_sentence("reference", source)
-    print(f"\nreport: {report}")
 
 
 app.command("during-migration")(during_migration)

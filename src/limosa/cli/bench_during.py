@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limosa.cli.bench_account import show_bench
 from limosa.cli.options import JsonOption, seconds, size_rate
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def during_migration(
                 options, events=events, file=Path(lab) if lab else None, no_install=no_install
             )
 
-    show(run(work), as_json)
+    show_bench(run(work), as_json)
 
 
 def _bytes(parse, text: str) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
@@ -63,44 +64,3 @@ def _bytes(parse, text: str) -> int:  # type: ignore[no-untyped-def]  # noqa: AN
         return int(parse(text))
     except ValueError as error:
         raise SpecError(f"--memory: {error}") from error
-
-
-def show(run: RunDirectory, as_json: bool) -> None:
-    """The table, what follows from it, and where the report is; exits with 1 when a part is not whole."""
-    from limosa.bench.during.compare import read
-    from limosa.bench.during_table import table
-    from limosa.bench.narration import cautions, narrate
-    from limosa.cli.columns import print_table
-    from limosa.cli.face import show_result
-    from limosa.experiment.result import reported
-
-    page = reported(run).report
-    during, found = read(run)
-    shown = table(found)
-    said, careful = narrate(run), cautions(run)
-    if as_json:
-        measured = [
-            {
-                "part": moved.part,
-                "outage_ms": moved.outage_ms,
-                "longest_silence_ms": moved.longest_silence_ms,
-                "rest_silence_ms": moved.rest_silence_ms,
-                "rates": moved.rates,
-                "clocks": moved.clocks,
-                "moments": moved.moments,
-                "measures": {m.name: {"unit": m.unit, "course": m.course} for m in moved.measures},
-            }
-            for moved in found
-        ]
-        result = {"run": str(run.path), "report": str(page), "complete": during.complete}
-        show_result({**result, "parts": measured, "explanations": said, "findings": careful})
-    else:
-        print(f"\n{shown.title}")
-        print_table(shown.columns, shown.rows)
-        for sentence in said:
-            print(f"- {sentence}")
-        for finding in careful:
-            print(f"{finding.severity}: {finding.text}")
-        print(f"\nreport: {page}")
-    if any(part.status != "measured" for part in during.parts):
-        raise typer.Exit(1)

@@ -73,15 +73,14 @@ def _of_migration(run: str) -> list[tuple[str, str]]:
 
 
 def _of_bench(run: str, as_json: bool) -> None:
-    from limosa.bench.narration import cautions, narrate
+    from limosa.bench.registry import told
     from limosa.cli.face import show_result
     from limosa.results.store import find
 
-    directory = find(run)
-    said, careful = narrate(directory), cautions(directory)
+    account = told(find(run))
     if as_json:
-        show_result({"explanations": said, "findings": careful})
+        show_result({"explanations": account.explanations, "findings": account.findings})
         return
-    print("\n".join(said) or "nothing follows from these figures")
-    for finding in careful:
+    print("\n".join(account.explanations) or "nothing follows from these figures")
+    for finding in account.findings:
         print(f"{finding.severity}: {finding.text}")

@@ -24,13 +24,14 @@ from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.experiment import benching
 from limosa.experiment.bench_cpu import SUBJECTS, CpuSettings
-from limosa.experiment.benching import HOST, BenchResult
+from limosa.experiment.benching import HOST
 from limosa.guest import bare
 from limosa.guest.bare.provision import subject
 from limosa.lab import Lab
 from limosa.qemu import argv, features, launches
 from limosa.qemu.guest_process import start as start_qemu
 from limosa.qemu.launches import runtime_directory
+from limosa.results.store import RunDirectory
 from limosa.spec.image_kinds import BARE
 from limosa.spec.resolved import Guest
 
@@ -43,7 +44,7 @@ START_S = 60.0
 PRIMES = Metric(name="cpu-events", label="user-mode compute (prime search, bare guest)", unit="events/s")
 
 
-async def bench_bare(settings: CpuSettings, *, events: Events) -> BenchResult:
+async def bench_bare(settings: CpuSettings, *, events: Events) -> RunDirectory:
     """Measure and report; see the module."""
     if settings.threads != 1:
         raise LimosaError("the bare guest has one thread", hint="leave --threads out, or take --guest micro")
@@ -69,7 +70,7 @@ async def bench_bare(settings: CpuSettings, *, events: Events) -> BenchResult:
             return await _measured(lab, name, built, time_s)
 
         await benching.measure_all(lab, recorder, able, measure)
-    return benching.finished(recorder)
+    return recorder.run
 
 
 async def _accel(lab: Lab, recorder: Recorder, built: bare.BareImage, kind: str) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 from dataclasses import asdict, dataclass
 
+from limosa.bench.cpu import laptop
 from limosa.bench.cpu import parse as sysbench
 from limosa.bench.programs import Program, parse_sums, program
 from limosa.bench.recorder import Recorder, recording, unnumbered, watched
-from limosa.bench.repetitions import Bench, Metric, Reference, Repetition, Subject
+from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.experiment import benching
-from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
+from limosa.experiment.benching import HOST, PATIENCE_S
 from limosa.lab import Lab
+from limosa.results.store import RunDirectory
 
 EVENTS = Metric(name="cpu-events", label="prime search (sysbench)", unit="events/s")
 
@@ -21,16 +23,6 @@ SUBJECTS = (
     Subject(name="host", label="host", accel="native"),
     Subject(name="guest-kvm", label="guest with KVM", accel="kvm"),
     Subject(name="guest-tcg", label="guest without KVM (TCG)", accel="tcg"),
-)
-
-SOURCE = (
-    "the course report that Limosa follows: sysbench for 10 s on a laptop with an 8-core Ryzen, one run each: 12,378 "
-    "events on the host, 18,678 in a guest with KVM, 3,621 without. Which builds of sysbench these were is not told; "
-    "that the guest beats its host is no effect of virtualisation"
-)
-REFERENCES = tuple(
-    Reference(subject=subject, metric=EVENTS.name, value=events / 10, source=SOURCE)
-    for subject, events in (("host", 12_378), ("guest-kvm", 18_678), ("guest-tcg", 3_621))
 )
 
 
@@ -49,7 +41,7 @@ class CpuSettings:
         return self.seed or secrets.randbelow(2**31 - 1) + 1
 
 
-async def bench_cpu(settings: CpuSettings, *, events: Events) -> BenchResult:
+async def bench_cpu(settings: CpuSettings, *, events: Events) -> RunDirectory:
     """Measure and report. A guest that cannot be had here, or dies, is marked, and the rest is measured."""
     seed = settings.seeded()
     bench = Bench(
@@ -60,7 +52,7 @@ async def bench_cpu(settings: CpuSettings, *, events: Events) -> BenchResult:
         settings={**asdict(settings), "seed": seed, "guest": "micro"},
         metrics=[EVENTS],
         subjects=list(SUBJECTS),
-        references=list(REFERENCES),
+        references=laptop.references(EVENTS.name),
     )
     sysbench_here = await program(await benching.image("micro", events), "sysbench")
     lines = [f"guest-{accel}: {{host: {HOST}, accel: {accel}, cpus: {settings.threads}}}" for accel in ("kvm", "tcg")]
@@ -73,7 +65,7 @@ async def bench_cpu(settings: CpuSettings, *, events: Events) -> BenchResult:
         await benching.measure_all(
             lab, recorder, able, lambda name, time_s: _measured(lab, name, settings, time_s, sysbench_here)
         )
-    return benching.finished(recorder)
+    return recorder.run
 
 
 async def _same_files(lab: Lab, recorder: Recorder, guest: str, ours: Program) -> bool:

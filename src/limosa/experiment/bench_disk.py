@@ -12,8 +12,9 @@ from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
 from limosa.experiment import benching
-from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
+from limosa.experiment.benching import HOST, PATIENCE_S
 from limosa.lab import Lab
+from limosa.results.store import RunDirectory
 
 BUSES = {"virtio-blk": "virtio-blk", "virtio-scsi": "virtio-scsi", "sata": "SATA"}
 ALSO_CALLED = {"ide": "sata"}
@@ -35,7 +36,7 @@ class DiskSettings:
     accel: str = "auto"
 
 
-async def bench_disk(settings: DiskSettings, *, events: Events) -> BenchResult:
+async def bench_disk(settings: DiskSettings, *, events: Events) -> RunDirectory:
     """Measure and report. Raises SpecError for an unknown bus or cache."""
     settings = replace(settings, buses=tuple(dict.fromkeys(ALSO_CALLED.get(bus, bus) for bus in settings.buses)))
     for wanted, known, what in ((settings.buses, tuple(BUSES), "bus"), (settings.caches, CACHES, "cache mode")):
@@ -67,7 +68,7 @@ async def bench_disk(settings: DiskSettings, *, events: Events) -> BenchResult:
                 return [await _measured(lab, name, time_s, job) for job in fio.JOBS]
 
         await benching.measure_all(lab, recorder, able, measure)
-    return benching.finished(recorder)
+    return recorder.run
 
 
 def _guest(bus: str, cache: str) -> str:

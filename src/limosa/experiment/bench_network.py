@@ -19,13 +19,14 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
 from limosa.experiment import benching
-from limosa.experiment.benching import HOST, PATIENCE_S, BenchResult
+from limosa.experiment.benching import HOST, PATIENCE_S
 from limosa.hosts.host import CLIENT
 from limosa.lab import Lab
 from limosa.probes.client_probe import ClientProbe
 from limosa.probes.exchange import ECHO_PORT
 from limosa.probes.udp_echo import EchoConfig
 from limosa.results.samples import LOST, read_exchanges
+from limosa.results.store import RunDirectory
 
 ECHO_RATE_HZ = 50.0
 VHOST = "/dev/vhost-net"
@@ -59,7 +60,7 @@ class NetworkSettings:
     accel: str = "auto"
 
 
-async def bench_network(settings: NetworkSettings, *, events: Events) -> BenchResult:
+async def bench_network(settings: NetworkSettings, *, events: Events) -> RunDirectory:
     """Measure and report. Raises SpecError for an unknown model."""
     for model in settings.models:
         if model not in MODELS:
@@ -91,7 +92,7 @@ async def bench_network(settings: NetworkSettings, *, events: Events) -> BenchRe
                 return await _measured(lab, name, time_s, settings.udp_bits_per_s, client)
 
         await benching.measure_all(lab, recorder, able, measure)
-    return benching.finished(recorder)
+    return recorder.run
 
 
 def _vhost_refusal() -> str:

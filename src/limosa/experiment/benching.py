@@ -7,16 +7,14 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from limosa import process, requirements, spec
 from limosa.bench.recorder import Recorder
-from limosa.bench.repetitions import Bench, Repetition
+from limosa.bench.repetitions import Repetition
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, LimosaError, MachineError
 from limosa.events import Events
-from limosa.experiment.result import reported
 from limosa.guest import images
 from limosa.guest.agent import executable
 from limosa.lab import Lab, sweep
@@ -29,15 +27,6 @@ LOGIN_S = 60.0
 
 WARM_UP_S = 2
 """At most this long: caches, translated code and clock rates settle in the first second."""
-
-
-@dataclass(frozen=True, slots=True)
-class BenchResult:
-    """What a bench leaves: its run directory, what is in it, and the report's file."""
-
-    run: Path
-    report: Path
-    bench: Bench
 
 
 @asynccontextmanager
@@ -169,9 +158,3 @@ async def _cause(lab: Lab, name: str, error: LimosaError) -> str:
         except LimosaError:
             return "the guest died while it was measured"
     return error.message
-
-
-def finished(recorder: Recorder) -> BenchResult:
-    """The report of what was recorded."""
-    done = reported(recorder.run)
-    return BenchResult(done.run, done.report, recorder.bench)

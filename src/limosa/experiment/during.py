@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from limosa import process, requirements, spec
-from limosa.bench.during.compare import iperf_line, sysbench_line
+from limosa.bench.during.parse import iperf_line, sysbench_line
 from limosa.bench.during.parts import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, VCPU_COLUMNS, During, Part
 from limosa.bench.programs import program
 from limosa.deadline import Deadline

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from limosa import report
 from limosa.results import store
+from limosa.results.account import Account
 from limosa.results.format import Summary
 from limosa.results.store import RunDirectory
 from limosa.results.summary import summarise
@@ -29,8 +30,11 @@ class Result:
         return measured and moved and all(check.passed for check in summary.checks)
 
 
-def reported(run: RunDirectory) -> Result:
-    """Derive the summary, write it, and make the report. Raises LimosaError for a damaged run."""
+def reported(run: RunDirectory, account: Account | None = None) -> Result:
+    """Derive the summary, write it, and make the report. Raises LimosaError for a damaged run.
+
+    *account*: what there is to say of a bench, where it is known already.
+    """
     summary = summarise(run)
     run.write(store.SUMMARY, summary)
-    return Result(run.path, report.build(run.path), summary)
+    return Result(run.path, report.build(run.path, account), summary)

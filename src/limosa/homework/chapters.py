@@ -6,50 +6,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from limosa.results.store import Document
-from limosa.spec.image_kinds import BARE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """A part of the recipe that is a command of limosa: what a reader types to have it again."""
-
-    name: str
-    title: str
-    words: tuple[str, ...]
-    quick: tuple[str, ...]
-    """Further words for the short version."""
-
-
-BENCHES: dict[str, Bench] = {
-    bench.name: bench
-    for bench in (
-        Bench(
-            name="cpu",
-            title="CPU with and without KVM",
-            words=("bench", "cpu"),
-            quick=("--time", "2", "--repeat", "2"),
-        ),
-        Bench(
-            name="cpu-bare",
-            title="CPU with and without KVM, user mode alone",
-            words=("bench", "cpu", "--guest", BARE.name),
-            quick=("--time", "1", "--repeat", "2"),
-        ),
-        Bench(
-            name="network",
-            title="Network with and without virtio",
-            words=("bench", "network"),
-            quick=("--time", "2", "--repeat", "1"),
-        ),
-        Bench(
-            name="during",
-            title="CPU and network during a live migration",
-            words=("bench", "during-migration", "--max-bandwidth", "64 MiB/s"),
-            quick=("--before", "4 s", "--after", "5 s"),
-        ),
-    )
-}
-"""By name, in the order of the handout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 from limosa import __version__
+from limosa.bench.entry import Chapter
+from limosa.bench.registry import chapters, told
 from limosa.errors import LimosaError
-from limosa.homework import comparisons, questions
-from limosa.homework.chapters import BENCHES, Homework, PartResult
+from limosa.homework import questions
+from limosa.homework.chapters import Homework, PartResult
 from limosa.qemu.purpose import QMP, explain_exchanges
-from limosa.report import commands, figures, sections, theme, vega, verdict
+from limosa.report import blocks, commands, figures, frame, sections, verdict
 from limosa.report import data as report_data
-from limosa.report.markup import Child, Html, raw, tag
+from limosa.report.markup import Child, Html, tag
 from limosa.results.store import RunDirectory, read_events
 
 _STYLE = """
@@ -45,7 +44,7 @@ def page(run: RunDirectory, homework: Homework) -> str:
         _setting_up(homework),
         _command_line(homework),
         _migration(run, data, parts["lab"]),
-        *[_bench(parts[name]) for name in BENCHES if name in parts],
+        *[_bench(parts[name], chapter) for name, chapter in chapters().items() if name in parts],
         _answers(),
         sections.environment(data),
         sections.part(
@@ -55,25 +54,9 @@ def page(run: RunDirectory, homework: Homework) -> str:
             note="All command lines and QMP commands of the lab, stage by stage; they are not printed.",
         ),
     ]
-    scripts = [vega.scripts(), resources.files("limosa.report").joinpath("page.js").read_text(encoding="utf-8")]
-    style = theme.css() + resources.files("limosa.report").joinpath("page.css").read_text(encoding="utf-8") + _STYLE
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", "Live migration of virtual machines: a worked answer · Limosa"),
-        tag("style", raw(style)),
-    )
     main = tag("main", _header(homework, data), shown, tag("footer", tag("p", f"Made by Limosa {__version__}.")))
-    body = tag("body", main, [tag("script", raw(script)) for script in scripts])
-    return f"<!doctype html>\n{tag('html', head, body, lang='en', data_status='drawing')}\n"
-
-
-def _policy(scripts: list[str]) -> str:
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
+    title = "Live migration of virtual machines: a worked answer · Limosa"
+    return frame.document(title, main, generator=f"Limosa {__version__}", style=_STYLE)
 
 
 def _header(homework: Homework, data: report_data.RunData) -> Html:
@@ -96,17 +79,23 @@ def _header(homework: Homework, data: report_data.RunData) -> Html:
 
 def _in_short(homework: Homework, data: report_data.RunData) -> Html | None:
     """The first sentence of each part's own report, so that a reader knows what the pages below come to."""
-    told: list[list[Child]] = []
+    lines: list[list[Child]] = []
     if data.migrations:
-        told.append(["The live migration: ", verdict.of(data).sentence])
+        lines.append(["The live migration: ", verdict.of(data).sentence])
     for part in homework.parts:
         try:
-            said = comparisons.in_short(RunDirectory.open(Path(part.run))) if part.command and part.run else ""
+            said = _in_a_sentence(RunDirectory.open(Path(part.run))) if part.command and part.run else ""
         except LimosaError:
             continue  # its section says so
         if said:
-            told.append([f"{part.title}: ", said])
-    return tag("div", tag("h3", "In short"), sections.bullets(told)) if told else None
+            lines.append([f"{part.title}: ", said])
+    return tag("div", tag("h3", "In short"), sections.bullets(lines)) if lines else None
+
+
+def _in_a_sentence(run: RunDirectory) -> str:
+    """What a bench's own report says first. Raises LimosaError for a damaged run."""
+    said = told(run).verdict
+    return said.sentence + (" Not sound here, for the reasons told there." if said.mark == "Unsound" else "")
 
 
 def _table(head: list[str], rows: list[list[Child]], caption: str) -> Html:
@@ -186,19 +175,19 @@ def _exchanges(run: RunDirectory) -> Html:
     return _table(["Host and command", "What it is for"], rows, "QMP commands of the first migration")
 
 
-def _bench(part: PartResult) -> Html:
+def _bench(part: PartResult, chapter: Chapter) -> Html:
     line = tag("p", "To have it again: ", _code("limosa " + " ".join(_quoted(part.command))), class_="soft")
     try:
         if not part.run:
             raise LimosaError(part.reason or "it left no run")
-        body = comparisons.shown(RunDirectory.open(Path(part.run)), part.name)
+        body = blocks.in_handout(told(RunDirectory.open(Path(part.run))), part.name)
     except LimosaError as error:
         body = [tag("p", f"Not measured: {part.reason or error.message}", class_="outcome")]
     else:
         if part.reason:
             body = [tag("p", f"It broke off: {part.reason}. What was measured until then:", class_="outcome"), *body]
-    theirs = comparisons.document() if part.name == "cpu" else None
-    return sections.part(part.title, line, tag("div", body), theirs, identity=part.name)
+    theirs = tag("div", tag("h3", "The source document's figures"), tag("p", chapter.document))
+    return sections.part(part.title, line, tag("div", body), theirs if chapter.document else None, identity=part.name)
 
 
 def _quoted(words: list[str]) -> list[str]:

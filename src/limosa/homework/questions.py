@@ -1,24 +1,11 @@
-"""What the course asks beside the measurements, answered shortly; and the document's own words and figures.
+"""What the course asks beside the measurements, answered shortly; and the document's own words.
 
-Rule: nothing here depends on a run; what a run measured is said by ``limosa.bench.narration``.
+Rule: nothing here depends on a run; what a run measured each bench says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-DOCUMENT_CPU = (
-    ("guest with KVM", 18_678),
-    ("guest without KVM", 3_621),
-    ("host", 12_378),
-)
-"""Events that sysbench's CPU test counted in 10 s on the source document's laptop with an 8-core Ryzen."""
-
-DOCUMENT_REMARK = (
-    "The document reads this as “over 5 times slower” without KVM and “almost as on the host” with it. Its guest"
-    " with KVM is 51 % faster than its host, which virtualisation cannot do; another build of sysbench, another C"
-    " library or another clock rate can. So the benches here run the same file on both sides and record its hash."
-)
 
 
 @dataclass(frozen=True, slots=True)

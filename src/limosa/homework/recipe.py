@@ -15,12 +15,14 @@ from typing import Any
 import msgspec
 
 from limosa import process, requirements, spec, untrusted
+from limosa.bench.entry import Chapter
+from limosa.bench.registry import chapters
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.measurement import measure, recorded_run
 from limosa.homework import handout, pdf
-from limosa.homework.chapters import BENCHES, HOMEWORK, Bench, Homework, PartResult
+from limosa.homework.chapters import HOMEWORK, Homework, PartResult
 from limosa.hosts.host import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.probes.pace import Probing
@@ -53,13 +55,13 @@ async def do(*, quick: bool, events: Events, folder: Path | None = None, no_inst
     await requirements.install(await requirements.missing(), events, no_install=no_install)
     run, homework = await _lab(quick, events)
     run.write(HOMEWORK, homework)
-    for bench in BENCHES.values():
-        with events.stage(bench.title) as step:
-            part = await _bench(bench, quick, no_install)
+    for chapter in chapters().values():
+        with events.stage(chapter.title) as step:
+            part = await _bench(chapter, quick, no_install)
             if part.reason:
                 step.fail()
         if part.reason:
-            events.note(f"{bench.title}: {part.reason}", level="warning")
+            events.note(f"{chapter.title}: {part.reason}", level="warning")
         homework = replace(homework, parts=[*homework.parts, part])
         run.write(HOMEWORK, homework)
     return await _write(run, homework, events, folder)
@@ -139,11 +141,11 @@ async def _shown(lab: Lab) -> list[tuple[str, str, str]]:
     return shown
 
 
-async def _bench(bench: Bench, quick: bool, no_install: bool) -> PartResult:
+async def _bench(chapter: Chapter, quick: bool, no_install: bool) -> PartResult:
     """The bench as a command of its own: nothing that happens to it can harm the rest."""
-    words = [*bench.words, *(bench.quick if quick else ())]
-    part = PartResult(name=bench.name, title=bench.title, command=words)
-    silent = ["--no-install"] if no_install and bench.name == "during" else []
+    words = [*chapter.words, *(chapter.quick if quick else ())]
+    part = PartResult(name=chapter.name, title=chapter.title, command=words)
+    silent = ["--no-install"] if no_install and chapter.installs else []
     argv = [sys.executable, "-m", "limosa", *words, *silent, "--json"]
     try:
         ended = await process.run(argv, env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False, timeout_s=LONGEST_S)

@@ -8,35 +8,42 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from limosa.results.account import Account
 
 __all__ = ["build", "csv", "png"]
 
 
-def build(run: Path) -> Path:
+def build(run: Path, account: Account | None = None) -> Path:
     """Write ``report.html``, one self-contained file, into the run directory *run*; return its path.
 
-    An older report is replaced in one step. Raises StateError when *run* is not a run directory.
+    *account* is what there is to say of a bench, where it is known already. An older report is replaced in one step.
+    Raises StateError when *run* is not a run directory.
     """
     from limosa.report import data, page
 
-    return _replace(run / "report.html", page.page(data.load(run)).encode())
+    return _replace(run / "report.html", page.page(data.load(run), account).encode())
 
 
 def png(run: Path, directory: Path) -> list[Path]:
-    """Draw ``timeline.png``, ``clocks.png`` and (of a bench) ``bench.png`` or ``during.png`` into *directory*.
+    """Draw ``timeline.png``, ``clocks.png`` and, of a bench, its own plot into *directory*.
 
     Without a browser; 2000 px wide. A plot that the run has no data for is not written; return the paths of the others.
     Raises StateError when *run* is not a run directory.
     """
-    from limosa.report import bench, clock_plots, data, during_page, theme, timeline, vega
+    from limosa.bench import registry
+    from limosa.report import clock_plots, data, plots, theme, timeline, vega
+    from limosa.results.store import RunDirectory
 
-    found, measured, moved = data.load(run), bench.load(run), during_page.load(run)
+    found, account = data.load(run), registry.account(RunDirectory(run))
     drawn = {
         "timeline.png": timeline.spec(found, theme.PRINT, interactive=False)[0],
         "clocks.png": clock_plots.calibration_spec(found, theme.PRINT) or clock_plots.spec(found, theme.PRINT),
-        "bench.png": bench.spec(measured, theme.PRINT) if measured else None,
-        "during.png": during_page.spec(moved, theme.PRINT) if moved else None,
     }
+    if account is not None and account.plot is not None:
+        drawn[f"{account.plot.name}.png"] = plots.spec(account.plot, theme.PRINT)
     directory.mkdir(parents=True, exist_ok=True)
     return [_replace(directory / name, vega.png(spec, scale=2.0)) for name, spec in drawn.items() if spec is not None]
 

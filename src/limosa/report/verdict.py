@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from limosa.bench.phrases import sentence
 from limosa.report import clock_plots, figures
 from limosa.report.data import RunData
+from limosa.results.account import Tone, Verdict
 from limosa.results.format import Migration, MigrationSummary, Rest
 from limosa.results.metrics import BY_KEY, CLOCKS, LONGEST_WAIT, METRICS
-
-Tone = Literal["good", "warn", "bad"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The head of the report."""
-
-    tone: Tone
-    mark: str
-    """The tone as one or two words, so that it does not hang on colour."""
-    sentence: str
-    details: list[str]
-    facts: list[tuple[str, str]]
-    """(figure, what it is)."""
+from limosa.results.phrases import sentence
 
 
 def noticed_while_moving_ms(row: MigrationSummary) -> tuple[float, str] | None:

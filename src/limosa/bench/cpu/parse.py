@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from limosa.bench.repetitions import ROUNDING, with_rest
 from limosa.errors import LimosaError
 
 PRIME_LIMIT = 10_000
@@ -15,8 +15,6 @@ _SECOND = re.compile(r"^\[ \d+s \] thds: \d+ eps: ([0-9]+(?:\.[0-9]+)?)", re.MUL
 _TOTAL = re.compile(r"^\s*total number of events:\s+([0-9]{1,18})$", re.MULTILINE)
 _DURATION = re.compile(r"^\s*total time:\s+([0-9]+(?:\.[0-9]+)?)s$", re.MULTILINE)
 _VERSION = re.compile(r"^sysbench (\S+)", re.MULTILINE)
-ROUNDING = 0.005
-"""A second's events are printed as a rate, and the second is never exactly one: the sums may differ by this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +62,6 @@ def parse(text: str) -> Primes:
     scale = events / sum(rates) if sum(rates) > (1 + ROUNDING) * events else 1.0
     seconds = with_rest([scale * rate for rate in rates], events)
     return Primes(version, events, duration_s, seconds, scale)
-
-
-def with_rest(seconds: Sequence[float], total: float) -> tuple[float, ...]:
-    """*seconds* and what is left of *total*, so that the sum is the total. Raises LimosaError if they are more."""
-    rest = total - sum(seconds)
-    if rest < -ROUNDING * total:
-        raise LimosaError(f"the seconds add up to {sum(seconds):g}, which is more than the total of {total:g}")
-    return (*seconds, rest)
 
 
 def _numbers(text: str) -> list[float]:

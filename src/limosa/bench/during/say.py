@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from limosa.bench.during.compare import Measure, Moved
+from limosa.bench.during.compare import Measure, Moved, level
 from limosa.bench.during.course import Course
-from limosa.bench.during_table import level
-from limosa.bench.phrases import above, below, interval, listed, percent, sentence, times, unlike
+from limosa.results.phrases import above, below, interval, listed, percent, sentence, times, unlike
 
 LONGER = 1.2
 """An outage is longer than the blackout when it is this many times as long: both are read to some ms only."""

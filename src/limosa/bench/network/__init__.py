@@ -1,1 +1,26 @@
 """The network bench: throughput, loss, jitter and round trips between client and guest, by network card."""
+
+from __future__ import annotations
+
+from limosa.bench.comparison_page import ComparisonPage
+from limosa.bench.entry import Chapter, Entry
+from limosa.bench.network import judge, say
+from limosa.bench.repetitions import BENCH
+
+PAGE = ComparisonPage(judge.RULES, say.SAYINGS, {"udp_bits_per_s": ("Rate of the datagrams", "bit/s")})
+
+NETWORK = Entry(
+    name="network",
+    purpose="throughput, loss, jitter and round trips between a client and a guest, for each network card",
+    kind="bench-network",
+    file=BENCH.file,
+    account=PAGE.of_run,
+    chapters=(
+        Chapter(
+            name="network",
+            title="Network with and without virtio",
+            words=("bench", "network"),
+            quick=("--time", "2", "--repeat", "1"),
+        ),
+    ),
+)

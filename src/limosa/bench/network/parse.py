@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from limosa import untrusted
-from limosa.bench.cpu.parse import with_rest
-from limosa.bench.repetitions import Repetition
+from limosa.bench.repetitions import Repetition, with_rest
 from limosa.errors import LimosaError
 
 PORT = 5201

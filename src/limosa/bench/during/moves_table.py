@@ -1,8 +1,8 @@
-"""The table and the plots of a migration's cost, from what ``limosa.bench.during.compare`` computed."""
+"""The table of a bench of migrations, and how each figure in it is made."""
 
 from __future__ import annotations
 
-from limosa.bench.during.compare import Measure, Moved
+from limosa.bench.during.compare import Measure, Moved, level
 from limosa.results.statistics import Estimate
 from limosa.results.summary_tables import NO_READING, Table, milliseconds
 
@@ -75,15 +75,6 @@ def _row(name: str, moved: Moved, measure: Measure) -> tuple[str, ...]:
         back + ("" if course.steady else " (unsteady before)"),
         milliseconds((moments.end_ns - moments.start_ns) / 1e6),
     )
-
-
-def level(estimate: Estimate | None, unit: str) -> str:
-    """A median with its unit, three digits."""
-    if estimate is None:
-        return NO_READING
-    if unit == "bit/s":
-        return f"{estimate.value / 1e6:.0f} Mbit/s"
-    return f"{estimate.value:.3g} {unit}" if estimate.value < 1000 else f"{estimate.value:,.0f} {unit}"
 
 
 def ratio(estimate: Estimate | None) -> str:

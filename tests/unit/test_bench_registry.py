@@ -1,0 +1,139 @@
+"""The report draws a bench by what it tells, and knows none; terminal and handout too."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import limosa
+from limosa import report
+from limosa.bench import registry
+from limosa.bench.entry import Chapter, Entry
+from limosa.cli.bench_account import show_bench
+from limosa.errors import StateError
+from limosa.homework import Homework, PartResult, handout
+from limosa.results.account import (
+    Account,
+    Course,
+    Dots,
+    Finding,
+    Findings,
+    Middle,
+    Pairs,
+    Plot,
+    Section,
+    Sentences,
+    Text,
+    Verdict,
+)
+from limosa.results.store import EventFile, RunDirectory
+from limosa.results.summary_tables import Table
+from tests import run_sample
+
+FALLS = Dots(
+    title="height of the jump",
+    unit="m",
+    subjects=["flea", "frog"],
+    points=[("flea", 0.2), ("frog", 1.5)],
+    middles=[Middle("frog", 1.5, 1.4, 1.6, "1.5 m")],
+)
+FLIGHT = Course(
+    title="height over time", unit="m", colour="green", logarithmic=False, pointed=True, begin_s=-1.0, finish_s=2.0,
+    samples=[(-0.5, 0.0), (0.5, 1.5)], end_s=1.0, blackout_s=(0.2, 0.3), level=1.4,
+)  # fmt: skip
+
+
+def toy(run: RunDirectory, panes: list[Dots] | list[Course]) -> Account:
+    """A bench of <jumping>, told from a file of its own."""
+    table = Table("Jumps", ("", "height"), (("frog", (run.path / "jumps.txt").read_text()),))
+    plot = Plot(name="jumps", label="All jumps", legend="A point is a jump.", panes=panes)
+    finding = Finding(rule="windy", severity="caution", text="There was wind.")
+    blocks = [table, plot, Text("By the way.", "small"), Sentences(["It jumps."]), Findings([finding])]
+    return Account(
+        verdict=Verdict(tone="good", mark="Jumped", sentence="The <frog> jumps highest.", details=[], facts=[]),
+        table=table,
+        reasons=["flea: skipped, because it slept"],
+        explanations=["Long legs jump high."],
+        findings=[finding],
+        sources=["a book"],
+        plot=plot,
+        sections=[
+            Section(title="Heights", identity="heights", blocks=[*blocks, Pairs([("Where", "a pond")], "pairs")])
+        ],
+        figures={"heights": [1.5]},
+        whole=True,
+    )
+
+
+@pytest.fixture(params=[[FALLS], [FLIGHT]])
+def jumps(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    """A run of a bench that nobody has heard of, and its row in the registry."""
+    entry = Entry(
+        name="jumps", purpose="who jumps highest", kind="bench-jumps", file="jumps.txt",
+        account=lambda run: toy(run, request.param),
+        chapters=(Chapter(name="jumps", title="Jumps", words=("bench", "jumps"), quick=(), document="The book: 2 m."),),
+    )  # fmt: skip
+    monkeypatch.setitem(registry.BENCHES, entry.name, entry)
+    run = RunDirectory.create(kind="bench-jumps", lab="pond", guest="", base=tmp_path)
+    EventFile(run, print).close()
+    (run.path / "jumps.txt").write_text("1.5 m")
+    run.finish("completed")
+    return run
+
+
+def test_the_report_draws_a_bench_it_never_heard_of(jumps: RunDirectory, tmp_path: Path) -> None:
+    page = report.build(jumps.path).read_text()
+    for wanted in ("The &lt;frog&gt; jumps highest.", "1.5 m", 'data-plot="jumps"', "There was wind.", "a pond"):
+        assert wanted in page
+    drawn = {path.name: path for path in report.png(jumps.path, tmp_path / "pictures")}
+    assert drawn["jumps.png"].stat().st_size > 2_000
+
+
+def test_so_does_the_handout(jumps: RunDirectory, tmp_path: Path) -> None:
+    run = RunDirectory.open(run_sample.demo(tmp_path / "demo"))
+    lab = PartResult(name="lab", title="Two hosts", run="x")
+    part = PartResult(name="jumps", title="Jumps", command=["bench", "jumps"], run=str(jumps.path))
+    page = handout.page(run, Homework(quick=True, parts=[lab, part]))
+    for wanted in ("Long legs jump high.", 'id="jumps-plot-spec"', "The book: 2 m.", "because it slept"):
+        assert wanted in page
+
+
+def test_and_the_terminal(jumps: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    show_bench(jumps, as_json=False)
+    printed = capsys.readouterr().out
+    for wanted in ("1.5 m", "because it slept", "Long legs", "caution: There was wind.", "reference: a book"):
+        assert wanted in printed
+
+
+def test_another_run_is_no_bench(tmp_path: Path) -> None:
+    run = RunDirectory.create(kind="demo", lab="x", guest="g", base=tmp_path)
+    assert registry.account(run) is None
+    with pytest.raises(StateError, match="is no bench"):
+        registry.told(run)
+
+
+SHARED = {"limosa.bench", "limosa.bench.registry", "limosa.bench.entry"}
+ALSO_SAMPLES = {"cpu"}
+"""A file of samples bears this name, too."""
+
+
+def modules(part: str) -> Iterator[tuple[str, ast.Module]]:
+    for path in (Path(limosa.__file__).parent / part).rglob("*.py"):
+        yield path.name, ast.parse(path.read_text())
+
+
+@pytest.mark.parametrize("part", ["report", "homework", "results"])
+def test_nobody_who_draws_names_a_bench(part: str) -> None:
+    entries = registry.BENCHES.values()
+    names = {entry.name for entry in entries} | {chapter.name for entry in entries for chapter in entry.chapters}
+    names |= {entry.kind for entry in entries} | {entry.file for entry in entries}
+    for module, tree in modules(part):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("limosa.bench"):
+                of = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "limosa.bench" else []
+                assert set(of or [node.module]) <= SHARED, f"{module} imports a bench"
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in names - ALSO_SAMPLES, f"{module}:{node.lineno} names the bench {node.value}"

@@ -34,8 +34,8 @@ def show_bench(run: RunDirectory, as_json: bool) -> None:
 
 
 def _print(account: Account, report: Path) -> None:
-    from limosa.cli.printable import print_sentence
     from limosa.cli.columns import print_table
+    from limosa.cli.printable import print_sentence
 
     print(f"\n{account.table.title}")
     print_table(account.table.columns, account.table.rows)

@@ -12,7 +12,7 @@ from limosa.errors import LimosaError
 from limosa.homework import questions
 from limosa.homework.chapters import Homework, PartResult
 from limosa.qemu.purpose import QMP, explain_exchanges
-from limosa.report import blocks, commands, figures, frame, sections, verdict
+from limosa.report import blocks, commands, figures, sections, verdict, whole_file
 from limosa.report import data as report_data
 from limosa.report.markup import Child, Html, tag
 from limosa.results.store import RunDirectory, read_events
@@ -56,7 +56,7 @@ def page(run: RunDirectory, homework: Homework) -> str:
     ]
     main = tag("main", _header(homework, data), shown, tag("footer", tag("p", f"Made by Limosa {__version__}.")))
     title = "Live migration of virtual machines: a worked answer · Limosa"
-    return frame.document(title, main, generator=f"Limosa {__version__}", style=_STYLE)
+    return whole_file.document(title, main, generator=f"Limosa {__version__}", style=_STYLE)
 
 
 def _header(homework: Homework, data: report_data.RunData) -> Html:

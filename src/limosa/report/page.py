@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limosa.bench import registry
-from limosa.report import blocks, commands, figures, frame, sections, verdict
+from limosa.report import blocks, commands, figures, sections, verdict, whole_file
 from limosa.report.data import RunData
 from limosa.report.markup import Html, tag
 from limosa.results.account import Account, Verdict
@@ -15,7 +15,7 @@ def page(data: RunData, account: Account | None = None) -> str:
     found, parts = _shown(data, account)
     title = f"{data.run.lab} · {data.run.guest} · {figures.moment(data.run.started_ns)} · Limosa"
     main = tag("main", sections.header(data, found), parts, _footer(data))
-    return frame.document(title, main, generator=f"Limosa {data.run.limosa}")
+    return whole_file.document(title, main, generator=f"Limosa {data.run.limosa}")
 
 
 def _shown(data: RunData, account: Account | None) -> tuple[Verdict, list[Html | None]]:

@@ -25,7 +25,7 @@ class Verdict:
     sentence: str
     details: list[str]
     facts: list[tuple[str, str]]
-    """(figure, what it is), at most five."""
+    """(figure, what it is)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

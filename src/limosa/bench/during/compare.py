@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from limosa.bench.during.course import Course, Moments, Series, course, joined, series, silence_ms
 from limosa.bench.during.cpu_time import LEAST_CPUS, given, per_cpu_second, tracks
 from limosa.bench.during.parse import read_iperf, read_loop, read_round_trips, read_sysbench

@@ -1,4 +1,4 @@
-"""The frame of every page: one file that asks nothing of any network, and has the browser enforce that."""
+"""What all pages are: one file that asks nothing of any network, and has the browser enforce that."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from limosa.bench.registry import chapters
+from limosa.bench.benches import chapters
 from limosa.events import Events
 from limosa.homework import HOMEWORK, pdf, recipe
 from limosa.results.store import RunDirectory

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from limosa import report
-from limosa.bench import comparison, comparison_page, cpu, disk, programs, registry, repetitions, soundness
+from limosa.bench import benches, comparison, comparison_page, cpu, disk, programs, repetitions, soundness
 from limosa.bench.cpu import parse as sysbench
 from limosa.bench.disk import parse as fio
 from limosa.bench.network import parse as iperf
@@ -268,10 +268,10 @@ def test_quantities(value: float, unit: str, shown: str) -> None:
 def test_a_bench_of_the_first_format_is_read_and_drawn(tmp_path: Path) -> None:
     """It had the repetitions in bench.json."""
     run = RunDirectory.create(kind="bench-cpu", lab="x", guest="", base=tmp_path)
-    assert registry.account(run) is None, "it had not begun to measure"
+    assert benches.account(run) is None, "it had not begun to measure"
     run.write(BENCH, QUIET)
     assert repetitions.read(run) == QUIET
-    account = registry.account(run)
+    account = benches.account(run)
     assert account is not None and account.plot is not None
     assert len(plots.spec(account.plot, PRINT)["vconcat"]) == 1
     assert "0.95 times the host" in account.verdict.sentence
@@ -279,7 +279,7 @@ def test_a_bench_of_the_first_format_is_read_and_drawn(tmp_path: Path) -> None:
     assert cpu.PAGE.of(changed(QUIET, steal_share=0.2)).verdict.mark == "Unsound"
     (run.path / "bench.json").write_text("{")
     with pytest.raises(LimosaError, match=r"bench\.json is damaged"):
-        registry.account(run)
+        benches.account(run)
 
 
 def test_a_bench_that_was_killed_keeps_every_whole_repetition(tmp_path: Path) -> None:

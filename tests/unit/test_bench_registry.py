@@ -10,7 +10,7 @@ import pytest
 
 import limosa
 from limosa import report
-from limosa.bench import registry
+from limosa.bench import benches
 from limosa.bench.entry import Chapter, Entry
 from limosa.cli.bench_account import show_bench
 from limosa.errors import StateError
@@ -76,7 +76,7 @@ def jumps(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         account=lambda run: toy(run, request.param),
         chapters=(Chapter(name="jumps", title="Jumps", words=("bench", "jumps"), quick=(), document="The book: 2 m."),),
     )  # fmt: skip
-    monkeypatch.setitem(registry.BENCHES, entry.name, entry)
+    monkeypatch.setitem(benches.BENCHES, entry.name, entry)
     run = RunDirectory.create(kind="bench-jumps", lab="pond", guest="", base=tmp_path)
     EventFile(run, print).close()
     (run.path / "jumps.txt").write_text("1.5 m")
@@ -110,12 +110,12 @@ def test_and_the_terminal(jumps: RunDirectory, capsys: pytest.CaptureFixture[str
 
 def test_another_run_is_no_bench(tmp_path: Path) -> None:
     run = RunDirectory.create(kind="demo", lab="x", guest="g", base=tmp_path)
-    assert registry.account(run) is None
+    assert benches.account(run) is None
     with pytest.raises(StateError, match="is no bench"):
-        registry.told(run)
+        benches.told(run)
 
 
-SHARED = {"limosa.bench", "limosa.bench.registry", "limosa.bench.entry"}
+SHARED = {"limosa.bench", "limosa.bench.benches", "limosa.bench.entry"}
 ALSO_SAMPLES = {"cpu"}
 """A file of samples bears this name, too."""
 
@@ -127,7 +127,7 @@ def modules(part: str) -> Iterator[tuple[str, ast.Module]]:
 
 @pytest.mark.parametrize("part", ["report", "homework", "results"])
 def test_nobody_who_draws_names_a_bench(part: str) -> None:
-    entries = registry.BENCHES.values()
+    entries = benches.BENCHES.values()
     names = {entry.name for entry in entries} | {chapter.name for entry in entries for chapter in entry.chapters}
     names |= {entry.kind for entry in entries} | {entry.file for entry in entries}
     for module, tree in modules(part):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from limosa import process
-from limosa.bench.registry import chapters
+from limosa.bench.benches import chapters
 from limosa.bench.repetitions import BENCH, Bench, Metric, Reference, Repetition, Subject
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events

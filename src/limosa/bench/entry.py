@@ -1,4 +1,4 @@
-"""What a bench is to the rest of the house: a row of ``limosa.bench.registry``."""
+"""What a bench is to the rest of the house: a row of ``limosa.bench.benches``."""
 
 from __future__ import annotations
 

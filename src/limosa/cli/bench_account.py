@@ -18,7 +18,7 @@ def show_bench(run: RunDirectory, as_json: bool) -> None:
 
     Exits with 1 when something was lost while it was measured; what cannot be had here is no failure.
     """
-    from limosa.bench.registry import told
+    from limosa.bench.benches import told
     from limosa.cli.face import show_result
     from limosa.experiment.result import reported
 

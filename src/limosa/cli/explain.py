@@ -73,7 +73,7 @@ def _of_migration(run: str) -> list[tuple[str, str]]:
 
 
 def _of_bench(run: str, as_json: bool) -> None:
-    from limosa.bench.registry import told
+    from limosa.bench.benches import told
     from limosa.cli.face import show_result
     from limosa.results.store import find
 

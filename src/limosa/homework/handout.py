@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from limosa import __version__
+from limosa.bench.benches import chapters, told
 from limosa.bench.entry import Chapter
-from limosa.bench.registry import chapters, told
 from limosa.errors import LimosaError
 from limosa.homework import questions
 from limosa.homework.chapters import Homework, PartResult

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from limosa import process, requirements, spec, untrusted
+from limosa.bench.benches import chapters
 from limosa.bench.entry import Chapter
-from limosa.bench.registry import chapters
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.experiment.demo import EXAMPLE

@@ -33,11 +33,11 @@ def png(run: Path, directory: Path) -> list[Path]:
     Without a browser; 2000 px wide. A plot that the run has no data for is not written; return the paths of the others.
     Raises StateError when *run* is not a run directory.
     """
-    from limosa.bench import registry
+    from limosa.bench import benches
     from limosa.report import clock_plots, data, plots, theme, timeline, vega
     from limosa.results.store import RunDirectory
 
-    found, account = data.load(run), registry.account(RunDirectory(run))
+    found, account = data.load(run), benches.account(RunDirectory(run))
     drawn = {
         "timeline.png": timeline.spec(found, theme.PRINT, interactive=False)[0],
         "clocks.png": clock_plots.calibration_spec(found, theme.PRINT) or clock_plots.spec(found, theme.PRINT),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limosa.bench import registry
+from limosa.bench import benches
 from limosa.report import blocks, commands, figures, sections, verdict, whole_file
 from limosa.report.data import RunData
 from limosa.report.markup import Html, tag
@@ -20,7 +20,7 @@ def page(data: RunData, account: Account | None = None) -> str:
 
 def _shown(data: RunData, account: Account | None) -> tuple[Verdict, list[Html | None]]:
     """Verdict and sections, by what the run holds."""
-    account = account or registry.account(RunDirectory(data.path))
+    account = account or benches.account(RunDirectory(data.path))
     if account is not None:
         return account.verdict, blocks.page_parts(account, data)
     return verdict.of(data), _parts(data)

@@ -6,13 +6,9 @@ from __future__ import annotations
 STILL: dict[str, tuple[str, ...]] = {
     "repeated_names": (
         "console",
-        "during",
         "engine",
-        "tables",
     ),
     "paired_names": (
-        "bench",
-        "comparison",
         "host",
         "image",
         "kind",

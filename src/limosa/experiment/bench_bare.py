@@ -22,9 +22,9 @@ from limosa.bench.repetitions import Bench, Metric, Repetition
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
-from limosa.experiment import benching
+from limosa.experiment import bed
+from limosa.experiment.bed import HOST
 from limosa.experiment.bench_cpu import SUBJECTS, CpuSettings
-from limosa.experiment.benching import HOST
 from limosa.guest import bare
 from limosa.guest.bare.provision import subject
 from limosa.lab import Lab
@@ -60,7 +60,7 @@ async def bench_bare(settings: CpuSettings, *, events: Events) -> RunDirectory:
         metrics=[PRIMES],
         subjects=[replace(subject, files=shared) for subject in SUBJECTS],
     )
-    async with benching.bench_lab("bench-bare", (), events) as lab, recording(bench, lab.name, events) as recorder:
+    async with bed.bench_lab("bench-bare", (), events) as lab, recording(bench, lab.name, events) as recorder:
         able = ["host"]
         for kind in ("kvm", "tcg"):
             chosen = await _accel(lab, recorder, built, kind)
@@ -69,7 +69,7 @@ async def bench_bare(settings: CpuSettings, *, events: Events) -> RunDirectory:
         async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
             return await _measured(lab, name, built, time_s)
 
-        await benching.measure_all(lab, recorder, able, measure)
+        await bed.measure_all(lab, recorder, able, measure)
     return recorder.run
 
 

@@ -12,8 +12,8 @@ from limosa.bench.recorder import Recorder, recording, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
 from limosa.errors import LimosaError
 from limosa.events import Events
-from limosa.experiment import benching
-from limosa.experiment.benching import HOST, PATIENCE_S
+from limosa.experiment import bed
+from limosa.experiment.bed import HOST, PATIENCE_S
 from limosa.lab import Lab
 from limosa.results.store import RunDirectory
 
@@ -54,15 +54,15 @@ async def bench_cpu(settings: CpuSettings, *, events: Events) -> RunDirectory:
         subjects=list(SUBJECTS),
         references=laptop.references(EVENTS.name),
     )
-    sysbench_here = await program(await benching.image("micro", events), "sysbench")
+    sysbench_here = await program(await bed.image("micro", events), "sysbench")
     lines = [f"guest-{accel}: {{host: {HOST}, accel: {accel}, cpus: {settings.threads}}}" for accel in ("kvm", "tcg")]
-    async with benching.bench_lab("bench-cpu", lines, events) as lab, recording(bench, lab.name, events) as recorder:
+    async with bed.bench_lab("bench-cpu", lines, events) as lab, recording(bench, lab.name, events) as recorder:
         recorder.change("host", files=sysbench_here.files)
         able = ["host"]
         for name in lab.spec.guests:
-            if await benching.started(lab, recorder, name) and await _same_files(lab, recorder, name, sysbench_here):
+            if await bed.started(lab, recorder, name) and await _same_files(lab, recorder, name, sysbench_here):
                 able.append(name)
-        await benching.measure_all(
+        await bed.measure_all(
             lab, recorder, able, lambda name, time_s: _measured(lab, name, settings, time_s, sysbench_here)
         )
     return recorder.run
@@ -71,8 +71,8 @@ async def bench_cpu(settings: CpuSettings, *, events: Events) -> RunDirectory:
 async def _same_files(lab: Lab, recorder: Recorder, guest: str, ours: Program) -> bool:
     """Have the guest hash its own files; it is measured even when they differ, and the finding says so."""
     try:
-        async with benching.awake(lab, guest):
-            text = await benching.in_guest(lab, guest, ["sha256sum", *ours.files], PATIENCE_S)
+        async with bed.awake(lab, guest):
+            text = await bed.in_guest(lab, guest, ["sha256sum", *ours.files], PATIENCE_S)
     except LimosaError as error:
         recorder.lost(guest, error.message)
         return False
@@ -90,12 +90,12 @@ async def _measured(
         return (await lab.host(HOST).run(ours.command(*words), timeout_s=limit_s)).text
 
     async def in_guest() -> str:
-        return await benching.in_guest(lab, name, ["sysbench", *words], limit_s)
+        return await bed.in_guest(lab, name, ["sysbench", *words], limit_s)
 
     if name == "host":
         text, seen = await watched(on_host)
     else:
-        async with benching.awake(lab, name):
+        async with bed.awake(lab, name):
             text, seen = await watched(in_guest)
     primes = sysbench.parse(text)
     repetition = unnumbered(

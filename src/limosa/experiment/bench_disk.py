@@ -11,8 +11,8 @@ from limosa.bench.recorder import Recorder, recording, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
-from limosa.experiment import benching
-from limosa.experiment.benching import HOST, PATIENCE_S
+from limosa.experiment import bed
+from limosa.experiment.bed import HOST, PATIENCE_S
 from limosa.lab import Lab
 from limosa.results.store import RunDirectory
 
@@ -54,20 +54,20 @@ async def bench_disk(settings: DiskSettings, *, events: Events) -> RunDirectory:
         metrics=METRICS,
         subjects=[Subject(name=name, label=f"{BUSES[bus]}, cache {cache}") for name, (bus, cache) in kinds.items()],
     )
-    ours = await program(await benching.image("micro-generic", events), "fio")
+    ours = await program(await bed.image("micro-generic", events), "fio")
     lines = [
         f"{name}: {{host: {HOST}, image: micro-generic, memory: 384 MiB, accel: {settings.accel}, "
         f"disk: {{bus: {bus}, cache: {cache}}}}}"
         for name, (bus, cache) in kinds.items()
     ]
-    async with benching.bench_lab("bench-disk", lines, events) as lab, recording(bench, lab.name, events) as recorder:
+    async with bed.bench_lab("bench-disk", lines, events) as lab, recording(bench, lab.name, events) as recorder:
         able = [name for name in kinds if await _ready(lab, recorder, name, list(ours.files))]
 
         async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
-            async with benching.awake(lab, name):
+            async with bed.awake(lab, name):
                 return [await _measured(lab, name, time_s, job) for job in fio.JOBS]
 
-        await benching.measure_all(lab, recorder, able, measure)
+        await bed.measure_all(lab, recorder, able, measure)
     return recorder.run
 
 
@@ -77,12 +77,12 @@ def _guest(bus: str, cache: str) -> str:
 
 
 async def _ready(lab: Lab, recorder: Recorder, name: str, files: list[str]) -> bool:
-    if not await benching.started(lab, recorder, name):
+    if not await bed.started(lab, recorder, name):
         return False
     try:
-        async with benching.awake(lab, name):
-            text = await benching.in_guest(lab, name, ["sha256sum", *files[:3]], PATIENCE_S)
-            await benching.in_guest(lab, name, ["fio", *fio.layout()], PATIENCE_S)
+        async with bed.awake(lab, name):
+            text = await bed.in_guest(lab, name, ["sha256sum", *files[:3]], PATIENCE_S)
+            await bed.in_guest(lab, name, ["fio", *fio.layout()], PATIENCE_S)
     except LimosaError as error:
         recorder.lost(name, error.message)
         return False
@@ -92,7 +92,7 @@ async def _ready(lab: Lab, recorder: Recorder, name: str, files: list[str]) -> b
 
 async def _measured(lab: Lab, name: str, time_s: int, job: fio.Job) -> tuple[Repetition, str]:
     words = ["fio", *fio.arguments(job, time_s)]
-    text, seen = await watched(lambda: benching.in_guest(lab, name, words, time_s + PATIENCE_S))
+    text, seen = await watched(lambda: bed.in_guest(lab, name, words, time_s + PATIENCE_S))
     done = fio.parse(text, job)
     repetition = unnumbered(
         name,

@@ -18,8 +18,8 @@ from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
-from limosa.experiment import benching
-from limosa.experiment.benching import HOST, PATIENCE_S
+from limosa.experiment import bed
+from limosa.experiment.bed import HOST, PATIENCE_S
 from limosa.hosts.host import CLIENT
 from limosa.lab import Lab
 from limosa.probes.client_probe import ClientProbe
@@ -75,23 +75,23 @@ async def bench_network(settings: NetworkSettings, *, events: Events) -> RunDire
         metrics=METRICS,
         subjects=[Subject(name=model, label=MODELS[model]) for model in settings.models],
     )
-    client = await program(await benching.image("micro-generic", events), "iperf3")
+    client = await program(await bed.image("micro-generic", events), "iperf3")
     refusal = _vhost_refusal() if "vhost-net" in settings.models else ""
     wanted = [model for model in settings.models if model != "vhost-net" or not refusal]
     lines = [
         f"{model}: {{host: {HOST}, image: micro-generic, accel: {settings.accel}, nic: {model}}}" for model in wanted
     ]
-    async with benching.bench_lab("bench-net", lines, events) as lab, recording(bench, lab.name, events) as recorder:
+    async with bed.bench_lab("bench-net", lines, events) as lab, recording(bench, lab.name, events) as recorder:
         if refusal:
             recorder.change("vhost-net", status="skipped", reason=refusal)
             events.note(f"vhost-net is left out: {refusal}")
         able = [model for model in wanted if await _ready(lab, recorder, model, client)]
 
         async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
-            async with benching.awake(lab, name):
+            async with bed.awake(lab, name):
                 return await _measured(lab, name, time_s, settings.udp_bits_per_s, client)
 
-        await benching.measure_all(lab, recorder, able, measure)
+        await bed.measure_all(lab, recorder, able, measure)
     return recorder.run
 
 
@@ -105,11 +105,11 @@ def _vhost_refusal() -> str:
 
 
 async def _ready(lab: Lab, recorder: Recorder, name: str, client: Program) -> bool:
-    if not await benching.started(lab, recorder, name):
+    if not await bed.started(lab, recorder, name):
         return False
     try:
-        async with benching.awake(lab, name):
-            text = await benching.in_guest(lab, name, ["sha256sum", *client.files], PATIENCE_S)
+        async with bed.awake(lab, name):
+            text = await bed.in_guest(lab, name, ["sha256sum", *client.files], PATIENCE_S)
             async with lab.guests.agent(name) as agent:
                 await agent.echo_start(ECHO_PORT)
     except LimosaError as error:
@@ -159,7 +159,7 @@ async def _measured(
 async def _transfer(lab: Lab, guest: str, time_s: int, client: Program, words: tuple[str, ...]) -> tuple[str, str]:
     """One test; what the client printed, and what the server in the guest did."""
     limit_s = time_s + PATIENCE_S
-    async with tasks.beside(benching.in_guest(lab, guest, ["iperf3", *iperf.server()], limit_s)) as (server,):
+    async with tasks.beside(bed.in_guest(lab, guest, ["iperf3", *iperf.server()], limit_s)) as (server,):
         # The server needs a login to start, so a client that comes too early tries again.
         async for _ in Deadline.after(PATIENCE_S).ticks(0.2):
             if server.done():

@@ -20,7 +20,7 @@ from limosa.bench.programs import program
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
-from limosa.experiment import benching
+from limosa.experiment import bed
 from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.load import Load
 from limosa.experiment.measurement import Measurement, measure, recorded_run
@@ -257,7 +257,7 @@ async def _streaming(stack: AsyncExitStack, lab: Lab, guest: str, load: str, own
     """iperf3 from the client. The server has detached before it listens, so a refusal is tried again until LISTEN_S."""
     reverse = ["--reverse"] if load == "send" else []
     address = lab.guest(guest).address
-    iperf3 = await program(await benching.image(lab.guest(guest).image, lab.events), "iperf3")
+    iperf3 = await program(await bed.image(lab.guest(guest).image, lab.events), "iperf3")
     words = ["--client", address, "--port", str(IPERF_PORT), "--time", str(LONG_S), *reverse]
     argv = lab.hosts.interactive(CLIENT, iperf3.command(*words, "--interval", "0.1", "--format", "k", "--forceflush"))
     table, said = own.samples / "iperf.csv", own.samples / "load.txt"

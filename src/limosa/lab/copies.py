@@ -10,15 +10,12 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
 
-import msgspec
-
 from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, StateError, UnreachableError
 from limosa.hosts.host import Host
-from limosa.lab.hosts import LabHosts
-from limosa.lab.record import GuestRecord, Launched
-from limosa.migration import journal
+from limosa.lab.guest import LabGuest
+from limosa.lab.record import Launched
 from limosa.qemu import guest_process, launches
 from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.launches import Running
@@ -30,14 +27,12 @@ NO_ANSWER = "no answer"
 """The state of a copy whose process exists while its monitors do not answer: somebody else may hold them."""
 
 
-class Copy(msgspec.Struct, frozen=True):
+class Copy:
     """A QEMU of a guest on a host, and its run state."""
 
-    guest: str
-    place: Host
-    running: Running
-    status: str
-    _qemu: QemuProcess | None
+    def __init__(self, guest: str, place: Host, running: Running, status: str, qemu: QemuProcess | None) -> None:
+        self.guest, self.place, self.running, self.status = guest, place, running, status
+        self._qemu = qemu
 
     @property
     def host(self) -> str:
@@ -66,14 +61,14 @@ class Copy(msgspec.Struct, frozen=True):
             await self._qemu.close()
 
 
-async def copies(hosts: LabHosts, guest: str, unknown: set[str] | None = None) -> list[Copy]:
+async def copies(guest: LabGuest, unknown: set[str] | None = None) -> list[Copy]:
     """Every copy of *guest* on the hosts that are on, the recorded host's first. The caller closes them.
 
     A host that does not answer now goes into *unknown*; without that its error is raised.
     """
-    record = readable(hosts, guest)
-    names = sorted(hosts.on, key=lambda name: record is None or name != record.host)
-    async with tasks.beside(*(_on(hosts, name, guest) for name in names)) as looks:
+    record = guest.record
+    names = sorted(guest.hosts.on, key=lambda name: record is None or name != record.host)
+    async with tasks.beside(*(_on(guest, name) for name in names)) as looks:
         try:
             await tasks.over(looks)
             errors = {name: error for name, look in zip(names, looks, strict=True) if (error := look.exception())}
@@ -102,18 +97,11 @@ async def close(found: Collection[Copy], but: Copy | None = None) -> None:
             await copy.close()
 
 
-def readable(hosts: LabHosts, guest: str) -> GuestRecord | None:
-    """The guest's record, None when there is none that can be read: it hides nothing that runs."""
-    with contextlib.suppress(StateError):
-        return hosts.directory.guest_record(guest)
-    return None
-
-
-async def _on(hosts: LabHosts, name: str, guest: str) -> list[Copy]:
+async def _on(guest: LabGuest, name: str) -> list[Copy]:
     found: list[Copy] = []
     try:
-        for running in await _look(hosts, name, guest):
-            if (copy := await _copy(hosts, name, guest, running)) is not None:
+        for running in await _look(guest, name):
+            if (copy := await _copy(guest, name, running)) is not None:
                 found.append(copy)
     except BaseException:
         await close(found)
@@ -121,35 +109,35 @@ async def _on(hosts: LabHosts, name: str, guest: str) -> list[Copy]:
     return found
 
 
-async def _look(hosts: LabHosts, name: str, guest: str) -> list[Running]:
+async def _look(guest: LabGuest, name: str) -> list[Running]:
     """The processes there. A host that went off a moment ago has none. Raises UnreachableError."""
     try:
-        return await launches.look(hosts.on[name], guest)
+        return await launches.look(guest.hosts.on[name], guest.name)
     except UnreachableError:
         raise
     except StateError as error:
-        if await hosts.kind(name).ended(name):
+        if await guest.hosts.kind(name).ended(name):
             return []
         raise UnreachableError(error.message, hint=error.hint) from error
 
 
-async def _copy(hosts: LabHosts, name: str, guest: str, running: Running) -> Copy | None:
-    host = hosts.on[name]
+async def _copy(guest: LabGuest, name: str, running: Running) -> Copy | None:
+    host = guest.hosts.on[name]
     try:
-        qemu = await guest_process.attach(host, guest, running, hosts.events)
+        qemu = await guest_process.attach(host, guest.name, running, guest.hosts.events)
     except UnreachableError:
         raise
     except StateError:
-        return Copy(guest, host, running, NO_ANSWER, None) if await _exists(host, running) else None
+        return Copy(guest.name, host, running, NO_ANSWER, None) if await _exists(host, running) else None
     try:
         status = await qemu.status()
     except BaseException:
         await qemu.close()
         raise
     if status not in {"gone", "unreachable"}:
-        return Copy(guest, host, running, status, qemu)
+        return Copy(guest.name, host, running, status, qemu)
     await qemu.close()
-    return None if status == "gone" else Copy(guest, host, running, NO_ANSWER, None)
+    return None if status == "gone" else Copy(guest.name, host, running, NO_ANSWER, None)
 
 
 async def _exists(host: Host, running: Running) -> bool:
@@ -164,20 +152,20 @@ async def _exists(host: Host, running: Running) -> bool:
 # -- which one is the guest -------------------------------------------------------------------------------------------
 
 
-async def the_guest(hosts: LabHosts, guest: str) -> tuple[Copy, list[Copy]]:
+async def the_guest(guest: LabGuest) -> tuple[Copy, list[Copy]]:
     """The copy that is the guest, and the others, which do not run; all have to be closed.
 
     Raises StateError when it does not run or does not answer, DecisionError when it runs twice or may run where nobody
     can look.
     """
     unknown: set[str] = set()
-    found = await copies(hosts, guest, unknown)
+    found = await copies(guest, unknown)
     try:
         chosen = [copy for copy in found if copy.status in RUNNING or not copy.answers]
         if len(chosen) > 1:
             raise twice(guest, chosen)
         if not chosen:
-            raise await stopped(hosts, guest)
+            raise await stopped(guest)
         assert chosen[0].qemu is not None
     except BaseException:
         await close(found)
@@ -185,64 +173,64 @@ async def the_guest(hosts: LabHosts, guest: str) -> tuple[Copy, list[Copy]]:
     return chosen[0], [copy for copy in found if copy is not chosen[0]]
 
 
-async def running(hosts: LabHosts, guest: str) -> Copy:
+async def running(guest: LabGuest) -> Copy:
     """The copy that is the guest; others are hung up. Raises as ``the_guest``."""
-    chosen, others = await the_guest(hosts, guest)
+    chosen, others = await the_guest(guest)
     await close(others)
     return chosen
 
 
-def twice(guest: str, found: Collection[Copy]) -> DecisionError:
+def twice(guest: LabGuest, found: Collection[Copy]) -> DecisionError:
     """The error for a guest that runs more than once."""
     where = " and ".join(f"{copy.status} on {copy.host}" for copy in found)
     return DecisionError(
-        f"{guest} is {where}", hint=f"end the copy you do not want: limosa stop {guest} --host HOST --force"
+        f"{guest.name} is {where}", hint=f"end the copy you do not want: limosa stop {guest.name} --host HOST --force"
     )
 
 
-async def stopped(hosts: LabHosts, guest: str) -> LimosaError:
+async def stopped(guest: LabGuest) -> LimosaError:
     """The error for a guest of which no copy was found."""
-    for copy in on_record(hosts, guest):
-        if await may_run(hosts, copy):
-            return silent(hosts, guest, copy.host)
-    record = readable(hosts, guest)
-    if record is not None and record.host not in hosts.on:
+    for copy in guest.on_record():
+        if await may_run(guest, copy):
+            return silent(guest, copy.host)
+    record = guest.record
+    if record is not None and record.host not in guest.hosts.on:
         return StateError(
-            f"guest {guest} does not run: its host {record.host} is off",
-            hint=f"{hosts.way_back(record.host)}, then limosa start {guest}",
+            f"guest {guest.name} does not run: its host {record.host} is off",
+            hint=f"{guest.hosts.way_back(record.host)}, then limosa start {guest.name}",
         )
     return not_running(guest)
 
 
-def not_running(guest: str) -> StateError:
+def not_running(guest: LabGuest) -> StateError:
     """The error for a guest of which it is sure that no copy exists."""
-    return StateError(f"guest {guest} does not run", hint=f"limosa start {guest}")
+    return StateError(f"guest {guest.name} does not run", hint=f"limosa start {guest.name}")
 
 
-def silent(hosts: LabHosts, guest: str, host: str) -> DecisionError:
+def silent(guest: LabGuest, host: str) -> DecisionError:
     """The error for a guest that may run on a host of which nobody knows what runs there."""
-    if hosts.visited(host) is not None:
+    if guest.hosts.visited(host) is not None:
         return DecisionError(
-            f"guest {guest} runs on {host}, where the lab's mark is lost or hidden from this login",
-            hint=f"log in there as before; or end it: limosa stop {guest} --host {host} --force",
+            f"guest {guest.name} runs on {host}, where the lab's mark is lost or hidden from this login",
+            hint=f"log in there as before; or end it: limosa stop {guest.name} --host {host} --force",
         )
-    why = hosts.silence(host)
+    why = guest.hosts.silence(host)
     return DecisionError(
-        f"guest {guest} may run on {host}, which does not answer" + (f": {why.message}" if why else ""),
+        f"guest {guest.name} may run on {host}, which does not answer" + (f": {why.message}" if why else ""),
         hint=f"bring {host} back{f' ({why.hint})' if why and why.hint else ''}; or, sure that it has ended there: "
-        f"limosa stop {guest} --host {host} --force",
+        f"limosa stop {guest.name} --host {host} --force",
     )
 
 
-async def host_of(hosts: LabHosts, guest: str) -> str:
+async def host_of(guest: LabGuest) -> str:
     """The host where *guest* is. Takes no monitor that a migration needs. Raises StateError when there is none,
     DecisionError when it runs twice."""
-    names = await hosts_of(hosts, guest)
+    names = await hosts_of(guest)
     if not names:
-        raise await stopped(hosts, guest)
-    if len(names) == 1 or hosts.directory.busy(guest):
+        raise await stopped(guest)
+    if len(names) == 1 or guest.busy:
         return names[0]
-    found = await copies(hosts, guest, set())
+    found = await copies(guest, set())
     await close(found)
     runs = [copy for copy in found if copy.status in RUNNING]
     if len(runs) > 1:
@@ -250,156 +238,102 @@ async def host_of(hosts: LabHosts, guest: str) -> str:
     return runs[0].host if runs else names[0]
 
 
-async def hosts_of(hosts: LabHosts, guest: str) -> list[str]:
+async def hosts_of(guest: LabGuest) -> list[str]:
     """The hosts that have a process of *guest*; while it moves, first the one where it runs. No monitor is taken."""
-    looks = await tasks.together(_looked(hosts, name, guest) for name in hosts.on)
-    names = [name for name, seen in zip(hosts.on, looks, strict=True) if seen]
-    return sorted(names, key=lambda name: name != _recorded_host(hosts, guest))
+    looks = await tasks.together(_looked(guest, name) for name in guest.hosts.on)
+    names = [name for name, seen in zip(guest.hosts.on, looks, strict=True) if seen]
+    return sorted(names, key=lambda name: name != _recorded_host(guest))
 
 
-async def _looked(hosts: LabHosts, name: str, guest: str) -> bool:
+async def _looked(guest: LabGuest, name: str) -> bool:
     try:
-        return bool(await _look(hosts, name, guest))
+        return bool(await _look(guest, name))
     except StateError:
         return False  # whoever wants to reach the guest can do so where it is seen
 
 
-def _recorded_host(hosts: LabHosts, guest: str) -> str:
+def _recorded_host(guest: LabGuest) -> str:
     """Where the guest runs by what was written down, of a move or else of the guest."""
     with contextlib.suppress(LimosaError):
-        entry = journal.unfinished(hosts.directory.journal(guest), guest)
-        if entry is not None:
+        if (entry := guest.unfinished()) is not None:
             return entry.guest_host
-    record = readable(hosts, guest)
-    return record.host if record else ""
+    return guest.record.host if guest.record else ""
 
 
 # -- what is on record ------------------------------------------------------------------------------------------------
 
 
-def on_record(hosts: LabHosts, guest: str) -> list[Launched]:
-    """The copies that were not seen gone. Where the record cannot be read, there may be one on any host."""
-    try:
-        record = hosts.directory.guest_record(guest)
-    except StateError:
-        return [Launched(name, "") for name in hosts.lab.hosts]
-    return list(record.copies) if record else []
-
-
-def may_be_on(hosts: LabHosts, guest: str) -> set[str]:
-    """The hosts that may have a copy, by the record and by an unfinished migration."""
-    found = {copy.host for copy in on_record(hosts, guest)}
-    try:
-        entry = journal.unfinished(hosts.directory.journal(guest), guest)
-    except LimosaError:
-        return found | hosts.lab.hosts.keys()
-    return found | ({entry.source, entry.target} if entry else set())
-
-
-async def review(hosts: LabHosts, guest: str) -> list[Launched]:
+async def review(guest: LabGuest) -> list[Launched]:
     """Strike out of the record what is seen to be gone, and return the copies that are left.
 
     A record without any is removed: the guest is stopped. A disk that takes no change is no harm: it is looked again.
     """
-    known = on_record(hosts, guest)
-    gone = await tasks.together(seen_gone(hosts, guest, copy) for copy in known)
+    known = guest.on_record()
+    gone = await tasks.together(seen_gone(guest, copy) for copy in known)
     left = [copy for copy, ended in zip(known, gone, strict=True) if not ended]
-    record = readable(hosts, guest)
-    try:
-        if not left:
-            hosts.directory.forget_guest(guest)
-        elif record is not None and len(left) < len(known):
-            record.copies = tuple(left)
-            hosts.directory.save_guest(guest, record)
-    except (LimosaError, OSError) as error:
-        hosts.events.note(f"that copies of {guest} are gone was not recorded: {error}", level="warning")
+    guest.strike(left)
     return left
 
 
-async def seen_gone(hosts: LabHosts, guest: str, copy: Launched) -> bool:
+async def seen_gone(guest: LabGuest, copy: Launched) -> bool:
     """Whether it is sure that the copy does not exist: nobody found it where it would be, or its host is off."""
-    if copy.host not in hosts.on:
-        return not await may_run(hosts, copy)
+    if copy.host not in guest.hosts.on:
+        return not await may_run(guest, copy)
     try:
-        return not any(copy.is_it(running) for running in await _look(hosts, copy.host, guest))
+        return not any(copy.is_it(running) for running in await _look(guest, copy.host))
     except StateError:
         return False
 
 
-async def may_run(hosts: LabHosts, copy: Launched) -> bool:
+async def may_run(guest: LabGuest, copy: Launched) -> bool:
     """Whether a copy on a host that is not to be had may run: nobody can look there, or it is there all the same."""
-    if hosts.doubtful(copy.host):
+    if guest.hosts.doubtful(copy.host):
         return True
     try:
-        return bool(await unmarked(hosts, copy))
+        return bool(await unmarked(guest, copy))
     except LimosaError:
         return True
 
 
-async def unmarked(hosts: LabHosts, copy: Launched) -> list[Running]:
+async def unmarked(guest: LabGuest, copy: Launched) -> list[Running]:
     """The copy's process on a host that answers, and has nothing by which the lab is known there."""
-    host = hosts.visited(copy.host)
+    host = guest.hosts.visited(copy.host)
     return await launches.anywhere(host, copy.launch) if host is not None and copy.launch else []
 
 
-async def end_unmarked(hosts: LabHosts, guest: str, host: str = "") -> bool:
+async def end_unmarked(guest: LabGuest, host: str = "") -> bool:
     """End such copies, only those on *host* where one is named; return whether there was any."""
     found = False
-    for copy in on_record(hosts, guest):
-        if host in {"", copy.host} and (place := hosts.visited(copy.host)) is not None:
-            for running in await unmarked(hosts, copy):
+    for copy in guest.on_record():
+        if host in {"", copy.host} and (place := guest.hosts.visited(copy.host)) is not None:
+            for running in await unmarked(guest, copy):
                 await launches.end(place, running, Deadline.after(0))
                 found = True
     return found
 
 
-async def refuse_to_double(hosts: LabHosts, guest: str) -> None:
+async def refuse_to_double(guest: LabGuest) -> None:
     """Raise DecisionError when a copy of *guest* may run where nobody can look."""
-    for copy in await review(hosts, guest):
-        raise silent(hosts, guest, copy.host)
+    for copy in await review(guest):
+        raise silent(guest, copy.host)
 
 
-def give_up(hosts: LabHosts, guest: str, host: str) -> bool:
-    """Strike out what is on record of *host*, by a person's word; return whether anything was."""
-    record = readable(hosts, guest)
-    if record is None or all(copy.host != host for copy in record.copies):
-        return False
-    if left := tuple(copy for copy in record.copies if copy.host != host):
-        record.copies = left
-        hosts.directory.save_guest(guest, record)
-    else:
-        hosts.directory.give_up_guest(guest)
-    return True
-
-
-def take_back(hosts: LabHosts, guest: str, found: Collection[Copy]) -> None:
-    """Put on record again what was given up and is *found* all the same. For whoever holds the guest's lock."""
-    record = hosts.directory.given_up(guest)
-    if record is None or on_record(hosts, guest):
-        return
-    back = [known for known in record.copies for copy in found if copy.host == known.host and known.is_it(copy.running)]
-    if back:
-        record.host, record.copies = back[0].host, tuple(back)
-        hosts.directory.save_guest(guest, record)
-        hosts.events.note(f"{guest} had been given up, and is there on {record.host}", level="warning")
-
-
-async def end_recorded(hosts: LabHosts, guest: str, host: str) -> None:
+async def end_recorded(guest: LabGuest, host: str) -> None:
     """End the copies on *host* that are on record. On a host that is off none runs.
 
     Raises UnreachableError when the host does not answer, DecisionError for a copy that is not on record.
     """
-    if host in hosts.on:
-        for running in await _look(hosts, host, guest):
-            await end_seen(hosts, guest, hosts.on[host], running)
+    if host in guest.hosts.on:
+        for running in await _look(guest, host):
+            await end_seen(guest, guest.hosts.on[host], running)
 
 
-async def end_seen(hosts: LabHosts, guest: str, host: Host, running: Running) -> None:
+async def end_seen(guest: LabGuest, host: Host, running: Running) -> None:
     """End a copy without its monitor. Raises DecisionError unless it is on record: it may be anybody's."""
-    if not any(copy.is_surely(host.name, running) for copy in on_record(hosts, guest)):
+    if not any(copy.is_surely(host.name, running) for copy in guest.on_record()):
         raise DecisionError(
-            f"process {running.pid} on {host.name} looks like a QEMU of {guest}, and is not on record",
-            hint=f"limosa stop {guest} --host {host.name} --force ends it if its monitors answer; else look at it, "
-            f"and end it there if it is not wanted: limosa exec {host.name} -- ps",
+            f"process {running.pid} on {host.name} looks like a QEMU of {guest.name}, and is not on record",
+            hint=f"limosa stop {guest.name} --host {host.name} --force ends it if its monitors answer; else look at "
+            f"it, and end it there if it is not wanted: limosa exec {host.name} -- ps",
         )
     await launches.end(host, running, Deadline.after(0))

@@ -5,13 +5,23 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limosa import process
+from limosa.deadline import Deadline
 from limosa.errors import LimosaError
+from limosa.hosts.host import Host
 from limosa.lab.hosts import LabHosts
 from limosa.lab.record import GuestRecord
 from limosa.network import attachment, layout, occupancy
+from limosa.qemu.launches import runtime_directory
 from limosa.spec import resolved
+
+if TYPE_CHECKING:
+    from limosa.guest.agent.client import AgentClient
+
+AGENT_S = 20.0
+"""How long the agent of a guest that has booted may take to answer a new client."""
 
 CONNECT_S = 30
 """How long SSH may take to connect: a key exchange takes some seconds in an emulated guest."""
@@ -124,3 +134,22 @@ async def answers(hosts: LabHosts, guest: resolved.Guest) -> bool:
     """Whether a network stack answers at the address of *guest*, be it by refusing a connection."""
     argv = [sys.executable, "-I", "-S", "-c", _KNOCK, guest.address]
     return (await hosts.the_client().run(argv, check=False)).returncode == 0
+
+
+async def connect_agent(place: Host, guest: str) -> AgentClient:
+    """A connection to the agent inside *guest*, which runs on *place*. Raises StateError."""
+    from limosa.guest.agent.client import AgentClient
+
+    connection = await place.connect(f"{runtime_directory(place, guest)}/agent.sock")
+    try:
+        agent = await AgentClient.open(connection)
+    except BaseException:
+        connection.close()
+        raise
+    try:
+        # The agent notices a new client when it next looks at its port, so the first greeting may get lost.
+        await agent.wait_ready(Deadline.after(AGENT_S))
+    except BaseException:
+        await agent.close()
+        raise
+    return agent

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from limosa.errors import SpecError, StateError
-from limosa.lab import copies, guest_access, guest_views, guests, qemu_launch
+from limosa.lab import copies, guest_access, guest_views, qemu_launch
+from limosa.lab.guest import LabGuest
 from limosa.lab.hosts import LabHosts
 from limosa.spec import resolved
 
@@ -29,6 +30,12 @@ class GuestVerbs:
             raise qemu_launch.unknown_guest(self._hosts.lab, name)
         return self._hosts.lab.guests[name]
 
+    def _handle(self, name: str) -> LabGuest:
+        """A guest of a lab that is up, with what is on record of it now. Raises SpecError or StateError."""
+        spec = self[name]
+        self._hosts.the_client()
+        return LabGuest(self._hosts, spec)
+
     @property
     def first(self) -> str:
         """The guest that is meant when none is named. Raises SpecError for a lab without guests."""
@@ -39,21 +46,17 @@ class GuestVerbs:
 
     async def where(self, guest: str) -> str:
         """The host that runs *guest*. Raises StateError when it does not run."""
-        self[guest]
-        self._hosts.the_client()
-        return await copies.host_of(self._hosts, guest)
+        return await copies.host_of(self._handle(guest))
 
     async def qemu(self, guest: str) -> copies.Copy:
         """The guest's QEMU with both monitors; the caller closes it. Raises StateError when it does not run."""
-        self[guest]
-        self._hosts.the_client()
-        return await copies.running(self._hosts, guest)
+        return await copies.running(self._handle(guest))
 
     @asynccontextmanager
     async def agent(self, guest: str) -> AsyncIterator[AgentClient]:
         """A conversation with the agent inside *guest*, wherever it runs."""
-        host = await self.where(guest)
-        client = await guests.connect_agent(self._hosts, guest, host)
+        host = self._hosts.host(await self.where(guest))
+        client = await guest_access.connect_agent(host, guest)
         try:
             yield client
         finally:
@@ -65,29 +68,27 @@ class GuestVerbs:
 
     def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
         """Connections to the guest's serial console: one where it runs, and another each time that it has moved."""
-        self[guest]
-        return guest_views.serial_sockets(self._hosts, guest)
+        return guest_views.serial_sockets(self._hosts, self[guest])
 
     def screens(self, guest: str) -> AsyncIterator[Camera]:
         """Connections to the guest's screen: one where it runs, and another each time that it has moved."""
-        self[guest]
-        return guest_views.cameras(self._hosts, guest)
+        return guest_views.cameras(self._hosts, self[guest])
 
     async def explain(self, guest: str) -> list[tuple[str, str]]:
         """The guest's real command line, option by option, each with its purpose.
 
         A running guest's is the one it was started with; for a stopped one everything is prepared first.
         """
-        spec = self[guest]
-        self._hosts.the_client()
+        found = self._handle(guest)
         from limosa.lab import preparation
         from limosa.qemu import argv, purpose
 
-        record = self._hosts.directory.guest_record(guest) or await preparation.prepare(self._hosts, spec)
-        known = await qemu_launch.offer(self._hosts, record.host, record.accel)
+        record = found.known_record() or await preparation.prepare(self._hosts, found.spec)
+        host = self._hosts.named(record.host)
+        known = await host.offer(record.accel)
         launch_id = next((copy.launch for copy in record.copies if copy.host == record.host), "")
-        planned = qemu_launch.plan(self._hosts, spec, record, record.host, known, launch_id)
-        return [(planned.qemu, f"The QEMU of {record.host}."), *purpose.explain(argv.arguments(planned))]
+        planned = qemu_launch.plan(self._hosts.lab, found.spec, record, host, known, launch_id)
+        return [(planned.qemu, f"The QEMU of {host.name}."), *purpose.explain(argv.arguments(planned))]
 
     def ssh(self, guest: str, command: Sequence[str] = ()) -> list[str]:
         """The local command line that logs in to *guest*, by the lab's key and with strict host keys."""
@@ -95,9 +96,10 @@ class GuestVerbs:
         if not spec.address:
             raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")
         # Who logs in by the lab's key to an address that is known needs no record.
-        record = self._hosts.directory.guest_record(guest) if spec.image_kind.boots_disk else None
-        if record is None and spec.image_kind.boots_disk:
-            raise copies.not_running(guest)
+        found = LabGuest(self._hosts, spec) if spec.image_kind.boots_disk else None
+        record = found.known_record() if found else None
+        if found is not None and record is None:
+            raise copies.not_running(found)
         if record and record.own_disk and not record.own_disk.user:
             raise StateError(f"guest {guest} runs no SSH server", hint=f"limosa console {guest}")
         words = guest_access.ssh_words(self._hosts.directory.keys, spec, record)

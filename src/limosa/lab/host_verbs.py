@@ -35,7 +35,7 @@ class HostVerbs:
 
     async def features(self, host: str) -> Features:
         """What the QEMU of *host* can do, as it said itself."""
-        return await qemu_launch.offer(self._hosts, host)
+        return await self._hosts.named(host).offer()
 
     def interactive(self, host: str, argv: Sequence[str]) -> list[str]:
         """The local command line that runs *argv* on a host (or ``client``) with the caller's terminal."""

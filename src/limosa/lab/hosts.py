@@ -15,6 +15,7 @@ from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Kind, Seen
 from limosa.lab import identity, place
 from limosa.lab.fabric import NamespaceKind, observed
+from limosa.lab.lab_host import LabHost
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import guard, ip
 from limosa.spec import resolved
@@ -158,6 +159,11 @@ class LabHosts:
         if name not in self.on:
             raise self.absent(name)
         return self.on[name]
+
+    def named(self, name: str) -> LabHost:
+        """A host that is on, with what is said of it. Raises as ``host``."""
+        port = self.host(name)
+        return LabHost(self.lab.hosts[name], port, self.address(name, self.lab.migration_network.name))
 
     def state(self, name: str) -> HostState:
         """What is known of a host."""

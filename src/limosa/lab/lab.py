@@ -20,13 +20,16 @@ from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.namespaces.first_process import marked
-from limosa.lab import copies, guests, identity, log_files, move, place, qemu_launch, remains, which
+from limosa.lab import copies, identity, interruption, log_files, move, place, qemu_launch, remains, which
 from limosa.lab.fabric import end_marked
+from limosa.lab.guest import LabGuest
 from limosa.lab.guest_verbs import GuestVerbs
 from limosa.lab.host_verbs import HostVerbs
 from limosa.lab.hosts import Incomplete, LabHosts, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
+from limosa.lab.start import start as start_guest
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
+from limosa.lab.stop import stop as stop_guest
 from limosa.migration import journal
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
@@ -158,11 +161,12 @@ class Lab:
 
     async def _bring_up(self, guest: resolved.Guest, made: list[str], *, start: bool, wait: bool) -> None:
         with self.directory.locked("limosa up", guest.name):
-            for settle in (move.finish, move.end_strays):
-                if told := await settle(self._hosts, guest.name):
+            found = LabGuest(self._hosts, guest)
+            for settle in (interruption.finish, interruption.end_strays):
+                if told := await settle(found):
                     self.events.note(told, level="warning")
             on = guest.host in self._hosts.on
-            if start and on and await guests.start(self._hosts, guest, wait=wait):
+            if start and on and await start_guest(found, wait=wait):
                 made.append(f"guest {guest.name}")
 
     async def _converge(self, made: list[str]) -> list[LimosaError]:
@@ -202,11 +206,11 @@ class Lab:
             return False
         async with self._hosts.locked("limosa down"):
             with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
-                for guest in self.spec.guests:
-                    stack.enter_context(self.directory.locked("limosa down", guest))
-                for guest in self.spec.guests:
+                for name in self.spec.guests:
+                    stack.enter_context(self.directory.locked("limosa down", name))
+                for guest in self.spec.guests.values():
                     with contextlib.suppress(UnreachableError):  # it is among those that are left
-                        await copies.end_unmarked(self._hosts, guest)
+                        await copies.end_unmarked(LabGuest(self._hosts, guest))
                 left = await self._hosts.down(forget)
                 self._keep(left)
                 if left:
@@ -223,10 +227,11 @@ class Lab:
             if left:
                 raise
             durable.remove(self.directory.path / "record.json")
-        for name in self.spec.guests:
-            if not copies.may_be_on(self._hosts, name) & set(left):
-                self.directory.forget_guest(name)
-                journal.remove(self.directory.journal(name))
+        for spec in self.spec.guests.values():
+            guest = LabGuest(self._hosts, spec)
+            if not guest.may_be_on() & set(left):
+                guest.forget()
+                journal.remove(self.directory.journal(guest.name))
 
     async def status(self) -> LabStatus:
         """What is on, what runs where. Finishes nothing and changes nothing."""
@@ -234,20 +239,16 @@ class Lab:
 
     async def start(self, guest: str, *, wait: bool = True) -> bool:
         """Start a guest; return whether it was stopped before."""
-        spec_ = self.guest(guest)
-        self._hosts.the_client()
-        async with self._hosts.locked("limosa start", guest):
-            if told := await move.finish(self._hosts, guest):
+        async with self._held("limosa start", guest) as found:
+            if told := await interruption.finish(found):
                 self.events.note(told, level="warning")
-            return await guests.start(self._hosts, spec_, wait=wait)
+            return await start_guest(found, wait=wait)
 
     async def stop(self, guest: str, *, force: bool = False, host: str = "") -> bool:
         """Shut a guest down (*force*: at once); return whether it ran."""
-        self.guest(guest)
-        self._hosts.the_client()
-        async with self._hosts.locked("limosa stop", guest):
+        async with self._held("limosa stop", guest) as found:
             with self.events.stage(f"stop {guest}"):
-                return await move.stop(self._hosts, guest, force=force, host=host)
+                return await stop_guest(found, force=force, host=host)
 
     async def migrate(self, guest: str, host: str, settings: Settings | None = None) -> Outcome:
         """Move a running guest to *host*. Raises MigrationError (the guest runs on the source) or DecisionError."""
@@ -261,15 +262,24 @@ class Lab:
 
         What does not even begin (wrong host, guest stopped, no room) is raised as StateError or MachineError.
         """
-        spec_ = self.guest(guest)
-        async with self._hosts.locked("limosa migrate", guest):
+        async with self._held("limosa migrate", guest) as found:
             await self.cut_logs()
-            planned = await move.plan(self._hosts, spec_, host, settings or Settings())
+            if host not in self.spec.hosts:
+                raise qemu_launch.unknown_host(self.spec, host)
+            planned = await move.plan(found, host, settings or Settings())
             with self.events.stage(f"migrate {guest} {planned.source.host.name} → {host}") as step:
                 outcome = await planned.run()
                 if outcome.failure is not None:
                     step.fail()
                 return outcome
+
+    @asynccontextmanager
+    async def _held(self, what: str, name: str) -> AsyncIterator[LabGuest]:
+        """A guest under its lock, with what is on record of it now: from here on nobody looks its name up again."""
+        spec = self.guest(name)
+        self._hosts.the_client()
+        async with self._hosts.locked(what, name):
+            yield LabGuest(self._hosts, spec)
 
     async def cut_logs(self) -> None:
         """Keep the last part of each log; see ``log_files``."""

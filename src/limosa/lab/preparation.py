@@ -11,7 +11,7 @@ from limosa.events import Events
 from limosa.guest import provision
 from limosa.guest.provision import Order, Placed, Provision
 from limosa.lab.hosts import LabHosts
-from limosa.lab.qemu_launch import offer, offers
+from limosa.lab.qemu_launch import offers
 from limosa.lab.record import GuestRecord, OwnDisk
 from limosa.qemu import features
 from limosa.qemu.ram import ram_bytes
@@ -117,7 +117,7 @@ async def _choose_accel(lab_hosts: LabHosts, kind: Provision, order: Order, plac
                 firmware=spec.qemu_firmware,
             )
 
-    identity = (await offer(lab_hosts, guest.host)).identity
+    identity = (await lab_hosts.named(guest.host).offer()).identity
     key = await acceleration.proof_key(host, trial.kernel, identity, cpu=cpu)
     return await acceleration.choose(host, guest.accel, prove, key=key)
 

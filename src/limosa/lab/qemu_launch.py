@@ -5,11 +5,15 @@ A migration needs this and nothing of ``preparation``, whose imports a fast comm
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
-from limosa.errors import LimosaError, MachineError, SpecError
+from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.hosts.host import Host
+from limosa.lab.guest import LabGuest
 from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_host import LabHost
 from limosa.lab.record import GuestRecord, OwnDisk
 from limosa.network import layout
 from limosa.qemu import argv, features
@@ -19,21 +23,14 @@ from limosa.spec import resolved
 
 async def offers(hosts: LabHosts, accel: str = "tcg") -> dict[str, features.Features]:
     """What the QEMU of each host that is on can do. Raises MachineError when one is missing or too old."""
-    return {name: await offer(hosts, name, accel) for name in hosts.on}
-
-
-async def offer(hosts: LabHosts, host: str, accel: str = "tcg") -> features.Features:
-    """What the QEMU of *host* can do, from the cache when the binary has been asked before."""
-    spec = hosts.lab.hosts[host]
-    identity = features.local_identity(spec.qemu) if spec.kind == "namespaces" else ""
-    return await features.probe(hosts.host(host), spec.qemu, spec.qemu_firmware, identity=identity, accel=accel)
+    return {name: await hosts.named(name).offer(accel) for name in hosts.on}
 
 
 def plan(
-    hosts: LabHosts,
+    lab: resolved.Lab,
     guest: resolved.Guest,
     record: GuestRecord,
-    host: str,
+    host: LabHost,
     known: features.Features,
     launch_id: str,
     *,
@@ -41,20 +38,19 @@ def plan(
 ) -> argv.Launch:
     """The guest's QEMU on *host*, to start there or as the target of a migration. *launch_id* is what it bears."""
     disk = _disk(guest.disk, record) if guest.disk and record.disk else None
-    place = hosts.host(host)
     own = record.own_disk or OwnDisk(format="")
     return argv.Launch(
-        lab=hosts.lab.name,
+        lab=lab.name,
         guest=guest,
-        qemu=hosts.lab.hosts[host].qemu,
+        qemu=host.spec.qemu,
         features=known,
         accel="kvm" if record.accel == "kvm" else "tcg",
         machine=record.machine,
         cpu=record.cpu,
         ram_bytes=record.ram_bytes,
-        runtime_directory=runtime_directory(place, guest.name),
-        serial_log=serial_log(place, guest.name),
-        firmware=hosts.lab.hosts[host].qemu_firmware,
+        runtime_directory=runtime_directory(host.port, guest.name),
+        serial_log=host.serial_log(guest.name),
+        firmware=host.spec.qemu_firmware,
         kernel=record.kernel,
         initrd=record.initrd,
         append=record.append,
@@ -62,20 +58,10 @@ def plan(
         seed=own.seed,
         firmware_code=own.firmware_code,
         firmware_vars=own.firmware_vars,
-        tap=layout.tap(hosts.lab, guest.name, host) if guest.network else "",
+        tap=layout.tap(lab, guest.name, host.name) if guest.network else "",
         id=launch_id,
         incoming=incoming,
     )
-
-
-def serial_log(host: Host, guest: str) -> str:
-    """Where *host* sees the log of what *guest* printed on its serial console there."""
-    return f"{host.runtime_directory}/log/{guest}@{host.name}.console.log"
-
-
-def qemu_log(host: Host, guest: str) -> str:
-    """Where *host* sees what QEMU itself said."""
-    return f"{host.runtime_directory}/log/{guest}@{host.name}.qemu.log"
 
 
 async def logs(host: Host, lines: int) -> dict[str, str]:
@@ -86,18 +72,30 @@ async def logs(host: Host, lines: int) -> dict[str, str]:
     return {name: text for name, _, text in parts}
 
 
-def check_room(hosts: LabHosts, guest: resolved.Guest, host: str, taken_bytes: int, available_bytes: int) -> None:
-    """Raise MachineError unless *host* has memory for *guest* beside *taken_bytes* of other guests' there."""
-    limit = hosts.lab.hosts[host].memory_bytes
-    left = available_bytes if limit is None else min(available_bytes, limit - taken_bytes)
-    if guest.memory_bytes > left:
+async def check_room(guest: LabGuest, host: LabHost) -> None:
+    """Raise MachineError unless *host* has memory for *guest* beside the other guests that it has."""
+    spec, limit = guest.spec, host.spec.memory_bytes
+    available = (await host.port.facts()).memory_available_bytes
+    left = available if limit is None else min(available, limit - _taken_bytes(guest, host))
+    if spec.memory_bytes > left:
         from limosa.units import format_bytes
 
         raise MachineError(
-            f"{host} has no room for {guest.name}: it needs {format_bytes(guest.memory_bytes)}, "
+            f"{host.name} has no room for {spec.name}: it needs {format_bytes(spec.memory_bytes)}, "
             f"{format_bytes(max(0, left))} are left",
             hint="stop another guest there, or lower the guest's `memory`",
         )
+
+
+def _taken_bytes(guest: LabGuest, host: LabHost) -> int:
+    """Guest memory that other guests of this lab hold on *host* already, by their records."""
+    taken = 0
+    for other in guest.hosts.lab.guests.values():
+        with contextlib.suppress(StateError):  # one that cannot be read
+            record = guest.hosts.directory.guest_record(other.name) if other is not guest.spec else None
+            if record is not None and record.host == host.name:
+                taken += other.memory_bytes
+    return taken
 
 
 def unknown_guest(lab: resolved.Lab, name: str) -> LimosaError:

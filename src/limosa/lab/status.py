@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from limosa.errors import StateError
 from limosa.hosts.kind import HostState
-from limosa.lab import copies, move
+from limosa.lab import copies, interruption
+from limosa.lab.guest import LabGuest
 from limosa.lab.hosts import LabHosts
-from limosa.lab.record import GuestRecord
-from limosa.spec import resolved
 
 
 class GuestStatus(msgspec.Struct, frozen=True):
@@ -64,7 +62,7 @@ async def look(hosts: LabHosts) -> LabStatus:
         file=hosts.lab.file,
         directory=str(hosts.directory.path),
         hosts=[_host(hosts, name) for name in hosts.lab.hosts],
-        guests=[await _guest(hosts, name) for name in hosts.lab.guests],
+        guests=[await _guest(LabGuest(hosts, spec)) for spec in hosts.lab.guests.values()],
         left=[] if hosts.client else [name for name in hosts.elsewhere if hosts.may_hold(name)],
     )
 
@@ -80,52 +78,50 @@ def _host(hosts: LabHosts, name: str) -> HostStatus:
     return HostStatus(name, state, addresses, error.message, error.hint)
 
 
-async def _guest(hosts: LabHosts, name: str) -> GuestStatus:
-    spec, record, wrong, help_ = hosts.lab.guests[name], None, "", ""
-    try:
-        record = hosts.directory.guest_record(name)
-    except StateError as error:  # that hides neither what runs nor the other guests
-        wrong, help_ = error.message, error.hint
-    if (record is not None or wrong) and hosts.directory.busy(name):
-        return _in_work(hosts, spec, record, wrong, help_)
+async def _guest(guest: LabGuest) -> GuestStatus:
+    hosts, spec, name, record = guest.hosts, guest.spec, guest.name, guest.record
+    # A record that cannot be read hides neither what runs nor the other guests.
+    wrong, help_ = (guest.damage.message, guest.damage.hint) if guest.damage else ("", "")
+    if (record is not None or wrong) and guest.busy:
+        return _in_work(guest, wrong, help_)
     unknown = set[str]()
-    found = await copies.copies(hosts, name, unknown) if hosts.client else []
+    found = await copies.copies(guest, unknown) if hosts.client else []
     await copies.close(found)
-    if any(not copy.answers for copy in found) and hosts.directory.busy(name):  # a command has begun meanwhile
-        return _in_work(hosts, spec, record, wrong, help_)
-    unfinished, hint = move.interrupted(hosts, name)
+    if any(not copy.answers for copy in found) and guest.busy:  # a command has begun meanwhile
+        return _in_work(guest, wrong, help_)
+    unfinished, hint = interruption.interrupted(guest)
     moving = len(found) > 1 and bool(unfinished)
     if not unfinished:
         unfinished, hint = wrong, help_
     if not found:
-        for copy in copies.on_record(hosts, name):
-            if copy.host in unknown or await copies.may_run(hosts, copy):
-                hint = hint or copies.silent(hosts, name, copy.host).hint
+        for copy in guest.on_record():
+            if copy.host in unknown or await copies.may_run(guest, copy):
+                hint = hint or copies.silent(guest, copy.host).hint
                 return GuestStatus(name, "unknown", copy.host, spec.address, unfinished=unfinished, hint=hint)
         return GuestStatus(name, "stopped", "", spec.address, unfinished=unfinished, hint=hint)
     chosen = next((copy for copy in found if copy.status in copies.RUNNING), found[0])
     if len(found) > 1 and not moving:
-        unfinished, hint = _beside(name, chosen, found)
+        unfinished, hint = _beside(guest, chosen, found)
     shown = (record.accel, record.machine, record.cpu) if record else ("", "", "")
     state = "moving" if moving else chosen.status
     return GuestStatus(name, state, chosen.host, spec.address, *shown, unfinished, hint)
 
 
-def _in_work(hosts: LabHosts, spec: resolved.Guest, record: GuestRecord | None, wrong: str, hint: str) -> GuestStatus:
+def _in_work(guest: LabGuest, wrong: str, hint: str) -> GuestStatus:
     """Of a guest that a command is at work on: that holds its monitors, which serve one client at a time."""
-    moving = move.under_way(hosts.directory, spec.name)
+    spec, record, moving = guest.spec, guest.record, interruption.under_way(guest)
     host, state = (moving, "moving") if moving else (record.host if record else "", "busy")
     if record is None:
         return GuestStatus(spec.name, state, host, spec.address, unfinished=wrong, hint=hint)
     return GuestStatus(spec.name, state, host, spec.address, record.accel, record.machine, record.cpu)
 
 
-def _beside(guest: str, chosen: copies.Copy, found: list[copies.Copy]) -> tuple[str, str]:
+def _beside(guest: LabGuest, chosen: copies.Copy, found: list[copies.Copy]) -> tuple[str, str]:
     """What is said of a guest's other copies, and what helps."""
     runs = [copy for copy in found if copy.status in copies.RUNNING]
     if len(runs) > 1:
         error = copies.twice(guest, runs)
         return error.message, error.hint
     other = next(copy for copy in found if copy is not chosen)
-    ends = "limosa up" if other.status == "inmigrate" else f"limosa stop {guest} --host {other.host} --force"
+    ends = "limosa up" if other.status == "inmigrate" else f"limosa stop {guest.name} --host {other.host} --force"
     return f"a copy that a failed migration left on {other.host} is there still", f"{ends} ends it"

@@ -1,0 +1,131 @@
+"""A migration whose controller died: told of, finished or undone by a later command, or decided by a person."""
+
+from __future__ import annotations
+
+import contextlib
+
+from limosa.errors import DecisionError, StateError
+from limosa.lab import copies
+from limosa.lab.guest import LabGuest
+from limosa.migration import journal
+from limosa.migration.engine import lost
+from limosa.migration.rescue import Verdict
+from limosa.migration.settlement import Settlement
+from limosa.qemu import guest_process
+from limosa.qemu.guest_process import QemuProcess
+from limosa.qemu.stream import Stream
+
+
+async def finish(guest: LabGuest) -> str:
+    """Finish or undo a migration whose controller died; return a sentence on what was done, empty for nothing.
+
+    Raises DecisionError when a person must decide.
+    """
+    entry = guest.unfinished()
+    if entry is None:
+        return ""
+    unknown = {name for name in (entry.source, entry.target) if guest.hosts.doubtful(name)}
+    unknown |= {copy.host for copy in guest.on_record() if await copies.may_run(guest, copy)}
+    found = await copies.copies(guest, unknown)
+    unknown |= {copy.host for copy in found if not copy.answers}
+    sides = {copy.host: copy.qemu for copy in found if copy.answers}
+    silent = next((copy for copy in found if copy.host == entry.source and not copy.answers), None)
+    settlement = Settlement(
+        guest=guest.name,
+        source_host=entry.source,
+        target_host=entry.target,
+        source=sides.get(entry.source),
+        target=sides.get(entry.target),
+        end_target=lambda: end_on(guest, entry.target),
+        sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
+        watched=False,
+        unknown=frozenset(unknown),
+        stream=stream(entry, found),
+        find_source=(lambda: _attach(guest, silent)) if silent else None,
+    )
+    try:
+        verdict = await settlement.settle()
+    finally:
+        await copies.close(found)
+        if settlement.source is not None:
+            await settlement.source.close()
+    sentence = _settled(guest, entry, verdict)
+    await copies.review(guest)
+    return sentence
+
+
+async def end_on(guest: LabGuest, host: str) -> None:
+    """End the copy on *host*, without a connection to it."""
+    with contextlib.suppress(StateError):  # it stays on record, and a later command looks again
+        await copies.end_recorded(guest, host)
+
+
+def stream(entry: journal.Entry, found: list[copies.Copy]) -> Stream | None:
+    """What an interrupted migration sends over, when its source is among the copies that were *found*."""
+    source = next((copy for copy in found if copy.host == entry.source), None)
+    return Stream(source.place, source.running, entry.stream) if source is not None and entry.stream else None
+
+
+async def _attach(guest: LabGuest, copy: copies.Copy) -> QemuProcess:
+    return await guest_process.attach(copy.place, guest.name, copy.running, guest.hosts.events)
+
+
+def _settled(guest: LabGuest, entry: journal.Entry, verdict: Verdict) -> str:
+    """Close the journal and record where the guest is."""
+    if verdict is Verdict.KEEP_TARGET:
+        if guest.record is not None:
+            guest.record.host = entry.target
+            guest.save_if_possible(guest.record)
+        close(guest, entry, journal.Phase.COMPLETED)
+        return f"an interrupted migration was finished: {guest.name} is on {entry.target}"
+    if verdict is Verdict.LOST:
+        close(guest, entry, journal.Phase.FAILED)
+        return f"after an interrupted migration: {lost(guest.name, entry.source).message}"
+    close(guest, entry, journal.Phase.CANCELLED)
+    return f"an interrupted migration was undone: {guest.name} is on {entry.source}"
+
+
+def close(guest: LabGuest, entry: journal.Entry, phase: journal.Phase) -> None:
+    """Write down how the migration of *entry* ended."""
+    guest.new_journal(entry.source, entry.target).close(phase, "by a later command")
+
+
+async def end_strays(guest: LabGuest) -> str:
+    """End copies of *guest* that wait for a migration which is over: its target could not be reached when it failed.
+
+    Returns a sentence on what was done, empty for nothing.
+    """
+    if guest.unfinished() is not None:
+        return ""
+    found = await copies.copies(guest)
+    waiting = [copy for copy in found if copy.status == "inmigrate"]
+    if not any(copy.status in copies.RUNNING for copy in found):
+        waiting = []
+    await copies.close(found)
+    for copy in waiting:
+        await copies.end_seen(guest, copy.place, copy.running)
+    if not waiting:
+        return ""
+    await copies.review(guest)
+    return f"what a failed migration of {guest.name} had left on {', '.join(copy.host for copy in waiting)} was ended"
+
+
+def under_way(guest: LabGuest) -> str | None:
+    """Where the guest is by now whose migration a command is at work on; None when there is none."""
+    try:
+        entry = guest.unfinished()
+    except DecisionError:
+        return None
+    return entry.guest_host if entry is not None else None
+
+
+def interrupted(guest: LabGuest) -> tuple[str, str]:
+    """What a migration without a controller left open, in a sentence, and what helps; both empty when there is none."""
+    try:
+        entry = guest.unfinished()
+    except DecisionError as error:
+        return error.message, error.hint
+    if entry is None or guest.busy:
+        return "", ""
+    sentence = f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
+    return sentence, f"limosa start {guest.name} --lab {guest.hosts.lab.name} settles it"

@@ -26,7 +26,6 @@ STILL: dict[str, tuple[str, ...]] = {
         "Keeper",
         "Seen",
         "NamespaceHost",
-        "Copy",
         "NamespaceKind",
         "Migration",
         "Journal",

@@ -90,7 +90,7 @@ def test_that_rule_sees_a_branch(text: str) -> None:
 
 def test_a_fast_command_imports_no_kind() -> None:
     """What the command line of a migration and of a status begins with."""
-    program = "import sys, limosa.lab.lab, limosa.lab.move, limosa.lab.guests; print(*sys.modules)"
+    program = "import sys, limosa.lab.lab, limosa.lab.move, limosa.lab.start; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     places = ("limosa.guest.micro", "limosa.guest.bare", "limosa.guest.own_disk", "limosa.guest.provision")
     assert [name for name in done.stdout.split() if name.startswith(places)] == []

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limosa import events
+from limosa.probes import cpu_loop, exchange, looks
+from limosa.probes import ticks as tick_probe
 from limosa.results import format as f
 
 START_NS = 1_780_000_000_000_000_000
@@ -243,12 +245,12 @@ class Sample:
             replace(p, clocks=self.clocks(p.stop_ns, p.resume_ns, ticks, echo, service)) for p in self.pauses
         ]
         self.rows = [self.row(m) for m in self.migrations]
-        self.write_csv("ticks", f.TICKS_COLUMNS, list(ticks))
-        self.write_csv("echo", f.ECHO_COLUMNS, echo)
-        self.write_csv("service", f.ECHO_COLUMNS, service)
-        self.write_csv("cpu", f.CPU_COLUMNS, self.cpu(ticks))
+        self.write_csv("ticks", tuple(tick_probe.COLUMNS), list(ticks))
+        self.write_csv("echo", tuple(exchange.COLUMNS), echo)
+        self.write_csv("service", tuple(exchange.COLUMNS), service)
+        self.write_csv("cpu", tuple(cpu_loop.COLUMNS), self.cpu(ticks))
         if self.migrations:
-            self.write_csv("progress", f.PROGRESS_COLUMNS, self.progress)
+            self.write_csv("progress", tuple(looks.COLUMNS), self.progress)
         self.write_json("run.json", self.run)
         self.write_json("spec.json", {"name": self.run.lab, "hosts": {"host1": {}, "host2": {}}})
         self.write_json("environment.json", environment())
@@ -416,7 +418,7 @@ def missing(path: Path) -> Path:
     demo(path)
     for name in ("samples/ticks.csv", "summary.json", "environment.json", "checks.json"):
         (path / name).unlink()
-    (path / "samples/echo.csv").write_text(",".join(f.ECHO_COLUMNS) + "\n")
+    (path / "samples/echo.csv").write_text(",".join(tuple(exchange.COLUMNS)) + "\n")
     service = path / "samples/service.csv"
     service.write_text(service.read_text()[:4001])
     run = msgspec.json.decode((path / "run.json").read_bytes(), type=f.Run)

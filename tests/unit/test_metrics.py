@@ -123,7 +123,10 @@ def test_a_figure_more_takes_two_files(tmp_path: Path) -> None:
     assert [row["setup_ms"] for row in table] == ["1234.0", ""]
     page = (run / "report.html").read_text()
     assert '<td class="number" data-value="1234.0" data-name="setup_ms">1234 ms</td>' in page
-    assert "<dd>1234 ms</dd><dt>QEMU&#x27;s preparation</dt>" in page and ">Setup</th>" in page
+    assert (
+        "<dd>1234 ms</dd><dt>QEMU&#x27;s preparation</dt>" in page
+        and '<th scope="col" title="how long QEMU prepared">Setup</th>' in page
+    )
     shown = python("-c", SHOW, str(run))
     assert "setup\t1234.0 ms\t-\n" in shown
     assert "| `setup_ms` | ms | | how long QEMU prepared |\n" in shown

@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 from limosa import report
-from limosa.errors import StateError
+from limosa.errors import LimosaError, StateError
 from limosa.report import commands, data, sections, series, timeline, verdict
 from limosa.report.theme import PRINT
 from limosa.results import format as f
+from limosa.results import raw
+from limosa.results.store import RunDirectory
+from limosa.results.summary import summarise
 from tests import run_sample
 
 
@@ -444,3 +447,28 @@ def test_long_lists_of_the_environment_are_folded_away() -> None:
     assert sections.described({}) == ["<span>none</span>"]
     sizes = {"region_bytes": 32 << 20, "write_rate_bytes_per_s": 8 << 20}
     assert sections.described(sizes) == ["<span>region: 32 MiB, write rate: 8 MiB/s</span>"]
+
+
+def test_a_damaged_line_is_left_out_and_said_by_the_one_reader_of_runs(tmp_path: Path) -> None:
+    """The summary refuses what the report forgives; both read the other lines alike, wherever a column stands."""
+    run = RunDirectory.open(run_sample.demo(tmp_path / "run"))
+    path = run.samples / "cpu.csv"
+    whole = raw.Reader(run).raw().samples.cpu
+    path.write_text(path.read_text().replace("\n", "\nx,2,3\n", 1))
+    with pytest.raises(LimosaError, match=r"cpu\.csv cannot be read: x,2,3"):
+        summarise(run)
+    found = data.load(run.path)
+    assert found.complaints == ["samples/cpu.csv has a line that cannot be read."]
+    assert found.samples["cpu"]["duration_ns"].tolist() == whole.duration_ns.tolist()
+    turned = [[*line.split(",")[::-1], "more"] for line in path.read_text().replace("\nx,2,3\n", "\n").splitlines()]
+    path.write_text("".join(f"{','.join(cells)}\n" for cells in turned))
+    assert raw.Reader(run).raw().samples.cpu.duration_ns.tolist() == whole.duration_ns.tolist()
+
+
+def test_without_a_summary_its_figures_are_derived_anew(tmp_path: Path) -> None:
+    run = RunDirectory.open(run_sample.demo(tmp_path / "run"))
+    expected = summarise(run)
+    (run.path / "summary.json").unlink()
+    found = data.load(run.path)
+    assert found.summary == expected
+    assert "The figures are derived anew, because there is no summary." in found.complaints

@@ -49,8 +49,8 @@ def header(data: RunData, verdict: Verdict) -> Html:
     )
 
 
-def _table(head: Iterable[str], rows: Iterable[list[Html]], caption: str) -> Html:
-    cells = [tag("th", name, scope="col") for name in head]
+def _table(head: Iterable[Child], rows: Iterable[list[Html]], caption: str) -> Html:
+    cells = [name if isinstance(name, Html) else tag("th", name, scope="col") for name in head]
     body = [tag("tr", row) for row in rows]
     table = tag("table", tag("caption", caption, class_="unseen"), tag("thead", tag("tr", cells)), tag("tbody", body))
     return tag("div", table, class_="scroll", tabindex="0")
@@ -90,7 +90,7 @@ def migrations(data: RunData) -> Html | None:
     """The table of migrations; failed and cancelled ones keep their row and say how far they got."""
     if not data.summary.migrations:
         return None
-    head = ["", "Move", "Outcome", *(figures.titled(metric) for metric in METRICS if metric.column)]
+    head = ["", "Move", "Outcome", *(_heading(metric) for metric in METRICS if metric.column)]
     return part(
         "Migrations",
         _table(head, [_migration_row(row) for row in data.summary.migrations], "Migrations of this run"),
@@ -101,6 +101,11 @@ def migrations(data: RunData) -> Html | None:
         ],
         identity="migrations",
     )
+
+
+def _heading(metric: Metric) -> Html:
+    """A metric's name, and its meaning for whoever rests on it."""
+    return tag("th", figures.titled(metric), scope="col", title=metric.meaning)
 
 
 def _migration_row(row: MigrationSummary) -> list[Html]:

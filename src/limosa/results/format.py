@@ -33,14 +33,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from limosa.probes import cpu_loop, exchange, looks, ticks
-
 FORMAT_VERSION = 1
-
-TICKS_COLUMNS = tuple(ticks.COLUMNS)
-ECHO_COLUMNS = tuple(exchange.COLUMNS)
-CPU_COLUMNS = tuple(cpu_loop.COLUMNS)
-PROGRESS_COLUMNS = tuple(looks.COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import errno
 import os
@@ -117,7 +116,8 @@ class RunDirectory:
         found = cls(path)
         if not (path / RUN.file).is_file():
             raise StateError(
-                f"{path} is not a run: it has no {RUN.file}", hint=f"runs are in {paths.runs()}; limosa demo makes one"
+                f"{path} is not a run directory: it has no {RUN.file}",
+                hint=f"runs are in {paths.runs()}; limosa demo makes one",
             )
         found.read(RUN)
         return found
@@ -223,17 +223,25 @@ class EventFile:
 
 def read_events(run: RunDirectory) -> list[Event]:
     """The events of a run, in order; lines that cannot be read are left out. Raises StateError when it has none."""
-    path, found = run.path / "events.jsonl", list[Event]()
+    return read_event_lines(run)[0]
+
+
+def read_event_lines(run: RunDirectory) -> tuple[list[Event], int]:
+    """The events of a run, in order, and how many lines cannot be read. Raises StateError when it has no events."""
+    path, found, bad = run.path / "events.jsonl", list[Event](), 0
     try:
         lines = path.read_bytes().splitlines()
-    except FileNotFoundError as error:
+    except OSError as error:
         raise StateError(f"{path} is not there", hint="the run recorded no events") from error
     for line in lines:
-        with contextlib.suppress(msgspec.MsgspecError):
+        try:
             event = from_json(line)
-            if event is not None:
-                found.append(event)
-    return found
+        except msgspec.MsgspecError:
+            bad += 1
+            continue
+        if event is not None:
+            found.append(event)
+    return found, bad
 
 
 def all_runs(base: Path | None = None) -> list[Path]:

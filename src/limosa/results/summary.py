@@ -11,7 +11,7 @@ from limosa.results import rest
 from limosa.results.clocks import clock_offsets_ms
 from limosa.results.format import Clocks, Migration, MigrationSummary, Rest, Summary
 from limosa.results.metrics import CLOCKS, METRICS
-from limosa.results.raw import RawRun, read_raw
+from limosa.results.raw import RawRun, Reader
 from limosa.results.remarks import remarks
 from limosa.results.samples import Samples
 from limosa.results.single_copy import check_single_copy
@@ -21,7 +21,7 @@ from limosa.results.watched import Watched, watched_moves, watched_pauses
 
 def summarise(run: RunDirectory) -> Summary:
     """Derive the summary; nothing is written. The clocks come from samples and STOP/RESUME, not from elsewhere."""
-    raw = read_raw(run)
+    raw = Reader(run).raw()
     if not raw.migrations and not raw.pauses and raw.run.status == "running":
         raise StateError(f"the run {run.id} has no migration yet", hint="wait until it has ended")
     return summary_of(raw)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from limosa import process
 from limosa.events import Events
-from limosa.guest.debian import bootstrap, files
+from limosa.guest.debian import additions, bootstrap
 from limosa.guest.debian.image import Choice, sources
 
 PACKAGES = (
@@ -28,8 +28,8 @@ async def make(folder: Path, events: Events) -> Path:
     folder.chmod(0o755)
     root_uuid = bootstrap.new_uuid()
     texts = {
-        **files.boot_texts(root_uuid),
-        "etc/systemd/system.conf.d/patience.conf": files.PATIENCE,
+        **additions.boot_texts(root_uuid),
+        "etc/systemd/system.conf.d/patience.conf": additions.PATIENCE,
         "etc/cloud/cloud.cfg.d/10_locale.cfg": "locale: C.UTF-8\n",
     }
     for name, text in texts.items():

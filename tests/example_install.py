@@ -1,4 +1,4 @@
-"""How the medium of ``installer_iso`` is installed: the engine answers its questions, and its disk boots by itself."""
+"""How the medium of ``installer_iso`` is installed: a script answers its questions, and its disk boots by itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from limosa.events import Events
-from limosa.guest.installer.installing import Plan, install
-from limosa.guest.installer.machine import Hardware
+from limosa.guest.installer.installation import Plan, install
 from limosa.guest.installer.script import Prompt, Script, Secret, Step
+from limosa.guest.installer.virtual_machine import Hardware
 from limosa.guest.library import Entry
 from tests.installer_iso import installer_iso
 

@@ -2,7 +2,7 @@
 
 It boots by El Torito and ISOLINUX. Its text installer (``installer/install.sh``) asks for a host
 name, a password twice, a key, a disk and whether to erase it; then it partitions the disk, makes a file system,
-copies a small system with an SSH server, and reboots. Nothing of the engine that answers it is on the medium.
+copies a small system with an SSH server, and reboots. Nothing of what answers it is on the medium.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from limosa import process
 from limosa.events import Events
-from limosa.guest import images, lab_keys
+from limosa.guest import built_images, lab_keys
 from limosa.guest.agent import executable
 from limosa.guest.micro import cpio, seed
 from tests import wheels
@@ -21,7 +21,7 @@ async def stranger(folder: Path) -> dict[str, str]:
 
     It takes whatever card it has, as most systems do. Returns what the lab file says of it.
     """
-    image = await images.ensure("micro", Events(), agent=await executable.ensure(Events()))
+    image = await built_images.ensure("micro", Events(), agent=await executable.ensure(Events()))
     keys = await lab_keys.make(folder / "own-keys")
     disk = folder / "stranger.raw"
     shutil.copyfile(image.disk, disk)

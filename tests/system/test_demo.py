@@ -17,7 +17,7 @@ import pytest
 from test_report_browser import PANES, browse, panes_with_data, works
 
 from limosa.events import Events
-from limosa.guest import images
+from limosa.guest import built_images
 from limosa.guest.agent import executable
 from limosa.results import store
 from tests.limosa_command import SOURCE, Command, Done, Traces
@@ -37,7 +37,7 @@ ORDINARY_USER = 12345
 def image() -> Path:
     """The micro image, so that no test's time holds its building."""
     agent = asyncio.run(executable.ensure(Events()))
-    return asyncio.run(images.ensure("micro", Events(), agent=agent)).directory
+    return asyncio.run(built_images.ensure("micro", Events(), agent=agent)).directory
 
 
 def _place() -> Iterator[Path]:

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from limosa.events import Events
-from limosa.guest import images
+from limosa.guest import built_images
 from limosa.guest.agent import executable
 from limosa.lab import sweep
 from tests.limosa_command import Command, Traces
@@ -36,7 +36,7 @@ GONE_S = 5.0
 @pytest.fixture(scope="module", autouse=True)
 def image() -> None:
     """The micro image, so that a demo does not end while it builds it."""
-    asyncio.run(images.ensure("micro", Events(), agent=asyncio.run(executable.ensure(Events()))))
+    asyncio.run(built_images.ensure("micro", Events(), agent=asyncio.run(executable.ensure(Events()))))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""An installation end to end: our own medium, answered by the engine; its disk boots by itself and is moved."""
+"""An installation end to end: our own medium, answered by a script; its disk boots by itself and is moved."""
 
 from __future__ import annotations
 

@@ -7,8 +7,19 @@ from pathlib import Path
 import pytest
 
 from limosa.events import Event, Events, Note, StageFinished
-from limosa.guest.installer import Console, Prompt, Script, Secret, Step, Transcript, command, listening, machine, play
-from limosa.guest.installer.installing import HOST_KEY
+from limosa.guest.installer import (
+    Console,
+    Prompt,
+    Script,
+    Secret,
+    Step,
+    Transcript,
+    command,
+    play,
+    speaker,
+    virtual_machine,
+)
+from limosa.guest.installer.installation import HOST_KEY
 from tests.tiny_linux import initramfs, tiny_linux
 
 pytestmark = pytest.mark.system
@@ -54,15 +65,15 @@ SCRIPT = Script(
 
 
 async def test_a_medium_that_knows_no_serial_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "GRACE_S", 0.5)
-    monkeypatch.setattr(listening, "LOOK_S", 0.5)
+    monkeypatch.setattr(speaker, "GRACE_S", 0.5)
+    monkeypatch.setattr(speaker, "LOOK_S", 0.5)
     linux, why = tiny_linux()
     if linux is None:
         pytest.skip(why)
     initrd, disk = tmp_path / "initrd", tmp_path / "disk"
     initrd.write_bytes(initramfs(linux.busybox, INIT.replace("@KEY@", KEY)))
-    await machine.new_disk(disk, 1 << 20)
-    hardware = machine.Hardware(
+    await virtual_machine.new_disk(disk, 1 << 20)
+    hardware = virtual_machine.Hardware(
         disk=disk,
         kernel=linux.kernel,
         initrd=initrd,
@@ -75,9 +86,9 @@ async def test_a_medium_that_knows_no_serial_console(tmp_path: Path, monkeypatch
     transcript, said = Transcript(tmp_path / "transcript", "screen"), list[Event]()
     events = Events(said.append)
     async with (
-        machine.running(hardware) as running,
+        virtual_machine.running(hardware) as running,
         Console.over(running.console, transcript) as serial,
-        listening.begun(SCRIPT, serial, running, events, None) as (console, rest),
+        speaker.begun(SCRIPT, serial, running, events, None) as (console, rest),
     ):
         await play(rest, console, events)
         assert console is not serial

@@ -24,7 +24,7 @@ from limosa import process
 from limosa.deadline import Deadline
 from limosa.errors import MachineError
 from limosa.events import Events
-from limosa.guest import images, lab_keys
+from limosa.guest import built_images, lab_keys
 from limosa.guest.agent import PORT_NAME, AgentClient
 from limosa.guest.lab_keys import LabKeys
 from limosa.guest.micro import seed as seeds
@@ -84,10 +84,10 @@ async def wait_printed(console: Path, text: str, child: asyncio.subprocess.Proce
 
 
 @pytest.fixture(scope="module")
-def image() -> images.Image:
+def image() -> built_images.Image:
     """From the user's own cache when it is there, so that a second run is quick."""
     try:
-        return asyncio.run(images.ensure("micro", Events()))
+        return asyncio.run(built_images.ensure("micro", Events()))
     except MachineError as error:
         pytest.skip(f"the image cannot be built: {error.message}")
 
@@ -109,7 +109,7 @@ async def emulated(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 @contextlib.asynccontextmanager
-async def booted(image: images.Image) -> AsyncIterator[Guest]:
+async def booted(image: built_images.Image) -> AsyncIterator[Guest]:
     with tempfile.TemporaryDirectory(prefix="micro-test-") as folder, socket.socket() as free:
         directory = Path(folder)
         free.bind(("127.0.0.1", 0))
@@ -143,7 +143,7 @@ async def booted(image: images.Image) -> AsyncIterator[Guest]:
             yield Guest(directory, child, made, port, time.monotonic() - started)
 
 
-async def test_a_guest_is_entered_by_key_alone_has_its_tools_and_powers_off(image: images.Image) -> None:
+async def test_a_guest_is_entered_by_key_alone_has_its_tools_and_powers_off(image: built_images.Image) -> None:
     async with booted(image) as guest:
         print(f"ready after {guest.ready_s:.1f} s")
         assert guest.console.index(REACHED_INIT) < guest.console.index(READY)
@@ -178,7 +178,7 @@ async def test_a_guest_is_entered_by_key_alone_has_its_tools_and_powers_off(imag
         await check_power_off(guest, "poweroff")
 
 
-async def test_tools_work_the_agent_answers_and_the_power_button_is_heard(image: images.Image) -> None:
+async def test_tools_work_the_agent_answers_and_the_power_button_is_heard(image: built_images.Image) -> None:
     async with booted(image) as guest:
         prime = await guest.ssh(
             "sysbench cpu --time=1 run; stress-ng --vm 1 --vm-bytes 16M --vm-ops 50 -t 10 --metrics-brief"
@@ -231,7 +231,7 @@ async def check_power_off(guest: Guest, how: str) -> None:
     assert kept.text == "kept"
 
 
-async def test_without_a_disk_init_says_so_and_stops(image: images.Image, tmp_path: Path) -> None:
+async def test_without_a_disk_init_says_so_and_stops(image: built_images.Image, tmp_path: Path) -> None:
     words = ("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-serial", f"file:{tmp_path}/console.log")
     async with emulated(*words, "-append", f"{image.kernel_arguments} limosa.diskless=1") as child:
         async with asyncio.timeout(BOOT_LIMIT_S):
@@ -239,7 +239,7 @@ async def test_without_a_disk_init_says_so_and_stops(image: images.Image, tmp_pa
     assert REACHED_INIT in (tmp_path / "console.log").read_text()
 
 
-async def test_a_missing_disk_is_said_on_the_console(image: images.Image, tmp_path: Path) -> None:
+async def test_a_missing_disk_is_said_on_the_console(image: built_images.Image, tmp_path: Path) -> None:
     words = ("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-serial", f"file:{tmp_path}/console.log")
     async with emulated(*words, "-append", image.kernel_arguments) as child:
         async with asyncio.timeout(BOOT_LIMIT_S):
@@ -247,7 +247,7 @@ async def test_a_missing_disk_is_said_on_the_console(image: images.Image, tmp_pa
     assert "limosa: no root disk /dev/vda" in (tmp_path / "console.log").read_text()
 
 
-def test_every_file_on_the_disk_belongs_to_root(image: images.Image) -> None:
+def test_every_file_on_the_disk_belongs_to_root(image: built_images.Image) -> None:
     assert _foreign(image.disk) == []
 
 
@@ -272,9 +272,9 @@ def _foreign(disk: Path) -> list[str]:
 
 
 BUILD = (
-    "import asyncio; from limosa.events import Events; from limosa.guest import images;"
+    "import asyncio; from limosa.events import Events; from limosa.guest import built_images;"
     "events = Events(lambda event: print(event, flush=True));"
-    "print(asyncio.run(images.ensure('micro', events)).directory)"
+    "print(asyncio.run(built_images.ensure('micro', events)).directory)"
 )
 
 

@@ -19,7 +19,7 @@ from limosa.bench.recorder import Recorder
 from limosa.bench.repetitions import BENCH, Bench, Metric, Reference, Repetition, Subject
 from limosa.errors import LimosaError, MachineError
 from limosa.experiment.bed import schedule
-from limosa.guest.images import Image
+from limosa.guest.built_images import Image
 from limosa.report import plots
 from limosa.report.theme import PRINT
 from limosa.results.account import Finding

@@ -9,7 +9,7 @@ import pytest
 
 from limosa.errors import CommandError, LimosaError, MachineError, SpecError
 from limosa.guest import library
-from limosa.guest.debian import bootstrap, disk, files, image
+from limosa.guest.debian import additions, bootstrap, disk, image
 from limosa.guest.debian.bootstrap import failure
 from limosa.guest.debian.image import Choice, build, check, sources
 
@@ -99,7 +99,7 @@ def test_only_its_owner_may_read_the_key_file_and_no_password_is_set(tmp_path: P
     agent.write_bytes(b"agent")
     overlay = tmp_path / "overlay"
     overlay.mkdir()
-    files.write(overlay, root_uuid="abc", authorized_key="ssh-ed25519 AAAA x", agent=agent)
+    additions.write(overlay, root_uuid="abc", authorized_key="ssh-ed25519 AAAA x", agent=agent)
     assert stat.S_IMODE((overlay / "root/.ssh/authorized_keys").stat().st_mode) == 0o600
     assert stat.S_IMODE((overlay / "root/.ssh").stat().st_mode) == 0o700
     assert "PasswordAuthentication no" in (overlay / "etc/ssh/sshd_config.d/10-limosa.conf").read_text()

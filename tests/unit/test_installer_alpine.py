@@ -15,8 +15,8 @@ from console_program import program
 
 from limosa.errors import LimosaError
 from limosa.events import Events
-from limosa.guest.installer import Prompt, Script, Step, Surprise, alpine, engine, installing, machine, play
-from limosa.guest.installer.installing import HOST_KEY
+from limosa.guest.installer import Prompt, Script, Step, Surprise, alpine, installation, play, player, virtual_machine
+from limosa.guest.installer.installation import HOST_KEY
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey limosa-alpine"
 SOURCE = Path(setup_alpine_replay.__file__).read_text()
@@ -54,7 +54,7 @@ async def replay(directory: Path, generation: str, as_a_person: bool) -> None:
 async def test_every_generation_gets_the_answers_it_asks_for_and_only_then(
     tmp_path: Path, as_a_person: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "SETTLED_S", 0.1)  # only to be quicker: this terminal is never slow in between
+    monkeypatch.setattr(player, "SETTLED_S", 0.1)  # only to be quicker: this terminal is never slow in between
     # With a network, an answer file names the mirror, and no question is left of it.
     chosen = [name for name in setup_alpine_replay.GENERATIONS if as_a_person or not name.endswith("-online")]
     await asyncio.gather(*(replay(tmp_path / name, name, as_a_person) for name in chosen))
@@ -187,21 +187,21 @@ async def test_a_kernel_that_gave_up_over_its_timer_is_started_once_more(
 ) -> None:
     """The panic comes of a busy machine and cannot be made on demand, so the installation itself is a fake here."""
     script = alpine.install_script(wishes(), LIMITS)
-    first = machine.Hardware(disk=tmp_path / "disk", iso=tmp_path / "a.iso")
+    first = virtual_machine.Hardware(disk=tmp_path / "disk", iso=tmp_path / "a.iso")
     second = dataclasses.replace(first, kernel=tmp_path / "vmlinuz", append=alpine.direct("", "virt"))
-    started: list[machine.Hardware] = []
+    started: list[virtual_machine.Hardware] = []
     panic = "Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug"
 
     async with program(f"print({panic!r}); input()", tmp_path) as console:
 
-        async def once(_plan: object, hardware: machine.Hardware, *_: object) -> str:
+        async def once(_plan: object, hardware: virtual_machine.Hardware, *_: object) -> str:
             started.append(hardware)
             if hardware == first:
                 await play(script, console, Events())
             return "ssh-ed25519 AAAA"
 
-        monkeypatch.setattr(installing, "_install_once", once)
-        plan = installing.Plan(
+        monkeypatch.setattr(installation, "_install_once", once)
+        plan = installation.Plan(
             name="alpine",
             title="Alpine",
             size_bytes=1,
@@ -213,13 +213,13 @@ async def test_a_kernel_that_gave_up_over_its_timer_is_started_once_more(
             provenance={},
         )
         transcript = console.transcript
-        assert (
-            await installing._run_installer(plan, script, first.disk, transcript, Events(), None) == "ssh-ed25519 AAAA"
-        )
+        host_key = await installation._run_installer(plan, script, first.disk, transcript, Events(), None)
+        assert host_key == "ssh-ed25519 AAAA"
         assert started == [first, second]
-        assert "no_timer_check" in machine.command_line(second, 3)[machine.command_line(second, 3).index("-append") + 1]
+        words = virtual_machine.command_line(second, 3)
+        assert "no_timer_check" in words[words.index("-append") + 1]
         with pytest.raises(LimosaError, match="gave up over its timer"):
-            await installing._run_installer(
+            await installation._run_installer(
                 dataclasses.replace(plan, again=lambda folder: None), script, first.disk, transcript, Events(), None
             )
 

@@ -10,7 +10,7 @@ from console_program import program
 
 from limosa.events import Events
 from limosa.guest.installer import Surprise, debian, play
-from limosa.guest.installer.installing import HOST_KEY
+from limosa.guest.installer.installation import HOST_KEY
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey limosa-debian"
 

@@ -15,10 +15,10 @@ import pytest
 
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
-from limosa.guest.installer import Console, Step, Surprise, alpine, alpine_image, alpine_medium, iso, listening
+from limosa.guest.installer import Console, Step, Surprise, alpine, alpine_image, alpine_medium, iso, speaker
 from limosa.guest.installer.alpine_medium import Mirror, Source
 from limosa.guest.installer.display import Display
-from limosa.guest.installer.installing import Plan, Request
+from limosa.guest.installer.installation import Plan, Request
 from tests.unit.console_program import program
 
 CONFIGURATION = """\
@@ -320,7 +320,7 @@ async def test_a_kernel_that_gives_up_on_the_screen_alone_is_heard(tmp_path: Pat
     async with program("input()", tmp_path) as console:
         assert isinstance(console, Console)
         with pytest.raises(Surprise, match=r"the kernel gave up \(Kernel panic .* timer doesn't work") as caught:
-            await listening._asks(Still(f"SeaBIOS\n{panic}"), step, console)
+            await speaker._asks(Still(f"SeaBIOS\n{panic}"), step, console)
     assert caught.value.screen.endswith(panic)
 
 
@@ -332,4 +332,4 @@ async def test_what_both_consoles_say_is_heard_on_the_serial_one(tmp_path: Path)
         while said not in console.text:
             await console.wait_news(1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(listening._asks(Still(said), step, console), 0.3)
+            await asyncio.wait_for(speaker._asks(Still(said), step, console), 0.3)

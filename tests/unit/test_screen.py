@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limosa.errors import LimosaError
-from limosa.guest.screen import drawing, glyphs
+from limosa.guest.screen import glyphs, terminal_lines
 from limosa.guest.screen.camera import portable_pixmap
 from limosa.guest.screen.keyboard import Keyboard
 from limosa.guest.screen.keys import character, chords
@@ -102,23 +102,23 @@ def test_text_lines_follow_the_end_and_keep_colours(font: glyphs.Font, memory: b
     lines = [f"line {number}".ljust(12) for number in range(25)]
     seen = glyphs.recognise(picture(lines, memory, background=BLUE), font)
     assert seen is not None
-    drawn = drawing.text_lines(seen, 80, 10)
+    drawn = terminal_lines.text_lines(seen, 80, 10)
     assert len(drawn) == 10
     assert "line 24" in drawn[-1]
     assert "\x1b[44m" in drawn[-1]
-    assert drawing.text_lines(seen, 4, 25)[3].count("line") == 1
-    assert "line 3" not in drawing.text_lines(seen, 4, 25)[3]
+    assert terminal_lines.text_lines(seen, 4, 25)[3].count("line") == 1
+    assert "line 3" not in terminal_lines.text_lines(seen, 4, 25)[3]
 
 
 def test_pictures_fit_the_terminal_and_keep_their_mean() -> None:
     pixels = np.zeros((480, 640, 3), np.uint8)
     pixels[:, 320:] = 200
-    drawn = drawing.picture_lines(pixels, 80, 24)
+    drawn = terminal_lines.picture_lines(pixels, 80, 24)
     assert len(drawn) <= 24
     assert drawn[0].count("▀") <= 80
     assert drawn[0].startswith("\x1b[38;2;0;0;0;48;2;0;0;0m")
     assert "\x1b[38;2;200;200;200;48;2;200;200;200m" in drawn[0]
-    tiny = drawing.picture_lines(np.full((4, 4, 3), 9, np.uint8), 80, 24)
+    tiny = terminal_lines.picture_lines(np.full((4, 4, 3), 9, np.uint8), 80, 24)
     assert [line.count("▀") for line in tiny] == [4, 4]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from limosa import paths, process
 from limosa.errors import CommandError, MachineError
-from limosa.guest.images import Image
+from limosa.guest.built_images import Image
 
 LOADER = "/usr/lib64/ld-linux-x86-64.so.2"
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"

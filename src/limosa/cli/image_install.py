@@ -13,8 +13,8 @@ from limosa.errors import SpecError, StateError
 
 if TYPE_CHECKING:
     from limosa.events import Events
-    from limosa.guest.installer.engine import TakeOver
-    from limosa.guest.installer.installing import Request
+    from limosa.guest.installer.installation import Request
+    from limosa.guest.installer.player import TakeOver
     from limosa.guest.library import Entry
 
 
@@ -63,7 +63,7 @@ def install(
     """
     from limosa.cli.options import seconds
     from limosa.guest.installer import takeover
-    from limosa.guest.installer.installing import Request
+    from limosa.guest.installer.installation import Request
 
     if system not in ("alpine", "debian"):
         raise SpecError(f"limosa cannot install {system!r}", hint="alpine or debian")

@@ -15,7 +15,7 @@ from limosa.bench.repetitions import Repetition
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, LimosaError, MachineError
 from limosa.events import Events
-from limosa.guest import images
+from limosa.guest import built_images
 from limosa.guest.agent import executable
 from limosa.lab import Lab, sweep
 
@@ -41,9 +41,9 @@ async def bench_lab(kind: str, guests: Sequence[str], events: Events) -> AsyncIt
         yield lab
 
 
-async def image(name: str, events: Events) -> images.Image:
+async def image(name: str, events: Events) -> built_images.Image:
     """The image that the guests of a bench are made from."""
-    return await images.ensure(name, events, agent=await executable.ensure(events))
+    return await built_images.ensure(name, events, agent=await executable.ensure(events))
 
 
 async def started(lab: Lab, recorder: Recorder, guest: str) -> bool:

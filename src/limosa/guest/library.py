@@ -3,7 +3,7 @@
 ::
 
     <cache>/images/NAME/        image.json (Entry), the disk, and what else the entry needs: a private key
-    <cache>/images/.NAME.lock, .NAME.building/    as for every image that is being made; see ``making``
+    <cache>/images/.NAME.lock, .NAME.building/    as for every image that is being made; see ``image_folder``
 
 An entry is never changed: whoever uses it works on a copy or an overlay. To make one::
 
@@ -32,7 +32,7 @@ import msgspec
 from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Events
-from limosa.guest.making import locked, sha256, space_errors, sweep, sync, try_lock
+from limosa.guest.image_folder import locked, sha256, space_errors, sweep, sync, try_lock
 from limosa.spec import image_kinds
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from limosa.errors import LimosaError, MachineError, StateError
-from limosa.guest import images, library, provision
-from limosa.guest.making import try_lock
+from limosa.guest import built_images, library, provision
+from limosa.guest.image_folder import try_lock
 from limosa.lab.record import existing
 
 
@@ -79,7 +79,7 @@ def _kept(folder: Path, users: dict[str, tuple[str, ...]]) -> Kept:
     used_by = users.get(folder.name, ())
     if built:
         with contextlib.suppress(LimosaError):
-            image = images.find(folder)
+            image = built_images.find(folder)
             provenance = image.provenance if image else {}
             return Kept(folder.name, "built", str(folder), size_bytes, made_at, used_by, "raw", "", None, provenance)
     else:

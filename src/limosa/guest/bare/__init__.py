@@ -12,7 +12,7 @@ from limosa.guest.bare.arguments import (
     kernel_arguments,
 )
 from limosa.guest.bare.image import BareImage, build
-from limosa.guest.bare.report import (
+from limosa.guest.bare.serial_output import (
     Failed,
     Fault,
     Lost,

@@ -16,7 +16,7 @@ from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.agent import executable
-from limosa.guest.debian import files
+from limosa.guest.debian import additions
 from limosa.guest.debian.bootstrap import System, assemble, new_uuid
 from limosa.guest.installer.login import make_key
 
@@ -148,12 +148,12 @@ async def _make(directory: Path, choice: Choice, events: Events) -> dict[str, An
     with events.stage("compile agent"):
         await executable.build(work / executable.PROGRAM, events)
     public_key = make_key(directory / "user_key", "limosa-image")
-    files.write(work / "overlay", root_uuid=root_uuid, authorized_key=public_key, agent=work / executable.PROGRAM)
+    additions.write(work / "overlay", root_uuid=root_uuid, authorized_key=public_key, agent=work / executable.PROGRAM)
     system = System(
         suite=choice.suite,
         sources=tuple(sources(choice)),
         packages=(*PACKAGES, *choice.packages),
-        units=files.UNITS,
+        units=additions.UNITS,
         size_bytes=choice.size_bytes,
         root_uuid=root_uuid,
     )
@@ -162,6 +162,6 @@ async def _make(directory: Path, choice: Choice, events: Events) -> dict[str, An
         "distribution": f"debian {choice.suite}",
         "from": sources(choice),
         "root_uuid": root_uuid,
-        "kernel_arguments": files.KERNEL_ARGUMENTS,
+        "kernel_arguments": additions.KERNEL_ARGUMENTS,
         "packages": versions,
     }

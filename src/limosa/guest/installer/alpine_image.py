@@ -16,9 +16,9 @@ from limosa.events import Events
 from limosa.guest import download, library
 from limosa.guest.agent import executable
 from limosa.guest.installer import alpine, alpine_medium, iso, login
-from limosa.guest.installer.engine import TakeOver
-from limosa.guest.installer.installing import Plan, Request, install
-from limosa.guest.installer.machine import Hardware
+from limosa.guest.installer.installation import Plan, Request, install
+from limosa.guest.installer.player import TakeOver
+from limosa.guest.installer.virtual_machine import Hardware
 
 if TYPE_CHECKING:
     import asyncssh

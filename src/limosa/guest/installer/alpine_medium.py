@@ -13,7 +13,7 @@ from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import download
 from limosa.guest.installer import alpine, iso
-from limosa.guest.installer.installing import Request
+from limosa.guest.installer.installation import Request
 
 _REACH_S = 5.0
 _WHOLE = r"\d+\.\d+\.\d+(?:_\w+)?|20\d{6}"

@@ -20,10 +20,10 @@ from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.installer import login
-from limosa.guest.installer.engine import TakeOver
-from limosa.guest.installer.installing import Plan, Request, install
-from limosa.guest.installer.machine import Hardware
+from limosa.guest.installer.installation import Plan, Request, install
+from limosa.guest.installer.player import TakeOver
 from limosa.guest.installer.script import Asked, Prompt, Script, Step
+from limosa.guest.installer.virtual_machine import Hardware
 from limosa.guest.micro import cpio, packages
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """The machine's VGA screen and keyboard as if they were a serial console: for media that speak on nothing else.
 
 Pictures of the screen are read as text, and what is new in them goes, as a terminal would get it, to one end of a
-socket pair; what comes back is pressed as keys. So the engine, the transcript and a person who takes over need not
-know which of the two they have. A line that was typed is looked for on the screen before Enter is pressed, since a
-busy machine's keyboard may lose keys.
+socket pair; what comes back is pressed as keys. So whoever plays a script, the transcript and a person who takes over
+need not know which of the two they have. A line that was typed is looked for on the screen before Enter is pressed,
+since a busy machine's keyboard may lose keys.
 """
 
 from __future__ import annotations

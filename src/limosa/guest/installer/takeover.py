@@ -7,8 +7,8 @@ import os
 import sys
 
 from limosa.errors import StateError
-from limosa.guest.installer.console import Console
-from limosa.guest.installer.engine import Surprise
+from limosa.guest.installer.player import Surprise
+from limosa.guest.installer.text_console import Console
 from limosa.guest.terminal import ESCAPE, keyboard, raw
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from limosa.accel import Subject
 from limosa.architecture import X86_64
 from limosa.events import Events
-from limosa.guest import images, root_disk
+from limosa.guest import built_images, root_disk
 from limosa.guest.agent import executable
-from limosa.guest.images import Image
+from limosa.guest.built_images import Image
 from limosa.guest.micro.seed import seed
 from limosa.guest.provision import Order, Placed, Trial
 from limosa.spec import resolved
@@ -27,7 +27,7 @@ async def have(guest: resolved.Guest, events: Events) -> None:
 async def place(order: Order) -> Placed:
     """Put kernel, initrd (with this guest's own seed) and disk on the storage; a disk that exists is kept."""
     guest = order.guest
-    image = await images.ensure(guest.image, order.events, agent=await executable.ensure(order.events))
+    image = await built_images.ensure(guest.image, order.events, agent=await executable.ensure(order.events))
     kernel, initrd = f"{guest.name}.kernel", f"{guest.name}.initrd"
     await order.shelf.link(image.kernel, kernel)
     keys = await order.lab_keys()
@@ -102,4 +102,4 @@ async def kernel_arguments(order: Order, placed: Placed, accel: str) -> str:
 def current() -> set[str]:
     """Those of both images, with the agent that there is."""
     agent = executable.kept_file()
-    return images.current(agent if agent.exists() else None)
+    return built_images.current(agent if agent.exists() else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from limosa.events import Events
-from limosa.guest import images
+from limosa.guest import built_images
 from limosa.guest.agent import executable
 from limosa.guest.micro.provision import subject
 from limosa.guest.own_disk import access, leases, origin, storage_files
@@ -42,7 +42,7 @@ async def place(order: Order) -> Placed:
 
 async def trial(order: Order, placed: Placed) -> Trial:
     """The small image's kernel in the place of a system of which nobody can tell how far it has come."""
-    image = await images.ensure(MICRO.name, order.events, agent=await executable.ensure(order.events))
+    image = await built_images.ensure(MICRO.name, order.events, agent=await executable.ensure(order.events))
     kernel, initrd = "proof.kernel", "proof.initrd"
     await order.shelf.link(image.kernel, kernel)
     await order.shelf.link(image.initrd, initrd)

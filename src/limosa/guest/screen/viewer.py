@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import QmpError, StateError
-from limosa.guest.screen import drawing, glyphs
+from limosa.guest.screen import glyphs, terminal_lines
 from limosa.guest.screen.camera import Camera
 from limosa.guest.screen.keys import Chord, chords
 from limosa.guest.terminal import ESCAPE, keyboard, raw
@@ -43,9 +43,9 @@ class Painter:
         width, height = _terminal_size()
         text = glyphs.recognise(pixels, font) if font is not None else None
         if text is not None:
-            lines = drawing.text_lines(text, width, height)
+            lines = terminal_lines.text_lines(text, width, height)
         else:
-            lines = drawing.picture_lines(pixels, width, height)
+            lines = terminal_lines.picture_lines(pixels, width, height)
         if len(lines) < height:
             said = f"{self._guest} on {host}; Ctrl-] leaves"
             lines = [*lines, *[""] * (height - len(lines) - 1), f"\x1b[2m{said[:width]}\x1b[0m"]

@@ -19,12 +19,12 @@ from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.download import space_errors
-from limosa.guest.installer import login, machine
-from limosa.guest.installer.console import Console
-from limosa.guest.installer.engine import Surprise, TakeOver, play
-from limosa.guest.installer.listening import begun
+from limosa.guest.installer import login, virtual_machine
+from limosa.guest.installer.player import Surprise, TakeOver, play
 from limosa.guest.installer.room import while_room
 from limosa.guest.installer.script import Script
+from limosa.guest.installer.speaker import begun
+from limosa.guest.installer.text_console import Console
 from limosa.guest.installer.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ class Plan:
     """The image's name in the library."""
     title: str
     size_bytes: int
-    installer: machine.Hardware
+    installer: virtual_machine.Hardware
     script: Callable[[str], Script]
     """The script that installs; it is given the public key that has to be let in, before the machine starts."""
-    again: Callable[[Path], machine.Hardware | None] | None = None
+    again: Callable[[Path], virtual_machine.Hardware | None] | None = None
     """The same machine started in another way, when its kernel gave up over its timer; it may write to the folder."""
-    installed: machine.Hardware
+    installed: virtual_machine.Hardware
     host_key: re.Pattern[str] = HOST_KEY
     """How the new system's SSH host key is said on the installer's console; its first group is the key."""
     boot: Script
@@ -99,7 +99,7 @@ async def install(plan: Plan, events: Events, take_over: TakeOver | None = None)
     async with library.adding(plan.name, events) as building:
         disk, key = building.directory / DISK, building.directory / KEY
         with space_errors(disk):
-            await machine.new_disk(disk, plan.size_bytes)
+            await virtual_machine.new_disk(disk, plan.size_bytes)
             # The script first: it may write what the machine is started with.
             script = plan.script(login.make_key(key, f"limosa-{plan.name}"))
             transcript = Transcript(folder, plan.title)
@@ -130,10 +130,10 @@ def transcripts(name: str) -> Path:
 
 @asynccontextmanager
 async def _console(
-    hardware: machine.Hardware, transcript: Transcript
-) -> AsyncIterator[tuple[Console, machine.Running]]:
+    hardware: virtual_machine.Hardware, transcript: Transcript
+) -> AsyncIterator[tuple[Console, virtual_machine.Running]]:
     async with (
-        machine.running(hardware) as running,
+        virtual_machine.running(hardware) as running,
         Console.over(running.console, transcript) as console,
     ):
         console.last_words = lambda: running.last_words
@@ -162,7 +162,7 @@ async def _run_installer(
 
 async def _install_once(
     plan: Plan,
-    hardware: machine.Hardware,
+    hardware: virtual_machine.Hardware,
     script: Script,
     disk: Path,
     transcript: Transcript,
@@ -190,7 +190,7 @@ async def _check(
     """Boot the installed disk, see the login on its console, log in over SSH, finish, and power it off."""
     if not host_key:
         raise LimosaError("the new system's SSH host key was not seen on its console", hint=f"see {transcript.plain}")
-    port = machine.free_port()
+    port = virtual_machine.free_port()
     hardware = replace(plan.installed, disk=disk, ssh_port=port)
     async with _console(hardware, transcript) as (console, running):
         started = time.monotonic()

@@ -23,7 +23,7 @@ import msgspec
 from limosa import paths, untrusted
 from limosa.errors import MachineError, SpecError
 from limosa.events import Events
-from limosa.guest.making import locked, sha256, space_errors, sweep, sync
+from limosa.guest.image_folder import locked, sha256, space_errors, sweep, sync
 from limosa.spec.image_kinds import MICRO, MICRO_GENERIC
 
 _RECIPES = {MICRO.name: "limosa.guest.micro", MICRO_GENERIC.name: "limosa.guest.micro.generic"}

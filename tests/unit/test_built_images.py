@@ -20,7 +20,7 @@ import pytest
 
 from limosa.errors import MachineError, SpecError
 from limosa.events import Event, Events, Note
-from limosa.guest import images
+from limosa.guest import built_images
 
 
 @dataclass
@@ -60,7 +60,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recipe:
     made = Recipe()
     module.digest, module.build = made.digest, made.build  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "test_images_recipe", module)
-    monkeypatch.setattr(images, "_RECIPES", {"tiny": "test_images_recipe"})
+    monkeypatch.setattr(built_images, "_RECIPES", {"tiny": "test_images_recipe"})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return made
 
@@ -71,8 +71,8 @@ def kept(tmp_path: Path) -> list[str]:
 
 
 async def test_an_image_is_built_once_and_then_found(recipe: Recipe, tmp_path: Path) -> None:
-    first = await images.ensure("tiny", Events())
-    again = await images.ensure("tiny", Events())
+    first = await built_images.ensure("tiny", Events())
+    again = await built_images.ensure("tiny", Events())
     assert recipe.builds == 1
     assert again == first
     assert first.directory == tmp_path / "limosa/images/tiny-0123"
@@ -84,18 +84,18 @@ async def test_an_image_is_built_once_and_then_found(recipe: Recipe, tmp_path: P
 async def test_another_agent_is_another_image(recipe: Recipe, tmp_path: Path) -> None:
     agent = tmp_path / "agent"
     agent.write_bytes(b"a")
-    with_agent = await images.ensure("tiny", Events(), agent=agent)
-    without = await images.ensure("tiny", Events())
+    with_agent = await built_images.ensure("tiny", Events(), agent=agent)
+    without = await built_images.ensure("tiny", Events())
     assert with_agent.directory != without.directory
 
 
 @pytest.mark.alone
 async def test_a_cached_image_is_found_within_milliseconds(recipe: Recipe) -> None:
-    await images.ensure("tiny", Events())
+    await built_images.ensure("tiny", Events())
     durations = []
     for _ in range(20):
         started = time.perf_counter()
-        await images.ensure("tiny", Events())
+        await built_images.ensure("tiny", Events())
         durations.append(time.perf_counter() - started)
     assert sorted(durations)[10] < 0.01
 
@@ -103,7 +103,7 @@ async def test_a_cached_image_is_found_within_milliseconds(recipe: Recipe) -> No
 async def test_two_builders_at_once_do_the_work_once(recipe: Recipe) -> None:
     recipe.duration_s = 0.05
     heard: list[Event] = []
-    found = await asyncio.gather(*(images.ensure("tiny", Events(heard.append)) for _ in range(3)))
+    found = await asyncio.gather(*(built_images.ensure("tiny", Events(heard.append)) for _ in range(3)))
     assert recipe.builds == 1
     assert found[0] == found[1] == found[2]
     assert any(isinstance(event, Note) and "waiting" in event.text for event in heard)
@@ -113,7 +113,7 @@ async def test_another_process_that_holds_the_lock_is_waited_for(recipe: Recipe,
     (tmp_path / "limosa/images").mkdir(parents=True)
     with (tmp_path / "limosa/images/.tiny-0123.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = asyncio.create_task(images.ensure("tiny", Events()))
+        waiting = asyncio.create_task(built_images.ensure("tiny", Events()))
         done, _ = await asyncio.wait([waiting], timeout=0.03)
         assert not done and recipe.builds == 0
     await waiting
@@ -125,12 +125,12 @@ async def test_a_failed_build_leaves_nothing(recipe: Recipe, tmp_path: Path, fai
     recipe.failure = failure
     with pytest.raises(type(failure)):
         try:
-            await images.ensure("tiny", Events())
+            await built_images.ensure("tiny", Events())
         except KeyboardInterrupt as error:  # pytest itself would stop
             raise type(failure)() from error
     assert kept(tmp_path) == []
     recipe.failure = None
-    await images.ensure("tiny", Events())
+    await built_images.ensure("tiny", Events())
     assert kept(tmp_path) == ["tiny-0123"]
 
 
@@ -138,7 +138,7 @@ async def test_a_failed_build_leaves_nothing(recipe: Recipe, tmp_path: Path, fai
 async def test_a_full_or_read_only_disk_is_a_sentence_with_a_hint(recipe: Recipe, tmp_path: Path, number: int) -> None:
     recipe.failure = OSError(number, os.strerror(number))
     with pytest.raises(MachineError) as caught:
-        await images.ensure("tiny", Events())
+        await built_images.ensure("tiny", Events())
     assert str(tmp_path) in caught.value.message and "XDG_CACHE_HOME" in caught.value.hint
     assert kept(tmp_path) == []
 
@@ -150,26 +150,26 @@ async def test_what_a_killed_build_left_is_swept(recipe: Recipe, tmp_path: Path)
         (cache / name / "disk.raw").write_bytes(b"half")
     with (cache / ".other-busy.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        image = await images.ensure("tiny", Events())
+        image = await built_images.ensure("tiny", Events())
     assert kept(tmp_path) == [".other-busy.building", "tiny-0123"]
     assert image.disk.read_bytes() == b"d"
 
 
 @pytest.mark.parametrize("damage", ["image.json", "disk.raw"])
 async def test_an_image_that_is_not_whole_is_never_used(recipe: Recipe, tmp_path: Path, damage: str) -> None:
-    image = await images.ensure("tiny", Events())
+    image = await built_images.ensure("tiny", Events())
     if damage == "image.json":
         (image.directory / damage).write_text("{")
     else:
         (image.directory / damage).unlink()
     with pytest.raises(MachineError, match="tiny-0123") as caught:
-        await images.ensure("tiny", Events())
+        await built_images.ensure("tiny", Events())
     assert "remove" in caught.value.hint
 
 
 async def test_an_unknown_image_is_the_users_error() -> None:
     with pytest.raises(SpecError) as caught:
-        await images.ensure("macro", Events())
+        await built_images.ensure("macro", Events())
     assert "micro" in caught.value.hint
 
 
@@ -178,7 +178,7 @@ def test_a_build_killed_with_sigkill_leaves_no_half_image(tmp_path: Path) -> Non
         """
         import asyncio, sys, types
         from limosa.events import Events
-        from limosa.guest import images
+        from limosa.guest import built_images
         module = types.ModuleType("recipe")
         async def build(directory, events, agent):
             (directory / "disk.raw").write_bytes(b"half")
@@ -186,13 +186,13 @@ def test_a_build_killed_with_sigkill_leaves_no_half_image(tmp_path: Path) -> Non
             await asyncio.sleep(60)
         module.digest, module.build = lambda agent: "0123", build
         sys.modules["recipe"] = module
-        images._RECIPES["tiny"] = "recipe"
-        asyncio.run(images.ensure("tiny", Events()))
+        built_images._RECIPES["tiny"] = "recipe"
+        asyncio.run(built_images.ensure("tiny", Events()))
         """
     )
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as child:
         assert child.stdout is not None and child.stdout.readline() == b"building\n"
         child.send_signal(signal.SIGKILL)
-    assert images.find(tmp_path / "limosa/images/tiny-0123") is None
+    assert built_images.find(tmp_path / "limosa/images/tiny-0123") is None
     assert kept(tmp_path) == [".tiny-0123.building"]

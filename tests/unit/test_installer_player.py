@@ -11,8 +11,8 @@ from console_program import program
 
 from limosa.events import Events, StageFinished
 from limosa.guest.installer import Prompt, Script, Secret, Step, Surprise, play
-from limosa.guest.installer.console import Console, PlainText
 from limosa.guest.installer.script import Asked
+from limosa.guest.installer.text_console import Console, PlainText
 
 PASSWORD = "Tz7-correct-horse"
 

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 
 from limosa import tasks
 from limosa.events import Events
-from limosa.guest.installer.console import Console
 from limosa.guest.installer.display import Display, Teletype
-from limosa.guest.installer.engine import Surprise, TakeOver, play
-from limosa.guest.installer.machine import Running
+from limosa.guest.installer.player import Surprise, TakeOver, play
 from limosa.guest.installer.script import Script, Step
+from limosa.guest.installer.text_console import Console
+from limosa.guest.installer.virtual_machine import Running
 
 GRACE_S = 60.0
 """For how long the screen alone has asked before it is taken: a machine that has both may ask on it first, and a busy

@@ -257,7 +257,7 @@ def test_no_gap_is_lost_in_thinning() -> None:
     received[30_500:] += 3_000_000  # 3 ms far from anything that is shaded
     ticks = {"received_ns": received}
     limits = series.edges([], 0.0, 60.0)
-    rows = series.silence(ticks, run_sample.START_NS, limits)
+    rows = series.silence(ticks["received_ns"], run_sample.START_NS, limits)
     assert len(rows) < 600
     assert max(row["high"] for row in rows) == pytest.approx(4.0)
     place = next(row["t"] for row in rows if row["high"] > 3)
@@ -421,8 +421,9 @@ def test_nothing_is_drawn_where_nothing_was_read(tmp_path: Path) -> None:
     head, first, *rest = path.read_text().splitlines()
     cells = first.split(",")
     path.write_text("\n".join([head, ",".join([*cells[:2], "setup", *[""] * 6]), *rest]) + "\n")
-    row = timeline.datasets(data.load(run))["progress"][0]
-    assert row["status"] == "setup"
+    found = data.load(run)
+    assert found.samples["progress"]["status"][0] == "setup"
+    row = timeline.datasets(found)["progress"][0]
     assert row["remaining"] is row["dirty"] is row["throughput"] is row["iteration"] is None
 
 

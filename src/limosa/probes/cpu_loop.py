@@ -43,6 +43,7 @@ class CpuProbe(Probe[CpuSamples]):
         Speed(
             Pane("cpu", "CPU speed inside the guest", "events/s"),
             "green",
+            reading="CPU speed",
             done="events",
             took="duration_ns",
             guest_clock="guest_monotonic_ns",

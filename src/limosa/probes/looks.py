@@ -55,22 +55,36 @@ class LookProbe(Probe[ProgressRow]):
         Value(
             Pane("remaining", "Still to send", "MiB"),
             "blue",
+            reading="still to send",
             column="remaining_bytes",
+            stretch="migration",
             field="remaining",
             scale=MIB,
             filled=True,
         ),
-        Value(RATES, "blue", column="throughput_bytes_per_s", field="throughput", label="sent", scale=MIB),
+        Value(
+            RATES,
+            "blue",
+            reading="sent",
+            column="throughput_bytes_per_s",
+            stretch="migration",
+            field="throughput",
+            label="sent",
+            scale=MIB,
+        ),
         Value(
             RATES,
             "orange",
+            reading="dirtied",
             column="dirty_rate_bytes_per_s",
+            stretch="migration",
             field="dirty",
             label="dirtied by the guest",
             scale=MIB,
             dashed=True,
             unread="How fast the guest dirtied memory: QEMU measures that from pass to pass, over more than a second.",
         ),
+        Value(None, "", reading="pass", column="iteration", stretch="migration", field="iteration"),
     )
     subject = "What was still to send and the rates"
     absent = "no sample of query-migrate in this run"

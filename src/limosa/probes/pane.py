@@ -17,7 +17,7 @@ class Pane(NamedTuple):
     key: str
     title: str
     unit: str
-    """The label of its y axis."""
+    """The label of its y axis, and what follows a figure under the pointer."""
     height: int = 84
     """px"""
     logarithmic: bool = False
@@ -29,6 +29,8 @@ class Silence(NamedTuple):
 
     pane: Pane
     colour: Colour
+    reading: str
+    """What it is called under the pointer."""
     arrived: str
     """The column with the moments of arrival, in ns."""
     label: str = ""
@@ -43,6 +45,7 @@ class Trip(NamedTuple):
 
     pane: Pane
     colour: Colour
+    reading: str
     sent: str
     received: str
     """Columns with moments in ns."""
@@ -54,28 +57,34 @@ class Speed(NamedTuple):
 
     pane: Pane
     colour: Colour
+    reading: str
     done: str
     took: str
+    """The column with a length in ns."""
     guest_clock: str
     """The column with the guest's CLOCK_MONOTONIC, in ns."""
     label: str = ""
 
 
 class Value(NamedTuple):
-    """A column as it was read, divided by *scale*: a line, one stretch for each migration."""
+    """A column as it was read, divided by *scale*: a line, with a hole between one *stretch* and the next."""
 
-    pane: Pane
+    pane: Pane | None
+    """None: it is told under the pointer alone."""
     colour: Colour
+    reading: str
     column: str
+    stretch: str
+    """The column whose value is the same all along a line."""
     field: str
-    """Its name in the timeline's data."""
+    """Its name among the timeline's rows, beside other values of the probe."""
     label: str = ""
     scale: float = 1.0
     filled: bool = False
     """The area below the line too."""
     dashed: bool = False
     unread: str = ""
-    """What is said, and nothing drawn, where the rows are there and none of them has this figure."""
+    """What is said, and nothing drawn, where there are rows and none of them has this figure."""
 
 
 Series = Silence | Trip | Speed | Value

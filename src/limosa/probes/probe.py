@@ -94,6 +94,7 @@ class Probe(Generic[Rows]):
     of_migrations: ClassVar[bool] = False
     """Whether a run without migrations has nothing of it."""
     series: ClassVar[tuple[Series, ...]] = ()
+    """What the timeline draws: any number of Values, or one of another kind."""
     subject: ClassVar[str] = ""
     absent: ClassVar[str] = ""
     """What the timeline says when it has nothing to draw of it: *subject*, and why."""

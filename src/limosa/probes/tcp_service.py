@@ -158,7 +158,7 @@ class ServiceProbe(Probe[Exchanges]):
     config = ServiceConfig
     sampler = ServiceSampler
     moment = "sent_ns"
-    series = (Trip(ROUND_TRIPS, "orange", sent="sent_ns", received="received_ns", label="TCP service"),)
+    series = (Trip(ROUND_TRIPS, "orange", "TCP service", sent="sent_ns", received="received_ns", label="TCP service"),)
     subject = "Round trips of the TCP service"
     absent = "no answer was received in this run"
 

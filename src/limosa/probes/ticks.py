@@ -119,6 +119,7 @@ class TickProbe(Probe[Ticks]):
         Silence(
             Pane("ticks", "Silence of the guest, between its ticks", "ms", height=96, logarithmic=True),
             "purple",
+            reading="silence",
             arrived="received_ns",
         ),
     )

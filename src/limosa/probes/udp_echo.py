@@ -115,7 +115,7 @@ class EchoProbe(Probe[Exchanges]):
     config = EchoConfig
     sampler = EchoSampler
     moment = "sent_ns"
-    series = (Trip(ROUND_TRIPS, "green", sent="sent_ns", received="received_ns", label="UDP echo"),)
+    series = (Trip(ROUND_TRIPS, "green", "UDP echo", sent="sent_ns", received="received_ns", label="UDP echo"),)
     subject = "Round trips of the UDP echo"
     absent = "no answer was received in this run"
 

@@ -1,22 +1,12 @@
 "use strict";
 // Draws the plots, moves the timeline's panes together, reads them under the pointer, and copies commands.
 (() => {
-  const READINGS = [
-    ["progress", "remaining", "still to send", "MiB"],
-    ["progress", "throughput", "sent", "MiB/s"],
-    ["progress", "dirty", "dirtied", "MiB/s"],
-    ["progress", "iteration", "pass", ""],
-    ["ticks", "high", "silence", "ms"],
-    ["echo", "middle", "UDP echo", "ms"],
-    ["echo", "high", "UDP echo, worst", "ms"],
-    ["service", "middle", "TCP service", "ms"],
-    ["service", "high", "TCP service, worst", "ms"],
-    ["cpu", "middle", "CPU speed", "events/s"],
-  ];
   const root = document.documentElement;
 
+  const specOf = (place) => JSON.parse(document.getElementById(`${place.dataset.plot}-spec`).textContent);
+
   const draw = async (place) => {
-    const spec = JSON.parse(document.getElementById(`${place.dataset.plot}-spec`).textContent);
+    const spec = specOf(place);
     // "ast" interprets expressions, so that the content policy need not permit eval.
     const options = { mode: "vega", renderer: "svg", ast: true, actions: false, tooltip: false, defaultStyle: false };
     const { view } = await vegaEmbed(place, spec, options);
@@ -64,13 +54,13 @@
 
   const shown = (value) => value >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
 
-  const describe = (data, time, reach) => {
+  const describe = (readings, data, time, reach) => {
     const lines = [];
     for (const span of data.spans || []) {
       if (span.t <= time && time <= span.end) lines.push([span.kind, span.label]);
     }
     for (const phase of data.phases || []) if (phase.t <= time && time < phase.end) lines.push(["phase", phase.phase]);
-    for (const [name, field, label, unit] of READINGS) {
+    for (const [name, field, label, unit] of readings) {
       const rows = data[name];
       if (!rows || !rows.length) continue;
       const row = nearest(rows, time);
@@ -94,7 +84,8 @@
     const tip = figure.appendChild(element("div", "tip"));
     const buttons = [...figure.querySelectorAll("button[data-from]")];
     const data = {};
-    for (const name of ["spans", "phases", "progress", "ticks", "echo", "service", "cpu"]) {
+    const { readings } = specOf(place).usermeta; // what there is to read: dataset, field, label, unit
+    for (const name of new Set(["spans", "phases", ...readings.map(([dataset]) => dataset)])) {
       try { data[name] = view.data(name).slice().sort((a, b) => a.t - b.t); } catch { data[name] = null; }
     }
     const press = (button) => buttons.forEach((one) => one.setAttribute("aria-pressed", one === button));
@@ -122,7 +113,7 @@
       });
       const digits = Math.min(6, Math.max(2, Math.ceil(3 - Math.log10(to - from))));
       tip.replaceChildren(element("b", "", `${time.toFixed(digits)} s`));
-      for (const [label, value] of describe(data, time, Math.max((to - from) / 100, 0.02))) {
+      for (const [label, value] of describe(readings, data, time, Math.max((to - from) / 100, 0.02))) {
         const line = tip.appendChild(element("div"));
         line.append(element("span", "", label), element("span", "", value));
       }

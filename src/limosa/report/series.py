@@ -6,12 +6,16 @@ migrations and pauses and coarse elsewhere. A series that is short enough is dra
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limosa.probes.pane import Silence, Speed, Trip, Value
+from limosa.probes.probe import Probe
 from limosa.report.data import RunData, Table
 
 Floats = NDArray[np.float64]
@@ -108,12 +112,42 @@ def _segmented(rows: list[Row]) -> list[Row]:
     return [{**row, "segment": int(number)} for row, number in zip(rows, segment, strict=True)]
 
 
-def silence(ticks: Table, started_ns: int, limits: Floats) -> list[Row]:
+def drawn(
+    probe: Probe[Any], samples: Mapping[str, Table], clock: GuestClock | None, started_ns: int, limits: Floats
+) -> dict[str, list[Row]]:
+    """The rows of what a probe's series draw: under the probe's name, and of what was not answered under another.
+
+    *clock* places the guest's clock; None: it cannot be placed, and nothing that is by the guest's clock is drawn.
+    """
+    table, found = samples[probe.name], dict[str, list[Row]]()
+    for series in probe.series:
+        match series:
+            case Silence():
+                found[probe.name] = silence(table[series.arrived], started_ns, limits)
+            case Trip():
+                sent, received = table[series.sent], table[series.received]
+                found[probe.name] = round_trips(sent, received, started_ns, limits)
+                found[unanswered_name(probe)] = unanswered(sent, received, started_ns)
+            case Speed():
+                done, took, guest = table[series.done], table[series.took], table[series.guest_clock]
+                found[probe.name] = speed(done, took, None if clock is None else clock.place(guest, started_ns), limits)
+    values = [series for series in probe.series if isinstance(series, Value)]
+    if values and probe.moment is not None:
+        found[probe.name] = _thinned(looks(table, values, table[probe.moment], started_ns), values[0].field)
+    return found
+
+
+def unanswered_name(probe: Probe[Any]) -> str:
+    """Where the rows are of a probe's questions without an answer."""
+    return f"{probe.name}-unanswered"
+
+
+def silence(received: NDArray[Any], started_ns: int, limits: Floats) -> list[Row]:
     """For each bin, the longest silence under way in it: t (the bin's start), high in ms.
 
-    The silence at a moment is the distance between the ticks received just before and just after it.
+    The silence at a moment is the distance between the arrivals just before and just after it.
     """
-    received = np.sort(ticks["received_ns"][ticks["received_ns"] >= 0])
+    received = np.sort(received[received >= 0])
     if len(received) < 2:
         return []
     time = (received - started_ns) / 1e9
@@ -130,85 +164,88 @@ def silence(ticks: Table, started_ns: int, limits: Floats) -> list[Row]:
     ]
 
 
-def round_trips(table: Table, started_ns: int, limits: Floats) -> list[Row]:
+def round_trips(sent: NDArray[Any], received: NDArray[Any], started_ns: int, limits: Floats) -> list[Row]:
     """Round trips in ms by the time of sending; unanswered ones are not in it, see ``unanswered``."""
-    answered = table["received_ns"] >= 0
-    sent, received = table["sent_ns"][answered], table["received_ns"][answered]
+    answered = received >= 0
+    sent, received = sent[answered], received[answered]
     order = np.argsort(sent, kind="stable")
     time = (sent[order] - started_ns) / 1e9
     return envelope(time, np.maximum((received - sent)[order] / 1e6, 0.001), limits)
 
 
-def unanswered(table: Table, started_ns: int) -> list[Row]:
+def unanswered(sent: NDArray[Any], received: NDArray[Any], started_ns: int) -> list[Row]:
     """When something was sent that never got an answer; at most 400 marks, spread evenly."""
-    times = (table["sent_ns"][table["received_ns"] < 0] - started_ns) / 1e9
+    times = (sent[received < 0] - started_ns) / 1e9
     if len(times) > 400:
         times = times[np.linspace(0, len(times) - 1, 400).astype(int)]
     return [{"t": round(float(t), 5)} for t in times]
 
 
-def cpu_speed(cpu: Table, ticks: Table | None, started_ns: int, limits: Floats) -> list[Row]:
-    """Events per second of the guest's fixed loop. The guest's clock is placed on ours by its ticks.
+class GuestClock:
+    """The guest's CLOCK_MONOTONIC, placed on ours by pairs of both: moments in ns, in any order."""
 
-    Without ticks the guest's clock cannot be placed: no rows.
-    """
-    if ticks is None:
+    def __init__(self, guest: NDArray[Any], ours: NDArray[Any]) -> None:
+        order = np.argsort(guest, kind="stable")
+        self._guest, self._ours = guest[order], ours[order]
+
+    @classmethod
+    def of(cls, samples: Mapping[str, Table], probes: Sequence[Probe[Any]]) -> GuestClock | None:
+        """From the first probe whose rows pair the clocks; None: no rows of this run do."""
+        for probe in probes:
+            if probe.guest_clock is not None and probe.name in samples:
+                guest, ours = (samples[probe.name][column] for column in probe.guest_clock)
+                return cls(guest[ours >= 0], ours[ours >= 0]) if (ours >= 0).sum() >= 2 else None
+        return None
+
+    def place(self, guest: NDArray[Any], started_ns: int) -> Floats:
+        """These moments in seconds since the run began; nan outside of what the pairs span."""
+        base = int(self._guest[0])
+        return np.interp(
+            (guest - base).astype(np.float64),
+            (self._guest - base).astype(np.float64),
+            (self._ours - started_ns) / 1e9,
+            left=np.nan,
+            right=np.nan,
+        )
+
+
+def speed(done: NDArray[Any], took_ns: NDArray[Any], time: Floats | None, limits: Floats) -> list[Row]:
+    """What was done per second. *time* is when, in seconds; without it: no rows."""
+    if time is None:
         return []
-    heard = ticks["received_ns"] >= 0
-    guest, received = ticks["guest_monotonic_ns"][heard], ticks["received_ns"][heard]
-    if len(guest) < 2:
-        return []
-    order = np.argsort(guest, kind="stable")
-    base = int(guest[order[0]])
-    time = np.interp(
-        (cpu["guest_monotonic_ns"] - base).astype(np.float64),
-        (guest[order] - base).astype(np.float64),
-        (received[order] - started_ns) / 1e9,
-        left=np.nan,
-        right=np.nan,
-    )
-    usable = np.isfinite(time) & (cpu["duration_ns"] > 0)
-    time, speed = time[usable], cpu["events"][usable] / cpu["duration_ns"][usable] * 1e9
+    usable = np.isfinite(time) & (took_ns > 0)
+    time, per_s = time[usable], done[usable] / took_ns[usable] * 1e9
     order = np.argsort(time, kind="stable")
-    return envelope(time[order], speed[order], limits)
+    return envelope(time[order], per_s[order], limits)
 
 
-def progress(table: Table, started_ns: int) -> list[Row]:
-    """Each look at query-migrate, in MiB and MiB/s; one segment a migration."""
-    mib = 1024.0 * 1024.0
-    names = {
-        "remaining": "remaining_bytes",
-        "dirty": "dirty_rate_bytes_per_s",
-        "throughput": "throughput_bytes_per_s",
-    }
+def looks(table: Table, values: Sequence[Value], moments: NDArray[Any], started_ns: int) -> list[Row]:
+    """A row a look, with each value in its field; None: not read. A line has one *stretch* throughout."""
     rows = []
-    for i, time_ns in enumerate(table["time_ns"]):
-        row: Row = {
-            "t": round((int(time_ns) - started_ns) / 1e9, 5),
-            "segment": int(table["migration"][i]),
-            "status": str(table["status"][i]),
-            "iteration": int(table["iteration"][i]) if table["iteration"][i] >= 0 else None,
-        }
-        for name, column in names.items():
-            value = float(table[column][i]) / mib
-            row[name] = _short(value) if np.isfinite(value) else None
+    for i, time_ns in enumerate(moments):
+        row: Row = {"t": round((int(time_ns) - started_ns) / 1e9, 5), "segment": int(table[values[0].stretch][i])}
+        for value in values:
+            row[value.field] = _read(table[value.column][i], value.scale)
         rows.append(row)
-    return _thinned(rows)
+    return rows
 
 
-def _thinned(rows: list[Row], limit: int = 4000) -> list[Row]:
-    """Of a very long migration, keep the lowest and the highest of each group of rows."""
+def _read(cell: Any, scale: float) -> float | None:
+    """A cell of a table to scale; nan, and -1 in a column of whole numbers, is what was not read."""
+    if isinstance(cell, np.integer):
+        return None if cell < 0 else _short(int(cell) / scale)
+    return _short(float(cell) / scale) if np.isfinite(cell) else None
+
+
+def _thinned(rows: list[Row], field: str, limit: int = 4000) -> list[Row]:
+    """Of very many rows, keep the one with the lowest and the one with the highest *field* of each group."""
     if len(rows) <= limit:
         return rows
     size = -(-len(rows) // (limit // 2))
     kept = []
     for at in range(0, len(rows), size):
         group = rows[at : at + size]
-        read = [row for row in group if row["remaining"] is not None] or group[:1]
-        extremes = {id(min(read, key=_remaining)), id(max(read, key=_remaining))}
+        read = [row for row in group if row[field] is not None] or group[:1]
+        extremes = {id(min(read, key=itemgetter(field))), id(max(read, key=itemgetter(field)))}
         kept += [row for row in group if id(row) in extremes]
     return kept
-
-
-def _remaining(row: Row) -> float:
-    return float(row["remaining"] or 0.0)

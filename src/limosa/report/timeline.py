@@ -1,12 +1,19 @@
-"""The timeline as one Vega-Lite specification: panes that share the time axis. Times in s, sizes in px."""
+"""The timeline as one Vega-Lite specification: panes that share the time axis. Times in s, sizes in px.
+
+What is drawn of a probe it says itself (``limosa.probes.pane``); no probe is named here.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from limosa.probes import registry
+from limosa.probes.pane import Pane, Series, Silence, Speed, Trip, Value
+from limosa.probes.probe import Probe
 from limosa.report import series, vega
 from limosa.report.data import RunData
 from limosa.report.theme import Theme
@@ -39,15 +46,15 @@ def _y(field: str, unit: str) -> Spec:
     }
 
 
-def _log_y(field: str, rows: list[series.Row], low_field: str) -> Spec:
-    """A logarithmic axis in ms over whole powers of ten, so that 1 ms and a pause of 1 s are both seen."""
-    lowest = min(row[low_field] for row in rows)
+def _log_y(field: str, unit: str, rows: list[series.Row]) -> Spec:
+    """A logarithmic axis over whole powers of ten, so that 1 ms and a pause of 1 s are both seen."""
+    lowest = min(row["low"] if "low" in row else row["high"] for row in rows)
     highest = max(row["high"] for row in rows)
     floor = 10.0 ** math.floor(math.log10(max(lowest, 0.01)))
     domain = [floor, max(highest * 1.3, floor * 10)]
     scale = {"type": "log", "domain": domain, "nice": False, "clamp": True}
     values = [10.0**power for power in range(-2, 6) if floor <= 10.0**power <= domain[1]]
-    axis = {**_Y_AXIS, "title": "ms", "values": values, "format": "~g", "labelOverlap": False}
+    axis = {**_Y_AXIS, "title": unit, "values": values, "format": "~g", "labelOverlap": False}
     return {"field": field, "type": "quantitative", "scale": scale, "stack": None, "axis": axis}
 
 
@@ -134,94 +141,85 @@ def _pane(
     }
 
 
-def _remaining(theme: Theme, x: Spec) -> Spec:
-    y = _y("remaining", "MiB")
-    encoding = {"x": x, "y": y, "detail": {"field": "segment"}}
-    area = {
-        "data": {"name": "progress"},
-        "mark": {"type": "area", "clip": True, "color": theme["blue"], "opacity": 0.2},
-        "encoding": encoding,
-    }
-    return _pane("Still to send", 84, [area, _line("progress", "remaining", theme["blue"], y, x)], theme, x)
+Drawable = tuple[Probe[Any], Series]
+Datasets = dict[str, list[series.Row]]
 
 
-def _rates(theme: Theme, x: Spec, rows: list[series.Row]) -> Spec:
-    y = _y("throughput", "MiB/s")
-    layers, key = [_line("progress", "throughput", theme["blue"], y, x)], {"sent": "blue"}
-    if _measured_dirt(rows):
-        layers.append(_line("progress", "dirty", theme["orange"], y, x, strokeDash=[5, 2]))
-        key["dirtied by the guest"] = "orange"
-    return _pane("Rates", 84, layers, theme, x, key)
+def _drawable(rows: Datasets) -> dict[Pane, list[Drawable]]:
+    """What there is to draw in each pane, in the order of the registry."""
+    found: dict[Pane, list[Drawable]] = {}
+    for probe in registry.PROBES:
+        for drawn in probe.series:
+            if drawn.pane is not None and probe.name in rows and _was_read(drawn, rows[probe.name]):
+                found.setdefault(drawn.pane, []).append((probe, drawn))
+    return found
 
 
-def _measured_dirt(rows: list[series.Row]) -> bool:
-    return any(row["dirty"] is not None for row in rows)
+def _was_read(drawn: Series, rows: list[series.Row]) -> bool:
+    return not (isinstance(drawn, Value) and drawn.unread) or any(row[drawn.field] is not None for row in rows)
 
 
-def _ticks(theme: Theme, x: Spec, rows: list[series.Row]) -> Spec:
-    y = _log_y("high", rows, "high")
-    area = {
-        "data": {"name": "ticks"},
-        "mark": {
-            "type": "area",
-            "clip": True,
-            "color": theme["purple"],
-            "opacity": 0.25,
-            "interpolate": "step-after",
+def _of_probes(theme: Theme, x: Spec, pane: Pane, drawables: list[Drawable], rows: Datasets) -> Spec:
+    """The pane of these series, with what was not answered along its top."""
+    y = _y("middle", pane.unit)
+    if pane.logarithmic:
+        y = _log_y("high", pane.unit, [row for probe, _ in drawables for row in rows[probe.name]])
+    layers, key, silent = list[Spec](), dict[str, str](), list[str]()
+    for probe, drawn in drawables:
+        layers += _marks(probe.name, drawn, theme[drawn.colour], y, x)
+        if drawn.label:
+            key[drawn.label] = drawn.colour
+        silent += [name for name in [series.unanswered_name(probe)] if name in rows]
+    layers += [_unanswered(name, theme["ink"], x) for name in silent]
+    return _pane(pane.title, pane.height, layers, theme, x, key | ({"no answer": "ink"} if silent else {}))
+
+
+def _marks(name: str, drawn: Series, color: str, y: Spec, x: Spec) -> list[Spec]:
+    match drawn:
+        case Silence():
+            return _steps(name, color, y, x)
+        case Trip():
+            worst = _line(name, "high", color, y, x, strokeWidth=0.6, opacity=0.7)
+            return [_band(name, color, y, x), worst, _line(name, "middle", color, y, x)]
+        case Speed():
+            return [_band(name, color, y, x), _line(name, "middle", color, y, x)]
+        case Value():
+            dash = {"strokeDash": [5, 2]} if drawn.dashed else {}
+            below = [_area(name, drawn.field, color, y, x)] if drawn.filled else []
+            return [*below, _line(name, drawn.field, color, y, x, **dash)]
+
+
+def _steps(name: str, color: str, y: Spec, x: Spec) -> list[Spec]:
+    step = {"clip": True, "color": color, "interpolate": "step-after"}
+    floor = {"datum": y["scale"]["domain"][0]} if "domain" in y["scale"] else {"datum": 0}
+    return [
+        {
+            "data": {"name": name},
+            "mark": {"type": "area", "opacity": 0.25, **step},
+            "encoding": {"x": x, "y": {**y, "field": "high"}, "y2": floor},
         },
-        "encoding": {"x": x, "y": y, "y2": {"datum": y["scale"]["domain"][0]}},
-    }
-    line = {
-        "data": {"name": "ticks"},
-        "mark": {
-            "type": "line",
-            "clip": True,
-            "color": theme["purple"],
-            "strokeWidth": 1.2,
-            "interpolate": "step-after",
+        {
+            "data": {"name": name},
+            "mark": {"type": "line", "strokeWidth": 1.2, **step},
+            "encoding": {"x": x, "y": {**y, "field": "high"}},
         },
-        "encoding": {"x": x, "y": y},
+    ]
+
+
+def _area(name: str, field: str, color: str, y: Spec, x: Spec) -> Spec:
+    return {
+        "data": {"name": name},
+        "mark": {"type": "area", "clip": True, "color": color, "opacity": 0.2},
+        "encoding": {"x": x, "y": {**y, "field": field}, "detail": {"field": "segment"}},
     }
-    return _pane("Silence of the guest, between its ticks", 96, [area, line], theme, x)
 
 
-def _trips(theme: Theme, x: Spec, rows: dict[str, list[series.Row]]) -> Spec:
-    y = _log_y("high", rows.get("echo", []) + rows.get("service", []), "low")
-    layers: list[Spec] = []
-    key: dict[str, str] = {}
-    for name, label, color in (("echo", "UDP echo", "green"), ("service", "TCP service", "orange")):
-        if name not in rows:
-            continue
-        layers += [
-            _band(name, theme[color], y, x),
-            _line(name, "high", theme[color], y, x, strokeWidth=0.6, opacity=0.7),
-            _line(name, "middle", theme[color], y, x),
-        ]
-        key[label] = color
-    if "unanswered" in rows:
-        layers.append(
-            {
-                "data": {"name": "unanswered"},
-                "mark": {
-                    "type": "tick",
-                    "clip": True,
-                    "color": theme["ink"],
-                    "thickness": 1,
-                    "size": 8,
-                    "y": 4,
-                },
-                "encoding": {"x": x},
-            }
-        )
-        key["no answer"] = "ink"
-    return _pane("Round trips", 96, layers, theme, x, key)
-
-
-def _cpu(theme: Theme, x: Spec) -> Spec:
-    y = _y("middle", "events/s")
-    y["axis"]["format"] = "~s"  # 250k: long labels would run into the axis's title
-    layers = [_band("cpu", theme["green"], y, x), _line("cpu", "middle", theme["green"], y, x)]
-    return _pane("CPU speed inside the guest", 84, layers, theme, x)
+def _unanswered(name: str, color: str, x: Spec) -> Spec:
+    return {
+        "data": {"name": name},
+        "mark": {"type": "tick", "clip": True, "color": color, "thickness": 1, "size": 8, "y": 4},
+        "encoding": {"x": x},
+    }
 
 
 def _phases(theme: Theme, x: Spec) -> Spec:
@@ -259,25 +257,19 @@ def _phases(theme: Theme, x: Spec) -> Spec:
     return pane
 
 
-def datasets(data: RunData) -> dict[str, list[series.Row]]:
+def datasets(data: RunData) -> Datasets:
     """The rows of every series that this run has; what is empty is not in it."""
     started, samples = data.run.started_ns, data.samples
     shaded = series.spans(data)
     limits = series.edges(shaded, *extent(data))
-    found: dict[str, list[series.Row]] = {
+    found: Datasets = {
         "spans": [{"t": s.start, "end": s.end, "kind": s.kind, "label": s.label} for s in shaded],
         "phases": phases(data),
     }
-    if "progress" in samples:
-        found["progress"] = series.progress(samples["progress"], started)
-    if "ticks" in samples:
-        found["ticks"] = series.silence(samples["ticks"], started, limits)
-    for name in ("echo", "service"):
-        if name in samples:
-            found[name] = series.round_trips(samples[name], started, limits)
-            found.setdefault("unanswered", []).extend(series.unanswered(samples[name], started))
-    if "cpu" in samples:
-        found["cpu"] = series.cpu_speed(samples["cpu"], samples.get("ticks"), started, limits)
+    clock = series.GuestClock.of(samples, registry.PROBES)
+    for probe in registry.PROBES:
+        if probe.name in samples:
+            found |= series.drawn(probe, samples, clock, started, limits)
     return {name: rows for name, rows in found.items() if rows}
 
 
@@ -301,14 +293,9 @@ def phases(data: RunData) -> list[series.Row]:
 def extent(data: RunData) -> tuple[float, float]:
     """Where samples or spans begin and end, in seconds since the run began."""
     times = [time for span in series.spans(data) for time in (span.start, span.end)]
-    for name, column in (
-        ("ticks", "received_ns"),
-        ("echo", "sent_ns"),
-        ("service", "sent_ns"),
-        ("progress", "time_ns"),
-    ):
-        if name in data.samples:
-            known = data.samples[name][column]
+    for probe in registry.PROBES:
+        if probe.moment is not None and probe.name in data.samples:
+            known = data.samples[probe.name][probe.moment]
             known = known[known >= 0]
             if len(known):
                 times += [data.seconds(int(known.min())), data.seconds(int(known.max()))]
@@ -321,35 +308,28 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
     None when there is nothing at all to draw. *interactive* adds zoom and pan, shared by all panes.
     """
     rows = datasets(data)
-    makers: list[tuple[str, Any]] = []
-    if "phases" in rows:
-        makers.append(("phases", _phases))
-    if "progress" in rows:
-        makers += [("remaining", _remaining), ("rates", partial(_rates, rows=rows["progress"]))]
-    if "ticks" in rows:
-        makers.append(("ticks", partial(_ticks, rows=rows["ticks"])))
-    if "echo" in rows or "service" in rows:
-        makers.append(("trips", partial(_trips, rows=rows)))
-    if "cpu" in rows:
-        makers.append(("cpu", _cpu))
+    panes: list[tuple[str, Callable[[Theme, Spec], Spec]]] = [("phases", _phases)] if "phases" in rows else []
+    for pane, drawables in _drawable(rows).items():
+        panes.append((pane.key, partial(_of_probes, pane=pane, drawables=drawables, rows=rows)))
     missing = _missing(data, rows)
-    if not makers:
+    if not panes:
         return None, missing
-    panes = []
+    drawn = []
     low, high = extent(data)
-    for number, (name, make) in enumerate(makers):
-        x = _x(theme, last=number == len(makers) - 1)
+    for number, (name, make) in enumerate(panes):
+        x = _x(theme, last=number == len(panes) - 1)
         x["scale"] = {"domain": [low, high], "nice": False}
-        pane = {"name": name, **make(theme, x)}
+        one = {"name": name, **make(theme, x)}
         # One layer a pane takes part in zooming: it moves the scale that all its layers share.
-        pane["layer"][0]["name"] = f"{name}-zoom"
-        panes.append(pane)
+        one["layer"][0]["name"] = f"{name}-zoom"
+        drawn.append(one)
     whole: Spec = {
         "config": vega.config(theme),
         "datasets": rows,
-        "vconcat": panes,
+        "vconcat": drawn,
         "spacing": 24,
         "resolve": {"scale": {"x": "shared"}},
+        "usermeta": {"readings": _readings()},
     }
     if interactive:
         zoom = {
@@ -363,30 +343,40 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
                 "name": "zoom",
                 "select": zoom,
                 "bind": "scales",
-                "views": [f"{name}-zoom" for name, _ in makers],
+                "views": [f"{name}-zoom" for name, _ in panes],
             }
         ]
     return whole, missing
 
 
-def _missing(data: RunData, rows: dict[str, list[series.Row]]) -> list[str]:
-    said = []
-    if data.migrations and "progress" not in rows:
-        said.append("What was still to send and the rates: no sample of query-migrate in this run.")
-    elif data.migrations and not _measured_dirt(rows["progress"]):
-        said.append("How fast the guest dirtied memory: QEMU measures that from pass to pass, over more than a second.")
-    if data.migrations and "phases" not in rows:
-        said.append("Phases: none was journalled.")
-    if "ticks" not in rows:
-        said.append("Silence of the guest: no tick was received in this run.")
-    for name, label in (("echo", "UDP echo"), ("service", "TCP service")):
-        if name not in rows:
-            said.append(f"Round trips of the {label}: no answer was received in this run.")
-    if "cpu" not in rows:
-        why = (
-            "the guest's clock cannot be placed without its ticks"
-            if "cpu" in data.samples
-            else "not measured in this run"
-        )
-        said.append(f"CPU speed: {why}.")
+def _readings() -> list[list[str]]:
+    """What the page's script tells under the pointer: dataset, field, name and unit of each figure."""
+    told = []
+    for probe in registry.PROBES:
+        for drawn in probe.series:
+            unit = "" if drawn.pane is None else drawn.pane.unit
+            match drawn:
+                case Silence():
+                    told.append([probe.name, "high", drawn.reading, unit])
+                case Trip():
+                    told.append([probe.name, "middle", drawn.reading, unit])
+                    told.append([probe.name, "high", f"{drawn.reading}, worst", unit])
+                case Speed():
+                    told.append([probe.name, "middle", drawn.reading, unit])
+                case Value():
+                    told.append([probe.name, drawn.field, drawn.reading, unit])
+    return told
+
+
+def _missing(data: RunData, rows: Datasets) -> list[str]:
+    said = ["Phases: none was journalled."] if data.migrations and "phases" not in rows else []
+    for probe in registry.PROBES:
+        if not probe.series or (probe.of_migrations and not data.migrations):
+            continue
+        if probe.name in rows:
+            said += [s.unread for s in probe.series if isinstance(s, Value) and not _was_read(s, rows[probe.name])]
+        elif probe.name in data.samples and any(isinstance(s, Speed) for s in probe.series):
+            said.append(f"{probe.subject}: the guest's clock cannot be placed without its ticks.")
+        else:
+            said.append(f"{probe.subject}: {probe.absent}.")
     return said

@@ -167,7 +167,7 @@ async def attach():
 
 
 @asynccontextmanager
-async def containers(kind: resolved.HostKind) -> AsyncIterator[Made]:
+async def containers(kind: str) -> AsyncIterator[Made]:
     """A container of a daemon that is started for it."""
     with daemons.running(kind) as daemon, pytest.MonkeyPatch.context() as patch:
         for name, value in daemon.variables.items():

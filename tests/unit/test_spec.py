@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from limosa.errors import SpecError
-from limosa.spec import decode, encode, load, loads, resolved
+from limosa.spec import decode, encode, host_kinds, load, loads, resolved, written
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -304,3 +304,15 @@ guests:
     assert (cloud.disk_image.user, cloud.disk.overlay) == ("debian", None)
     assert own.disk_image is not None and own.disk is not None
     assert (own.disk_image.user, own.disk_image.seed, own.disk.overlay) == ("", "none", False)
+
+
+def test_every_key_of_a_kind_is_a_hosts_key() -> None:
+    keys = {key for kind in host_kinds.KINDS.values() for key in (*kind.keys, *kind.needs, kind.adopting) if key}
+    assert keys <= set(written.Host.model_fields)
+
+
+def test_a_recorded_lab_with_a_kind_of_another_version_is_not_ours() -> None:
+    lab = loads("name: x\nhosts: {host1: {}}\n")
+    later = encode(lab).replace(b'"namespaces"', b'"balloons"')
+    with pytest.raises(SpecError, match="the host host1 is of the kind 'balloons'"):
+        decode(later)

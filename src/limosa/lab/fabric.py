@@ -40,7 +40,7 @@ class NamespaceKind(msgspec.Struct):
     @property
     def names(self) -> list[str]:
         """The lab's hosts of this kind."""
-        return [name for name, host in self.lab.hosts.items() if host.kind == "namespaces"]
+        return [name for name, host in self.lab.hosts.items() if not host.traits.own_system]
 
     async def check(self) -> None:
         """What the kernel forbids is said when the fabric is made."""

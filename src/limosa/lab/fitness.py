@@ -85,7 +85,7 @@ class _Examiner:
         return Examined(self.spec.name, self.spec.kind, await self._findings())
 
     async def _findings(self) -> list[Finding]:
-        if self.spec.kind == "namespaces":
+        if not self.spec.traits.own_system:
             return [await settled("QEMU", self._qemu(self._lab_hosts.this_machine()))]
         try:
             self.host = await self._lab_hosts.kind(self.spec.name).visit(self.spec.name)
@@ -218,7 +218,7 @@ class _Examiner:
             able = (await host.run(["sh", "-c", script], check=False, as_root=True)).returncode == 0
             fix = "" if able else "take a kernel with NFS (CONFIG_NFS_V4), or a directory shared in another way"
             return Finding(name, able, f"its kernel {'mounts' if able else 'cannot mount'} NFS", fix)
-        if not store.path or self.spec.kind != "ssh":
+        if not store.path or self.spec.traits.shows_directories:
             return Finding(name, True, "limosa up puts it there")
         for test, lacks in (("-d", "is not there"), ("-w", "cannot be written")):
             if (await host.run(["test", test, store.path], check=False)).returncode:
@@ -256,7 +256,11 @@ async def _together(
         findings.append(await settled("machine type", _machine_type(known)))
     if len(hosts) > 1:
         for store in lab.storage.values():
-            if store.kind == "directory" and store.path and all(lab.hosts[name].kind == "ssh" for name in hosts):
+            if (
+                store.kind == "directory"
+                and store.path
+                and not any(lab.hosts[n].traits.shows_directories for n in hosts)
+            ):
                 findings.append(await settled(f"storage {store.name}", _shared(list(hosts.values()), store.path)))
     return findings
 

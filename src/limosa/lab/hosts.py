@@ -83,7 +83,7 @@ class LabHosts:
     @property
     def elsewhere(self) -> list[str]:
         """The hosts that have a system of their own, in the file's order."""
-        return [name for name, host in self.lab.hosts.items() if host.kind != "namespaces"]
+        return [name for name, host in self.lab.hosts.items() if host.traits.own_system]
 
     def _elsewhere_kinds(self) -> list[Kind]:
         return [self._kind(name) for name in dict.fromkeys(self.lab.hosts[host].kind for host in self.elsewhere)]

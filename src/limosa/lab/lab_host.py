@@ -24,7 +24,7 @@ class LabHost:
     async def offer(self, accel: str = "tcg") -> Features:
         """What its QEMU can do, from the cache when the binary has been asked before. Raises MachineError when there
         is none, or one that is too old."""
-        identity = features.local_identity(self.spec.qemu) if self.spec.kind == "namespaces" else ""
+        identity = features.local_identity(self.spec.qemu) if not self.spec.traits.own_system else ""
         return await features.probe(self.port, self.spec.qemu, self.spec.qemu_firmware, identity=identity, accel=accel)
 
     def serial_log(self, guest: str) -> str:

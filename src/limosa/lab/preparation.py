@@ -127,7 +127,7 @@ async def _cpu(lab_hosts: LabHosts, guest: resolved.Guest, accel: str) -> str:
     wanted = guest.cpu or guest.image_kind.cpu
     known, hosts = await offers(lab_hosts, accel), lab_hosts.lab.hosts.values()
     # A host that is off now may be another machine, and the guest may move there later.
-    whole = len(known) == len(hosts) or all(host.kind == "namespaces" for host in hosts)
+    whole = len(known) == len(hosts) or not any(host.traits.own_system for host in hosts)
     return features.common_cpu(known, accel, wanted, same_machine=whole)
 
 

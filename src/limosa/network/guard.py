@@ -102,7 +102,7 @@ async def _guard(lab: resolved.Lab, host: Host, addresses: Mapping[str, str]) ->
 
 async def _carriers(lab: resolved.Lab, host: Host) -> dict[str, str]:
     """The interface of *host* that has its address in each network."""
-    if lab.hosts[host.name].kind == "namespaces":
+    if not lab.hosts[host.name].traits.own_system:
         return {network: layout.bridge(lab, network) for network in lab.networks}
     from limosa.network import attachment
 

@@ -35,7 +35,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 def shared(lab: resolved.Lab, network: str) -> bool:
     """Whether anybody but the lab may be on *network*."""
-    return bool(lab.networks[network].bridge) or any(host.kind != "namespaces" for host in lab.hosts.values())
+    return bool(lab.networks[network].bridge) or any(host.traits.own_system for host in lab.hosts.values())
 
 
 async def check(

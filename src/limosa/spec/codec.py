@@ -11,6 +11,7 @@ import msgspec
 
 from limosa import untrusted
 from limosa.errors import SpecError
+from limosa.spec import host_kinds
 from limosa.spec.resolved import Guest, Host, Lab, Network, Storage
 
 
@@ -34,6 +35,9 @@ def decode(data: bytes) -> Lab:
             untrusted.check_name(key, what)
             if thing.name != key:
                 raise _not_ours(f"the {what} {key} is called {thing.name!r}")
+    for host in lab.hosts.values():
+        if host.kind not in host_kinds.KINDS:
+            raise _not_ours(f"the host {host.name} is of the kind {host.kind!r}")
     return lab
 
 

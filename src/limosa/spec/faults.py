@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from limosa.spec import written
 from limosa.spec.document import Document
-from limosa.spec.problems import MOST_SHOWN, Location, Problem, listed, nearest
+from limosa.spec.problems import MOST_SHOWN, Location, Problem, found, listed, nearest
 
 _EXPECTED = {
     "string_type": "text",
@@ -24,9 +24,9 @@ _EXPECTED = {
 
 def explain(error: ValidationError, document: Document) -> list[Problem]:
     """The problems that *error* stands for, in the file's order; those that will not be told are only counted."""
-    found = sorted(error.errors(include_url=False), key=lambda details: document.line(details["loc"]))
-    told = [_problem(details, document) for details in found[:MOST_SHOWN]]
-    return told + [Problem(document.line(details["loc"]), details["loc"], "") for details in found[MOST_SHOWN:]]
+    faults = sorted(error.errors(include_url=False), key=lambda details: document.line(details["loc"]))
+    told = [_problem(details, document) for details in faults[:MOST_SHOWN]]
+    return told + [Problem(document.line(details["loc"]), details["loc"], "") for details in faults[MOST_SHOWN:]]
 
 
 def _problem(details: ErrorDetails, document: Document) -> Problem:
@@ -54,11 +54,11 @@ def _words(details: ErrorDetails, location: Location) -> tuple[str, str]:
     if kind == "literal_error":
         valid = _choices(model, location)
         near = nearest(value, valid) if isinstance(value, str) else ""
-        return f"expected {listed(valid, 'or')}, found {written.found(value)}{near}", ""
+        return f"expected {listed(valid, 'or')}, found {found(value)}{near}", ""
     if kind == "value_error":
         return str(context["error"]), ""
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, found {written.found(value)}", _way_out(kind, value, location)
+        return f"expected {_EXPECTED[kind]}, found {found(value)}", _way_out(kind, value, location)
     return details["msg"], ""
 
 

@@ -7,21 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from limosa.spec import written
+from limosa.spec import host_kinds, written
+from limosa.spec.host_kinds import HostKind
 from limosa.spec.problems import Location, listed
 
-CONTAINERS = frozenset({"incus", "lxd"})
-ELSEWHERE = frozenset({"incus", "lxd", "ssh"})
-"""Kinds of hosts that have a system, and links, of their own."""
-
-_HOST_KEYS = {
-    "machine": frozenset({"ssh"}),
-    "image": CONTAINERS,
-    "adopt": CONTAINERS,
-    "remote": CONTAINERS,
-    "project": CONTAINERS,
-    "links": ELSEWHERE,
-}
 _STORAGE_KEYS = {
     "path": frozenset({"directory", "nfs"}),
     "pool": frozenset({"volume"}),
@@ -35,13 +24,19 @@ Fault = tuple[Location, str, str]
 
 def elsewhere(file: written.LabFile) -> bool:
     """Whether any host has links of its own, so that networks and storage are what they are."""
-    return any(host.kind in ELSEWHERE for host in file.hosts.values())
+    return any(kind.own_system for kind in kinds(file))
+
+
+def kinds(file: written.LabFile) -> list[HostKind]:
+    """The kinds of the file's hosts, each once."""
+    return [host_kinds.KINDS[name] for name in dict.fromkeys(host.kind for host in file.hosts.values())]
 
 
 def faults(file: written.LabFile) -> Iterator[Fault]:
     """What kinds of hosts, networks and storage do not fit together."""
+    host_keys = {key: frozenset(host_kinds.having(key)) for kind in host_kinds.KINDS.values() for key in kind.keys}
     for name, host in file.hosts.items():
-        yield from _wrong_keys(("hosts", name), host, host.kind, _HOST_KEYS, "hosts")
+        yield from _wrong_keys(("hosts", name), host, host.kind, host_keys, "hosts")
         yield from _host(name, host, file)
     for name, storage in file.storage.items():
         yield from _wrong_keys(("storage", name), storage, storage.kind, _STORAGE_KEYS, "storage")
@@ -61,20 +56,21 @@ def _wrong_keys(
 
 
 def _host(name: str, host: written.Host, file: written.LabFile) -> Iterator[Fault]:
-    where = ("hosts", name)
-    if host.kind == "ssh" and not host.machine:
-        yield where, "a host of the kind 'ssh' needs its `machine`", "for instance `machine: admin@server1`"
-    if host.kind == "ssh":
+    where, kind = ("hosts", name), host_kinds.KINDS[host.kind]
+    for key, example in kind.needs.items():
+        if not getattr(host, key):
+            yield where, f"a host of the kind {kind.name!r} needs its `{key}`", example
+    if kind.own_system and not kind.interface:
         for network in file.networks:
             if network not in host.links:
                 message = f"which interface of the machine carries the network {network!r} is not said"
                 yield where, message, f"for instance `links: {{{network}: br0}}`"
-    if host.adopt and host.image:
+    if kind.adopting and getattr(host, kind.adopting) and host.image:
         yield (*where, "image"), "a container that is adopted is not launched from an image", "remove one of the keys"
     for network in host.links:
         if network not in file.networks:
             yield (*where, "links", network), f"there is no network {network!r}", f"there are {listed(file.networks)}"
-    if host.kind == "namespaces":
+    if not kind.own_system:
         for network, address in host.addresses.items():
             if address == written.OWN_ADDRESS:
                 message = "namespaces have no address of their own before limosa gives one"
@@ -82,18 +78,19 @@ def _host(name: str, host: written.Host, file: written.LabFile) -> Iterator[Faul
 
 
 def _storage(name: str, storage: written.Storage, file: written.LabFile) -> Iterator[Fault]:
-    where, kinds = ("storage", name), {host.kind for host in file.hosts.values()}
+    where, of_hosts = ("storage", name), kinds(file)
     if storage.kind == "nfs" and not (storage.server and storage.path):
         yield where, "an NFS storage needs its `server` and its `path`", "for instance `server: host1, path: /srv/vm`"
-    if storage.kind == "volume" and kinds - CONTAINERS:
+    if storage.kind == "volume" and not all(kind.has_volumes for kind in of_hosts):
         yield (*where, "kind"), "only containers have volumes", "take a `directory` or `nfs`, which all hosts can reach"
-    if storage.kind == "directory" and kinds & ELSEWHERE and not storage.path:
+    if storage.kind == "directory" and elsewhere(file) and not storage.path:
         yield where, "hosts that are no namespaces need a directory that exists", "name its `path`, or take `nfs`"
-    if storage.kind == "directory" and "ssh" in kinds and storage.path and not storage.path.startswith("/"):
+    far = not all(kind.shows_directories for kind in of_hosts)
+    if storage.kind == "directory" and far and storage.path and not storage.path.startswith("/"):
         yield (*where, "path"), "on other machines a path begins with /", "write the whole path"
 
     own_place = storage.mount.startswith("/run/") or storage.mount == storage.path
-    if storage.mount and "namespaces" in kinds and not own_place:
+    if storage.mount and not all(kind.own_system for kind in of_hosts) and not own_place:
         message = "hosts made of namespaces have a place of their own below /run only"
         yield (*where, "mount"), message, "write a mount below /run, or the storage's own path"
 

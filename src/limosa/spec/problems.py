@@ -101,3 +101,21 @@ def listed(names: Iterable[str], last_word: str = "and") -> str:
     if len(quoted) < 2:
         return "".join(quoted)
     return f"{', '.join(quoted[:-1])} {last_word} {quoted[-1]}"
+
+
+def found(value: object) -> str:
+    """What *value* is, in words for an error."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return repr(value)
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+    return type(value).__name__

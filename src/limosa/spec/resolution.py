@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from pydantic import ValidationError
 
-from limosa.spec import faults, image_kinds, placement, resolved, written
+from limosa.spec import faults, host_kinds, image_kinds, placement, resolved, written
 from limosa.spec.addresses import FIRST_GUEST_OFFSET, FIRST_HOST_OFFSET, Pool, free_subnet, identified
 from limosa.spec.document import Document
 from limosa.spec.problems import MOST_SHOWN, Location, Problem, listed, nearest, raise_all
@@ -165,13 +165,12 @@ class _Resolution(msgspec.Struct):
         return {name: self._one_storage(name, storage) for name, storage in entries.items()}
 
     def _one_storage(self, name: str, storage: written.Storage) -> resolved.Storage:
-        kinds = {host.kind for host in self.file.hosts.values()}
         path, mount = storage.path, storage.mount
         if storage.kind == "directory" and path:
             path = str(self._absolute(path))
-            if kinds & placement.ELSEWHERE:
+            if placement.elsewhere(self.file):
                 mount = mount or path
-            if "ssh" not in kinds:
+            if all(kind.shows_directories for kind in placement.kinds(self.file)):
                 self._check_directory(Path(path), ("storage", name, "path"))
         volume = storage.kind == "volume"
         if volume:
@@ -242,14 +241,16 @@ class _Resolution(msgspec.Struct):
             line = self.document.line(("guests", name))
             message = f"the guest in line {line} has the same name, and verbs take either"
             self._problem(("hosts", name), message, "rename one of them")
-        here = host.kind == "namespaces"
+        kind = host_kinds.KINDS[host.kind]
+        here = not kind.own_system
         addresses = {
             network: host.addresses.get(network)
             or (self._take(network, FIRST_HOST_OFFSET, ("hosts", name)) if here else written.OWN_ADDRESS)
             for network in self.pools
         }
-        launched = host.kind in placement.CONTAINERS and not host.adopt
-        interfaces = {} if here else {network: f"eth{index}" for index, network in enumerate(self.pools)}
+        launched = not (kind.adopting and getattr(host, kind.adopting))
+        named = enumerate(self.pools) if kind.interface else ()
+        interfaces = {network: f"{kind.interface}{index}" for index, network in named}
         return resolved.Host(
             name=name,
             kind=host.kind,
@@ -259,7 +260,7 @@ class _Resolution(msgspec.Struct):
             addresses=addresses,
             links={**interfaces, **host.links},
             machine=host.machine,
-            image=host.image or (written.DEFAULT_CONTAINER_IMAGE if launched else ""),
+            image=host.image or (kind.image if launched else ""),
             adopt=host.adopt,
             remote=host.remote,
             project=host.project,

@@ -11,11 +11,10 @@ from typing import Literal
 import msgspec
 
 from limosa.architecture import X86_64
-from limosa.spec import image_kinds
+from limosa.spec import host_kinds, image_kinds
 
 Purpose = Literal["guests", "migration"]
 StorageKind = Literal["directory", "volume", "nfs"]
-HostKind = Literal["namespaces", "incus", "lxd", "ssh"]
 DiskFormat = Literal["raw", "qcow2"]
 Firmware = Literal["bios", "uefi"]
 Seed = Literal["none", "nocloud"]
@@ -77,7 +76,8 @@ class Host(msgspec.Struct, frozen=True):
     """A place where processes run."""
 
     name: str
-    kind: HostKind = "namespaces"
+    kind: str = host_kinds.NAMESPACES.name
+    """A name of ``host_kinds.KINDS``."""
     qemu: str = X86_64.qemu
     """The QEMU binary on this host: a name on PATH or an absolute path."""
     qemu_firmware: tuple[str, ...] = ()
@@ -103,7 +103,13 @@ class Host(msgspec.Struct, frozen=True):
     @property
     def made(self) -> bool:
         """Whether limosa makes it: then it is the lab's alone, and all of its network may be changed."""
-        return self.kind != "ssh" and not self.adopt
+        adopting = self.traits.adopting
+        return self.traits.made and not (adopting and getattr(self, adopting))
+
+    @property
+    def traits(self) -> host_kinds.HostKind:
+        """What is true of every host of its kind."""
+        return host_kinds.KINDS[self.kind]
 
 
 class Disk(msgspec.Struct, frozen=True):

@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 
 from limosa import units
 from limosa.architecture import X86_64
-from limosa.spec import image_kinds
+from limosa.spec import host_kinds, image_kinds
+from limosa.spec.problems import found, listed, nearest
 from limosa.spec.resolved import (
     Accel,
     Cache,
@@ -24,7 +25,6 @@ from limosa.spec.resolved import (
     DiskFormat,
     Display,
     Firmware,
-    HostKind,
     Nic,
     Purpose,
     Seed,
@@ -38,10 +38,6 @@ OWN_ADDRESS = "own"
 """Written instead of a host's address: the one that its own system has given it, by DHCP or otherwise."""
 
 MAX_LAB_NAME = 32
-DEFAULT_CONTAINER_IMAGE = "images:alpine/3.23"
-"""Image servers keep no release beyond its end of life (https://github.com/lxc/lxc-ci/pull/829), which 3.20 reached in
-April 2026 and this one does in November 2027 (https://alpinelinux.org/releases/)."""
-
 
 _UNQUOTED = ("a name", "a path", "a machine type", "a CPU model")
 _WITH_UNIT = ("a size", "a rate", "a time")
@@ -67,22 +63,12 @@ def _text(what: str, check: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def found(value: object) -> str:
-    """What *value* is, in words for an error."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return f"the number {value}"
-        case str():
-            return repr(value)
-        case list():
-            return "a list"
-        case dict():
-            return "a mapping"
-    return type(value).__name__
+def _check_host_kind(value: object) -> object:
+    """Kinds are read when a file is checked, not when this is imported: one may be added."""
+    if value in (kinds := list(host_kinds.KINDS)):
+        return value
+    near = nearest(value, kinds) if isinstance(value, str) else ""
+    raise ValueError(f"expected {listed(kinds, 'or')}, found {found(value)}{near}")
 
 
 def _check_name(text: str, longest: int) -> str:
@@ -208,6 +194,9 @@ Address = Annotated[str, _text("an address such as 10.77.1.100", check_address),
 HostAddress = Annotated[
     str, _text("an address such as 10.77.1.11, or `own`", _check_host_address), _string(rf"^({_IPV4}|{OWN_ADDRESS})$")
 ]
+HostKind = Annotated[
+    str, BeforeValidator(_check_host_kind), WithJsonSchema({"type": "string", "enum": list(host_kinds.KINDS)})
+]
 Interface = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", "the name of an interface such as eth0")]
 Machine = Annotated[str, *_matching(r"[^\s@:/-][^\s@:/]*(@[^\s@/-][^\s@/]*)?(:[0-9]+)?", "[USER@]HOST[:PORT]")]
 ImageName = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._:/-]*", "an image such as images:alpine/3.23")]
@@ -301,7 +290,7 @@ class Host(_Mapping):
     """A place where processes run. All keys may be left out: `host1: {}`."""
 
     kind: HostKind = Field(
-        default="namespaces",
+        default=host_kinds.NAMESPACES.name,
         description="`namespaces`: Linux namespaces of this machine. `incus`, `lxd`: a container. "
         "`ssh`: a machine that you can log in to. Default: `namespaces`.",
     )
@@ -311,7 +300,7 @@ class Host(_Mapping):
     image: ImageName = Field(
         default="",
         description="`incus`, `lxd`: what the container is launched from, a local alias or one of a public server. "
-        f"Default: `{DEFAULT_CONTAINER_IMAGE}`.",
+        f"Default: `{host_kinds.CONTAINER_IMAGE}`.",
     )
     adopt: ObjectName = Field(
         default="",

@@ -50,6 +50,18 @@ def test_a_figure_that_was_not_read_is_none_in_every_row() -> None:
     assert [metric.key for metric in METRICS if metric.of(row) is not None] == ["command_ms"]
 
 
+def test_no_type_of_a_run_has_a_figure_that_is_0_by_itself() -> None:
+    """Counts of the probes and figures of the machine too: what was not read is None."""
+    kinds = [kind for kind in vars(f).values() if isinstance(kind, type) and kind.__module__ == f.__name__]
+    found = {
+        f"{kind.__name__}.{field.name}"
+        for kind in kinds
+        for field in (msgspec.structs.fields(kind) if issubclass(kind, msgspec.Struct) else fields(kind))
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool)
+    }
+    assert len(kinds) > 10 and found == {"Run.format"}
+
+
 @pytest.mark.parametrize("name", metric_docs.TABLES)
 def test_the_documents_have_the_table(name: str) -> None:
     text = (metric_docs.DOCS / name).read_text()

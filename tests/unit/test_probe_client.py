@@ -215,9 +215,11 @@ def test_a_full_disk_is_told_and_rows_are_kept() -> None:
 
 def test_gaps_are_the_longest_and_since_the_mark() -> None:
     gap = Gap()
+    assert gap.report() == {"longest_ms": None, "since_mark_ms": None, "silent_ms": None}, "nothing seen is no gap of 0"
     for at in (1_000_000, 3_000_000, 4_000_000):
         gap.arrived(at)
     assert (gap.longest_ns, gap.since_mark_ns) == (2_000_000, 2_000_000)
+    assert (gap.report()["longest_ms"], gap.report()["since_mark_ms"]) == (2.0, 2.0)
 
 
 async def test_a_client_that_dies_is_one_clear_sentence(tmp_path: Path) -> None:

@@ -411,6 +411,8 @@ def test_a_failed_migration_is_told_by_the_last_look_that_had_figures(tmp_path: 
     assert re.search(
         r"\d+ MiB sent in 5 passes, \d+ MiB still to send", verdict.progress_sentence(found, found.migrations[-1])
     )
+    silent = replace(last, qemu={"ram": {"transferred": 3 << 20, "remaining": 5 << 20}})
+    assert ": 3.0 MiB sent, 5.0 MiB still to send." in verdict.progress_sentence(found, silent), "no pass was counted"
     without = replace(found, samples={})
     assert "no progress was reported" in verdict.progress_sentence(without, found.migrations[-1])
 

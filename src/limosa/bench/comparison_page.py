@@ -224,8 +224,9 @@ def _machine(bench: Bench) -> list[tuple[str, str]]:
     rows = [(label, str(found[name])) for name, label in _MACHINE.items() if found.get(name)]
     if found.get("memory_bytes"):
         rows.append(("Memory", mebibytes(found["memory_bytes"])))
-    loads = [str(found[name]) for name in ("load_average_before", "load_average_after") if name in found]
-    return [*rows, ("Load average", " before, ".join(loads) + (" after" if len(loads) > 1 else " before"))]
+    told = {when: found.get(f"load_average_{when}") for when in ("before", "after")}
+    loads = [f"{load} {when}" for when, load in told.items() if load is not None]
+    return [*rows, ("Load average", ", ".join(loads))] if loads else rows
 
 
 def _subjects(bench: Bench) -> list[tuple[str, str]]:

@@ -113,9 +113,9 @@ class Recorder:
 
 
 def machine() -> dict[str, Any]:
-    """What this machine is, for ``Bench.machine``."""
+    """What this machine is, for ``Bench.machine``; what it does not tell is not in it."""
     found = environment.read_machine()
-    return {
+    told = {
         "cpu_model": found.cpu_model,
         "cpus": found.cpus,
         "kernel": found.kernel,
@@ -123,6 +123,7 @@ def machine() -> dict[str, Any]:
         "memory_bytes": found.memory_bytes,
         "load_average_before": environment.read_load_average(),
     }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 @asynccontextmanager

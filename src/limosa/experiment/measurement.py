@@ -157,7 +157,7 @@ class Measurement:
         checks = []
         service = (await client.status()).of(tcp_service.PROBE.name)
         if service is not None:
-            passed = service.connected and service.connections == 1 and service.broken == 0
+            passed = service.connected is True and service.connections == 1 and service.broken == 0
             detail = f"{service.answered} of {service.sent} requests answered on {service.connections} connection(s)"
             checks.append(Check(name="tcp-connection", passed=passed, detail=detail))
         try:

@@ -62,5 +62,7 @@ class Gap:
     def report(self) -> dict[str, float | None]:
         """In ms; ``silent_ms`` is the stretch that is still open."""
         silent_ms = (time.time_ns() - self.last_ns) / 1e6 if self.last_ns else None
-        longest_ms, since_mark_ms = self.longest_ns / 1e6, self.since_mark_ns / 1e6
+        # None before a stretch has ended: nothing was seen, which is no gap of 0.
+        longest_ms = self.longest_ns / 1e6 if self.longest_ns else None
+        since_mark_ms = self.since_mark_ns / 1e6 if self.since_mark_ns else None
         return {"longest_ms": longest_ms, "since_mark_ms": since_mark_ms, "silent_ms": silent_ms}

@@ -308,7 +308,7 @@ def environment(data: RunData) -> Html:
         ("Accelerator", f"{found.accel.upper()}: {found.accel_reason}"),
         ("Machine", f"{found.machine}, CPU model {found.cpu}"),
         ("Image", described(found.image)),
-        ("Load average", f"{found.load_average_before:.2f} before, {_maybe(found.load_average_after)} after"),
+        ("Load average", f"{_maybe(found.load_average_before)} before, {_maybe(found.load_average_after)} after"),
         ("CPU time stolen", figures.percent(found.steal_share)),
         ("Probes, as asked for", described(found.probes)),
         ("Workload, as asked for", described(found.workload)),

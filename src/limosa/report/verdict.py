@@ -113,8 +113,9 @@ def progress_sentence(data: RunData, migration: Migration) -> str:
     far = "no progress was reported"
     if ram:
         sent, left = ram.get("transferred"), ram.get("remaining")
-        passes = figures.count(int(ram.get("dirty-sync-count", 0)), "pass", "passes")
-        far = f"{figures.mebibytes(sent)} sent in {passes}, {figures.mebibytes(left)} still to send"
+        passes = ram.get("dirty-sync-count")
+        within = "" if passes is None else f" in {figures.count(int(passes), 'pass', 'passes')}"
+        far = f"{figures.mebibytes(sent)} sent{within}, {figures.mebibytes(left)} still to send"
     error = f" {sentence(migration.error)}" if migration.error else ""
     return f"{way} after {took}: {far}.{error}"
 

@@ -20,7 +20,8 @@ class Machine:
     """Those that this process may use."""
     governor: str
     """The frequency governor of the first CPU; "powersave" and the like make figures vary."""
-    memory_bytes: int
+    memory_bytes: int | None
+    """None where it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,14 @@ def read_machine(proc: Path = PROC, sys: Path = SYS) -> Machine:
         cpu_model=_field(proc / "cpuinfo", "model name") or platform.machine(),
         cpus=len(os.sched_getaffinity(0)),
         governor=_text(sys / "devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
-        memory_bytes=int(memory_kib or 0) * 1024,
+        memory_bytes=int(memory_kib) * 1024 if memory_kib else None,
     )
 
 
-def read_load_average(proc: Path = PROC) -> float:
-    """Processes that ran or wanted to, on average over the last minute."""
+def read_load_average(proc: Path = PROC) -> float | None:
+    """Processes that ran or wanted to, on average over the last minute; None where it cannot be read."""
     words = _text(proc / "loadavg").split()
-    return float(words[0]) if words else 0.0
+    return float(words[0]) if words else None
 
 
 def read_cpu_times(proc: Path = PROC) -> CpuTimes:

@@ -82,7 +82,7 @@ class Environment:
     """The image's provenance: name, build date, package versions, checksums."""
     governor: str = ""
     """The CPU frequency governor of this machine; empty where it has none."""
-    load_average_before: float
+    load_average_before: float | None = None
     load_average_after: float | None = None
     steal_share: float | None = None
     """Share of CPU time that the hypervisor below this machine took during the run, 0 to 1."""
@@ -176,32 +176,35 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeReport:
-    """What one of the client's probes counted. Gaps are raw here; ``clocks`` makes fair figures of the samples."""
+    """What one of the client's probes counted; None: that is nothing of this probe's.
 
-    count: int = 0
+    Gaps are raw here; ``clocks`` makes fair figures of the samples.
+    """
+
+    count: int | None = None
     """tick: datagrams received."""
-    foreign: int = 0
+    foreign: int | None = None
     """tick: datagrams that were no ticks of this guest."""
-    sent: int = 0
-    answered: int = 0
-    late: int = 0
+    sent: int | None = None
+    answered: int | None = None
+    late: int | None = None
     """echo: answers that came so late that they were written down as lost."""
-    refused: int = 0
+    refused: int | None = None
     """echo: sends and receives that the network refused."""
-    connections: int = 0
+    connections: int | None = None
     """service: connections made; 1 when the first one lived to the end."""
-    broken: int = 0
+    broken: int | None = None
     """service: connections that broke."""
-    connected: bool = False
+    connected: bool | None = None
     last_error: str = ""
-    kernel_drops: int = 0
+    kernel_drops: int | None = None
     """Datagrams that the kernel had to drop because the receive buffer was full: not the guest's fault."""
-    buffer_bytes: int = 0
+    buffer_bytes: int | None = None
     problem: str = ""
     """Why samples could not be written, if they could not."""
-    longest_ms: float = 0.0
-    """The longest gap (tick, echo) or wait (service) so far."""
-    since_mark_ms: float = 0.0
+    longest_ms: float | None = None
+    """The longest gap (tick, echo) or wait (service) so far; None before the first has ended."""
+    since_mark_ms: float | None = None
     """The same since the last mark."""
     silent_ms: float | None = None
     """Since the last arrival; None before the first."""

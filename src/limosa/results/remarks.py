@@ -43,7 +43,7 @@ def _about_environment(environment: Environment | None) -> list[str]:
     cpus = max((host.cpus for host in environment.hosts.values()), default=1)
     # The lab's own QEMUs load the machine too; only the load before them is another's doing.
     load = environment.load_average_before
-    if load > BUSY_LOAD_PER_CPU * cpus:
+    if load is not None and load > BUSY_LOAD_PER_CPU * cpus:
         said.append(f"The machine was busy before the run began: load average {load:.1f} on {cpus} CPUs.")
     if environment.steal_share is not None and environment.steal_share > BUSY_STEAL:
         said.append(f"The hypervisor below took {environment.steal_share:.0%} of the CPU time: times vary with it.")
@@ -67,7 +67,7 @@ def _about_probes(raw: RawRun) -> list[str]:
         )
     if names and raw.migrations:
         said.append(f"Probes were active ({', '.join(names)}): they can slow a migration on a small machine.")
-    drops = sum(probe.kernel_drops for probe in on.values() if probe)
+    drops = sum(probe.kernel_drops or 0 for probe in on.values() if probe)
     if drops:
         said.append(f"The client's kernel dropped {drops} datagrams for want of buffer: gaps may be overstated.")
     service = client.of("service")

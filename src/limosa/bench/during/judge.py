@@ -25,8 +25,9 @@ def of_migrations(found: list[Moved]) -> list[Finding]:
         said.append(Finding(rule="starved", severity="unsound", text=text))
     if known:
         first, cpus = known[0], max((host.cpus for host in known[0].hosts.values()), default=1)
-        if first.load_average_before > LOAD_PER_CPU * cpus:
-            text = f"The machine had a load of {first.load_average_before:.1f} on {cpus} CPUs before the bench began."
+        load = first.load_average_before
+        if load is not None and load > LOAD_PER_CPU * cpus:
+            text = f"The machine had a load of {load:.1f} on {cpus} CPUs before the bench began."
             said.append(Finding(rule="load", severity="caution", text=text))
         if first.governor not in ("", "performance"):
             text = f"The CPU's frequency follows the load (governor {first.governor})."

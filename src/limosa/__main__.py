@@ -33,12 +33,9 @@ def _run(words: list[str]) -> int:
 
     as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
     try:
-        from limosa.cli.app import assemble
-        from limosa.cli.printable import guard
-        from limosa.cli.usage import call
+        from limosa.cli.app import call
 
-        guard()
-        code = call(assemble(() if "_LIMOSA_COMPLETE" in os.environ else words))
+        code = call(words)
         try:
             sys.stdout.flush()
         except OSError as error:
@@ -60,6 +57,8 @@ def _run(words: list[str]) -> int:
         return _flushed(known.exit_code)
     except BrokenPipeError:
         return 141
+    except EOFError:  # the input ended where the verb had asked a question
+        return 1
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

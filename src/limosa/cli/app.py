@@ -1,37 +1,14 @@
-"""The command line assembled: one file a verb. A command imports the file of its own verb alone, to start fast."""
+"""The command line: the way from a command's words to the function of its verb, whose file is imported then."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
-from importlib import import_module
 
-import typer
+from limosa.cli.verbs import GROUPS, PARTS, ROOT_OPTIONS, VERBS, children
 
-VERBS = {
-    "demo": ("demo", "demo"),
-    "up": ("up", "up"),
-    "down": ("down", "down"),
-    "status": ("status", "status"),
-    "start": ("start", "start"),
-    "stop": ("stop", "stop"),
-    "migrate": ("migrate", "migrate"),
-    "console": ("console", "console"),
-    "screen": ("screen", "screen"),
-    "ssh": ("inside", "ssh"),
-    "exec": ("inside", "execute"),
-    "logs": ("logs", "logs"),
-    "doctor": ("doctor", "doctor"),
-    "report": ("report", "report"),
-    "explain": ("explain", "explain"),
-    "calibrate": ("calibrate", "calibrate"),
-    "homework": ("homework", "homework"),
-    "schema": ("schema", "schema"),
-}
-"""Each verb: its module in ``limosa.cli`` and the function there, in the order in which help lists them."""
-
-GROUPS = {"host": "host", "bench": "bench", "image": "image"}
-"""Verbs that have verbs of their own: the module whose ``app`` it is."""
-
+_HELP = {"-h, --help": "Show this page."}
 _ABOUT = "Builds a live-migration laboratory, moves running virtual machines, says exactly what the move cost."
 _EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong lab file or argument, 3 the machine lacks something, "
@@ -40,31 +17,82 @@ _EXIT_CODES = (
 )
 
 
-def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
-    if version:
+def call(words: Sequence[str]) -> int:
+    """Carry out the command *words*; its exit code, or SystemExit with it.
+
+    Raises SpecError for a wrong usage, and whatever the verb raises.
+    """
+    if "_LIMOSA_COMPLETE" in os.environ:
+        from limosa.cli.completion import answer
+
+        return answer(os.environ)
+    path, rest = "", list(words)
+    while path not in VERBS:
+        if not rest:
+            sys.stderr.write(_page(path))
+            return 2
+        word = rest.pop(0)
+        if word in ("-h", "--help"):
+            sys.stdout.write(_page(path))
+            return 0
+        if word.startswith("-"):
+            return _root_option(path, word, rest)
+        if word not in children(path):
+            from limosa.cli.words import unknown_verb
+
+            raise unknown_verb(f"limosa {path}".rstrip(), word, [*children(path)])
+        path = f"{path} {word}".lstrip()
+    return _run(path, rest)
+
+
+def _run(path: str, rest: list[str]) -> int:
+    from importlib import import_module
+
+    from limosa.cli.declared import parameters
+    from limosa.cli.printable import guard
+    from limosa.cli.words import HelpAskedError, read
+
+    module, name, _ = VERBS[path]
+    function = getattr(import_module(f"limosa.cli.{module}"), name)
+    takes = parameters(function)
+    try:
+        values = read(f"limosa {path}", takes, rest)
+    except HelpAskedError:
+        from limosa.cli.help_text import verb_page
+
+        sys.stdout.write(verb_page(f"limosa {path}", function.__doc__ or "", takes))
+        return 0
+    guard()
+    function(**values)
+    return 0
+
+
+def _root_option(path: str, word: str, rest: list[str]) -> int:
+    if path or word not in ROOT_OPTIONS:
+        from limosa.cli.words import unknown_option
+
+        raise unknown_option(f"limosa {path}".rstrip(), word, () if path else [*ROOT_OPTIONS])
+    if word == "--version":
         from limosa import __version__
 
         print(f"limosa {__version__}")
-        raise typer.Exit
+    else:
+        from limosa.cli import completion
+
+        print(completion.install(*rest[:1]) if word == "--install-completion" else completion.script(*rest[:1]))
+    return 0
 
 
-def assemble(words: Sequence[str] = ()) -> typer.Typer:
-    """The command line for *words*: with the one verb that they begin with, or with all (help, completion, errors)."""
-    app = typer.Typer(
-        name="limosa",
-        help=_ABOUT,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        epilog=_EXIT_CODES,
-    )
-    app.callback(invoke_without_command=True, help=_ABOUT)(_root)
-    known = [*VERBS, *GROUPS]
-    for name in [words[0]] if words and words[0] in known else known:
-        if name in GROUPS:
-            app.add_typer(import_module(f"limosa.cli.{GROUPS[name]}").app, name=name)
-        else:
-            module, function = VERBS[name]
-            app.command(name)(getattr(import_module(f"limosa.cli.{module}"), function))
-    return app
+def _page(path: str) -> str:
+    from limosa.cli.help_text import page
+
+    known = children(path)
+    usage = f"limosa {path}".rstrip() + " VERB ..."
+    if path:
+        return page(usage, [GROUPS[path]], [("Verbs", [*known.items()]), ("Options", [*_HELP.items()])])
+    parts = []
+    for part, verbs in PARTS.items():
+        words = dict.fromkeys(verb.split(" ")[0] for verb in verbs)
+        parts.append((part, [(word, known[word]) for word in words]))
+    options = [*ROOT_OPTIONS.items(), *_HELP.items()]
+    return page(usage, [_ABOUT], [*parts, ("Options", options)], _EXIT_CODES)

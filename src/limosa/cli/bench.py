@@ -4,38 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from limosa.cli.bench_account import show_bench
-from limosa.cli.bench_during import during_migration
+from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from limosa.results.store import RunDirectory
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Measure what virtualisation costs: CPU, network, disk, and all of it during a migration.",
-)
-
-TimeOption = Annotated[int, typer.Option("--time", min=1, help="Seconds of work in each repetition.")]
-RepeatOption = Annotated[int, typer.Option("--repeat", min=1, help="Repetitions; 5 or more give 95 % intervals.")]
+TimeOption = Annotated[int, Option("--time", least=1, help="Seconds of work in each repetition.")]
+RepeatOption = Annotated[int, Option("--repeat", least=1, help="Repetitions; 5 or more give 95 % intervals.")]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, help="Decides the order; without it a new one, which is recorded.")
+    int, Option("--seed", least=0, help="Decides the order; without it a new one, which is recorded.")
 ]
 
-AccelOption = Annotated[str, typer.Option(help="The guests' accelerator: auto, kvm or tcg.")]
+AccelOption = Annotated[str, Option(help="The guests' accelerator: auto, kvm or tcg.")]
 
 
-@app.command()
 def cpu(
-    threads: Annotated[int, typer.Option(min=1, max=255, help="Threads, and the guest's virtual CPUs.")] = 1,
+    threads: Annotated[int, Option(least=1, most=255, help="Threads, and the guest's virtual CPUs.")] = 1,
     time: TimeOption = 10,
     repeat: RepeatOption = 5,
     seed: SeedOption = 0,
     guest: Annotated[
-        str, typer.Option(help="micro: sysbench in a Linux. bare: user-mode compute alone, which more KVMs can run.")
+        str, Option(help="micro: sysbench in a Linux. bare: user-mode compute alone, which more KVMs can run.")
     ] = "micro",
     as_json: JsonOption = False,
 ) -> None:
@@ -59,15 +50,14 @@ def cpu(
     show_bench(run(work), as_json)
 
 
-@app.command()
 def network(
     nic: Annotated[
         list[str] | None,
-        typer.Option("--nic", help="virtio-net, e1000, rtl8139, vhost-net; may be repeated. Default: all of them."),
+        Option("--nic", help="virtio-net, e1000, rtl8139, vhost-net; may be repeated. Default: all of them."),
     ] = None,
     time: TimeOption = 5,
     repeat: RepeatOption = 5,
-    udp_rate: Annotated[str, typer.Option(help="Rate at which datagrams are offered.")] = "20 Mbit/s",
+    udp_rate: Annotated[str, Option(help="Rate at which datagrams are offered.")] = "20 Mbit/s",
     accel: AccelOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -93,14 +83,13 @@ def network(
     show_bench(run(work), as_json)
 
 
-@app.command()
 def disk(
     bus: Annotated[
         list[str] | None,
-        typer.Option("--bus", help="virtio-blk, virtio-scsi, sata (or ide); may be repeated. Default: all of them."),
+        Option("--bus", help="virtio-blk, virtio-scsi, sata (or ide); may be repeated. Default: all of them."),
     ] = None,
     cache: Annotated[
-        list[str] | None, typer.Option("--cache", help="writeback, none; may be repeated. Default: both.")
+        list[str] | None, Option("--cache", help="writeback, none; may be repeated. Default: both.")
     ] = None,
     time: TimeOption = 5,
     repeat: RepeatOption = 5,
@@ -134,6 +123,3 @@ def _accel(text: str) -> str:
     if text not in ("auto", "kvm", "tcg"):
         raise SpecError(f"--accel: there is no accelerator {text!r}", hint="auto, kvm or tcg")
     return text
-
-
-app.command("during-migration")(during_migration)

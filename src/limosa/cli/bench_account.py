@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -30,7 +28,7 @@ def show_bench(run: RunDirectory, as_json: bool) -> None:
     else:
         _print(account, report)
     if not account.whole:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def _print(account: Account, report: Path) -> None:

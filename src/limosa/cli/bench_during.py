@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from limosa.cli.bench_account import show_bench
+from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption, seconds, size_rate
 
 if TYPE_CHECKING:
@@ -15,22 +14,20 @@ if TYPE_CHECKING:
 
 
 def during_migration(
-    lab: Annotated[str, typer.Option("--lab", help="Another lab file than examples/two-hosts.yaml.")] = "",
-    before: Annotated[str, typer.Option(help="How long to measure before the migration.")] = "20 s",
-    after: Annotated[str, typer.Option(help="How long to measure after it.")] = "30 s",
+    lab: Annotated[str, Option("--lab", help="Another lab file than examples/two-hosts.yaml.")] = "",
+    before: Annotated[str, Option(help="How long to measure before the migration.")] = "20 s",
+    after: Annotated[str, Option(help="How long to measure after it.")] = "30 s",
     load: Annotated[
         list[str] | None,
-        typer.Option(help="cpu, receive, send or latency; may be given again. Without it cpu, receive, latency."),
+        Option(help="cpu, receive, send or latency; may be given again. Without it cpu, receive, latency."),
     ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="How to migrate; may be given again: precopy.")] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Migrations of each kind.")] = 1,
-    memory: Annotated[str, typer.Option(help="Random data in the guest's memory, to be sent.")] = "256 MiB",
+    method: Annotated[list[str] | None, Option(help="How to migrate; may be given again: precopy.")] = None,
+    repeat: Annotated[int, Option(least=1, help="Migrations of each kind.")] = 1,
+    memory: Annotated[str, Option(help="Random data in the guest's memory, to be sent.")] = "256 MiB",
     max_bandwidth: Annotated[
-        str, typer.Option(help="Upper limit of the migration, as '100 MiB/s'.", show_default=False)
+        str, Option(help="Upper limit of the migration, as '100 MiB/s'.", show_default=False)
     ] = "",
-    no_install: Annotated[
-        bool, typer.Option("--no-install", help="Install nothing; print the line that would.")
-    ] = False,
+    no_install: Annotated[bool, Option("--no-install", help="Install nothing; print the line that would.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure CPU, throughput and round trips before, during and after a live migration."""

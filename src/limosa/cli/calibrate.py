@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption, LabOption, complete_guests
 
 if TYPE_CHECKING:
@@ -15,12 +14,10 @@ if TYPE_CHECKING:
 def calibrate(
     guest: Annotated[
         str,
-        typer.Argument(
-            help="A running guest; without it the lab's first.", autocompletion=complete_guests, show_default=False
-        ),
+        Argument(help="A running guest; without it the lab's first.", complete=complete_guests, show_default=False),
     ] = "",
     lab: LabOption = "",
-    repeat: Annotated[int, typer.Option(min=1, help="Pauses of each length.")] = 5,
+    repeat: Annotated[int, Option(least=1, help="Pauses of each length.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
     """Pause a guest for 5, 20, 100 and 500 ms and show the error of each clock."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -14,10 +13,8 @@ if TYPE_CHECKING:
 
 
 def demo(
-    lab: Annotated[str, typer.Option("--lab", help="Another lab file than examples/two-hosts.yaml.")] = "",
-    no_install: Annotated[
-        bool, typer.Option("--no-install", help="Install nothing; print the line that would.")
-    ] = False,
+    lab: Annotated[str, Option("--lab", help="Another lab file than examples/two-hosts.yaml.")] = "",
+    no_install: Annotated[bool, Option("--no-install", help="Install nothing; print the line that would.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a two-host lab, boot a guest, move it there and back under load, and report what that cost."""

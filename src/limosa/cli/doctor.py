@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption, complete_labs
 
 if TYPE_CHECKING:
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
 def doctor(
     lab: Annotated[
         str,
-        typer.Option(
+        Option(
             "--lab",
             help="Examine the hosts of this lab too, by its file or its name: machines over SSH, containers.",
-            autocompletion=complete_labs,
+            complete=complete_labs,
             show_default=False,
         ),
     ] = "",
@@ -44,7 +43,7 @@ def doctor(
         _print(findings)
         print("this machine is ready" if ready else "this machine is not ready: see MISSING")
     if not ready:
-        raise typer.Exit(3)
+        raise SystemExit(3)
 
 
 def _examine_lab(lab: str, as_json: bool) -> None:
@@ -68,7 +67,7 @@ def _examine_lab(lab: str, as_json: bool) -> None:
             print()
         print(f"not ready: {', '.join(unready)}; see MISSING" if unready else "all is ready for this lab")
     if unready:
-        raise typer.Exit(3)
+        raise SystemExit(3)
 
 
 def _print(findings: Sequence[Finding]) -> None:

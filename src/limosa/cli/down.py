@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption, LabOption, complete_hosts
 
 
 def down(
-    file: Annotated[str, typer.Argument(help="The lab file; without it as for --lab.", show_default=False)] = "",
+    file: Annotated[str, Argument(help="The lab file; without it as for --lab.", show_default=False)] = "",
     lab: LabOption = "",
-    keep_disks: Annotated[bool, typer.Option("--keep-disks", help="Keep the guests' disks, keys and logs.")] = False,
+    keep_disks: Annotated[bool, Option("--keep-disks", help="Keep the guests' disks, keys and logs.")] = False,
     forget: Annotated[
         list[str],
-        typer.Option(
+        Option(
             "--forget",
             help="Give this host up if it does not answer: what is on it stays, and is said. May be repeated.",
-            autocompletion=complete_hosts,
+            complete=complete_hosts,
             show_default=False,
         ),
     ] = [],  # noqa: B006

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption, LabOption, complete_guests
 from limosa.cli.report import complete_runs
 
 
 def explain(
-    guest: Annotated[
-        str, typer.Argument(help="A guest of the lab.", autocompletion=complete_guests, show_default=False)
-    ] = "",
+    guest: Annotated[str, Argument(help="A guest of the lab.", complete=complete_guests, show_default=False)] = "",
     migration: Annotated[
         str,
-        typer.Option(
-            "--migration", help="A run: explain the QMP commands of its migrations.", autocompletion=complete_runs
-        ),
+        Option("--migration", help="A run: explain the QMP commands of its migrations.", complete=complete_runs),
     ] = "",
     bench: Annotated[
         str,
-        typer.Option("--bench", help="A run of a bench: explain its figures.", autocompletion=complete_runs),
+        Option("--bench", help="A run of a bench: explain its figures.", complete=complete_runs),
     ] = "",
-    run: Annotated[str, typer.Argument(help="With the word bench: its run.", show_default=False)] = "",
+    run: Annotated[str, Argument(help="With the word bench: its run.", show_default=False)] = "",
     lab: LabOption = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption
 from limosa.cli.report import complete_runs
 
@@ -15,19 +14,15 @@ if TYPE_CHECKING:
 
 
 def homework(
-    quick: Annotated[bool, typer.Option("--quick", help="Short measurements: to see what it looks like.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Short measurements: to see what it looks like.")] = False,
     again: Annotated[
         str,
-        typer.Option(
-            "--again", help="Make the pages of this run again; measure nothing.", autocompletion=complete_runs
-        ),
+        Option("--again", help="Make the pages of this run again; measure nothing.", complete=complete_runs),
     ] = "",
     output: Annotated[
-        str, typer.Option("--output", help="A directory for the pages; without it the run's.", show_default=False)
+        str, Option("--output", help="A directory for the pages; without it the run's.", show_default=False)
     ] = "",
-    no_install: Annotated[
-        bool, typer.Option("--no-install", help="Install nothing; print the line that would.")
-    ] = False,
+    no_install: Annotated[bool, Option("--no-install", help="Install nothing; print the line that would.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole course recipe, from two hosts to the benches, and write the model answer as HTML and PDF."""
@@ -50,4 +45,4 @@ def homework(
             print(f"{part.title}: {part.status}{f': {part.reason}' if part.reason else ''}")
         print("\n".join(str(path) for path in handout.files))
     if any(part.status == "failed" for part in handout.parts):
-        raise typer.Exit(1)
+        raise SystemExit(1)

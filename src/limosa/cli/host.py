@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import typer
-
 from limosa.cli.options import HostArgument, JsonOption, LabOption
 from limosa.hosts.kind import HostState
 
 if TYPE_CHECKING:
     from limosa.lab import Lab
-
-app = typer.Typer(help="Do to a host what can happen to a machine.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def _do(lab: str, host: str, state: HostState, as_json: bool, act: Callable[[Lab, str], Awaitable[None]]) -> None:
@@ -30,19 +26,16 @@ def _do(lab: str, host: str, state: HostState, as_json: bool, act: Callable[[Lab
         show_result({"host": host, "state": state})
 
 
-@app.command("power-off")
 def power_off(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Pull the plug: everything that runs on the host ends at once."""
     _do(lab, host, HostState.OFF, as_json, lambda opened, name: opened.hosts.power_off(name))
 
 
-@app.command()
 def cut(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Take the host's network links down; what runs on it goes on."""
     _do(lab, host, HostState.CUT, as_json, lambda opened, name: opened.hosts.cut(name))
 
 
-@app.command()
 def restore(host: HostArgument, lab: LabOption = "", as_json: JsonOption = False) -> None:
     """Switch the host on again and join it to the network."""
     _do(lab, host, HostState.ON, as_json, lambda opened, name: opened.hosts.restore(name))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption
 from limosa.errors import SpecError
 
@@ -14,18 +13,16 @@ if TYPE_CHECKING:
 
 
 def build(
-    system: Annotated[str, typer.Argument(help="What to build: debian.", metavar="SYSTEM")],
-    name: Annotated[
-        str, typer.Option(help="The image's name; without it as debian-bookworm.", show_default=False)
-    ] = "",
-    suite: Annotated[str, typer.Option(help="The release of Debian.")] = "bookworm",
-    size: Annotated[str, typer.Option(help="The disk's size.")] = "2GiB",
-    mirror: Annotated[str, typer.Option(help="The mirror; without it Debian's own.", show_default=False)] = "",
+    system: Annotated[str, Argument(help="What to build: debian.", metavar="SYSTEM")],
+    name: Annotated[str, Option(help="The image's name; without it as debian-bookworm.", show_default=False)] = "",
+    suite: Annotated[str, Option(help="The release of Debian.")] = "bookworm",
+    size: Annotated[str, Option(help="The disk's size.")] = "2GiB",
+    mirror: Annotated[str, Option(help="The mirror; without it Debian's own.", show_default=False)] = "",
     package: Annotated[
-        list[str] | None, typer.Option(help="A package to install too; may be repeated.", show_default=False)
+        list[str] | None, Option(help="A package to install too; may be repeated.", show_default=False)
     ] = None,
     no_install: Annotated[
-        bool, typer.Option("--no-install", help="Install nothing on this machine; print the line that would.")
+        bool, Option("--no-install", help="Install nothing on this machine; print the line that would.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

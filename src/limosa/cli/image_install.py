@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption
 from limosa.errors import SpecError, StateError
 
@@ -18,27 +17,25 @@ if TYPE_CHECKING:
     from limosa.guest.library import Entry
 
 
-System = Annotated[str, typer.Argument(help="What to install: alpine or debian.", metavar="SYSTEM")]
+System = Annotated[str, Argument(help="What to install: alpine or debian.", metavar="SYSTEM")]
 Version = Annotated[
-    str, typer.Option(help="Alpine's release, as 3.15.4 or 3.15; else the newest, or the ISO's.", show_default=False)
+    str, Option(help="Alpine's release, as 3.15.4 or 3.15; else the newest, or the ISO's.", show_default=False)
 ]
-Iso = Annotated[Path | None, typer.Option(help="Alpine's ISO, if it is here already.", show_default=False)]
-Sha256 = Annotated[str, typer.Option(help="What the ISO's checksum has to be.", show_default=False)]
-Mirror = Annotated[str, typer.Option(help="The mirror; without it the system's own.", show_default=False)]
-Offline = Annotated[bool, typer.Option("--offline", help="Install from the ISO alone.")]
-AsAPerson = Annotated[bool, typer.Option("--as-a-person", help="Answer every question, instead of by an answer file.")]
-Name = Annotated[str, typer.Option(help="The image's name; without it as alpine-3.15.4.", show_default=False)]
-Size = Annotated[str, typer.Option(help="The disk's size; else 2 GiB, Debian's 4 GiB.", show_default=False)]
+Iso = Annotated[Path | None, Option(help="Alpine's ISO, if it is here already.", show_default=False)]
+Sha256 = Annotated[str, Option(help="What the ISO's checksum has to be.", show_default=False)]
+Mirror = Annotated[str, Option(help="The mirror; without it the system's own.", show_default=False)]
+Offline = Annotated[bool, Option("--offline", help="Install from the ISO alone.")]
+AsAPerson = Annotated[bool, Option("--as-a-person", help="Answer every question, instead of by an answer file.")]
+Name = Annotated[str, Option(help="The image's name; without it as alpine-3.15.4.", show_default=False)]
+Size = Annotated[str, Option(help="The disk's size; else 2 GiB, Debian's 4 GiB.", show_default=False)]
 SshKey = Annotated[
-    Path | None, typer.Option(help="A public key that may log in too, as ~/.ssh/id_ed25519.pub.", show_default=False)
+    Path | None, Option(help="A public key that may log in too, as ~/.ssh/id_ed25519.pub.", show_default=False)
 ]
 PasswordAsk = Annotated[
-    bool, typer.Option("--password-ask", help="Ask for a password for root's console; else root has none.")
+    bool, Option("--password-ask", help="Ask for a password for root's console; else root has none.")
 ]
-Attach = Annotated[bool, typer.Option("--attach", help="On a surprise, hand the console over to you.")]
-StepLimit = Annotated[
-    str, typer.Option(help="The longest that one step may take; else 5 to 30 min.", show_default=False)
-]
+Attach = Annotated[bool, Option("--attach", help="On a surprise, hand the console over to you.")]
+StepLimit = Annotated[str, Option(help="The longest that one step may take; else 5 to 30 min.", show_default=False)]
 
 
 def install(

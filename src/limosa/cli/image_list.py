@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def _complete(incomplete: str) -> list[str]:
     return []
 
 
-NameArgument = Annotated[str, typer.Argument(help="An image, by its name.", autocompletion=_complete)]
+NameArgument = Annotated[str, Argument(help="An image, by its name.", complete=_complete)]
 
 
 def list_images(as_json: JsonOption = False) -> None:
@@ -86,9 +85,9 @@ def _flat(values: dict[str, object], before: str = "") -> list[tuple[str, object
 
 
 def remove(
-    names: Annotated[list[str] | None, typer.Argument(help="Images, by name.", show_default=False)] = None,
+    names: Annotated[list[str] | None, Argument(help="Images, by name.", show_default=False)] = None,
     unused: Annotated[
-        bool, typer.Option("--unused", help="Also what limosa built itself in an older form, and broken downloads.")
+        bool, Option("--unused", help="Also what limosa built itself in an older form, and broken downloads.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -6,13 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Argument
 from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
 
-CommandArgument = Annotated[
-    list[str] | None, typer.Argument(help="The command; without it a shell.", show_default=False)
-]
+CommandArgument = Annotated[list[str] | None, Argument(help="The command; without it a shell.", show_default=False)]
 
 
 def ssh(
@@ -59,4 +56,4 @@ def _become(work, as_json: bool) -> None:  # type: ignore[no-untyped-def]  # noq
             "stderr": done.stderr.decode(errors="replace"),
         }
     )
-    raise typer.Exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
+    raise SystemExit(done.returncode if done.returncode >= 0 else 128 - done.returncode)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import difflib
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption, LabOption
 
 
 def logs(
-    name: Annotated[str, typer.Argument(help="A guest or a host; without it everything.", show_default=False)] = "",
+    name: Annotated[str, Argument(help="A guest or a host; without it everything.", show_default=False)] = "",
     lab: LabOption = "",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each log.")] = 20,
+    lines: Annotated[int, Option("--lines", "-n", least=1, help="How many lines of each log.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show what guests printed on their consoles, and what QEMU and the hosts said.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption, seconds, size_rate
 
 if TYPE_CHECKING:
@@ -17,11 +16,11 @@ def migrate(
     host: HostArgument,
     lab: LabOption = "",
     max_bandwidth: Annotated[
-        str, typer.Option(help="Upper limit, as '100 MiB/s'; without it unlimited.", show_default=False)
+        str, Option(help="Upper limit, as '100 MiB/s'; without it unlimited.", show_default=False)
     ] = "",
-    downtime_limit: Annotated[str, typer.Option(help="The pause that QEMU may plan for.")] = "300 ms",
+    downtime_limit: Annotated[str, Option(help="The pause that QEMU may plan for.")] = "300 ms",
     timeout: Annotated[
-        str, typer.Option(help="Give up after this, as '30 s'; the guest stays on the source.", show_default=False)
+        str, Option(help="Give up after this, as '30 s'; the guest stays on the source.", show_default=False)
     ] = "",
     as_json: JsonOption = False,
 ) -> None:

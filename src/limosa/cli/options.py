@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.errors import SpecError
 
 
@@ -38,16 +37,16 @@ def complete_hosts(incomplete: str) -> list[str]:
 
 LabOption = Annotated[
     str,
-    typer.Option(
+    Option(
         "--lab",
         help="The lab: its file or its name. Without it: $LIMOSA_LAB, ./limosa.yaml, or the only lab that is up.",
-        autocompletion=complete_labs,
+        complete=complete_labs,
         show_default=False,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
-GuestArgument = Annotated[str, typer.Argument(help="A guest of the lab.", autocompletion=complete_guests)]
-HostArgument = Annotated[str, typer.Argument(help="A host of the lab.", autocompletion=complete_hosts)]
+JsonOption = Annotated[bool, Option("--json", help="Print the result as one JSON document.")]
+GuestArgument = Annotated[str, Argument(help="A guest of the lab.", complete=complete_guests)]
+HostArgument = Annotated[str, Argument(help="A host of the lab.", complete=complete_hosts)]
 
 
 def size_rate(text: str, option: str) -> int | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 if TYPE_CHECKING:
     from limosa.experiment.result import Result
 
@@ -28,6 +26,6 @@ def show_experiment(result: Result, as_json: bool) -> None:
             print_sentence("note", remark)
         print(f"\nreport: {result.report}")
     if any(row.outcome != "completed" for row in result.summary.migrations):
-        raise typer.Exit(6)
+        raise SystemExit(6)
     if not result.passed:
-        raise typer.Exit(1)
+        raise SystemExit(1)

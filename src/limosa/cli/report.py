@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption
 
 
@@ -20,14 +19,12 @@ def complete_runs(incomplete: str) -> list[str]:
 def report(
     run: Annotated[
         str,
-        typer.Argument(
-            help="A run's id or directory; without it the latest.", autocompletion=complete_runs, show_default=False
-        ),
+        Argument(help="A run's id or directory; without it the latest.", complete=complete_runs, show_default=False),
     ] = "",
-    png: Annotated[bool, typer.Option("--png", help="Write the plots as PNG files too.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Write the tables as CSV files too.")] = False,
+    png: Annotated[bool, Option("--png", help="Write the plots as PNG files too.")] = False,
+    csv: Annotated[bool, Option("--csv", help="Write the tables as CSV files too.")] = False,
     output: Annotated[
-        str, typer.Option("--output", help="Where PNG and CSV files go; without it the run.", show_default=False)
+        str, Option("--output", help="Where PNG and CSV files go; without it the run.", show_default=False)
     ] = "",
     as_json: JsonOption = False,
 ) -> None:

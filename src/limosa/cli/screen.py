@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, JsonOption, LabOption
 
 if TYPE_CHECKING:
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
 def screen(
     guest: GuestArgument,
     lab: LabOption = "",
-    png: Annotated[str, typer.Option("--png", metavar="FILE", help="Write a picture of the screen and end.")] = "",
-    text: Annotated[bool, typer.Option("--text", help="Print the text on the screen and end.")] = False,
+    png: Annotated[str, Option("--png", metavar="FILE", help="Write a picture of the screen and end.")] = "",
+    text: Annotated[bool, Option("--text", help="Print the text on the screen and end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a guest's screen in the terminal and type on its keyboard, also across migrations. Ctrl-] leaves."""

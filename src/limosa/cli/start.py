@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, JsonOption, LabOption
 
 
 def start(
     guest: GuestArgument,
     lab: LabOption = "",
-    wait: Annotated[bool, typer.Option(help="Wait until the guest has booted.")] = True,
+    wait: Annotated[bool, Option(help="Wait until the guest has booted.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Start a guest on its host."""

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, JsonOption, LabOption, complete_hosts
 
 
 def stop(
     guest: GuestArgument,
     lab: LabOption = "",
-    force: Annotated[bool, typer.Option("--force", help="End its QEMU at once, as pulling the plug.")] = False,
+    force: Annotated[bool, Option("--force", help="End its QEMU at once, as pulling the plug.")] = False,
     host: Annotated[
         str,
-        typer.Option(
+        Option(
             help="End only the copy on this host, when an interrupted migration left two; with --force also: it has "
             "ended on this host, which does not answer.",
-            autocompletion=complete_hosts,
+            complete=complete_hosts,
             show_default=False,
         ),
     ] = "",

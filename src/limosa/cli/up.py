@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption, LabOption
 
 
 def up(
-    file: Annotated[str, typer.Argument(help="The lab file; without it as for --lab.", show_default=False)] = "",
+    file: Annotated[str, Argument(help="The lab file; without it as for --lab.", show_default=False)] = "",
     lab: LabOption = "",
-    start: Annotated[bool, typer.Option(help="Start the guests too.")] = True,
-    wait: Annotated[bool, typer.Option(help="Wait until guests have booted.")] = True,
+    start: Annotated[bool, Option(help="Start the guests too.")] = True,
+    wait: Annotated[bool, Option(help="Wait until guests have booted.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Make the lab's hosts and start its guests; what is there already is kept, what died is made again."""

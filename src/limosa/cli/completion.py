@@ -1,0 +1,146 @@
+"""Completion in the shell: what may stand at the cursor, and the script that has bash, zsh or fish ask for it.
+
+The script calls ``limosa`` with ``_LIMOSA_COMPLETE=complete_<shell>``, the words so far in ``COMP_WORDS``, and in
+``COMP_CWORD`` which of them is being typed (without it: the last, a new one behind a space). One answer is one line.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from limosa.cli.declared import Parameter, parameters
+from limosa.cli.verbs import ROOT_OPTIONS, VERBS, children
+from limosa.errors import SpecError
+
+_BASH = """_limosa_completion() {
+    local IFS=$'\\n'
+    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD _LIMOSA_COMPLETE=complete_bash $1 ) )
+}
+complete -o default -F _limosa_completion limosa
+"""
+_ZSH = """#compdef limosa
+_limosa_completion() {
+    local -a found
+    found=(${(f)"$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) _LIMOSA_COMPLETE=complete_zsh ${words[1]})"})
+    if (( $#found )); then _describe limosa found; else _files; fi
+}
+compdef _limosa_completion limosa
+"""
+_FISH = """function _limosa_completion
+    env COMP_WORDS=(commandline -cp | string collect) _LIMOSA_COMPLETE=complete_fish limosa
+end
+complete --command limosa --no-files --condition '_limosa_completion >/dev/null' --arguments '(_limosa_completion)'
+"""
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+Found = list[tuple[str, str]]
+"""What may stand at the cursor, each with what it is, where that is known."""
+
+
+def answer(environment: Mapping[str, str]) -> int:
+    """Print what may stand where the shell says the cursor is; 1 when nothing may, so that it completes files."""
+    shell = environment["_LIMOSA_COMPLETE"].removeprefix("complete_")
+    line = environment.get("COMP_WORDS", "")
+    words = _split(line)
+    if "COMP_CWORD" in environment:
+        position = int(environment["COMP_CWORD"])
+    else:
+        position = len(words) - (0 if line.endswith(" ") else 1)
+    found = suggestions(words[1:position], words[position] if position < len(words) else "")
+    for word, about in found:
+        print(_line(shell, word, " ".join(about.split())))
+    return 0 if found or shell == "bash" else 1
+
+
+def suggestions(words: Sequence[str], beginning: str) -> Found:
+    """What may stand behind *words* and begins so."""
+    path, rest = "", list(words)
+    while path not in VERBS:
+        known = children(path) | ({} if path else ROOT_OPTIONS)
+        if not rest:
+            return [(word, about) for word, about in known.items() if word.startswith(beginning)]
+        path = f"{path} {rest.pop(0)}".lstrip()
+        if path not in VERBS and not children(path):
+            return []
+    module, name, _ = VERBS[path]
+    takes = parameters(getattr(import_module(f"limosa.cli.{module}"), name))
+    return _of_verb(takes, rest, beginning)
+
+
+def _of_verb(takes: Sequence[Parameter], words: Sequence[str], beginning: str) -> Found:
+    options = {name: each for each in takes for name in (*each.names, *each.noes)}
+    arguments = [each for each in takes if not each.names]
+    wanted: Parameter | None = None
+    for word in words:
+        if wanted is not None:
+            wanted = None
+        elif word in options and options[word].type is not bool:
+            wanted = options[word]
+        elif not word.startswith("-") and arguments and not arguments[0].many:
+            arguments.pop(0)
+    if wanted is None and beginning.startswith("-"):
+        return [(name, each.declared.help) for name, each in options.items() if name.startswith(beginning)]
+    at_cursor = wanted or next(iter(arguments), None)
+    if at_cursor is None or at_cursor.declared.complete is None:
+        return []
+    return [(word, "") for word in at_cursor.declared.complete(beginning)]
+
+
+def _split(line: str) -> list[str]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words: list[str] = []
+    try:
+        words.extend(lexer)
+    except ValueError:  # a quotation that is still open
+        words.append(lexer.token)
+    return words
+
+
+def _line(shell: str, word: str, about: str) -> str:
+    if shell == "zsh":
+        escaped = word.replace(":", "\\:")
+        return f"{escaped}:{about}" if about else escaped
+    return f"{word}\t{about}" if shell == "fish" and about else word
+
+
+def script(shell: str = "") -> str:
+    """What makes a shell complete limosa's words. Raises SpecError for a shell that is not known."""
+    return _SCRIPTS[_known(shell)].rstrip()
+
+
+def install(shell: str = "") -> str:
+    """Put that where the shell reads it, in the user's home; a sentence that says what was done. Raises SpecError."""
+    shell, home = _known(shell), Path.home()
+    if shell == "fish":
+        file = home / ".config/fish/completions/limosa.fish"
+    else:
+        file = home / (".zfunc/_limosa" if shell == "zsh" else ".bash_completions/limosa.sh")
+        line = "fpath+=~/.zfunc; autoload -Uz compinit; compinit" if shell == "zsh" else f"source '{file}'"
+        settings = home / f".{shell}rc"
+        text = settings.read_text() if settings.is_file() else ""
+        if line not in text.splitlines():
+            settings.write_text(f"{text.rstrip()}\n{line}\n".lstrip())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(_SCRIPTS[shell])
+    return f"completion for {shell} is in {file}; it works from the next shell on"
+
+
+def _known(shell: str) -> str:
+    """The shell that is meant: the one named, the one that called limosa, or the user's own."""
+    named = shell or _caller()
+    if named not in _SCRIPTS:
+        raise SpecError(f"there is no completion for the shell {named or '(unknown)'}", hint="bash, zsh or fish")
+    return named
+
+
+def _caller() -> str:
+    try:
+        name = Path(f"/proc/{os.getppid()}/comm").read_text().strip()
+    except OSError:
+        name = ""
+    return name if name in _SCRIPTS else Path(os.environ.get("SHELL", "")).name

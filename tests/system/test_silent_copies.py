@@ -118,10 +118,10 @@ def test_no_second_copy_is_started_where_a_machine_has_lost_the_labs_mark(
 FAILS = """
 from limosa.__main__ import main
 from limosa.errors import LimosaError
-from limosa.lab.hosts import LabHosts
+from limosa.lab.construction import Construction
 async def have(self, name):
     raise LimosaError(f"{name} cannot be had")
-LabHosts._have = have
+Construction._have = have
 main()
 """
 

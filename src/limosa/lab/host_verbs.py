@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limosa.hosts.host import CLIENT, Host
-from limosa.lab import qemu_launch
+from limosa.lab import host_faults, qemu_launch
 from limosa.lab.hosts import LabHosts
 from limosa.qemu.features import Features
 
@@ -45,13 +45,13 @@ class HostVerbs:
         """Pull a host's plug: everything on it ends at once."""
         self[host]
         async with self._hosts.locked("limosa host power-off"):
-            await self._hosts.power_off(host)
+            await host_faults.power_off(self._hosts, host)
 
     async def cut(self, host: str) -> None:
         """Cut a host off from every network; what runs on it goes on."""
         self[host]
         async with self._hosts.locked("limosa host cut"):
-            await self._hosts.cut(host)
+            await host_faults.cut(self._hosts, host)
 
     async def restore(self, host: str) -> None:
         """Undo ``power_off`` and ``cut``."""
@@ -59,7 +59,7 @@ class HostVerbs:
             raise qemu_launch.unknown_host(self._hosts.lab, host)
         self._hosts.the_client()
         async with self._hosts.locked("limosa host restore"):
-            await self._hosts.restore(host)
+            await host_faults.restore(self._hosts, host)
 
     async def logs(self, lines: int) -> dict[str, list[str]]:
         """The last *lines* of each log by its file's name: guests' consoles, QEMU's words, the hosts' own."""

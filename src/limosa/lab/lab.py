@@ -21,12 +21,14 @@ from limosa.events import Events
 from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.namespaces.first_process import marked
 from limosa.lab import copies, identity, interruption, log_files, move, place, qemu_launch, remains, which
+from limosa.lab.construction import Construction, Incomplete
 from limosa.lab.fabric import end_marked
 from limosa.lab.guest import LabGuest
 from limosa.lab.guest_verbs import GuestVerbs
 from limosa.lab.host_verbs import HostVerbs
-from limosa.lab.hosts import Incomplete, LabHosts, recorded
+from limosa.lab.hosts import LabHosts, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
+from limosa.lab.removal import Removal
 from limosa.lab.start import start as start_guest
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
 from limosa.lab.stop import stop as stop_guest
@@ -178,16 +180,16 @@ class Lab:
         names = list[str]()
         try:
             with self.events.stage("make the hosts"):
-                await hosts.converge(names)
+                await Construction(hosts).converge(names)
         except Incomplete as incomplete:
             return list(incomplete.failures.values())
         except BaseException:
             if was_down and not hosts.on:
                 names.clear()
                 if before:  # what is there was not made by this command: only `down` ends it
-                    await hosts.end_fabric()
+                    await Construction(hosts).end_fabric()
                 else:
-                    self._keep(await hosts.down())
+                    self._keep(await Removal(hosts).run())
             raise
         finally:
             made += [f"host {name}" if name != CLIENT else "fabric" for name in names]
@@ -211,7 +213,7 @@ class Lab:
                 for guest in self.spec.guests.values():
                     with contextlib.suppress(UnreachableError):  # it is among those that are left
                         await copies.end_unmarked(LabGuest(self._hosts, guest))
-                left = await self._hosts.down(forget)
+                left = await Removal(self._hosts).run(forget)
                 self._keep(left)
                 if left:
                     raise remains.not_wholly_down(self._hosts, left)
@@ -316,7 +318,7 @@ async def _end_undescribed(directory: LabDirectory, *, events: Events, purge: bo
 
 async def _end(hosts: LabHosts) -> None:
     """Take an ephemeral lab down, and forget it unless something is left."""
-    if left := await hosts.down():
+    if left := await Removal(hosts).run():
         hosts.directory.save(hosts.record)
         error = remains.not_wholly_down(hosts, left)
         hosts.events.note(f"{error.message} ({error.hint})", level="warning")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from limosa.errors import LimosaError, StateError
 from limosa.lab.hosts import LabHosts
 from limosa.lab.record import LabDirectory
+from limosa.lab.removal import Removal
 
 
 def refuse_to_forget(directory: LabDirectory) -> None:
@@ -27,7 +28,7 @@ def refuse_to_forget(directory: LabDirectory) -> None:
 
 def not_wholly_down(hosts: LabHosts, left: Mapping[str, LimosaError]) -> LimosaError:
     """The error of a ``down`` that could not reach the hosts *left*, for these reasons."""
-    told = [f"{error.message}; there may remain {hosts.remains(name)}" for name, error in left.items()]
+    told = [f"{error.message}; there may remain {Removal(hosts).remains(name)}" for name, error in left.items()]
     first = next(iter(left.values()))
     options = " ".join(f"--forget {name}" for name in left)
     return StateError(

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from limosa.events import Events
-from limosa.guest.installer.installation import Plan, install
+from limosa.guest.installer.installation import Installation, install
 from limosa.guest.installer.script import Prompt, Script, Secret, Step
 from limosa.guest.installer.virtual_machine import Hardware
 from limosa.guest.library import Entry
@@ -56,7 +56,7 @@ def boot_script() -> Script:
 async def install_example(name: str, events: Events) -> Entry:
     """The library's entry *name*: Example Linux as its own installer leaves it."""
     medium = await installer_iso(events)
-    plan = Plan(
+    wanted = Installation(
         name=name,
         title="Example Linux 1.0",
         size_bytes=SIZE_BYTES,
@@ -67,4 +67,4 @@ async def install_example(name: str, events: Events) -> Entry:
         boot=boot_script(),
         provenance={"how": "installed by its own installer", "system": "Example Linux", "version": "1.0"},
     )
-    return await install(plan, events)
+    return await install(wanted, events)

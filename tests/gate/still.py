@@ -15,8 +15,6 @@ STILL: dict[str, tuple[str, ...]] = {
         "_Recording",
         "Measurement",
         "RunningWorkload",
-        "Plan",
-        "Running",
         "Daemon",
         "Started",
         "Keeper",
@@ -35,9 +33,6 @@ STILL: dict[str, tuple[str, ...]] = {
         "_Recording",
         "Measurement",
         "RunningWorkload",
-        "SerialReader",
-        "Running",
-        "Building",
         "Stage",
     ),
 }

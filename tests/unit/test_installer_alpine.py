@@ -194,14 +194,14 @@ async def test_a_kernel_that_gave_up_over_its_timer_is_started_once_more(
 
     async with program(f"print({panic!r}); input()", tmp_path) as console:
 
-        async def once(_plan: object, hardware: virtual_machine.Hardware, *_: object) -> str:
+        async def once(_wanted: object, hardware: virtual_machine.Hardware, *_: object) -> str:
             started.append(hardware)
             if hardware == first:
                 await play(script, console, Events())
             return "ssh-ed25519 AAAA"
 
         monkeypatch.setattr(installation, "_install_once", once)
-        plan = installation.Plan(
+        wanted = installation.Installation(
             name="alpine",
             title="Alpine",
             size_bytes=1,
@@ -213,15 +213,14 @@ async def test_a_kernel_that_gave_up_over_its_timer_is_started_once_more(
             provenance={},
         )
         transcript = console.transcript
-        host_key = await installation._run_installer(plan, script, first.disk, transcript, Events(), None)
+        host_key = await installation._run_installer(wanted, script, first.disk, transcript, Events(), None)
         assert host_key == "ssh-ed25519 AAAA"
         assert started == [first, second]
         words = virtual_machine.command_line(second, 3)
         assert "no_timer_check" in words[words.index("-append") + 1]
+        wanted.again = lambda folder: None
         with pytest.raises(LimosaError, match="gave up over its timer"):
-            await installation._run_installer(
-                dataclasses.replace(plan, again=lambda folder: None), script, first.disk, transcript, Events(), None
-            )
+            await installation._run_installer(wanted, script, first.disk, transcript, Events(), None)
 
 
 def test_prompts_are_tried_in_an_order_that_no_question_hides_another() -> None:

@@ -18,7 +18,7 @@ from limosa.events import Events
 from limosa.guest.installer import Console, Step, Surprise, alpine, alpine_image, alpine_medium, iso, speaker
 from limosa.guest.installer.alpine_medium import Mirror, Source
 from limosa.guest.installer.display import Display
-from limosa.guest.installer.installation import Plan, Request
+from limosa.guest.installer.installation import Installation, Request
 from tests.unit.console_program import program
 
 CONFIGURATION = """\
@@ -117,19 +117,19 @@ def test_the_kernel_of_a_medium_is_found(tmp_path: Path) -> None:
     assert iso.kernel(tmp_path / "b.iso", tmp_path) is None
 
 
-def plan_of(path: Path, folder: Path) -> Plan:
+def installation_of(path: Path, folder: Path) -> Installation:
     holds = iso.alpine(path, iso.examine(path))
     source = Source(path=path, version=holds.version, holds=holds, provenance={})
-    return alpine_image._plan(Request(), source, Mirror(), "alpine", folder, Events())
+    return alpine_image._installation(Request(), source, Mirror(), "alpine", folder, Events())
 
 
 def test_a_medium_whose_kernel_speaks_is_started_as_it_is(tmp_path: Path) -> None:
-    plan = plan_of(made(tmp_path / "a.iso", "alpine-virt 3.15.4 x86_64", more=LOUD), tmp_path)
-    assert plan.installer.kernel is None
-    assert plan.provenance["started"] == "its boot loader"
+    wanted = installation_of(made(tmp_path / "a.iso", "alpine-virt 3.15.4 x86_64", more=LOUD), tmp_path)
+    assert wanted.installer.kernel is None
+    assert wanted.provenance["started"] == "its boot loader"
     # Should its kernel panic, it is started with the same words and one more.
-    assert plan.again is not None
-    again = plan.again(tmp_path)
+    assert wanted.again is not None
+    again = wanted.again(tmp_path)
     assert again is not None
     assert again.append == (
         "BOOT_IMAGE=/boot/vmlinuz-virt modules=loop,squashfs,sd-mod,usb-storage quiet "
@@ -140,19 +140,19 @@ def test_a_medium_whose_kernel_speaks_is_started_as_it_is(tmp_path: Path) -> Non
 @pytest.mark.parametrize("flavour", ["virt", "lts"])
 def test_a_medium_whose_kernel_is_silent_is_made_to_speak(tmp_path: Path, flavour: str) -> None:
     path = made(tmp_path / "a.iso", "alpine-virt 3.21.3 x86_64", flavour=flavour, more="nomodeset")
-    plan = plan_of(path, tmp_path)
-    assert plan.installer.kernel is not None
-    assert plan.installer.kernel.read_bytes() == f"vmlinuz-{flavour}".encode()
-    assert plan.installer.iso == path
-    assert plan.installer.append == (
+    wanted = installation_of(path, tmp_path)
+    assert wanted.installer.kernel is not None
+    assert wanted.installer.kernel.read_bytes() == f"vmlinuz-{flavour}".encode()
+    assert wanted.installer.iso == path
+    assert wanted.installer.append == (
         f"BOOT_IMAGE=/boot/vmlinuz-{flavour} modules=loop,squashfs,sd-mod,usb-storage quiet nomodeset "
         "console=tty0 console=ttyS0,115200 no_timer_check"
     )
 
 
 def test_a_medium_of_another_kind_is_left_to_its_boot_loader(tmp_path: Path) -> None:
-    plan = plan_of(volume(tmp_path / "a.iso", "alpine-mine 3.21.3 x86_64", 20, 20), tmp_path)
-    assert plan.installer.kernel is None
+    wanted = installation_of(volume(tmp_path / "a.iso", "alpine-mine 3.21.3 x86_64", 20, 20), tmp_path)
+    assert wanted.installer.kernel is None
 
 
 def test_a_medium_without_what_a_disk_needs_wants_a_mirror(tmp_path: Path) -> None:

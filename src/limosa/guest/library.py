@@ -23,7 +23,6 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,13 +81,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return self.path(self.disk)
 
 
-@dataclass(slots=True)
 class Building:
     """An entry that is being made: fill ``directory``, then set ``entry``."""
 
-    name: str
-    directory: Path
-    entry: Entry | None = None
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name, self.directory = name, directory
+        self.entry: Entry | None = None
 
 
 class ImageExists(StateError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +163,11 @@ def parse(text: str) -> tuple[Report, ...]:
     return tuple(report for line in text.split("\n")[:-1] if (report := _report(line)) is not None)
 
 
-@dataclass(slots=True)
 class SerialReader:
     """Reads the serial line as it comes, in pieces of any size; a line cut in two is joined."""
 
-    _rest: bytes = field(default=b"")
+    def __init__(self) -> None:
+        self._rest = b""
 
     def feed(self, data: bytes) -> tuple[Report, ...]:
         """The reports that *data* completes."""

@@ -16,7 +16,7 @@ from limosa.events import Events
 from limosa.guest import download, library
 from limosa.guest.agent import executable
 from limosa.guest.installer import alpine, alpine_medium, iso, login
-from limosa.guest.installer.installation import Plan, Request, install
+from limosa.guest.installer.installation import Installation, Request, install
 from limosa.guest.installer.player import TakeOver
 from limosa.guest.installer.virtual_machine import Hardware
 
@@ -53,18 +53,18 @@ async def install_alpine(request: Request, events: Events, take_over: TakeOver |
     if mirror.why:
         events.note(f"{mirror.why}: installing from the ISO alone, without sysbench")
     with tempfile.TemporaryDirectory(prefix="limosa-kernel-") as folder:
-        plan = await asyncio.to_thread(_plan, request, source, mirror, name, Path(folder), events)
-        return await install(plan, events, take_over)
+        wanted = await asyncio.to_thread(_installation, request, source, mirror, name, Path(folder), events)
+        return await install(wanted, events, take_over)
 
 
-def _plan(
+def _installation(
     request: Request,
     source: alpine_medium.Source,
     mirror: alpine_medium.Mirror,
     name: str,
     folder: Path,
     events: Events,
-) -> Plan:
+) -> Installation:
     wishes = alpine.Wishes(
         hostname=re.sub(r"[^a-z0-9-]", "-", name)[:LARGEST_NAME].strip("-"),
         authorized_keys=request.public_keys,
@@ -83,7 +83,7 @@ def _plan(
     )
     # A medium whose kernel is silent on the serial port is started past its boot loader, which would not make it speak.
     direct = _direct(booted, source.holds, folder) if source.holds.silent else None
-    return Plan(
+    return Installation(
         name=name,
         title=f"Alpine {source.version}",
         size_bytes=request.size_bytes or SIZE_BYTES,

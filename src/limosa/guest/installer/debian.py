@@ -20,7 +20,7 @@ from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.installer import login
-from limosa.guest.installer.installation import Plan, Request, install
+from limosa.guest.installer.installation import Installation, Request, install
 from limosa.guest.installer.player import TakeOver
 from limosa.guest.installer.script import Asked, Prompt, Script, Step
 from limosa.guest.installer.virtual_machine import Hardware
@@ -199,7 +199,7 @@ async def install_debian(request: Request, events: Events, take_over: TakeOver |
             _with_preseed(initrd, preseed(wishes), whole)
             return install_script(limit_s)
 
-        plan = Plan(
+        wanted = Installation(
             name=name,
             title="Debian",
             size_bytes=request.size_bytes or SIZE_BYTES,
@@ -225,7 +225,7 @@ async def install_debian(request: Request, events: Events, take_over: TakeOver |
                 "mirror": mirror,
             },
         )
-        return await install(plan, events, take_over)
+        return await install(wanted, events, take_over)
 
 
 async def _finish(connection: asyncssh.SSHClientConnection) -> dict[str, Any]:

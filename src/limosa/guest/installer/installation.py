@@ -66,48 +66,62 @@ class Request:
     """The longest that one step may take; 0: as long as is usual for each."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """One installation. The machines' ``disk`` and ``ssh_port`` are filled in when it is carried out."""
+class Installation:
+    """One installation. The machines' ``disk`` and ``ssh_port`` are filled in when it is carried out.
 
-    name: str
-    """The image's name in the library."""
-    title: str
-    size_bytes: int
-    installer: virtual_machine.Hardware
-    script: Callable[[str], Script]
-    """The script that installs; it is given the public key that has to be let in, before the machine starts."""
-    again: Callable[[Path], virtual_machine.Hardware | None] | None = None
-    """The same machine started in another way, when its kernel gave up over its timer; it may write to the folder."""
-    installed: virtual_machine.Hardware
-    host_key: re.Pattern[str] = HOST_KEY
-    """How the new system's SSH host key is said on the installer's console; its first group is the key."""
-    boot: Script
-    """The installed disk by itself, up to a login on its console."""
-    finish: Finish | None = None
-    ssh_within_s: float = 300.0
-    provenance: dict[str, Any]
+    *script* gives the script that installs; it is given the public key that has to be let in, before the machine
+    starts. *boot* is for the installed disk by itself, up to a login on its console.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        title: str,
+        size_bytes: int,
+        installer: virtual_machine.Hardware,
+        script: Callable[[str], Script],
+        installed: virtual_machine.Hardware,
+        boot: Script,
+        provenance: dict[str, Any],
+        again: Callable[[Path], virtual_machine.Hardware | None] | None = None,
+        host_key: re.Pattern[str] = HOST_KEY,
+        finish: Finish | None = None,
+        ssh_within_s: float = 300.0,
+    ) -> None:
+        self.name = name
+        """The image's name in the library."""
+        self.title, self.size_bytes = title, size_bytes
+        self.installer, self.script = installer, script
+        self.again = again
+        """The same machine started in another way, when its kernel gave up over its timer; it may write to the
+        folder."""
+        self.installed, self.boot = installed, boot
+        self.host_key = host_key
+        """How the new system's SSH host key is said on the installer's console; its first group is the key."""
+        self.finish, self.ssh_within_s = finish, ssh_within_s
+        self.provenance = provenance
 
 
-async def install(plan: Plan, events: Events, take_over: TakeOver | None = None) -> library.Entry:
-    """Carry *plan* out. The image appears when the installed system has answered over SSH, or not at all.
+async def install(wanted: Installation, events: Events, take_over: TakeOver | None = None) -> library.Entry:
+    """Carry *wanted* out. The image appears when the installed system has answered over SSH, or not at all.
 
     Raises Surprise at a console that does something else, ImageExists when there is one of that name already, and
     MachineError or LimosaError. The transcript is kept in every case.
     """
-    folder = transcripts(plan.name)
-    async with library.adding(plan.name, events) as building:
+    folder = transcripts(wanted.name)
+    async with library.adding(wanted.name, events) as building:
         disk, key = building.directory / DISK, building.directory / KEY
         with space_errors(disk):
-            await virtual_machine.new_disk(disk, plan.size_bytes)
+            await virtual_machine.new_disk(disk, wanted.size_bytes)
             # The script first: it may write what the machine is started with.
-            script = plan.script(login.make_key(key, f"limosa-{plan.name}"))
-            transcript = Transcript(folder, plan.title)
+            script = wanted.script(login.make_key(key, f"limosa-{wanted.name}"))
+            transcript = Transcript(folder, wanted.title)
         try:
             started = time.monotonic()
-            host_key = await while_room(disk, _run_installer(plan, script, disk, transcript, events, take_over))
+            host_key = await while_room(disk, _run_installer(wanted, script, disk, transcript, events, take_over))
             installed_s = time.monotonic() - started
-            found = await while_room(disk, _check(plan, disk, key, host_key, transcript, events, take_over))
+            found = await while_room(disk, _check(wanted, disk, key, host_key, transcript, events, take_over))
         finally:
             transcript.close()
         for file in (transcript.cast, transcript.plain):
@@ -115,9 +129,9 @@ async def install(plan: Plan, events: Events, take_over: TakeOver | None = None)
         building.entry = library.Entry(
             disk=DISK,
             access=library.Access(key=KEY, host_keys=(host_key,)),
-            provenance={**plan.provenance, **found, "installed_s": round(installed_s, 1), "transcript": str(folder)},
+            provenance={**wanted.provenance, **found, "installed_s": round(installed_s, 1), "transcript": str(folder)},
         )
-    entry = library.find(plan.name)
+    entry = library.find(wanted.name)
     assert entry is not None
     return entry
 
@@ -141,27 +155,27 @@ async def _console(
 
 
 async def _run_installer(
-    plan: Plan, script: Script, disk: Path, transcript: Transcript, events: Events, take_over: TakeOver | None
+    wanted: Installation, script: Script, disk: Path, transcript: Transcript, events: Events, take_over: TakeOver | None
 ) -> str:
     """Play the script until the machine is off; the new system's public host key, empty when it was not said."""
     try:
-        return await _install_once(plan, plan.installer, script, disk, transcript, events, take_over)
+        return await _install_once(wanted, wanted.installer, script, disk, transcript, events, take_over)
     except Surprise as surprise:
-        if plan.again is None or TIMER_PANIC not in surprise.why:
+        if wanted.again is None or TIMER_PANIC not in surprise.why:
             raise
     with tempfile.TemporaryDirectory(prefix="limosa-kernel-") as folder:
-        other = await asyncio.to_thread(plan.again, Path(folder))
+        other = await asyncio.to_thread(wanted.again, Path(folder))
         if other is None:
             raise LimosaError(
                 "the installer's kernel gave up over its timer, as happens on a busy machine without KVM",
                 hint="try again when the machine has less to do",
             )
         events.note("the kernel gave up over its timer, as happens under emulation: starting it without that check")
-        return await _install_once(plan, other, script, disk, transcript, events, take_over)
+        return await _install_once(wanted, other, script, disk, transcript, events, take_over)
 
 
 async def _install_once(
-    plan: Plan,
+    wanted: Installation,
     hardware: virtual_machine.Hardware,
     script: Script,
     disk: Path,
@@ -172,14 +186,14 @@ async def _install_once(
     async with _console(replace(hardware, disk=disk), transcript) as (console, running):
         async with begun(script, console, running, events, take_over) as (speaking, rest):
             await play(rest, speaking, events, take_over)
-            said = plan.host_key.search(speaking.text)
+            said = wanted.host_key.search(speaking.text)
         if not await running.wait_ended(POWER_OFF_S):
             raise LimosaError("the installer did not power the machine off", hint=f"see {transcript.plain}")
     return said.group(1) if said else ""
 
 
 async def _check(
-    plan: Plan,
+    wanted: Installation,
     disk: Path,
     key: Path,
     host_key: str,
@@ -191,16 +205,16 @@ async def _check(
     if not host_key:
         raise LimosaError("the new system's SSH host key was not seen on its console", hint=f"see {transcript.plain}")
     port = virtual_machine.free_port()
-    hardware = replace(plan.installed, disk=disk, ssh_port=port)
+    hardware = replace(wanted.installed, disk=disk, ssh_port=port)
     async with _console(hardware, transcript) as (console, running):
         started = time.monotonic()
-        await play(plan.boot, console, events, take_over)
+        await play(wanted.boot, console, events, take_over)
         found: dict[str, Any] = {"boot_s": round(time.monotonic() - started, 1)}
         with events.stage("log in over SSH"):
-            async with login.logged_in(port, key, host_key, plan.ssh_within_s) as connection:
-                found["kernel"] = (await login.run(connection, "uname -r", plan.ssh_within_s)).strip()
-                if plan.finish is not None:
-                    found |= await plan.finish(connection)
+            async with login.logged_in(port, key, host_key, wanted.ssh_within_s) as connection:
+                found["kernel"] = (await login.run(connection, "uname -r", wanted.ssh_within_s)).strip()
+                if wanted.finish is not None:
+                    found |= await wanted.finish(connection)
                 # The connection goes down with the system, so its end is no failure; the machine's is waited for.
                 await login.run(connection, "sync; (sleep 1; poweroff) >/dev/null 2>&1 </dev/null &", 30)
         if not await running.wait_ended(POWER_OFF_S):

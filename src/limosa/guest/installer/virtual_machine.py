@@ -50,15 +50,16 @@ class Hardware:
     """Whether it has a VGA screen and a keyboard too, for media that speak on nothing else."""
 
 
-@dataclass(slots=True)
 class Running:
     """A machine that runs: its console, and what QEMU itself has said."""
 
-    console: socket.socket
-    child: asyncio.subprocess.Process
-    monitor: socket.socket | None = None
-    """Where its display can be looked at, if it has one."""
-    said: str = ""
+    def __init__(
+        self, console: socket.socket, child: asyncio.subprocess.Process, monitor: socket.socket | None
+    ) -> None:
+        self.console, self.child = console, child
+        self.monitor = monitor
+        """Where its display can be looked at, if it has one."""
+        self.said = ""
 
     @property
     def last_words(self) -> str:

@@ -13,8 +13,6 @@ STILL: dict[str, tuple[str, ...]] = {
     ),
     "acting_data": (
         "_Recording",
-        "Measurement",
-        "RunningWorkload",
         "Daemon",
         "Started",
         "Keeper",
@@ -31,8 +29,6 @@ STILL: dict[str, tuple[str, ...]] = {
     "loose_data": (
         "Recorder",
         "_Recording",
-        "Measurement",
-        "RunningWorkload",
         "Stage",
     ),
 }

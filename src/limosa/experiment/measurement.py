@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -48,25 +48,28 @@ WRITTEN_TURNS = 8
 the pause would be longer by ``UNSEEN_S``, and STOP and RESUME would say so."""
 
 
-@dataclass(slots=True)
 class Measurement:
     """One guest of one lab, watched. Made by ``measure``."""
 
-    lab: Lab
-    guest: str
-    run: RunDirectory
-    probing: Probing
-    client: ClientProbe | None
-    """None for a guest without an agent."""
-    recorder: ProgressRecorder
-    session: SshSession | None
-    """None for a guest that runs no SSH server."""
-    migrations: list[Migration] = field(default_factory=list)
-    pauses: list[Pause] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
-    workload: RunningWorkload | None = None
-    """What the guest was set to do by ``set_to_work``."""
-    load: list[LoadReading] = field(default_factory=list)
+    def __init__(
+        self,
+        lab: Lab,
+        guest: str,
+        run: RunDirectory,
+        probing: Probing,
+        client: ClientProbe | None,
+        recorder: ProgressRecorder,
+        session: SshSession | None,
+    ) -> None:
+        """*client* is None for a guest without an agent, *session* for one that runs no SSH server."""
+        self.lab, self.guest, self.run, self.probing = lab, guest, run, probing
+        self.client, self.recorder, self.session = client, recorder, session
+        self.migrations: list[Migration] = []
+        self.pauses: list[Pause] = []
+        self.checks: list[Check] = []
+        self.load: list[LoadReading] = []
+        self.workload: RunningWorkload | None = None
+        """What the guest was set to do by ``set_to_work``."""
 
     async def set_to_work(self, workload: Workload) -> None:
         """Give the guest work; from then on it is read what of it is done, and ``finish_workload`` checks it."""

@@ -33,12 +33,11 @@ class Workload:
         return asdict(self)
 
 
-@dataclass(slots=True)
 class RunningWorkload:
     """A workload that was started; ``checksum`` is the region's, before anything moved."""
 
-    workload: Workload
-    checksum: str
+    def __init__(self, workload: Workload, checksum: str) -> None:
+        self.workload, self.checksum = workload, checksum
 
     @classmethod
     async def start(cls, agent: AgentClient, workload: Workload) -> RunningWorkload:

@@ -10,7 +10,7 @@ from limosa.lab.record import GuestRecord, Launched
 from limosa.migration import journal
 from limosa.migration.engine import Migration, Outcome, lost
 from limosa.migration.settings import Settings
-from limosa.qemu import argv, guest_process, launches
+from limosa.qemu import argv, dirty_log, guest_process, launches
 from limosa.qemu.features import Features
 from limosa.qemu.guest_process import QemuProcess
 from limosa.tasks import uninterrupted
@@ -128,6 +128,7 @@ async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
             await copies.end_recorded(guest, target)
         known = await to.offer(record.accel)
         _check_target(guest, to, record.machine, known, settings)
+        dirty_log.check_target(guest.name, target, known, record.ram_bytes, record.accel)
         await qemu_launch.check_room(guest, to)
     except BaseException:
         await copy.qemu.close()

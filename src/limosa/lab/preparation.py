@@ -10,11 +10,11 @@ from limosa import tasks
 from limosa.events import Events
 from limosa.guest import provision
 from limosa.guest.provision import Order, Placed, Provision
+from limosa.lab import memory_size
 from limosa.lab.hosts import LabHosts
 from limosa.lab.qemu_launch import offers
 from limosa.lab.record import GuestRecord, OwnDisk
 from limosa.qemu import features
-from limosa.qemu.ram import ram_bytes
 from limosa.spec import resolved
 from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
 
@@ -40,7 +40,7 @@ async def prepare(lab_hosts: LabHosts, guest: resolved.Guest) -> GuestRecord:
         accel_reason=chosen.reason,
         machine=features.common_machine(known, guest.machine),
         cpu=await _cpu(lab_hosts, guest, chosen.kind),
-        ram_bytes=ram_bytes(guest.memory_bytes, chosen.kind),
+        ram_bytes=await memory_size.decide(lab_hosts, guest, chosen.kind, known),
         kernel=order.seen(placed.kernel),
         initrd=order.seen(placed.initrd),
         append=await kind.kernel_arguments(order, placed, chosen.kind),

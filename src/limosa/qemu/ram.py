@@ -14,6 +14,11 @@ def ram_bytes(memory_bytes: int, accel: str, *, sound: bool = False) -> int:
     return memory_bytes if sound or accel != "tcg" else migratable_memory_bytes(memory_bytes)
 
 
+def needs_sound_qemu(size_bytes: int, accel: str) -> bool:
+    """Whether a QEMU may be given that much, under that accelerator, only if it is known to lose no write with it."""
+    return accel == "tcg" and size_bytes % _WORD_OF_PAGES_BYTES == 0
+
+
 def migratable_memory_bytes(memory_bytes: int) -> int:
     """*memory_bytes*, or 8 KiB more where that many would lose writes in a migration under TCG.
 
@@ -23,5 +28,4 @@ def migratable_memory_bytes(memory_bytes: int) -> int:
     TCG's software TLB of the bits that it cleared. A block that ends inside a word takes another path, which
     is right. QEMU rounds RAM sizes to 8 KiB, hence the step.
     """
-    odd = memory_bytes % _WORD_OF_PAGES_BYTES
-    return memory_bytes if odd else memory_bytes + _QEMU_RAM_STEP_BYTES
+    return memory_bytes + _QEMU_RAM_STEP_BYTES if needs_sound_qemu(memory_bytes, "tcg") else memory_bytes

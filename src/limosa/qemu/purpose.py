@@ -38,8 +38,8 @@ ARGUMENTS = {
     "instructions after the move.",
     "cpu-host": "The host's own CPU less what cannot be moved; only where all hosts share one machine and one QEMU.",
     "smp": "How many virtual CPUs, and that they are cores of one socket; written out, because defaults have changed.",
-    "memory": "The size of the guest's memory, in KiB. Where QEMU emulates, it may be 8 KiB more than the lab file says: "
-    "there are QEMUs that lose writes when they move a guest whose memory is a multiple of 256 KiB.",
+    "memory": "The size of the guest's memory, in KiB. Where QEMU emulates, it may be 8 KiB more than the lab file "
+    "says: there are QEMUs that lose writes when they move a guest whose memory is a multiple of 256 KiB.",
     "memory-backend": "The guest's memory, under the name that the machine type itself would give it (memory is moved "
     "by name). It is not merged with equal pages of other guests, which would falsify what is measured, and is left "
     "out of core dumps.",

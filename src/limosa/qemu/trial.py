@@ -17,8 +17,20 @@ from limosa.architecture import X86_64
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
 from limosa.events import Events
-from limosa.guest.bare.arguments import COMMAND_VERIFY, kernel_arguments
-from limosa.guest.bare.report import Failed, Fault, Lost, Pass, Ready, Report, SerialReader, Stopped, Unread, Verified
+from limosa.guest.bare import (
+    COMMAND_VERIFY,
+    Failed,
+    Fault,
+    Lost,
+    Pass,
+    Ready,
+    Report,
+    SerialReader,
+    Stopped,
+    Unread,
+    Verified,
+    kernel_arguments,
+)
 from limosa.hosts.host import Host
 from limosa.process import Completed
 from limosa.qemu.argv import Launch, command_line

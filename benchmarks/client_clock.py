@@ -31,9 +31,9 @@ from limosa.probes.tcp_service import ServiceConfig
 from limosa.probes.ticks import TickConfig
 from limosa.probes.udp_echo import EchoConfig
 from limosa.results.format import Pause
+from limosa.results.observation import observed_pauses
 from limosa.results.samples import Samples, read_exchanges, read_ticks
 from limosa.results.summary import clocks_of
-from limosa.results.watched import watched_pauses
 
 PAUSES_MS = (5, 20, 100, 500)
 REPEATS = 8
@@ -163,8 +163,8 @@ def print_errors(folder: Path, truth: list[tuple[int, int, int]]) -> None:
     samples = Samples(read_ticks(folder / "ticks.csv"), echo, service)
     pauses = [Pause(requested_ms=r / 1e6, stop_ns=stop, resume_ns=resume) for r, stop, resume in truth]
     errors: dict[tuple[float, str], list[float]] = {}
-    for pause, watched in zip(pauses, watched_pauses(pauses, samples), strict=True):
-        read = clocks_of(watched)
+    for pause, observed in zip(pauses, observed_pauses(pauses, samples), strict=True):
+        read = clocks_of(observed)
         for name in ("tick_gap_ms", "guest_lost_ms", "echo_gap_ms", "service_stall_ms"):
             reading, true_ms = getattr(read, name), (pause.resume_ns - pause.stop_ns) / 1e6
             if reading is not None:

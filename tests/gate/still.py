@@ -9,7 +9,6 @@ STILL: dict[str, tuple[str, ...]] = {
         "host",
         "kind",
         "record",
-        "watch",
     ),
     "acting_data": (
         "_Recording",

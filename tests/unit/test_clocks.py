@@ -19,10 +19,10 @@ from limosa.results.clocks import (
 )
 from limosa.results.format import Migration
 from limosa.results.metrics import LONGEST_WAIT
+from limosa.results.observation import observed_moves
 from limosa.results.samples import LOST, Column, Exchanges, Samples, Ticks
 from limosa.results.single_copy import check_single_copy, find_copies
 from limosa.results.summary import clocks_of
-from limosa.results.watched import watched_moves
 
 MS = 1_000_000
 EPOCH_NS = 1_795_000_000_000_000_000
@@ -240,7 +240,7 @@ def test_all_clocks_of_a_run() -> None:
         migration(n, w.stop_ns, w.resume_ns, w.stop_ns - 500 * MS, w.resume_ns + 20 * MS)
         for n, w in enumerate(windows, 1)
     ]
-    first, second = (clocks_of(watched) for watched in watched_moves(moves, Samples(ticks=ticks)))
+    first, second = (clocks_of(observed) for observed in observed_moves(moves, Samples(ticks=ticks)))
     assert (first.qemu_downtime_ms, first.stop_resume_ms, second.stop_resume_ms) == (12, 30, 80)
     assert second.guest_lost_ms == pytest.approx(80, abs=0.2)
     assert (first.echo_gap_ms, first.service_stall_ms) == (None, None)
@@ -249,7 +249,7 @@ def test_all_clocks_of_a_run() -> None:
 def test_a_failed_migration_shows_what_clients_saw_and_no_pause() -> None:
     ticks, _ = world([], seed=7)
     failed = migration(1, None, None, EPOCH_NS + 3000 * MS, EPOCH_NS + 3400 * MS)
-    [read] = (clocks_of(watched) for watched in watched_moves([failed], Samples(ticks=ticks)))
+    [read] = (clocks_of(observed) for observed in observed_moves([failed], Samples(ticks=ticks)))
     assert (read.stop_resume_ms, read.guest_lost_ms) == (None, None)
     assert read.tick_gap_ms == pytest.approx(0, abs=1)
 
@@ -260,7 +260,7 @@ def test_the_longest_wait_is_looked_for_in_the_whole_migration() -> None:
     moved = migration(1, blackout.stop_ns, blackout.resume_ns, EPOCH_NS + 2400 * MS, EPOCH_NS + 5600 * MS)
 
     def longest_wait_ms(move: Migration, ticks: Ticks) -> float | None:
-        return LONGEST_WAIT.derive(watched_moves([move], Samples(ticks=ticks))[0])
+        return LONGEST_WAIT.derive(observed_moves([move], Samples(ticks=ticks))[0])
 
     assert tick_gap_ms(ticks, blackout) == pytest.approx(60, abs=1)
     assert longest_wait_ms(moved, ticks) == pytest.approx(900, abs=1)

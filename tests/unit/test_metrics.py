@@ -42,6 +42,8 @@ def test_a_key_ends_in_its_unit() -> None:
 
 def test_the_clocks_stand_from_the_hypervisor_out_to_the_user_after_the_reference() -> None:
     assert [clock.number for _, clock in CLOCKS] == ["R", "1", "2", "3a", "3b", "4"]
+    explained = (metric_docs.DOCS / "measuring.md").read_text()
+    assert not [m.label for m, clock in CLOCKS if f"\n| {clock.number} | {m.label} | " not in explained]
 
 
 def test_a_figure_that_was_not_read_is_none_in_every_row() -> None:
@@ -75,7 +77,7 @@ METRICS: tuple[Metric, ...] = (
         label="setup",
         quantity="pause",
         meaning="how long QEMU prepared",
-        derive=lambda watched: _of_qemu(watched, "setup-time"),
+        derive=lambda observed: _of_qemu(observed, "setup-time"),
         column=True,
         headline="QEMU's preparation",
     ),

@@ -11,11 +11,11 @@ from limosa.results import rest
 from limosa.results.clocks import MS, clock_offsets_ms
 from limosa.results.format import LoadReading, Migration, MigrationSummary, Rate, Summary
 from limosa.results.metrics import BY_KEY
+from limosa.results.observation import observed_moves
 from limosa.results.remarks import _about_migrations, _about_time_of_day
 from limosa.results.samples import Exchanges, Samples, Ticks
 from limosa.results.summary import at_rest
 from limosa.results.summary_tables import rates_table, rest_table
-from limosa.results.watched import watched_moves
 
 S = 1000 * MS
 MIB = 1 << 20
@@ -116,7 +116,7 @@ def test_ticks_that_the_guest_could_not_send_are_said() -> None:
 
 
 def _behind_ms(found: Ticks) -> float | None:
-    return BY_KEY["clock_behind_ms"].derive(watched_moves([move(4, 6)], Samples(ticks=found))[0])
+    return BY_KEY["clock_behind_ms"].derive(observed_moves([move(4, 6)], Samples(ticks=found))[0])
 
 
 def test_a_time_of_day_that_falls_behind_is_said_with_its_measure() -> None:

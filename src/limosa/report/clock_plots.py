@@ -11,7 +11,7 @@ from limosa.report.theme import Theme
 from limosa.report.vega import Spec
 from limosa.results.metrics import CLOCKS, REFERENCE
 
-LABELS: Mapping[str, str] = {metric.key: f"{clock.number}  {figures.titled(metric)}" for metric, clock in CLOCKS}
+LABELS: Mapping[str, str] = {metric.key: f"{clock.number}  {metric.title}" for metric, clock in CLOCKS}
 """By key: what each clock is called where they stand side by side, the reference first."""
 
 

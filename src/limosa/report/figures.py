@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from limosa.results.metrics import Metric, Quantity, Reading
+from limosa.results.metrics import Quantity, Reading
 
 NONE = "–"
-
-
-def titled(metric: Metric) -> str:
-    """A metric's label as a heading."""
-    return f"{metric.label[:1].upper()}{metric.label[1:]}"
 
 
 def spelt(quantity: Quantity, reading: Reading) -> str:

@@ -105,7 +105,7 @@ def migrations(data: RunData) -> Html | None:
 
 def _heading(metric: Metric) -> Html:
     """A metric's name, and its meaning for whoever rests on it."""
-    return tag("th", figures.titled(metric), scope="col", title=metric.meaning)
+    return tag("th", metric.title, scope="col", title=metric.meaning)
 
 
 def _migration_row(row: MigrationSummary) -> list[Html]:

@@ -167,9 +167,9 @@ def _of_pauses(data: RunData) -> Verdict:
     found = clock_plots.errors(data)
     for metric, _ in CLOCKS:
         if errors := [abs(row["error"]) for row in found if row["field"] == metric.key]:
-            facts.append((figures.spelt(metric.quantity, statistics.median(errors)), figures.titled(metric)))
+            facts.append((figures.spelt(metric.quantity, statistics.median(errors)), metric.title))
     lengths = ", ".join(f"{ms:g}" for ms in sorted({pause.requested_ms for pause in pauses}))
-    tick = next((value for value, label in facts if label == figures.titled(BY_KEY["tick_gap_ms"])), None)
+    tick = next((value for value, label in facts if label == BY_KEY["tick_gap_ms"].title), None)
     closing = f"the packet clock was off by {tick} at the median" if tick else "the packet clock had no reading"
     finished = data.run.status == "completed"
     return Verdict(

@@ -15,8 +15,8 @@ from typing import Any, Literal
 from limosa.results import clocks, rest
 from limosa.results.cpu_speed import cpu_speed
 from limosa.results.format import Clocks, MigrationSummary
+from limosa.results.observation import Observation
 from limosa.results.samples import Samples
-from limosa.results.watched import Watched
 
 Reading = float | int | None
 """None: not read, which is never 0."""
@@ -65,7 +65,7 @@ class Metric:
         label: str,
         quantity: Quantity,
         meaning: str,
-        derive: Callable[[Watched], Reading],
+        derive: Callable[[Observation], Reading],
         clock: Clock | None = None,
         at_rest: Callable[[Samples, Sequence[rest.Stretch]], float | None] | None = None,
         column: bool = False,
@@ -76,6 +76,11 @@ class Metric:
         self.key, self.label, self.quantity, self.meaning = key, label, quantity, meaning
         self.derive, self.at_rest, self.clock = derive, at_rest, clock
         self.column, self.headline, self.noticed, self.share_of = column, headline, noticed, share_of
+
+    @property
+    def title(self) -> str:
+        """The label as a heading."""
+        return f"{self.label[:1].upper()}{self.label[1:]}"
 
     @property
     def unit(self) -> str:
@@ -89,18 +94,18 @@ class Metric:
         return value
 
 
-def _longest_wait_ms(watched: Watched) -> float | None:
+def _longest_wait_ms(observed: Observation) -> float | None:
     """From the move's beginning to a second after its end, by the TCP service, else by echoes, else by ticks.
 
     The usual wait that is taken off may differ from that of the blackout, and the longest is no shorter than a part.
     """
-    move, samples = watched.migration, watched.samples
+    move, samples = observed.migration, observed.samples
     if move is None:
         return None
     whole = clocks.Window.of_migration(move.started_ns, move.ended_ns)
     stall_ms = clocks.service_stall_ms(samples.service, whole)
     longest_ms = _first(stall_ms, clocks.echo_gap_ms(samples.echo, whole), clocks.tick_gap_ms(samples.ticks, whole))
-    around_ms = clocks.service_stall_ms(samples.service, watched.window)
+    around_ms = clocks.service_stall_ms(samples.service, observed.window)
     return max((wait for wait in (longest_ms, around_ms) if wait is not None), default=None)
 
 
@@ -116,13 +121,13 @@ def _first(*readings: float | None) -> float | None:
     return next((reading for reading in readings if reading is not None), None)
 
 
-def _of_qemu(watched: Watched, key: str) -> float | None:
+def _of_qemu(observed: Observation, key: str) -> float | None:
     """A figure of the last query-migrate; None where QEMU did not say it."""
-    return _number(watched.migration.qemu, key) if watched.migration else None
+    return _number(observed.migration.qemu, key) if observed.migration else None
 
 
-def _of_ram(watched: Watched, key: str) -> int | None:
-    found = _number(watched.migration.qemu.get("ram") or {}, key) if watched.migration else None
+def _of_ram(observed: Observation, key: str) -> int | None:
+    found = _number(observed.migration.qemu.get("ram") or {}, key) if observed.migration else None
     return None if found is None else int(found)
 
 
@@ -131,29 +136,29 @@ def _number(container: Mapping[str, Any], key: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _duration_ms(watched: Watched) -> float | None:
+def _duration_ms(observed: Observation) -> float | None:
     # No migration takes 0 ms: QEMU 7.2 was seen to say "completed" before it had its figures.
-    return _of_qemu(watched, "total-time") or None
+    return _of_qemu(observed, "total-time") or None
 
 
-def _throughput_bytes_per_s(watched: Watched) -> float | None:
-    duration_ms, transferred_bytes = _duration_ms(watched), _of_ram(watched, "transferred")
+def _throughput_bytes_per_s(observed: Observation) -> float | None:
+    duration_ms, transferred_bytes = _duration_ms(observed), _of_ram(observed, "transferred")
     return transferred_bytes / duration_ms * 1000 if duration_ms and transferred_bytes is not None else None
 
 
-def _command_ms(watched: Watched) -> float | None:
-    move = watched.migration
+def _command_ms(observed: Observation) -> float | None:
+    move = observed.migration
     return (move.ended_ns - move.started_ns) / 1e6 if move else None
 
 
-def _speed_during(watched: Watched) -> float | None:
-    move, samples = watched.migration, watched.samples
+def _speed_during(observed: Observation) -> float | None:
+    move, samples = observed.migration, observed.samples
     return cpu_speed(samples.cpu, samples.ticks, move.started_ns, move.ended_ns) if move else None
 
 
-def _speed_before(watched: Watched) -> float | None:
-    move, samples = watched.migration, watched.samples
-    return cpu_speed(samples.cpu, samples.ticks, watched.before_ns, move.started_ns) if move else None
+def _speed_before(observed: Observation) -> float | None:
+    move, samples = observed.migration, observed.samples
+    return cpu_speed(samples.cpu, samples.ticks, observed.before_ns, move.started_ns) if move else None
 
 
 METRICS: tuple[Metric, ...] = (
@@ -173,7 +178,7 @@ METRICS: tuple[Metric, ...] = (
         label="service stall",
         quantity="pause",
         meaning="the longest wait of a client that asks over TCP, retransmission included",
-        derive=lambda watched: clocks.service_stall_ms(watched.samples.service, watched.window),
+        derive=lambda observed: clocks.service_stall_ms(observed.samples.service, observed.window),
         clock=Clock("4", "the network and its users"),
         at_rest=lambda samples, resting: rest.longest_stall_ms(samples.service, resting),
         column=True,
@@ -185,7 +190,7 @@ METRICS: tuple[Metric, ...] = (
         label="echo gap",
         quantity="pause",
         meaning="the longest time without an answer to a client's UDP echo; kernel receive timestamps",
-        derive=lambda watched: clocks.echo_gap_ms(watched.samples.echo, watched.window),
+        derive=lambda observed: clocks.echo_gap_ms(observed.samples.echo, observed.window),
         clock=Clock("3b", "the network and its users"),
         at_rest=lambda samples, resting: rest.longest_gap_ms(samples.echo.received_ns, resting),
         headline="longest time without an echo",
@@ -196,7 +201,7 @@ METRICS: tuple[Metric, ...] = (
         label="tick gap",
         quantity="pause",
         meaning="the longest hole in datagrams that the guest sends by itself; kernel receive timestamps",
-        derive=lambda watched: clocks.tick_gap_ms(watched.samples.ticks, watched.window),
+        derive=lambda observed: clocks.tick_gap_ms(observed.samples.ticks, observed.window),
         clock=Clock("3a", "the network and its users"),
         at_rest=lambda samples, resting: rest.longest_gap_ms(samples.ticks.received_ns, resting),
         headline="longest silence of the guest",
@@ -207,7 +212,9 @@ METRICS: tuple[Metric, ...] = (
         label="guest lost",
         quantity="pause",
         meaning="the guest's clock against ours, before and after: time that it missed. The reference for the pause",
-        derive=lambda watched: clocks.guest_lost_ms(watched.samples.ticks, watched.window) if watched.stopped else None,
+        derive=lambda observed: (
+            clocks.guest_lost_ms(observed.samples.ticks, observed.window) if observed.stopped else None
+        ),
         clock=Clock("R", "the guest itself (reference)"),
         column=True,
         headline="lost by the guest's own clock",
@@ -217,8 +224,8 @@ METRICS: tuple[Metric, ...] = (
         label="STOP to RESUME",
         quantity="pause",
         meaning="STOP on the source to RESUME on the target, by the timestamps of the QMP events",
-        derive=lambda watched: (
-            (watched.window.resume_ns - watched.window.stop_ns) / clocks.MS if watched.stopped else None
+        derive=lambda observed: (
+            (observed.window.resume_ns - observed.window.stop_ns) / clocks.MS if observed.stopped else None
         ),
         clock=Clock("2", "the hypervisor"),
     ),
@@ -227,7 +234,7 @@ METRICS: tuple[Metric, ...] = (
         label="QEMU downtime",
         quantity="pause",
         meaning="what query-migrate reports. It leaves out part of the hand-over",
-        derive=lambda watched: _of_qemu(watched, "downtime"),
+        derive=lambda observed: _of_qemu(observed, "downtime"),
         clock=Clock("1", "the hypervisor", of_pauses=False),
         column=True,
         headline="downtime that QEMU reports",
@@ -254,7 +261,7 @@ METRICS: tuple[Metric, ...] = (
         label="transferred",
         quantity="size",
         meaning="what QEMU sent of the guest's memory",
-        derive=lambda watched: _of_ram(watched, "transferred"),
+        derive=lambda observed: _of_ram(observed, "transferred"),
         column=True,
     ),
     Metric(
@@ -270,7 +277,7 @@ METRICS: tuple[Metric, ...] = (
         label="iterations",
         quantity="count",
         meaning="how many times QEMU went over the memory",
-        derive=lambda watched: _of_ram(watched, "dirty-sync-count"),
+        derive=lambda observed: _of_ram(observed, "dirty-sync-count"),
         column=True,
     ),
     Metric(
@@ -294,8 +301,8 @@ METRICS: tuple[Metric, ...] = (
         label="time of day behind",
         quantity="pause",
         meaning="by how much more the guest's CLOCK_REALTIME was behind this machine's after the move than before",
-        derive=lambda watched: (
-            clocks.clock_behind_ms(watched.samples.ticks, watched.window) if watched.stopped else None
+        derive=lambda observed: (
+            clocks.clock_behind_ms(observed.samples.ticks, observed.window) if observed.stopped else None
         ),
     ),
 )

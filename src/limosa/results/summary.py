@@ -11,12 +11,12 @@ from limosa.results import rest
 from limosa.results.clocks import clock_offsets_ms
 from limosa.results.format import Clocks, Migration, MigrationSummary, Rest, Summary
 from limosa.results.metrics import CLOCKS, METRICS
+from limosa.results.observation import Observation, observed_moves, observed_pauses
 from limosa.results.raw import RawRun, Reader
 from limosa.results.remarks import remarks
 from limosa.results.samples import Samples
 from limosa.results.single_copy import check_single_copy
 from limosa.results.store import RunDirectory
-from limosa.results.watched import Watched, watched_moves, watched_pauses
 
 
 def summarise(run: RunDirectory) -> Summary:
@@ -29,11 +29,11 @@ def summarise(run: RunDirectory) -> Summary:
 
 def summary_of(raw: RawRun) -> Summary:
     """The summary of what was read of a run."""
-    watched = zip(raw.migrations, watched_moves(raw.migrations, raw.samples), strict=True)
-    migrations = [_row(migration, one) for migration, one in watched]
+    observed = zip(raw.migrations, observed_moves(raw.migrations, raw.samples), strict=True)
+    migrations = [_row(migration, one) for migration, one in observed]
     pauses = [
         replace(pause, clocks=clocks_of(one))
-        for pause, one in zip(raw.pauses, watched_pauses(raw.pauses, raw.samples), strict=True)
+        for pause, one in zip(raw.pauses, observed_pauses(raw.pauses, raw.samples), strict=True)
     ]
     checks = list(raw.checks)
     copies = check_single_copy(raw.samples.ticks)
@@ -49,21 +49,21 @@ def summary_of(raw: RawRun) -> Summary:
     return replace(summary, remarks=remarks(raw, summary))
 
 
-def _row(migration: Migration, watched: Watched) -> MigrationSummary:
-    figures: dict[str, Any] = {m.key: m.derive(watched) for m in METRICS if not m.clock}
+def _row(migration: Migration, observed: Observation) -> MigrationSummary:
+    figures: dict[str, Any] = {m.key: m.derive(observed) for m in METRICS if not m.clock}
     return MigrationSummary(
         index=migration.index,
         source=migration.source,
         target=migration.target,
         outcome=migration.outcome,
-        clocks=clocks_of(watched),
+        clocks=clocks_of(observed),
         **figures,
     )
 
 
-def clocks_of(watched: Watched) -> Clocks:
+def clocks_of(observed: Observation) -> Clocks:
     """All clocks of one move or pause."""
-    return Clocks(**{metric.key: metric.derive(watched) for metric, _ in CLOCKS})
+    return Clocks(**{metric.key: metric.derive(observed) for metric, _ in CLOCKS})
 
 
 def _at_rest(raw: RawRun) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from limosa.bench.during.parts import LOADS, During
 from limosa.report import figures
 from limosa.results import account, store
 from limosa.results.account import Account, Colour, Course, Findings, Pairs, Plot, Section, Sentences, Text, Verdict
+from limosa.results.metrics import BY_KEY
 from limosa.results.phrases import sentence
 from limosa.results.store import RunDirectory
 from limosa.results.summary_tables import Table, milliseconds
@@ -180,8 +181,11 @@ def _moves(found: list[Moved]) -> Section:
         rows.append((_short(moved), f"{migration.source} → {migration.target}", migration.outcome, took,
                      *map(milliseconds, pauses), milliseconds(moved.outage_ms),
                      milliseconds(moved.longest_silence_ms), milliseconds(moved.rest_silence_ms), sent))  # fmt: skip
-    columns = ("Load", "Move", "Outcome", "Took", "Blackout", "Guest lost", "QEMU says", "Outage", "Longest silence")
-    shown = Table("Migrations", (*columns, "At rest", "Sent"), tuple(rows))
+    command, lost, downtime, transferred = (
+        BY_KEY[key].title for key in ("command_ms", "guest_lost_ms", "qemu_downtime_ms", "transferred_bytes")
+    )
+    columns = ("Load", "Move", "Outcome", command, "Blackout", lost, downtime, "Outage", "Longest silence")
+    shown = Table("Migrations", (*columns, "At rest", transferred), tuple(rows))
     return Section(title="The migrations", identity="migrations", blocks=[shown], note=_OUTAGE)
 
 

@@ -1,4 +1,4 @@
-"""One move or calibration pause as it was watched: what every metric is derived from, and nothing else is."""
+"""One move or calibration pause as it was observed: what every metric is derived from, and nothing else is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BEFORE_NS = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class Observation:
     """A move or a pause with the run's samples, and where to look in them."""
 
     migration: Migration | None
@@ -29,21 +29,23 @@ class Watched:
     samples: Samples
 
 
-def watched_moves(migrations: Sequence[Migration], samples: Samples) -> list[Watched]:
+def observed_moves(migrations: Sequence[Migration], samples: Samples) -> list[Observation]:
     """Each migration, in order; none looks into its neighbours' pauses."""
     found, previous_ns = [], 0
     for migration, window in zip(migrations, separated([_window(m) for m in migrations]), strict=True):
         stopped = migration.stop_ns is not None and migration.resume_ns is not None
         before_ns = max(previous_ns, migration.started_ns - BEFORE_NS)
-        found.append(Watched(migration=migration, window=window, stopped=stopped, before_ns=before_ns, samples=samples))
+        found.append(
+            Observation(migration=migration, window=window, stopped=stopped, before_ns=before_ns, samples=samples)
+        )
         previous_ns = migration.ended_ns
     return found
 
 
-def watched_pauses(pauses: Sequence[Pause], samples: Samples) -> list[Watched]:
+def observed_pauses(pauses: Sequence[Pause], samples: Samples) -> list[Observation]:
     """Each calibration pause, in order."""
     windows = separated([Window.of_pause(pause.stop_ns, pause.resume_ns) for pause in pauses])
-    return [Watched(migration=None, window=w, stopped=True, before_ns=w.stop_ns, samples=samples) for w in windows]
+    return [Observation(migration=None, window=w, stopped=True, before_ns=w.stop_ns, samples=samples) for w in windows]
 
 
 def _window(migration: Migration) -> Window:

@@ -47,7 +47,7 @@ async def fetch(url: str, target: Path, events: Events, *, sha256: str = "", aga
     """Have the file at *url* as *target*; return its SHA-256 as hexadecimal digits.
 
     A *target* that is there already is verified, not fetched. Without *sha256* only the announced length is checked.
-    Raises SpecError for an address that is none, and for one that the server does not have; LimosaError when the
+    Raises SpecError for what is not a URL, and for a file that the server does not have; LimosaError when the
     file is not what *sha256* says; MachineError when the server cannot be reached or the disk is full.
     """
     wanted = checked_sha256(sha256)
@@ -88,7 +88,7 @@ async def published_sha256(url: str) -> str:
 
 
 def checked_sha256(sha256: str) -> str:
-    """*sha256* in lower case; empty stays empty. Raises SpecError for what is no such checksum."""
+    """*sha256* in lower case; empty stays empty. Raises SpecError for anything that is not one."""
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise SpecError(f"{sha256!r} is no SHA-256 checksum", hint="64 hexadecimal digits, as sha256sum prints them")
     return sha256.lower()

@@ -1,4 +1,4 @@
-"""A person's terminal while it is joined to a guest: every key is passed on, and all of it is given back."""
+"""A person's terminal while it is joined to a guest: every key is passed on, and afterwards it is as it was."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ def naming(wishes: Wishes, path: str) -> str:
 CONSOLES = "console=tty0 console=ttyS0,115200"
 
 NO_TIMER_CHECK = "no_timer_check"
-"""Emulated on a busy machine, Alpine's kernel was seen to panic since the timer's interrupt came late for its check."""
+"""Emulated on a busy machine, Alpine's kernel was seen to panic because the timer's interrupt came too late."""
 
 
 def direct(append: str, flavour: str) -> str:

@@ -39,7 +39,7 @@ command=/usr/sbin/limosa-agent
 
 
 async def install_alpine(request: Request, events: Events, take_over: TakeOver | None = None) -> library.Entry:
-    """Install Alpine as *request* says; see ``installing.install`` for what is raised beside errors in the request."""
+    """Install Alpine as *request* says; raises as ``installation.install`` does, and for the request."""
     _check(request)
     source = await alpine_medium.medium(request, events)
     name = request.name or f"alpine-{source.version}"

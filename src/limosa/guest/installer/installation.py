@@ -40,7 +40,7 @@ HOST_KEY = re.compile(r"limosa-hostkey (ssh-\S+ \S+)")
 POWER_OFF_S = 180.0
 
 TIMER_PANIC = "IO-APIC + timer doesn't work"
-"""What a kernel says when it gives up since the timer's interrupt was late, which emulation can make it."""
+"""What a kernel says when it gives up because the timer's interrupt came late, as it may under emulation."""
 
 Finish = Callable[["asyncssh.SSHClientConnection"], Awaitable[dict[str, Any]]]
 """What is still done over SSH, once the installed system runs by itself; returns what is to be remembered of it."""
@@ -60,7 +60,7 @@ class Request:
     name: str = ""
     size_bytes: int = 0
     public_keys: tuple[str, ...] = ()
-    """Keys of the person that are let in beside the image's own."""
+    """The person's own keys, which may log in beside the image's."""
     password: str = field(default="", repr=False)
     step_limit_s: float = 0.0
     """The longest that one step may take; 0: as long as is usual for each."""

@@ -60,7 +60,7 @@ class Alpine:
     flavour: str = ""
     """The kernel's: ``virt`` or ``lts``."""
     append: str = ""
-    """With what its boot loader starts that kernel; empty when that was not found."""
+    """The arguments with which its boot loader starts that kernel; empty when they were not found."""
     packages: frozenset[str] = frozenset()
     """Their names."""
 
@@ -68,7 +68,7 @@ class Alpine:
     def silent(self) -> bool:
         """Whether its boot loader is known to start a kernel that says nothing on the serial port.
 
-        Newer media of alpine-virt are so too: a login is offered there, but a panic is not heard.
+        Newer media of alpine-virt start a silent one too: they offer a login there, but a panic is not heard.
         """
         return bool(self.append) and "console=ttyS" not in self.append
 
@@ -124,7 +124,7 @@ def kernel(path: Path, folder: Path) -> tuple[Path, Path] | None:
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What comes of a medium that is laid out in another way."""
+    """What pycdlib raises for a medium that is laid out in another way."""
     from pycdlib.pycdlibexception import PyCdlibException
 
     return PyCdlibException, StopIteration, IndexError, struct.error

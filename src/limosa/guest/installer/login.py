@@ -1,4 +1,4 @@
-"""The SSH check of an installed system, by asyncssh: strict about its host key, and in need of no account here."""
+"""The SSH check of an installed system, by asyncssh: strict about its host key, and without an account here."""
 
 from __future__ import annotations
 

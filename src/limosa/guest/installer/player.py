@@ -17,7 +17,7 @@ LATE_S = 4.0
 
 _LATE_LINES = 4
 _QUESTION = re.compile(r"(?!\s*\d{1,3}% ).*[?:\])>#$] ?\Z")
-"""How a question ends. A progress bar, which apk draws of # where it takes the terminal to know no more, is none."""
+"""How a question ends. The progress bar that apk draws with ``#`` on a plain terminal is not one."""
 
 _SCREEN_LINES = 12
 """As much of the screen as an error shows, without empty lines; all of it is in the transcript."""

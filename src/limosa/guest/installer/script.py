@@ -58,7 +58,7 @@ class Step:
     prompts: tuple[Prompt, ...]
     """Tried in this order."""
     within_s: float
-    """How long the next of them may take: from the step's begin, then from each answer."""
+    """How long the next of them may take: from the beginning of the step, then from each answer."""
     optional: bool = False
     """Whether the script goes on when none of them came in time."""
     ends_with_machine: bool = False
@@ -69,7 +69,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """An installation from begin to end."""
+    """An installation from beginning to end."""
 
     name: str
     steps: tuple[Step, ...]

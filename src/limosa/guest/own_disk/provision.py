@@ -41,7 +41,7 @@ async def place(order: Order) -> Placed:
 
 
 async def trial(order: Order, placed: Placed) -> Trial:
-    """The small image's kernel in the place of a system of which nobody can tell how far it has come."""
+    """The small image's kernel in place of the system's own, of which nobody outside can tell how far it has come."""
     image = await built_images.ensure(MICRO.name, order.events, agent=await executable.ensure(order.events))
     kernel, initrd = "proof.kernel", "proof.initrd"
     await order.shelf.link(image.kernel, kernel)

@@ -19,6 +19,7 @@ __all__ = ["TOY", "added", "current", "have", "kernel_arguments", "place", "tria
 
 TOY = ImageKind(
     name="toy",
+    described="the bare guest, counting primes.",
     memory_bytes=48 << 20,
     least_memory_bytes=32 << 20,
     agent="none",

@@ -11,13 +11,15 @@ from typing import Literal
 import msgspec
 
 from limosa.architecture import X86_64
-from limosa.units import BYTES
+from limosa.units import BYTES, format_bytes
 
 
 class ImageKind(msgspec.Struct, frozen=True, kw_only=True):
     """One row. ``name`` is what a lab file says, where limosa builds the image."""
 
     name: str
+    described: str
+    """What a person who writes a lab file is told of it, behind its name."""
     memory_bytes: int
     """What a guest gets when its lab file does not say."""
     least_memory_bytes: int
@@ -49,6 +51,7 @@ class ImageKind(msgspec.Struct, frozen=True, kw_only=True):
 
 MICRO = ImageKind(
     name="micro",
+    described="a small Linux with SSH and measuring tools, made from distribution packages.",
     memory_bytes=512 * BYTES["MiB"],
     least_memory_bytes=128 * BYTES["MiB"],
     # The kernel for virtual machines knows no hardware but virtio's.
@@ -56,11 +59,14 @@ MICRO = ImageKind(
 )
 MICRO_GENERIC = ImageKind(
     name="micro-generic",
+    described="the same with the distribution's general kernel, which has drivers for emulated hardware, and with fio; "
+    "larger and slower to start.",
     memory_bytes=512 * BYTES["MiB"],
     least_memory_bytes=256 * BYTES["MiB"],
 )
 BARE = ImageKind(
     name="bare",
+    described="a few KiB without an operating system, without disk and network.",
     memory_bytes=128 * BYTES["MiB"],
     least_memory_bytes=16 * BYTES["MiB"],
     agent="none",
@@ -72,6 +78,7 @@ BARE = ImageKind(
 )
 OWN_DISK = ImageKind(
     name="disk",
+    described="a disk that boots by itself",
     # What distributions' installed systems and cloud images boot in.
     memory_bytes=1024 * BYTES["MiB"],
     # This catches the wrong unit; it is no promise that a guest of this size is of use.
@@ -96,3 +103,19 @@ def of(image: str) -> ImageKind:
 def built() -> tuple[str, ...]:
     """The names of the images that limosa builds itself, in the order in which people are told of them."""
     return tuple(kind.name for kind in KINDS.values() if kind.built)
+
+
+def described() -> str:
+    """What a lab file's documentation says of the images that limosa builds."""
+    return " ".join(f"`{kind.name}`: {kind.described}" for kind in KINDS.values() if kind.built)
+
+
+def memory_described() -> str:
+    """And of their memory: that of the first kind, and of those that differ from it."""
+    usual = MICRO.memory_bytes
+    others = [
+        f"for {f'`{kind.name}`' if kind.built else kind.described} `{format_bytes(kind.memory_bytes)}`"
+        for kind in KINDS.values()
+        if kind.memory_bytes != usual
+    ]
+    return ", ".join([f"`{format_bytes(usual)}`", *others])

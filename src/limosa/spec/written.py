@@ -418,17 +418,13 @@ class Guest(_Mapping):
         Annotated[GuestImage, Tag("name")] | Annotated[DiskImage, Tag("mapping")], Discriminator(_image_shape)
     ] = Field(
         default=image_kinds.MICRO.name,
-        description="`micro`: a small Linux with SSH and measuring tools, made from distribution packages. "
-        "`micro-generic`: the same with the distribution's general kernel, which has drivers for emulated hardware, "
-        "and with fio; larger and slower to start. "
-        "`bare`: a few KiB without an operating system, without disk and network. Any other name: an image that was "
-        "installed or built before, see `limosa image list`. A mapping: a disk of yours, or a cloud image. "
-        "Default: `micro`.",
+        description=f"{image_kinds.described()} Any other name: an image that was installed or built before, see "
+        "`limosa image list`. A mapping: a disk of yours, or a cloud image. "
+        f"Default: `{image_kinds.MICRO.name}`.",
     )
     memory: Size = Field(
         default="",
-        description="Its memory: `512 MiB`. Default: `512 MiB`, for `bare` `128 MiB`, for a disk that boots by itself "
-        "`1 GiB`.",
+        description=f"Its memory: `512 MiB`. Default: {image_kinds.memory_described()}.",
     )
     cpus: CpuCount = Field(default=1, description="The number of its virtual CPUs. Default: 1.")
     accel: Accel = Field(

@@ -13,12 +13,12 @@ from limosa import report
 from limosa.bench import benches, comparison, comparison_page, cpu, disk, programs, repetitions, soundness
 from limosa.bench.cpu import parse as sysbench
 from limosa.bench.disk import parse as fio
+from limosa.bench.ledger import Ledger
 from limosa.bench.network import parse as iperf
 from limosa.bench.quantity import quantity
-from limosa.bench.recorder import Recorder
 from limosa.bench.repetitions import BENCH, Bench, Metric, Reference, Repetition, Subject
+from limosa.bench.rounds import schedule
 from limosa.errors import LimosaError, MachineError
-from limosa.experiment.bed import schedule
 from limosa.guest.built_images import Image
 from limosa.report import plots
 from limosa.report.theme import PRINT
@@ -284,13 +284,13 @@ def test_a_bench_of_the_first_format_is_read_and_drawn(tmp_path: Path) -> None:
 
 def test_a_bench_that_was_killed_keeps_every_whole_repetition(tmp_path: Path) -> None:
     run = RunDirectory.create(kind="bench-cpu", lab="x", guest="", base=tmp_path)
-    recorder = Recorder(run, replace(QUIET, repetitions=[]))
-    recorder.save()
+    ledger = Ledger(run, replace(QUIET, repetitions=[]))
+    ledger.save()
     head = (run.path / BENCH.file).read_bytes()
     for made in QUIET.repetitions:
-        recorder.add(made, "printed")
+        ledger.add(made, "printed")
     assert (run.path / BENCH.file).read_bytes() == head, "what is known already is not written again"
-    assert repetitions.read(run) == QUIET == recorder.bench
+    assert repetitions.read(run) == QUIET == ledger.bench
     lines = run.path / repetitions.REPETITIONS_FILE
     lines.write_bytes(lines.read_bytes()[:-9])
     assert repetitions.read(run).repetitions == QUIET.repetitions[:-1]

@@ -11,9 +11,13 @@ import pytest
 import limosa
 from limosa import report
 from limosa.bench import benches
+from limosa.bench.bed import Beds
 from limosa.bench.entry import Chapter, Entry
-from limosa.cli.bench_account import show_bench
+from limosa.cli import bench as bench_verb
+from limosa.cli.bench_account import run_bench
 from limosa.errors import StateError
+from limosa.events import Events
+from limosa.experiment.lab_bed import LabBeds
 from limosa.homework import Homework, PartResult, handout
 from limosa.results.account import (
     Account,
@@ -29,7 +33,8 @@ from limosa.results.account import (
     Text,
     Verdict,
 )
-from limosa.results.store import EventFile, RunDirectory
+from limosa.results.kept_run import kept
+from limosa.results.store import RunDirectory
 from limosa.results.summary_tables import Table
 from tests import run_sample
 
@@ -68,20 +73,32 @@ def toy(run: RunDirectory, panes: list[Dots] | list[Course]) -> Account:
     )
 
 
+async def jump(height: str, beds: Beds, events: Events) -> RunDirectory:
+    """Measures without any lab."""
+    run = RunDirectory.create(kind="bench-jumps", lab="pond", guest="")
+    async with kept(run, events, list):
+        (run.path / "jumps.txt").write_text(height)
+    return run
+
+
 @pytest.fixture(params=[[FALLS], [FLIGHT]])
-def jumps(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
-    """A run of a bench that nobody has heard of, and its row in the registry."""
-    entry = Entry(
-        name="jumps", purpose="who jumps highest", kind="bench-jumps", file="jumps.txt",
-        account=lambda run: toy(run, request.param),
+def entry(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry[str]:
+    """The row of a bench that nobody has heard of."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    made = Entry(
+        name="jumps", purpose="who jumps highest", kind="bench-jumps", file="jumps.txt", defaults="1.5 m",
+        measure=jump, account=lambda run: toy(run, request.param),
         chapters=(Chapter(name="jumps", title="Jumps", words=("bench", "jumps"), quick=(), document="The book: 2 m."),),
     )  # fmt: skip
-    monkeypatch.setitem(benches.BENCHES, entry.name, entry)
-    run = RunDirectory.create(kind="bench-jumps", lab="pond", guest="", base=tmp_path)
-    EventFile(run, print).close()
-    (run.path / "jumps.txt").write_text("1.5 m")
-    run.finish("completed")
-    return run
+    monkeypatch.setitem(benches.BENCHES, made.name, made)
+    return made
+
+
+@pytest.fixture
+async def jumps(entry: Entry[str]) -> RunDirectory:
+    """A run of it."""
+    events = Events()
+    return await entry.measure(entry.defaults, LabBeds(events), events)
 
 
 def test_the_report_draws_a_bench_it_never_heard_of(jumps: RunDirectory, tmp_path: Path) -> None:
@@ -101,8 +118,8 @@ def test_so_does_the_handout(jumps: RunDirectory, tmp_path: Path) -> None:
         assert wanted in page
 
 
-def test_and_the_terminal(jumps: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    show_bench(jumps, as_json=False)
+def test_and_the_terminal(entry: Entry[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run_bench(entry, "1.5 m", as_json=False)
     printed = capsys.readouterr().out
     for wanted in ("1.5 m", "because it slept", "Long legs", "caution: There was wind.", "reference: a book"):
         assert wanted in printed
@@ -113,6 +130,14 @@ def test_another_run_is_no_bench(tmp_path: Path) -> None:
     assert benches.account(run) is None
     with pytest.raises(StateError, match="is no bench"):
         benches.told(run)
+
+
+@pytest.mark.parametrize("name", ["cpu", "network", "disk"])
+def test_the_command_asks_for_what_the_row_has(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(bench_verb, "run_bench", lambda entry, settings, as_json: asked.extend((entry, settings)))
+    getattr(bench_verb, name)()
+    assert asked == [benches.BENCHES[name], benches.BENCHES[name].defaults]
 
 
 SHARED = {"limosa.bench", "limosa.bench.benches", "limosa.bench.entry"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from limosa.bench.cpu import CPU
 from limosa.bench.disk import DISK
 from limosa.bench.during import DURING_MIGRATION
@@ -12,7 +14,7 @@ from limosa.results import store
 from limosa.results.account import Account
 from limosa.results.store import RunDirectory
 
-BENCHES: dict[str, Entry] = {entry.name: entry for entry in (CPU, NETWORK, DISK, DURING_MIGRATION)}
+BENCHES: dict[str, Entry[Any]] = {entry.name: entry for entry in (CPU, NETWORK, DISK, DURING_MIGRATION)}
 """By name, in the order of the handout."""
 
 

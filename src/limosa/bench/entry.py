@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from limosa.bench.bed import Beds
+from limosa.events import Events
 from limosa.results.account import Account
 from limosa.results.store import RunDirectory
 
@@ -25,8 +28,11 @@ class Chapter:
     """The source document's own figures, shown whether ours could be measured or not; empty: it has none."""
 
 
-class Entry:
-    """One bench. Plain functions, so that a bench needs no more than its own folder."""
+S = TypeVar("S")
+
+
+class Entry(Generic[S]):
+    """One bench. Plain functions, so that a bench needs no more than its own folder; ``S`` are its settings."""
 
     def __init__(
         self,
@@ -35,6 +41,8 @@ class Entry:
         purpose: str,
         kind: str,
         file: str,
+        defaults: S,
+        measure: Callable[[S, Beds, Events], Awaitable[RunDirectory]],
         account: Callable[[RunDirectory], Account],
         chapters: tuple[Chapter, ...] = (),
     ) -> None:
@@ -45,6 +53,9 @@ class Entry:
         """Of its runs."""
         self.file = file
         """What a run has as soon as there is anything to tell."""
+        self.defaults = defaults
+        self.measure = measure
+        """Makes its bed and fills a run. Raises SpecError for settings that cannot be."""
         self.account = account
         """Reads a run, compares, and tells. Raises LimosaError for a damaged run."""
         self.chapters = chapters

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from limosa.cli.bench_account import show_bench
+from limosa.cli.bench_account import run_bench
 from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption
-
-if TYPE_CHECKING:
-    from limosa.results.store import RunDirectory
 
 TimeOption = Annotated[int, Option("--time", least=1, help="Seconds of work in each repetition.")]
 RepeatOption = Annotated[int, Option("--repeat", least=1, help="Repetitions; 5 or more give 95 % intervals.")]
@@ -31,23 +28,11 @@ def cpu(
     as_json: JsonOption = False,
 ) -> None:
     """Run the same prime search on the host, in a guest with KVM and in a guest without."""
-    from limosa.cli.face import face, run
-    from limosa.errors import SpecError
-    from limosa.experiment.bench_cpu import CpuSettings
-    from limosa.spec.image_kinds import BARE, MICRO
+    from limosa.bench.cpu import CPU
+    from limosa.bench.cpu.measure import CpuSettings
 
-    if guest not in (MICRO.name, BARE.name):
-        raise SpecError(f"--guest: there is no guest {guest!r} for this bench", hint=f"{MICRO.name} or {BARE.name}")
-    settings = CpuSettings(threads=threads, time_s=time, repeat=repeat, seed=seed)
-
-    async def work() -> RunDirectory:
-        from limosa.experiment.bench_bare import bench_bare
-        from limosa.experiment.bench_cpu import bench_cpu
-
-        with face(as_json) as events:
-            return await (bench_bare if guest == BARE.name else bench_cpu)(settings, events=events)
-
-    show_bench(run(work), as_json)
+    settings = CpuSettings(threads=threads, time_s=time, repeat=repeat, seed=seed, guest=guest)
+    run_bench(CPU, settings, as_json)
 
 
 def network(
@@ -63,9 +48,9 @@ def network(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput, loss, jitter and round trips between a client and a guest, for each network card."""
-    from limosa.cli.face import face, run
+    from limosa.bench.network import NETWORK
+    from limosa.bench.network.measure import MODELS, NetworkSettings
     from limosa.cli.options import size_rate
-    from limosa.experiment.bench_network import MODELS, NetworkSettings, bench_network
 
     settings = NetworkSettings(
         models=tuple(dict.fromkeys(nic or MODELS)),
@@ -75,12 +60,7 @@ def network(
         udp_bits_per_s=8 * (size_rate(udp_rate, "--udp-rate") or 0),
         accel=_accel(accel),
     )
-
-    async def work() -> RunDirectory:
-        with face(as_json) as events:
-            return await bench_network(settings, events=events)
-
-    show_bench(run(work), as_json)
+    run_bench(NETWORK, settings, as_json)
 
 
 def disk(
@@ -98,8 +78,8 @@ def disk(
     as_json: JsonOption = False,
 ) -> None:
     """Random and sequential reads and writes of a guest, for each bus and each cache mode."""
-    from limosa.cli.face import face, run
-    from limosa.experiment.bench_disk import BUSES, CACHES, DiskSettings, bench_disk
+    from limosa.bench.disk import DISK
+    from limosa.bench.disk.measure import BUSES, CACHES, DiskSettings
 
     settings = DiskSettings(
         buses=tuple(dict.fromkeys(bus or BUSES)),
@@ -109,12 +89,7 @@ def disk(
         seed=seed,
         accel=_accel(accel),
     )
-
-    async def work() -> RunDirectory:
-        with face(as_json) as events:
-            return await bench_disk(settings, events=events)
-
-    show_bench(run(work), as_json)
+    run_bench(DISK, settings, as_json)
 
 
 def _accel(text: str) -> str:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from limosa.bench.entry import Entry
     from limosa.results.account import Account
     from limosa.results.store import RunDirectory
+
+S = TypeVar("S")
+
+
+def run_bench(
+    entry: Entry[S], settings: S, as_json: bool, *, file: Path | None = None, no_install: bool = True
+) -> None:
+    """Measure on labs that end with it, and show what there is to say; *file* is the lab with several hosts."""
+    from limosa.cli.face import face, run
+    from limosa.experiment.lab_bed import LabBeds
+
+    async def work() -> RunDirectory:
+        with face(as_json) as events:
+            return await entry.measure(settings, LabBeds(events, file=file, no_install=no_install), events)
+
+    show_bench(run(work), as_json)
 
 
 def show_bench(run: RunDirectory, as_json: bool) -> None:

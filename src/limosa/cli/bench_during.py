@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from limosa.cli.bench_account import show_bench
+from limosa.cli.bench_account import run_bench
 from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption, seconds, size_rate
-
-if TYPE_CHECKING:
-    from limosa.results.store import RunDirectory
 
 
 def during_migration(
@@ -31,8 +28,8 @@ def during_migration(
     as_json: JsonOption = False,
 ) -> None:
     """Measure CPU, throughput and round trips before, during and after a live migration."""
-    from limosa.cli.face import face, run
-    from limosa.experiment.during import Options, during_migration
+    from limosa.bench.during import DURING_MIGRATION
+    from limosa.bench.during.measure import Options
     from limosa.units import parse_bytes
 
     options = Options(
@@ -44,14 +41,7 @@ def during_migration(
         memory_bytes=_bytes(parse_bytes, memory),
         max_bandwidth_bytes_per_s=size_rate(max_bandwidth, "--max-bandwidth"),
     )
-
-    async def work() -> RunDirectory:
-        with face(as_json) as events:
-            return await during_migration(
-                options, events=events, file=Path(lab) if lab else None, no_install=no_install
-            )
-
-    show_bench(run(work), as_json)
+    run_bench(DURING_MIGRATION, options, as_json, file=Path(lab) if lab else None, no_install=no_install)
 
 
 def _bytes(parse, text: str) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001

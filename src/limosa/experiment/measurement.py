@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -31,7 +32,8 @@ from limosa.probes.registry import PROBES
 from limosa.qemu.monitor import Monitor
 from limosa.results import environment, rest, store
 from limosa.results.format import Check, Environment, HostEnvironment, LoadReading, Migration, Pause
-from limosa.results.store import EventFile, RunDirectory
+from limosa.results.kept_run import kept
+from limosa.results.store import RunDirectory
 
 CALM_S = 0.25
 """Between taking a guest's monitors and pausing it, and again before hanging up: both keep QEMU's main loop busy,
@@ -337,28 +339,22 @@ async def _require_measurable(lab: Lab, guest: str) -> None:
 
 
 @asynccontextmanager
-async def recorded_run(lab: Lab, guest: str, kind: str, *, base: Path | None = None) -> AsyncIterator[RunDirectory]:
-    """A run directory (in *base*) for what happens inside; however that ends, the run says so and has its summary.
+async def recorded_run(
+    lab: Lab, guest: str, kind: str, *, base: Path | None = None,
+    failures: Callable[[RunDirectory], list[str]] | None = None, told: bool = False,
+) -> AsyncIterator[RunDirectory]:  # fmt: skip
+    """A run directory (in *base*) for what happens inside; however that ends, the run says so.
 
-    The caller sets the outcome of a failed migration with ``RunDirectory.finish`` by raising, or not at all.
-    Raises StateError, and makes no run, when there is nothing to measure in *guest*.
+    *failures* tells what went wrong in one that came to its end; without it, migrations and checks do. *told*: say
+    where the run is when it is interrupted. Raises StateError, and makes no run, when there is nothing to measure in
+    *guest*.
     """
     await _require_measurable(lab, guest)
     run = RunDirectory.create(kind=kind, lab=lab.name, guest=guest, base=base)
-    events = EventFile(run, lambda text: lab.events.note(text, level="warning"))
-    lab.events.add(events)
-    try:
+    async with kept(run, lab.events, partial(failures or _failures, run), told=told):
         yield run
-    except asyncio.CancelledError:
-        run.finish("cancelled", "interrupted")
-        raise
-    except BaseException as error:
-        run.finish("failed", str(error))
-        raise
-    else:
-        failed = [m.error for m in run.read_or(store.MIGRATIONS, []) if m.outcome != "completed"]
-        failed += [f"{c.name}: {c.detail}" for c in run.read_or(store.CHECKS, []) if not c.passed]
-        run.finish("failed" if failed else "completed", "; ".join(failed))
-    finally:
-        lab.events.remove(events)
-        events.close()
+
+
+def _failures(run: RunDirectory) -> list[str]:
+    failed = [m.error for m in run.read_or(store.MIGRATIONS, []) if m.outcome != "completed"]
+    return failed + [f"{c.name}: {c.detail}" for c in run.read_or(store.CHECKS, []) if not c.passed]

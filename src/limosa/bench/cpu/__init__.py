@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from limosa.bench.bed import Beds
 from limosa.bench.comparison_page import ComparisonPage
-from limosa.bench.cpu import judge, laptop, say
+from limosa.bench.cpu import judge, laptop, measure, say, user_mode
+from limosa.bench.cpu.measure import CpuSettings
 from limosa.bench.entry import Chapter, Entry
 from limosa.bench.repetitions import BENCH
-from limosa.spec.image_kinds import BARE
+from limosa.errors import SpecError
+from limosa.events import Events
+from limosa.results.store import RunDirectory
+from limosa.spec.image_kinds import BARE, MICRO
 
 PAGE = ComparisonPage(judge.RULES, say.SAYINGS)
+
+
+async def _measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirectory:
+    if settings.guest not in (MICRO.name, BARE.name):
+        text = f"--guest: there is no guest {settings.guest!r} for this bench"
+        raise SpecError(text, hint=f"{MICRO.name} or {BARE.name}")
+    if settings.guest == BARE.name:
+        return await user_mode.measure(settings, beds, events)
+    return await measure.measure(settings, beds, events)
+
 
 CPU = Entry(
     name="cpu",
     purpose="the same prime search on the host, in a guest with KVM and in a guest without",
     kind="bench-cpu",
     file=BENCH.file,
+    defaults=CpuSettings(),
+    measure=_measure,
     account=PAGE.of_run,
     chapters=(
         Chapter(

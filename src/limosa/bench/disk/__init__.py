@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limosa.bench.comparison_page import ComparisonPage
-from limosa.bench.disk import judge, say
+from limosa.bench.disk import judge, measure, say
 from limosa.bench.entry import Entry
 from limosa.bench.repetitions import BENCH
 
@@ -14,5 +14,7 @@ DISK = Entry(
     purpose="random and sequential reads and writes of a guest, for each bus and each cache mode",
     kind="bench-disk",
     file=BENCH.file,
+    defaults=measure.DiskSettings(),
+    measure=measure.measure,
     account=PAGE.of_run,
 )

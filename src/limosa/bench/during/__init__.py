@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limosa.bench.during import moves_page
+from limosa.bench.during import measure, moves_page
 from limosa.bench.during.parts import DURING, KIND
 from limosa.bench.entry import Chapter, Entry
 
@@ -11,6 +11,8 @@ DURING_MIGRATION = Entry(
     purpose="CPU, throughput and round trips before, during and after a live migration",
     kind=KIND,
     file=DURING.file,
+    defaults=measure.Options(),
+    measure=measure.measure,
     account=moves_page.of_run,
     chapters=(
         Chapter(

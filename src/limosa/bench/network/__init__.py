@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limosa.bench.comparison_page import ComparisonPage
 from limosa.bench.entry import Chapter, Entry
-from limosa.bench.network import judge, say
+from limosa.bench.network import judge, measure, say
 from limosa.bench.repetitions import BENCH
 
 PAGE = ComparisonPage(judge.RULES, say.SAYINGS, {"udp_bits_per_s": ("Rate of the datagrams", "bit/s")})
@@ -14,6 +14,8 @@ NETWORK = Entry(
     purpose="throughput, loss, jitter and round trips between a client and a guest, for each network card",
     kind="bench-network",
     file=BENCH.file,
+    defaults=measure.NetworkSettings(),
+    measure=measure.measure,
     account=PAGE.of_run,
     chapters=(
         Chapter(

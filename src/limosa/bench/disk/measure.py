@@ -5,15 +5,14 @@ from __future__ import annotations
 import secrets
 from dataclasses import asdict, dataclass, replace
 
+from limosa.bench.bed import HOST, PATIENCE_S, Bed, Beds, in_guest
 from limosa.bench.disk import parse as fio
+from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
 from limosa.bench.programs import parse_sums, program
-from limosa.bench.recorder import Recorder, recording, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
+from limosa.bench.rounds import measure_all, started
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
-from limosa.experiment import bed
-from limosa.experiment.bed import HOST, PATIENCE_S
-from limosa.lab import Lab
 from limosa.results.store import RunDirectory
 
 BUSES = {"virtio-blk": "virtio-blk", "virtio-scsi": "virtio-scsi", "sata": "SATA"}
@@ -36,7 +35,7 @@ class DiskSettings:
     accel: str = "auto"
 
 
-async def bench_disk(settings: DiskSettings, *, events: Events) -> RunDirectory:
+async def measure(settings: DiskSettings, beds: Beds, events: Events) -> RunDirectory:
     """Measure and report. Raises SpecError for an unknown bus or cache."""
     settings = replace(settings, buses=tuple(dict.fromkeys(ALSO_CALLED.get(bus, bus) for bus in settings.buses)))
     for wanted, known, what in ((settings.buses, tuple(BUSES), "bus"), (settings.caches, CACHES, "cache mode")):
@@ -54,21 +53,21 @@ async def bench_disk(settings: DiskSettings, *, events: Events) -> RunDirectory:
         metrics=METRICS,
         subjects=[Subject(name=name, label=f"{BUSES[bus]}, cache {cache}") for name, (bus, cache) in kinds.items()],
     )
-    ours = await program(await bed.image("micro-generic", events), "fio")
+    ours = await program(await beds.image("micro-generic"), "fio")
     lines = [
         f"{name}: {{host: {HOST}, image: micro-generic, memory: 384 MiB, accel: {settings.accel}, "
         f"disk: {{bus: {bus}, cache: {cache}}}}}"
         for name, (bus, cache) in kinds.items()
     ]
-    async with bed.bench_lab("bench-disk", lines, events) as lab, recording(bench, lab.name, events) as recorder:
-        able = [name for name in kinds if await _ready(lab, recorder, name, list(ours.files))]
+    async with beds.of_guests("bench-disk", lines) as bed, recorded(bench, bed.name, events) as ledger:
+        able = [name for name in kinds if await _ready(bed, ledger, name, list(ours.files))]
 
-        async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
-            async with bed.awake(lab, name):
-                return [await _measured(lab, name, time_s, job) for job in fio.JOBS]
+        async def turn(name: str, time_s: int) -> list[tuple[Repetition, str]]:
+            async with bed.awake(name):
+                return [await _measured(bed, name, time_s, job) for job in fio.JOBS]
 
-        await bed.measure_all(lab, recorder, able, measure)
-    return recorder.run
+        await measure_all(bed, ledger, able, turn)
+    return ledger.run
 
 
 def _guest(bus: str, cache: str) -> str:
@@ -76,23 +75,23 @@ def _guest(bus: str, cache: str) -> str:
     return {"virtio-blk": "vblk", "virtio-scsi": "vscsi", "sata": "sata"}[bus] + f"-{cache}"
 
 
-async def _ready(lab: Lab, recorder: Recorder, name: str, files: list[str]) -> bool:
-    if not await bed.started(lab, recorder, name):
+async def _ready(bed: Bed, ledger: Ledger, name: str, files: list[str]) -> bool:
+    if not await started(bed, ledger, name):
         return False
     try:
-        async with bed.awake(lab, name):
-            text = await bed.in_guest(lab, name, ["sha256sum", *files[:3]], PATIENCE_S)
-            await bed.in_guest(lab, name, ["fio", *fio.layout()], PATIENCE_S)
+        async with bed.awake(name):
+            text = await in_guest(bed, name, ["sha256sum", *files[:3]], PATIENCE_S)
+            await in_guest(bed, name, ["fio", *fio.layout()], PATIENCE_S)
     except LimosaError as error:
-        recorder.lost(name, error.message)
+        ledger.lost(name, error.message)
         return False
-    recorder.change(name, files=parse_sums(text))
+    ledger.change(name, files=parse_sums(text))
     return True
 
 
-async def _measured(lab: Lab, name: str, time_s: int, job: fio.Job) -> tuple[Repetition, str]:
+async def _measured(bed: Bed, name: str, time_s: int, job: fio.Job) -> tuple[Repetition, str]:
     words = ["fio", *fio.arguments(job, time_s)]
-    text, seen = await watched(lambda: bed.in_guest(lab, name, words, time_s + PATIENCE_S))
+    text, seen = await watched(lambda: in_guest(bed, name, words, time_s + PATIENCE_S))
     done = fio.parse(text, job)
     repetition = unnumbered(
         name,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import secrets
 from dataclasses import asdict, dataclass
 
+from limosa.bench.bed import HOST, PATIENCE_S, Bed, Beds, in_guest
 from limosa.bench.cpu import laptop
 from limosa.bench.cpu import parse as sysbench
+from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
 from limosa.bench.programs import Program, parse_sums, program
-from limosa.bench.recorder import Recorder, recording, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
+from limosa.bench.rounds import measure_all, started
 from limosa.errors import LimosaError
 from limosa.events import Events
-from limosa.experiment import bed
-from limosa.experiment.bed import HOST, PATIENCE_S
-from limosa.lab import Lab
 from limosa.results.store import RunDirectory
+from limosa.spec.image_kinds import MICRO
 
 EVENTS = Metric(name="cpu-events", label="prime search (sysbench)", unit="events/s")
 
@@ -35,13 +35,15 @@ class CpuSettings:
     repeat: int = 5
     seed: int = 0
     """0: a new one each time."""
+    guest: str = MICRO.name
+    """What runs in it: a Linux, or, bare, user-mode compute alone, which more KVMs can run."""
 
     def seeded(self) -> int:
         """The seed to use."""
         return self.seed or secrets.randbelow(2**31 - 1) + 1
 
 
-async def bench_cpu(settings: CpuSettings, *, events: Events) -> RunDirectory:
+async def measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirectory:
     """Measure and report. A guest that cannot be had here, or dies, is marked, and the rest is measured."""
     seed = settings.seeded()
     bench = Bench(
@@ -49,54 +51,52 @@ async def bench_cpu(settings: CpuSettings, *, events: Events) -> RunDirectory:
         title="CPU: host, guest with KVM, guest without",
         baseline="host",
         seed=seed,
-        settings={**asdict(settings), "seed": seed, "guest": "micro"},
+        settings={**asdict(settings), "seed": seed},
         metrics=[EVENTS],
         subjects=list(SUBJECTS),
         references=laptop.references(EVENTS.name),
     )
-    sysbench_here = await program(await bed.image("micro", events), "sysbench")
+    sysbench_here = await program(await beds.image("micro"), "sysbench")
     lines = [f"guest-{accel}: {{host: {HOST}, accel: {accel}, cpus: {settings.threads}}}" for accel in ("kvm", "tcg")]
-    async with bed.bench_lab("bench-cpu", lines, events) as lab, recording(bench, lab.name, events) as recorder:
-        recorder.change("host", files=sysbench_here.files)
+    async with beds.of_guests("bench-cpu", lines) as bed, recorded(bench, bed.name, events) as ledger:
+        ledger.change("host", files=sysbench_here.files)
         able = ["host"]
-        for name in lab.spec.guests:
-            if await bed.started(lab, recorder, name) and await _same_files(lab, recorder, name, sysbench_here):
+        for name in bed.guests:
+            if await started(bed, ledger, name) and await _same_files(bed, ledger, name, sysbench_here):
                 able.append(name)
-        await bed.measure_all(
-            lab, recorder, able, lambda name, time_s: _measured(lab, name, settings, time_s, sysbench_here)
-        )
-    return recorder.run
+        await measure_all(bed, ledger, able, lambda name, time_s: _measured(bed, name, settings, time_s, sysbench_here))
+    return ledger.run
 
 
-async def _same_files(lab: Lab, recorder: Recorder, guest: str, ours: Program) -> bool:
+async def _same_files(bed: Bed, ledger: Ledger, guest: str, ours: Program) -> bool:
     """Have the guest hash its own files; it is measured even when they differ, and the finding says so."""
     try:
-        async with bed.awake(lab, guest):
-            text = await bed.in_guest(lab, guest, ["sha256sum", *ours.files], PATIENCE_S)
+        async with bed.awake(guest):
+            text = await in_guest(bed, guest, ["sha256sum", *ours.files], PATIENCE_S)
     except LimosaError as error:
-        recorder.lost(guest, error.message)
+        ledger.lost(guest, error.message)
         return False
-    recorder.change(guest, files=parse_sums(text))
+    ledger.change(guest, files=parse_sums(text))
     return True
 
 
 async def _measured(
-    lab: Lab, name: str, settings: CpuSettings, time_s: int, ours: Program
+    bed: Bed, name: str, settings: CpuSettings, time_s: int, ours: Program
 ) -> list[tuple[Repetition, str]]:
     words = sysbench.arguments(threads=settings.threads, time_s=time_s)
     limit_s = time_s + PATIENCE_S
 
     async def on_host() -> str:
-        return (await lab.host(HOST).run(ours.command(*words), timeout_s=limit_s)).text
+        return (await bed.host(HOST).run(ours.command(*words), timeout_s=limit_s)).text
 
-    async def in_guest() -> str:
-        return await bed.in_guest(lab, name, ["sysbench", *words], limit_s)
+    async def on_guest() -> str:
+        return await in_guest(bed, name, ["sysbench", *words], limit_s)
 
     if name == "host":
         text, seen = await watched(on_host)
     else:
-        async with bed.awake(lab, name):
-            text, seen = await watched(in_guest)
+        async with bed.awake(name):
+            text, seen = await watched(on_guest)
     primes = sysbench.parse(text)
     repetition = unnumbered(
         name,

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import msgspec
-
-from limosa import process, requirements, spec
+from limosa import process
+from limosa.bench.bed import Beds, Mover, Track
+from limosa.bench.during.load import Load
 from limosa.bench.during.parse import iperf_line, sysbench_line
 from limosa.bench.during.parts import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, VCPU_COLUMNS, During, Part
 from limosa.bench.programs import program
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
-from limosa.experiment import bed
-from limosa.experiment.demo import EXAMPLE
-from limosa.experiment.load import Load
-from limosa.experiment.measurement import Measurement, measure, recorded_run
 from limosa.hosts.host import CLIENT
-from limosa.lab import Lab, sweep
 from limosa.migration.settings import Settings
 from limosa.probes import vcpu
 from limosa.probes.pace import Probing
@@ -88,66 +80,45 @@ class Options:
             raise SpecError("--repeat is at least 1")
 
 
-async def during_migration(
-    options: Options,
-    *,
-    events: Events,
-    file: Path | None = None,
-    no_install: bool = False,
-    base: Path | None = None,
-) -> RunDirectory:
-    """Measure every method under every load in a lab that ends with it; return the run, with what could be measured.
+async def measure(options: Options, beds: Beds, events: Events) -> RunDirectory:
+    """Measure every method under every load on a track; return the run, with what could be measured.
 
     A migration or a load that fails is in the run. Raises LimosaError's children when there is nothing to measure.
     """
     options.check()
-    sweep()
-    await requirements.install(await requirements.missing(), events, no_install=no_install)
-    described = msgspec.structs.replace(spec.load(file or EXAMPLE), name=f"during-{os.getpid()}")
-    guest = next((g for g in described.guests.values() if g.image_kind.has_agent), None)
-    if guest is None or len(described.hosts) < 2:
-        raise SpecError("this bench needs two hosts and a guest with an operating system", file=described.file)
-    if options.memory_bytes >= guest.memory_bytes:
-        wanted, there = (f"{size / 2**20:g} MiB" for size in (options.memory_bytes, guest.memory_bytes))
-        text = f"--memory {wanted} does not fit into {guest.name}, which has {there}"
-        raise SpecError(text, hint="ask for half of it at the most")
-    async with Lab.open(described, events=events, ephemeral=True) as lab:
-        await lab.up()
-        async with recorded_run(lab, guest.name, KIND, base=base) as run:
-            try:
-                await _parts(lab, guest.name, run, options)
-            except asyncio.CancelledError:
-                events.note(f"interrupted; what was measured is kept: limosa report {run.id}", level="warning")
-                raise
-        broken = [f"{part.load}: {part.reason}" for part in run.read(DURING).parts if part.status != "measured"]
-        if broken:
-            run.finish("failed", "; ".join(broken))
-        with contextlib.suppress(StateError):  # a guest that died is stopped already
-            await lab.stop(guest.name, force=True)
+    async with (
+        beds.track("during", memory_bytes=options.memory_bytes) as track,
+        track.recorded(KIND, failures=_broken, told=True) as run,
+    ):
+        await _parts(track, beds, run, options)
     return run
 
 
-async def _parts(lab: Lab, guest: str, run: RunDirectory, options: Options) -> None:
+def _broken(run: RunDirectory) -> list[str]:
+    return [f"{part.load}: {part.reason}" for part in run.read(DURING).parts if part.status != "measured"]
+
+
+async def _parts(track: Track, beds: Beds, run: RunDirectory, options: Options) -> None:
     found = During(
-        guest=guest,
+        guest=track.guest,
         before_s=options.before_s,
         after_s=options.after_s,
         memory_bytes=options.memory_bytes,
         max_bandwidth_bytes_per_s=options.max_bandwidth_bytes_per_s,
     )
     run.write(DURING, found)
-    async with lab.guests.agent(guest) as agent:
+    async with track.agent(track.guest) as agent:
         if options.memory_bytes:
             await agent.region_fill(REGION, options.memory_bytes)
     wanted = [(m, load, n + 1) for n in range(options.repeat) for m in options.methods for load in options.loads]
     for method, load, number in wanted:
         part = Part(method=method, load=load, repetition=number)
-        with lab.events.stage(f"measure {LOADS[load]}, {method}") as step:
-            recording = _Recording(lab, guest, run, options, part)
+        with track.events.stage(f"measure {LOADS[load]}, {method}") as step:
+            recording = _PartRecord(track, beds, run, options, part)
             try:
                 await recording.measure()
             except LimosaError as error:
-                lab.events.note(error.message, level="warning")
+                track.events.note(error.message, level="warning")
                 recording.fail(error.message)
             finally:
                 found = replace(found, parts=[*found.parts, recording.part])
@@ -159,15 +130,11 @@ async def _parts(lab: Lab, guest: str, run: RunDirectory, options: Options) -> N
         raise LimosaError(f"nothing could be measured: {found.parts[0].reason}")
 
 
-@dataclass(slots=True)
-class _Recording:
+class _PartRecord:
     """One part as it is made; ``part`` tells how far it came, whatever happens."""
 
-    lab: Lab
-    guest: str
-    run: RunDirectory
-    options: Options
-    part: Part
+    def __init__(self, track: Track, beds: Beds, run: RunDirectory, options: Options, part: Part) -> None:
+        self.track, self.beds, self.run, self.options, self.part = track, beds, run, options, part
 
     def fail(self, reason: str) -> None:
         """What was measured until now is kept."""
@@ -177,29 +144,29 @@ class _Recording:
     async def measure(self) -> None:
         """The load, its time before, the migration, its time after. Raises LimosaError when it breaks off."""
         base = self.run.path / "parts"
-        async with recorded_run(self.lab, self.guest, f"{self.part.method}-{self.part.load}", base=base) as own:
+        async with self.track.recorded(f"{self.part.method}-{self.part.load}", base=base) as own:
             self.part = replace(self.part, directory=str(own.path.relative_to(self.run.path)))
             noted = {"load": self.part.load, "random bytes in memory": self.options.memory_bytes}
             async with (
-                measure(self.lab, self.guest, own, _PROBING[self.part.load], dict(noted)) as measurement,
-                _loaded(self.lab, self.guest, self.part.load, own) as load,
+                self.track.measured(own, _PROBING[self.part.load], dict(noted)) as mover,
+                _loaded(self.track, self.beds, self.part.load, own) as load,
             ):
-                await self._through(measurement, load)
+                await self._through(mover, load)
 
-    async def _through(self, measurement: Measurement, load: Load | None) -> None:
-        events = self.lab.events
+    async def _through(self, mover: Mover, load: Load | None) -> None:
+        events = self.track.events
         await asyncio.sleep(SETTLE_S)
         self.part = replace(self.part, begin_ns=time.time_ns())
         try:
             with events.stage(f"before: {self.options.before_s:g} s"):
                 await self._wait(self.options.before_s)
-            here = await self.lab.guests.where(self.guest)
-            target = next(name for name in self.lab.spec.hosts if name != here)
+            here = await self.track.where(self.track.guest)
+            target = next(name for name in self.track.hosts if name != here)
             settings = Settings(
                 max_bandwidth_bytes_per_s=self.options.max_bandwidth_bytes_per_s,
                 capabilities=METHODS[self.part.method],
             )
-            outcome = await measurement.migrate(target, settings)
+            outcome = await mover.migrate(target, settings)
             with events.stage(f"after: {self.options.after_s:g} s"):
                 await self._wait(self.options.after_s)
         except asyncio.CancelledError:
@@ -217,13 +184,13 @@ class _Recording:
         while not deadline.passed:
             await asyncio.sleep(min(WATCH_S, deadline.left_s))
             try:
-                await self.lab.guests.where(self.guest)
+                await self.track.where(self.track.guest)
             except StateError as error:
                 raise LimosaError("the guest died while it was measured") from error
 
 
 @asynccontextmanager
-async def _loaded(lab: Lab, guest: str, load: str, own: RunDirectory) -> AsyncIterator[Load | None]:
+async def _loaded(track: Track, beds: Beds, load: str, own: RunDirectory) -> AsyncIterator[Load | None]:
     """The guest at work, from the load's first figure on."""
     if load == "latency":
         yield None
@@ -231,35 +198,35 @@ async def _loaded(lab: Lab, guest: str, load: str, own: RunDirectory) -> AsyncIt
     said = own.samples / "load.txt"
     async with AsyncExitStack() as stack:
         if load == "cpu":
-            argv = lab.guests.ssh(guest, ["sysbench", "cpu", f"--time={LONG_S}", "--report-interval=1", "run"])
-            stack.push_async_callback(_end_in_guest, lab, guest, "sysbench")
+            argv = track.command(track.guest, ["sysbench", "cpu", f"--time={LONG_S}", "--report-interval=1", "run"])
+            stack.push_async_callback(_end_in_guest, track, "sysbench")
             table = own.samples / "sysbench.csv"
             opening = Load.open("sysbench", argv, sysbench_line, table, SYSBENCH_COLUMNS, said)
             running = await stack.enter_async_context(opening)
             await running.wait_first()
-            for host in lab.spec.hosts:
-                await stack.enter_async_context(_virtual_cpus(lab, guest, host, own))
+            for host in track.hosts:
+                await stack.enter_async_context(_virtual_cpus(track, host, own))
         else:
-            stack.push_async_callback(_end_in_guest, lab, guest, "iperf3")
-            await _serve(lab, guest)
-            running = await _streaming(stack, lab, guest, load, own)
+            stack.push_async_callback(_end_in_guest, track, "iperf3")
+            await _serve(track)
+            running = await _streaming(stack, track, beds, load, own)
         yield running
 
 
-def _virtual_cpus(lab: Lab, guest: str, host: str, own: RunDirectory) -> AbstractAsyncContextManager[Load]:
+def _virtual_cpus(track: Track, host: str, own: RunDirectory) -> AbstractAsyncContextManager[Load]:
     """Watch on *host* what CPU time the guest's virtual CPUs get there: a host without the guest has no figure."""
-    argv = lab.host(host).interactive(vcpu.command(f"{lab.name}/{guest}"))
+    argv = track.host(host).interactive(vcpu.command(f"{track.name}/{track.guest}"))
     table, said = own.samples / f"vcpu-{host}.csv", own.samples / f"vcpu-{host}.txt"
     return Load.open(f"the watch on {host}", argv, vcpu.parse, table, VCPU_COLUMNS, said)
 
 
-async def _streaming(stack: AsyncExitStack, lab: Lab, guest: str, load: str, own: RunDirectory) -> Load:
+async def _streaming(stack: AsyncExitStack, track: Track, beds: Beds, load: str, own: RunDirectory) -> Load:
     """iperf3 from the client. The server has detached before it listens, so a refusal is tried again until LISTEN_S."""
     reverse = ["--reverse"] if load == "send" else []
-    address = lab.guest(guest).address
-    iperf3 = await program(await bed.image(lab.guest(guest).image, lab.events), "iperf3")
+    address = track.address(track.guest)
+    iperf3 = await program(await beds.image(track.image), "iperf3")
     words = ["--client", address, "--port", str(IPERF_PORT), "--time", str(LONG_S), *reverse]
-    argv = lab.hosts.interactive(CLIENT, iperf3.command(*words, "--interval", "0.1", "--format", "k", "--forceflush"))
+    argv = track.host(CLIENT).interactive(iperf3.command(*words, "--interval", "0.1", "--format", "k", "--forceflush"))
     table, said = own.samples / "iperf.csv", own.samples / "load.txt"
     deadline = Deadline.after(LISTEN_S)
     async for _ in deadline.ticks(0.3):
@@ -273,22 +240,22 @@ async def _streaming(stack: AsyncExitStack, lab: Lab, guest: str, load: str, own
                 continue
             stack.push_async_exit(trial.pop_all())
             return running
-    raise LimosaError(f"iperf3 in {guest} did not listen within {LISTEN_S:g} s")
+    raise LimosaError(f"iperf3 in {track.guest} did not listen within {LISTEN_S:g} s")
 
 
-async def _serve(lab: Lab, guest: str) -> None:
+async def _serve(track: Track) -> None:
     """iperf3 as a server in the guest; it detaches by itself and listens when the command has ended."""
     argv = ["iperf3", "--server", "--one-off", "--daemon", "--port", str(IPERF_PORT)]
-    await process.run(lab.guests.ssh(guest, argv), timeout_s=LOGIN_S)
+    await process.run(track.command(track.guest, argv), timeout_s=LOGIN_S)
 
 
-async def _end_in_guest(lab: Lab, guest: str, program: str) -> None:
+async def _end_in_guest(track: Track, program: str) -> None:
     """What a broken connection left running."""
     try:
-        await lab.guests.where(guest)
+        await track.where(track.guest)
     except LimosaError:
         return  # a guest that is gone runs nothing, and a login would wait for it in vain
     try:
-        await process.run(lab.guests.ssh(guest, ["killall", program]), check=False, timeout_s=LOGIN_S)
+        await process.run(track.command(track.guest, ["killall", program]), check=False, timeout_s=LOGIN_S)
     except LimosaError as error:
-        lab.events.note(f"{program} could not be ended in {guest}: {error.message}", level="warning")
+        track.events.note(f"{program} could not be ended in {track.guest}: {error.message}", level="warning")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,7 +14,8 @@ from limosa.errors import MachineError
 from limosa.events import Events
 from limosa.results import environment
 from limosa.results.account import Finding
-from limosa.results.store import EventFile, RunDirectory
+from limosa.results.kept_run import kept
+from limosa.results.store import RunDirectory
 
 T = TypeVar("T")
 
@@ -68,12 +68,11 @@ def unnumbered(
     )
 
 
-@dataclass(slots=True)
-class Recorder:
-    """One bench that is being measured. Made by ``recording``."""
+class Ledger:
+    """One bench that is being measured. Made by ``recorded``."""
 
-    run: RunDirectory
-    bench: Bench
+    def __init__(self, run: RunDirectory, bench: Bench) -> None:
+        self.run, self.bench = run, bench
 
     def add(self, repetition: Repetition, raw: str) -> None:
         """Keep one repetition, and *raw*: what the measuring program printed. Raises MachineError when it cannot."""
@@ -127,29 +126,20 @@ def machine() -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def recording(bench: Bench, lab: str, events: Events) -> AsyncIterator[Recorder]:
+async def recorded(bench: Bench, lab: str, events: Events) -> AsyncIterator[Ledger]:
     """A run directory for a bench; however it ends, what was measured so far is kept, and the run says how it ended."""
     run = RunDirectory.create(kind=bench.kind, lab=lab, guest="")
-    sink = EventFile(run, lambda text: events.note(text, level="warning"))
-    events.add(sink)
-    recorder = Recorder(run, replace(bench, machine={**machine(), **bench.machine}))
-    recorder.save()
-    try:
-        yield recorder
-    except asyncio.CancelledError:
-        run.finish("cancelled", "interrupted")
-        events.note(f"interrupted; what was measured is kept: limosa report {run.id}", level="warning")
-        raise
-    except BaseException as error:
-        run.finish("failed", str(error))
-        raise
-    else:
-        recorder.bench = replace(recorder.bench, complete=True)
-        lost = [f"{s.name}: {s.reason}" for s in recorder.bench.subjects if s.status in ("failed", "partial")]
-        run.finish("failed" if lost else "completed", "; ".join(lost))
-    finally:
-        after = {"load_average_after": environment.read_load_average()}
-        recorder.bench = replace(recorder.bench, machine={**recorder.bench.machine, **after})
-        recorder.save()
-        events.remove(sink)
-        sink.close()
+    ledger = Ledger(run, replace(bench, machine={**machine(), **bench.machine}))
+    ledger.save()
+
+    def lost() -> list[str]:
+        return [f"{s.name}: {s.reason}" for s in ledger.bench.subjects if s.status in ("failed", "partial")]
+
+    async with kept(run, events, lost, told=True):
+        try:
+            yield ledger
+            ledger.bench = replace(ledger.bench, complete=True)
+        finally:
+            after = {"load_average_after": environment.read_load_average()}
+            ledger.bench = replace(ledger.bench, machine={**ledger.bench.machine, **after})
+            ledger.save()

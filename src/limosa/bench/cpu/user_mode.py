@@ -9,31 +9,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, replace
 
 import numpy as np
 
-from limosa import accel as acceleration
 from limosa import paths, process
+from limosa.bench.bed import HOST, Bed, Beds
+from limosa.bench.cpu.measure import SUBJECTS, CpuSettings
 from limosa.bench.cpu.parse import PRIME_LIMIT
-from limosa.bench.recorder import Recorder, recording, unnumbered, watched
+from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition
+from limosa.bench.rounds import measure_all
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
-from limosa.experiment import bed
-from limosa.experiment.bed import HOST
-from limosa.experiment.bench_cpu import SUBJECTS, CpuSettings
 from limosa.guest import bare
-from limosa.guest.bare.provision import subject
-from limosa.lab import Lab
-from limosa.qemu import argv, features, launches
-from limosa.qemu.guest_process import start as start_qemu
-from limosa.qemu.launches import runtime_directory
 from limosa.results.store import RunDirectory
-from limosa.spec.image_kinds import BARE
-from limosa.spec.resolved import Guest
 
 REPORT = 100
 """Events between two lines: some 35 lines a second on a fast machine. More would measure the serial line."""
@@ -44,7 +36,7 @@ START_S = 60.0
 PRIMES = Metric(name="cpu-events", label="user-mode compute (prime search, bare guest)", unit="events/s")
 
 
-async def bench_bare(settings: CpuSettings, *, events: Events) -> RunDirectory:
+async def measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirectory:
     """Measure and report; see the module."""
     if settings.threads != 1:
         raise LimosaError("the bare guest has one thread", hint="leave --threads out, or take --guest micro")
@@ -56,55 +48,41 @@ async def bench_bare(settings: CpuSettings, *, events: Events) -> RunDirectory:
         title="User-mode compute: host, bare guest with KVM, bare guest without",
         baseline="host",
         seed=seed,
-        settings={**asdict(settings), "seed": seed, "guest": BARE.name, "compiler": built.compiler},
+        settings={**asdict(settings), "seed": seed, "compiler": built.compiler},
         metrics=[PRIMES],
         subjects=[replace(subject, files=shared) for subject in SUBJECTS],
     )
-    async with bed.bench_lab("bench-bare", (), events) as lab, recording(bench, lab.name, events) as recorder:
+    async with beds.of_guests("bench-bare", ()) as bed, recorded(bench, bed.name, events) as ledger:
         able = ["host"]
         for kind in ("kvm", "tcg"):
-            chosen = await _accel(lab, recorder, built, kind)
+            chosen = await _accel(bed, ledger, built, kind)
             able += [f"guest-{kind}"] if chosen else []
 
-        async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
-            return await _measured(lab, name, built, time_s)
+        async def turn(name: str, time_s: int) -> list[tuple[Repetition, str]]:
+            return await _measured(bed, name, built, time_s)
 
-        await bed.measure_all(lab, recorder, able, measure)
-    return recorder.run
+        await measure_all(bed, ledger, able, turn)
+    return ledger.run
 
 
-async def _accel(lab: Lab, recorder: Recorder, built: bare.BareImage, kind: str) -> bool:
+async def _accel(bed: Bed, ledger: Ledger, built: bare.BareImage, kind: str) -> bool:
     """Whether the bare guest runs under *kind* here; the reason is recorded either way."""
     name = f"guest-{kind}"
     if kind == "tcg":
-        recorder.change(name, accel_reason="asked for")
+        ledger.change(name, accel_reason="asked for")
         return True
-    host, spec = lab.host(HOST), lab.spec.hosts[HOST]
-
-    async def prove() -> acceleration.Proof:
-        with lab.events.stage("prove KVM"):
-            return await acceleration.prove_kvm(
-                host,
-                qemu=spec.qemu,
-                subject=subject(str(built.kernel)),
-                cpu=BARE.cpu,
-                runtime_directory=host.runtime_directory,
-                firmware=spec.qemu_firmware,
-            )
-
     try:
-        key = await acceleration.proof_key(host, built.kernel, features.local_identity(spec.qemu), cpu=BARE.cpu)
-        chosen = await acceleration.choose(host, "kvm", prove, key=key)
+        reason = await bed.bare.prove_kvm(built.kernel)
     except MachineError as error:
-        recorder.change(name, status="skipped", reason=error.message)
-        lab.events.note(f"{name} is left out: {error.message}")
+        ledger.change(name, status="skipped", reason=error.message)
+        bed.events.note(f"{name} is left out: {error.message}")
         return False
-    recorder.change(name, accel_reason=chosen.reason)
+    ledger.change(name, accel_reason=reason)
     return True
 
 
-async def _measured(lab: Lab, name: str, built: bare.BareImage, time_s: int) -> list[tuple[Repetition, str]]:
-    source = _host_lines(lab, built, time_s) if name == "host" else _guest_lines(lab, name, built)
+async def _measured(bed: Bed, name: str, built: bare.BareImage, time_s: int) -> list[tuple[Repetition, str]]:
+    source = _host_lines(bed, built, time_s) if name == "host" else _guest_lines(bed, name, built)
     async with source as reader:
         samples, seen = await watched(lambda: _read(reader, time_s))
     moments, counts = zip(*samples, strict=True)
@@ -142,10 +120,10 @@ async def _read(reader: asyncio.StreamReader, time_s: int) -> list[tuple[float, 
 
 
 @asynccontextmanager
-async def _host_lines(lab: Lab, built: bare.BareImage, time_s: int) -> AsyncIterator[asyncio.StreamReader]:
+async def _host_lines(bed: Bed, built: bare.BareImage, time_s: int) -> AsyncIterator[asyncio.StreamReader]:
     """The host's program, which is let run on a little longer than it is read."""
     words = [str(built.host_primes), str(time_s + 5), str(PRIME_LIMIT), str(REPORT)]
-    child = await process.start(lab.hosts.interactive(HOST, words))
+    child = await process.start(bed.host(HOST).interactive(words))
     try:
         assert child.stdout is not None
         yield child.stdout
@@ -153,36 +131,7 @@ async def _host_lines(lab: Lab, built: bare.BareImage, time_s: int) -> AsyncIter
         await process.stop(child)
 
 
-@asynccontextmanager
-async def _guest_lines(lab: Lab, name: str, built: bare.BareImage) -> AsyncIterator[asyncio.StreamReader]:
+def _guest_lines(bed: Bed, name: str, built: bare.BareImage) -> AbstractAsyncContextManager[asyncio.StreamReader]:
     """A bare guest of its own for each repetition: it starts in well under a second."""
-    host, spec = lab.host(HOST), lab.spec.hosts[HOST]
-    known = await lab.hosts.features(HOST)
-    launch_id = launches.new_id()
-    launch = argv.Launch(
-        id=launch_id,
-        lab=lab.name,
-        guest=Guest(name=name, host=HOST, image=BARE.name, memory_bytes=32 << 20),
-        qemu=spec.qemu,
-        features=known,
-        accel="kvm" if name == "guest-kvm" else "tcg",
-        machine=features.common_machine({HOST: known}, ""),
-        cpu=BARE.cpu,
-        runtime_directory=runtime_directory(host, name),
-        serial_log=f"{host.runtime_directory}/log/{name}.console.log",
-        firmware=spec.qemu_firmware,
-        kernel=str(built.kernel),
-        append=bare.kernel_arguments("primes", limit=PRIME_LIMIT, report=REPORT),
-    )
-    log = f"{host.runtime_directory}/log/{name}.qemu.log"
-    qemu = await start_qemu(host, name, launch_id, argv.command_line(launch), log, lab.events)
-    try:
-        reader, writer = await asyncio.open_unix_connection(
-            sock=await host.connect(f"{runtime_directory(host, name)}/serial.sock")
-        )
-        try:
-            yield reader
-        finally:
-            writer.close()
-    finally:
-        await qemu.end()
+    append = bare.kernel_arguments("primes", limit=PRIME_LIMIT, report=REPORT)
+    return bed.bare.serial(name, "kvm" if name == "guest-kvm" else "tcg", built.kernel, append)

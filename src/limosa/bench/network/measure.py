@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from limosa import tasks
+from limosa.bench.bed import HOST, PATIENCE_S, Bed, Beds, in_guest
+from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
 from limosa.bench.network import parse as iperf
 from limosa.bench.programs import Program, parse_sums, program
-from limosa.bench.recorder import Recorder, recording, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
+from limosa.bench.rounds import measure_all, started
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
-from limosa.experiment import bed
-from limosa.experiment.bed import HOST, PATIENCE_S
 from limosa.hosts.host import CLIENT
-from limosa.lab import Lab
 from limosa.probes.client_probe import ClientProbe
 from limosa.probes.exchange import ECHO_PORT
 from limosa.probes.udp_echo import EchoConfig
@@ -60,7 +61,7 @@ class NetworkSettings:
     accel: str = "auto"
 
 
-async def bench_network(settings: NetworkSettings, *, events: Events) -> RunDirectory:
+async def measure(settings: NetworkSettings, beds: Beds, events: Events) -> RunDirectory:
     """Measure and report. Raises SpecError for an unknown model."""
     for model in settings.models:
         if model not in MODELS:
@@ -75,24 +76,24 @@ async def bench_network(settings: NetworkSettings, *, events: Events) -> RunDire
         metrics=METRICS,
         subjects=[Subject(name=model, label=MODELS[model]) for model in settings.models],
     )
-    client = await program(await bed.image("micro-generic", events), "iperf3")
+    client = await program(await beds.image("micro-generic"), "iperf3")
     refusal = _vhost_refusal() if "vhost-net" in settings.models else ""
     wanted = [model for model in settings.models if model != "vhost-net" or not refusal]
     lines = [
         f"{model}: {{host: {HOST}, image: micro-generic, accel: {settings.accel}, nic: {model}}}" for model in wanted
     ]
-    async with bed.bench_lab("bench-net", lines, events) as lab, recording(bench, lab.name, events) as recorder:
+    async with beds.of_guests("bench-net", lines) as bed, recorded(bench, bed.name, events) as ledger:
         if refusal:
-            recorder.change("vhost-net", status="skipped", reason=refusal)
+            ledger.change("vhost-net", status="skipped", reason=refusal)
             events.note(f"vhost-net is left out: {refusal}")
-        able = [model for model in wanted if await _ready(lab, recorder, model, client)]
+        able = [model for model in wanted if await _ready(bed, ledger, model, client)]
 
-        async def measure(name: str, time_s: int) -> list[tuple[Repetition, str]]:
-            async with bed.awake(lab, name):
-                return await _measured(lab, name, time_s, settings.udp_bits_per_s, client)
+        async def turn(name: str, time_s: int) -> list[tuple[Repetition, str]]:
+            async with bed.awake(name):
+                return await _measured(bed, ledger.run, name, time_s, settings.udp_bits_per_s, client)
 
-        await bed.measure_all(lab, recorder, able, measure)
-    return recorder.run
+        await measure_all(bed, ledger, able, turn)
+    return ledger.run
 
 
 def _vhost_refusal() -> str:
@@ -104,29 +105,29 @@ def _vhost_refusal() -> str:
     return ""
 
 
-async def _ready(lab: Lab, recorder: Recorder, name: str, client: Program) -> bool:
-    if not await bed.started(lab, recorder, name):
+async def _ready(bed: Bed, ledger: Ledger, name: str, client: Program) -> bool:
+    if not await started(bed, ledger, name):
         return False
     try:
-        async with bed.awake(lab, name):
-            text = await bed.in_guest(lab, name, ["sha256sum", *client.files], PATIENCE_S)
-            async with lab.guests.agent(name) as agent:
+        async with bed.awake(name):
+            text = await in_guest(bed, name, ["sha256sum", *client.files], PATIENCE_S)
+            async with bed.agent(name) as agent:
                 await agent.echo_start(ECHO_PORT)
     except LimosaError as error:
-        recorder.lost(name, error.message)
+        ledger.lost(name, error.message)
         return False
-    recorder.change(name, files=parse_sums(text))
+    ledger.change(name, files=parse_sums(text))
     return True
 
 
 async def _measured(
-    lab: Lab, name: str, time_s: int, udp_bits_per_s: int, client: Program
+    bed: Bed, run: RunDirectory, name: str, time_s: int, udp_bits_per_s: int, client: Program
 ) -> list[tuple[Repetition, str]]:
-    address = lab.guest(name).address
+    address = bed.address(name)
     found = []
     for metric, reverse in (("tcp-to-guest", False), ("tcp-from-guest", True)):
         words = iperf.tcp(address, time_s, reverse=reverse)
-        (sent, got), seen = await watched(partial(_transfer, lab, name, time_s, client, words))
+        (sent, got), seen = await watched(partial(_transfer, bed, name, time_s, client, words))
         receiver, sender = (sent, got) if reverse else (got, sent)
         tcp = iperf.received(receiver, sender)
         facts = {"retransmits": tcp.retransmits}
@@ -143,7 +144,7 @@ async def _measured(
         )
         found.append((done, receiver))
     words = iperf.udp(address, time_s, udp_bits_per_s)
-    (_, got), seen = await watched(partial(_transfer, lab, name, time_s, client, words))
+    (_, got), seen = await watched(partial(_transfer, bed, name, time_s, client, words))
     udp = iperf.datagrams(got)
     facts = {"sent": udp.sent, "lost": udp.lost, "offered_bits_per_s": udp_bits_per_s}
     for metric, value, seconds in (
@@ -152,39 +153,38 @@ async def _measured(
     ):
         done = unnumbered(name, metric, seen, value=value, duration_s=udp.duration_s, seconds=seconds, facts=facts)
         found.append((done, got))
-    found.append(await _round_trips(lab, name, time_s))
+    found.append(await _round_trips(bed, run, name, time_s))
     return found
 
 
-async def _transfer(lab: Lab, guest: str, time_s: int, client: Program, words: tuple[str, ...]) -> tuple[str, str]:
+async def _transfer(bed: Bed, guest: str, time_s: int, client: Program, words: tuple[str, ...]) -> tuple[str, str]:
     """One test; what the client printed, and what the server in the guest did."""
     limit_s = time_s + PATIENCE_S
-    async with tasks.beside(bed.in_guest(lab, guest, ["iperf3", *iperf.server()], limit_s)) as (server,):
+    async with tasks.beside(in_guest(bed, guest, ["iperf3", *iperf.server()], limit_s)) as (server,):
         # The server needs a login to start, so a client that comes too early tries again.
         async for _ in Deadline.after(PATIENCE_S).ticks(0.2):
             if server.done():
                 await server
-            done = await lab.host(CLIENT).run(client.command(*words), check=False, timeout_s=limit_s)
+            done = await bed.host(CLIENT).run(client.command(*words), check=False, timeout_s=limit_s)
             if "onnection refused" not in done.text:
                 return done.text, await server
         raise LimosaError(f"iperf3 in {guest} did not listen within {PATIENCE_S:g} s")
 
 
-async def _round_trips(lab: Lab, name: str, time_s: int) -> tuple[Repetition, str]:
-    folder = lab.directory.path / f"echo-{name}"
-    await asyncio.to_thread(folder.mkdir, exist_ok=True)
-    config = EchoConfig(address=lab.guest(name).address, port=ECHO_PORT, rate_hz=ECHO_RATE_HZ)
+async def _round_trips(bed: Bed, run: RunDirectory, name: str, time_s: int) -> tuple[Repetition, str]:
+    config = EchoConfig(address=bed.address(name), port=ECHO_PORT, rate_hz=ECHO_RATE_HZ)
 
     async def ask() -> None:
-        async with ClientProbe.open(lab.host(CLIENT), [config], folder) as probe:
+        async with ClientProbe.open(bed.host(CLIENT), [config], Path(folder)) as probe:
             await probe.start()
             await asyncio.sleep(time_s)
             await probe.stop()
 
-    _, seen = await watched(ask)
-    path = folder / "echo.csv"
-    raw = await asyncio.to_thread(path.read_text)
-    echo = read_exchanges(path)
+    with tempfile.TemporaryDirectory(prefix=".echo-", dir=run.path) as folder:
+        _, seen = await watched(ask)
+        path = Path(folder) / "echo.csv"
+        raw = await asyncio.to_thread(path.read_text)
+        echo = read_exchanges(path)
     answered = echo.received_ns != LOST
     trips_s = (echo.received_ns[answered] - echo.sent_ns[answered]) / 1e9
     if not len(trips_s):

@@ -8,10 +8,8 @@ STILL: dict[str, tuple[str, ...]] = {
     "paired_names": (
         "host",
         "kind",
-        "record",
     ),
     "acting_data": (
-        "_Recording",
         "Daemon",
         "Started",
         "Keeper",
@@ -25,9 +23,5 @@ STILL: dict[str, tuple[str, ...]] = {
         "Monitor",
         "Stream",
     ),
-    "loose_data": (
-        "Recorder",
-        "_Recording",
-        "Stage",
-    ),
+    "loose_data": ("Stage",),
 }

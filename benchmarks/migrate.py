@@ -6,7 +6,6 @@ difference: launching Python and the target QEMU, talking, ending the source. It
 
     python benchmarks/migrate.py --count 20                 the micro guest, which idles
     python benchmarks/migrate.py --count 20 --guest bare    boots at once; writes 8 MiB over and over
-    python benchmarks/migrate.py --starts 20                how long limosa takes to start
 
 The lab ends with this script. Nothing is read from or written to your own state directory.
 """
@@ -141,23 +140,6 @@ async def moves(opened: Lab, count: int) -> list[Move]:
     return found
 
 
-async def starts(count: int) -> dict[str, list[float]]:
-    """Wall times in ms of commands that do nothing, in turns: Python alone, the help, two verbs on a running guest."""
-    async with lab("bare") as opened:
-        named = ["--lab", opened.name]
-        commands = {
-            "python -c pass": [sys.executable, "-I", "-c", "pass"],
-            "limosa --help": [*LIMOSA, "--help"],
-            "limosa status": [*LIMOSA, "status", *named],
-            "limosa start (it runs)": [*LIMOSA, "start", GUEST, *named],
-        }
-        found: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(count + 1):
-            for name, argv in commands.items():
-                found[name].append((await timed(argv))[0])
-    return {name: times[1:] for name, times in found.items()}
-
-
 def shown(estimate: Estimate, unit: str = " ms", digits: int = 0) -> str:
     interval = "" if estimate.low is None else f" [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
     return f"{estimate.value:.{digits}f}{unit}{interval}"
@@ -186,28 +168,17 @@ def summary(found: Sequence[Move]) -> str:
 async def measured(chosen: argparse.Namespace) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     result: dict[str, Any] = {"python": sys.version.split()[0], "cpus": os.cpu_count(), "load_before": load_before}
-    if chosen.starts:
-        result["starts_ms"] = await starts(chosen.starts)
-    else:
-        async with lab(chosen.guest) as opened:
-            qemu = await opened.hosts.features("host1")
-            status = (await opened.status()).guests[0]
-            result |= {"guest": chosen.guest, "accel": status.accel, "machine": status.machine, "qemu": qemu.version}
-            found = await moves(opened, chosen.count)
-        result["moves"] = found
+    async with lab(chosen.guest) as opened:
+        qemu = await opened.hosts.features("host1")
+        status = (await opened.status()).guests[0]
+        result |= {"guest": chosen.guest, "accel": status.accel, "machine": status.machine, "qemu": qemu.version}
+        result["moves"] = await moves(opened, chosen.count)
     result["load_after"] = os.getloadavg()[0]
     return result
 
 
 def show(result: dict[str, Any]) -> None:
     around = f"{result['cpus']} CPUs, load average {result['load_before']:.1f} before, {result['load_after']:.1f} after"
-    if "starts_ms" in result:
-        print(f"start of limosa, Python {result['python']}, {around}")
-        rows = [["", "times", "median [95 % interval]", "smallest"]]
-        for name, times in result["starts_ms"].items():
-            rows.append([name, str(len(times)), shown(median(times)), f"{min(times):.0f} ms"])
-        print(table(rows))
-        return
     print(f"guest {result['guest']}, QEMU {result['qemu']} ({result['accel']}), Python {result['python']}, {around}")
     print(summary(result["moves"]))
 
@@ -216,7 +187,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--count", type=int, default=10, help="moves of each way (default 10)")
     parser.add_argument("--guest", choices=MEMORY, default="micro", help="the guest's image (default micro)")
-    parser.add_argument("--starts", type=int, default=0, metavar="N", help="time the start of commands instead")
     parser.add_argument("--json", action="store_true", help="print every sample as JSON")
     chosen = parser.parse_args()
     if chosen.count < 1:
@@ -224,7 +194,7 @@ def main() -> None:
     with state():
         result = asyncio.run(measured(chosen))
     if chosen.json:
-        result["moves"] = [asdict(move) for move in result.get("moves", [])]
+        result["moves"] = [asdict(move) for move in result["moves"]]
         print(json.dumps(result, indent=1))
     else:
         show(result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 
@@ -59,6 +58,8 @@ def remove(path: Path) -> None:
 
     A directory that stands in its place goes with all that is in it.
     """
+    import shutil
+
     try:
         path.unlink()
     except FileNotFoundError:

@@ -18,9 +18,10 @@ Ctrl-C exits with 130, SIGTERM with 143, SIGHUP with 129. Only ``__main__`` turn
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-from typing import ClassVar
+TYPE_CHECKING = False  # help and a wrong word need nothing else that typing would be loaded for
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import ClassVar
 
 LONGEST = 4000
 """Characters of a message: what is quoted in one may be a guest's console, or a file that is no lab file."""
@@ -97,6 +98,8 @@ class CommandError(LimosaError):
     """A process exited with a status other than 0. ``replay`` can be pasted into a terminal."""
 
     def __init__(self, argv: Sequence[str], returncode: int, stderr: str, *, replay: str = "") -> None:
+        import shlex
+
         self.argv, self.returncode, self.stderr = tuple(argv), returncode, stderr
         self.replay = replay or shlex.join(argv)
         last = stderr.strip().splitlines()[-1] if stderr.strip() else "it said nothing"

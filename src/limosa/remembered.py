@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -21,6 +20,8 @@ KEPT_S = 90 * 86400.0
 
 def key(*parts: str) -> str:
     """The name of an answer to the question that *parts* are."""
+    import hashlib
+
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from benchmarks import against_virsh, migrate
+from benchmarks import against_virsh, migrate, start
 from benchmarks.against_virsh import Move
 from benchmarks.libvirt_hosts import Domain
+from benchmarks.start import NOTHING, Start
 
 
 def _move(way: str, whole_ms: float, total_ms: float, *, warm_up: bool = False) -> migrate.Move:
@@ -59,3 +60,8 @@ def test_what_libvirt_is_told_of_a_guest_is_whole_whatever_its_kernel_is_told() 
     memory = root.find("memory")
     assert memory is not None
     assert (memory.text, memory.get("unit")) == (str(512 << 20), "b")
+
+
+def test_starts_are_told_as_ratios_to_python_alone() -> None:
+    lines = start.summary({NOTHING: [Start(10, 8), Start(12, 8)], "limosa --help": [Start(22, 12), Start(22, 12)]})
+    assert lines.splitlines()[2] == "limosa --help   22 ms      2.0 x  22 ms     12 ms           1.5 x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -153,7 +154,7 @@ def test_a_lock_of_a_lab_that_was_taken_down_locks_nothing(made: LabDirectory, m
 
 def test_removal_is_at_once_and_its_remains_go_later(made: LabDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(record.shutil, "rmtree", lambda path, ignore_errors: None)  # killed before the first file went
+        patch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)  # killed before the first file went
         made.remove()
     assert not made.path.exists()
     assert record.existing() == []

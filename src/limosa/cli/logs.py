@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated
 
 from limosa.cli.declared import Argument, Option
@@ -24,6 +23,8 @@ def logs(
     from limosa.lab import Lab
 
     async def work() -> dict[str, list[str]]:
+        import difflib
+
         with face(as_json, quiet=True) as events:
             async with Lab.open(lab, events=events) as opened:
                 known = [*opened.spec.guests, *opened.spec.hosts]

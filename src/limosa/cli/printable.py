@@ -7,9 +7,7 @@ sequences have to pass it (``raw``), is given printable text.
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-import textwrap
 from typing import Any, TextIO
 
 _SEQUENCES = re.compile(
@@ -37,6 +35,9 @@ def escaped(document: str) -> str:
 
 def print_sentence(label: str, text: str) -> None:
     """``label: text`` on standard output: on a terminal broken between words, elsewhere in one line."""
+    import shutil
+    import textwrap
+
     line = f"{label}: {printable(text)}"
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from limosa.hosts.host import HostFacts
-from limosa.hosts.link.far.system import machine_facts
 
 
 def facts() -> HostFacts:
     """This machine, asked now."""
+    from limosa.hosts.link.far.system import machine_facts
+
     return HostFacts(**machine_facts())

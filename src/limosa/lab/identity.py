@@ -9,8 +9,8 @@ lab's directory: they are this machine's own, and are ended by whoever commands 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import secrets
 from pathlib import Path
 
 from limosa import durable, paths
@@ -78,7 +78,7 @@ def _made() -> str:
     while (found := _read()) is None:
         try:
             paths.state().mkdir(mode=0o700, parents=True, exist_ok=True)
-            durable.create(_file(), f"{secrets.token_hex(8)}\n".encode())
+            durable.create(_file(), f"{os.urandom(8).hex()}\n".encode())
         except OSError as error:
             raise paths.cannot_write(error, paths.state()) from error
     return found

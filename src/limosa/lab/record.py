@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -277,6 +276,8 @@ class LabDirectory(msgspec.Struct, frozen=True):
 
     def remove(self) -> None:
         """Delete the directory and everything in it: at once for whoever looks for the lab, then file by file."""
+        import shutil
+
         gone = self.path.with_name(f".{self.name}.{os.getpid()}{_GONE}")
         try:
             self.path.rename(gone)
@@ -355,6 +356,8 @@ def existing() -> list[LabDirectory]:
 
 def remove_remains() -> None:
     """Delete directories whose deletion was interrupted."""
+    import shutil
+
     for folder in _folders():
         if folder.name.startswith(".") and folder.name.endswith(_GONE):
             shutil.rmtree(folder, ignore_errors=True)

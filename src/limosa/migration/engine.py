@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -141,6 +140,8 @@ class Migration(msgspec.Struct):
 
     async def _prepare(self, target: QemuProcess) -> str:
         """Both sides get the same capabilities; the target listens on a free port that only hosts reach."""
+        import random
+
         capabilities = ("events", *self.settings.capabilities)
         self.source.control.pending_events()
         self._seen = self.source.control.event_count

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Collection
@@ -236,6 +235,8 @@ def set_aside(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a journal, whatever is in its place. Raises OSError."""
+    import shutil
+
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -7,8 +7,6 @@ for guests has a bridge (``br0``) over that end, with one TAP per guest; a netwo
 
 from __future__ import annotations
 
-import hashlib
-
 from limosa.spec import addresses, resolved
 
 _LATENCY_MS = 50
@@ -45,6 +43,8 @@ def _digest(lab: resolved.Lab) -> str:
 
     Only a lab that has no mark, for a version without ids brought it up, keeps the names that it has by its path.
     """
+    import hashlib
+
     return hashlib.sha256((lab.mark or f"{lab.name}/{lab.file}").encode()).hexdigest()
 
 

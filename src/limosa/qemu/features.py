@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,6 +128,8 @@ def local_identity(qemu: str) -> str:
     Right for every host that shares this machine's file system, as namespace hosts do.
     Raises MachineError when there is no such program.
     """
+    import shutil
+
     path = shutil.which(qemu, path=os.pathsep.join([os.environ.get("PATH", ""), *PROGRAM_FOLDERS]))
     if path is None:
         raise _not_installed(qemu, "this machine")

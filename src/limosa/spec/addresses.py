@@ -6,7 +6,6 @@ it is as well: two people may use one file on one wire.
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Iterator
 from itertools import chain
@@ -108,6 +107,8 @@ def mac_address(lab: str, guest: str, taken: set[str]) -> str:
 
     Forty bits come from SHA-256. The first octet is 02: bit 1 set, bit 0 clear.
     """
+    import hashlib
+
     for attempt in range(1000):
         digest = hashlib.sha256(f"limosa/{lab}/{guest}/{attempt}".encode()).digest()
         mac = ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
@@ -88,6 +87,8 @@ def _one_line(problem: Problem, file: str) -> str:
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """``, did you mean 'memory'?`` when one of *valid* is near to *name*, else nothing."""
+    import difflib
+
     by_lower = {candidate.lower(): candidate for candidate in valid}
     found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
     return f", did you mean {by_lower[found[0]]!r}?" if found else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -81,6 +82,34 @@ async def test_a_trial_that_cannot_be_held_shows_nothing(tmp_path: Path) -> None
         verdict = await trial.hold(host, found.path, (), offers, broken)
         assert list(Path(folder).iterdir()) == []
     assert not verdict.sound and not verdict.clear
+
+
+async def test_a_trial_that_is_broken_off_leaves_nothing() -> None:
+    """Neither files nor processes, whatever it was at."""
+    found, why = machine_qemu()
+    if found is None:
+        pytest.skip(why)
+    built = await bare.build(paths.cache() / "images", Events())
+    with tempfile.TemporaryDirectory(prefix="limosa-") as folder:
+        host = LocalHost()
+        host.runtime_directory = folder
+        offers = await features.probe(host, found.path)
+        async with tasks.beside(trial.hold(host, found.path, (), offers, built.kernel)) as (held,):
+            async for _ in Deadline.after(20).ticks(0.01):
+                if list(Path(folder).glob("trial-*/t/serial.sock")) or held.done():
+                    break
+            assert not held.done() and runs_in(folder) == 2
+        assert held.cancelled()
+        assert list(Path(folder).iterdir()) == [] and runs_in(folder) == 0
+
+
+def runs_in(folder: str) -> int:
+    """How many processes have that folder in their command lines."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += f"{folder}/".encode() in path.read_bytes()
+    return found
 
 
 def text(name: str, first: QemuBinary, second: QemuBinary, guest: str) -> str:

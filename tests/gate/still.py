@@ -23,5 +23,5 @@ STILL: dict[str, tuple[str, ...]] = {
         "Monitor",
         "Stream",
     ),
-    "loose_data": ("Stage",),
+    "loose_data": (),
 }

@@ -141,8 +141,6 @@ def test_the_command_asks_for_what_the_row_has(name: str, monkeypatch: pytest.Mo
 
 
 SHARED = {"limosa.bench", "limosa.bench.benches", "limosa.bench.entry"}
-ALSO_SAMPLES = {"cpu"}
-"""A file of samples bears this name, too."""
 
 
 def modules(part: str) -> Iterator[tuple[str, ast.Module]]:
@@ -150,7 +148,7 @@ def modules(part: str) -> Iterator[tuple[str, ast.Module]]:
         yield path.name, ast.parse(path.read_text())
 
 
-@pytest.mark.parametrize("part", ["report", "homework", "results"])
+@pytest.mark.parametrize("part", ["report", "homework"])
 def test_nobody_who_draws_names_a_bench(part: str) -> None:
     entries = benches.BENCHES.values()
     names = {entry.name for entry in entries} | {chapter.name for entry in entries for chapter in entry.chapters}
@@ -161,4 +159,4 @@ def test_nobody_who_draws_names_a_bench(part: str) -> None:
                 of = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "limosa.bench" else []
                 assert set(of or [node.module]) <= SHARED, f"{module} imports a bench"
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                assert node.value not in names - ALSO_SAMPLES, f"{module}:{node.lineno} names the bench {node.value}"
+                assert node.value not in names, f"{module}:{node.lineno} names the bench {node.value}"

@@ -11,7 +11,6 @@ from limosa.bench.comparison import Comparison, Row, compare
 from limosa.bench.quantity import interval, quantity, scale
 from limosa.bench.repetitions import Bench, Metric, read
 from limosa.bench.soundness import Rule, Saying
-from limosa.report.figures import mebibytes
 from limosa.results import account
 from limosa.results.account import (
     Account,
@@ -26,6 +25,7 @@ from limosa.results.account import (
     Text,
     Verdict,
 )
+from limosa.results.figures import mebibytes
 from limosa.results.phrases import capital, listed, sentence
 from limosa.results.statistics import Estimate
 from limosa.results.store import RunDirectory

@@ -12,9 +12,10 @@ from limosa.errors import LimosaError
 from limosa.homework import questions
 from limosa.homework.chapters import Homework, PartResult
 from limosa.qemu.purpose import QMP, explain_exchanges
-from limosa.report import blocks, commands, figures, sections, verdict, whole_file
+from limosa.report import blocks, commands, sections, verdict, whole_file
 from limosa.report import data as report_data
 from limosa.report.markup import Child, Html, tag
+from limosa.results import figures
 from limosa.results.store import RunDirectory, read_events
 
 _STYLE = """

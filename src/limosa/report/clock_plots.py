@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from limosa.report import figures, vega
+from limosa.report import vega
 from limosa.report.data import RunData
 from limosa.report.theme import Theme
 from limosa.report.vega import Spec
+from limosa.results import figures
 from limosa.results.metrics import CLOCKS, REFERENCE
 
 LABELS: Mapping[str, str] = {metric.key: f"{clock.number}  {metric.title}" for metric, clock in CLOCKS}

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
 from itertools import groupby
 
 import msgspec
 
 from limosa import events
-from limosa.report import figures
 from limosa.report.data import RunData
 from limosa.report.markup import Html, tag
+from limosa.results import figures
 
 LONGEST_TEXT = 6000
 """Characters of one answer: the raw answer stays in events.jsonl."""
 
 
-@dataclass(slots=True)
 class Stage:
     """What ran between a stage's start and its end."""
 
-    title: str
-    steps: list[events.CommandRan | events.QmpExchanged] = field(default_factory=list)
-    duration_s: float | None = None
-    ok: bool = True
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.steps: list[events.CommandRan | events.QmpExchanged] = []
+        self.duration_s: float | None = None
+        self.ok = True
 
 
 def stages(found: list[events.Event]) -> list[Stage]:

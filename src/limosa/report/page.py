@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from limosa.bench import benches
-from limosa.report import blocks, commands, figures, sections, verdict, whole_file
+from limosa.report import blocks, commands, sections, verdict, whole_file
 from limosa.report.data import RunData
 from limosa.report.markup import Html, tag
+from limosa.results import figures
 from limosa.results.account import Account, Verdict
 from limosa.results.store import RunDirectory
 

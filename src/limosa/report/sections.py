@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping
 
-from limosa.report import clock_plots, figures, timeline, vega
+from limosa.report import clock_plots, timeline, vega
 from limosa.report.data import RunData
 from limosa.report.markup import Child, Html, json_block, raw, tag
 from limosa.report.series import spans
 from limosa.report.theme import PAGE
 from limosa.report.vega import Spec
 from limosa.report.verdict import progress_sentence
+from limosa.results import figures
 from limosa.results.account import Finding, Verdict
 from limosa.results.format import Migration, MigrationSummary
 from limosa.results.metrics import BY_KEY, CLOCKS, METRICS, REFERENCE, Metric

@@ -6,8 +6,9 @@ import statistics
 
 import numpy as np
 
-from limosa.report import clock_plots, figures
+from limosa.report import clock_plots
 from limosa.report.data import RunData
+from limosa.results import figures
 from limosa.results.account import Tone, Verdict
 from limosa.results.format import Migration, MigrationSummary, Rest
 from limosa.results.metrics import BY_KEY, CLOCKS, LONGEST_WAIT, METRICS

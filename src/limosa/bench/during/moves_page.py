@@ -9,8 +9,7 @@ from limosa.bench.during.compare import Measure, Moved, read
 from limosa.bench.during.course import SHARE, Moments
 from limosa.bench.during.moves_table import MEANINGS, table
 from limosa.bench.during.parts import LOADS, During
-from limosa.report import figures
-from limosa.results import account, store
+from limosa.results import account, figures, store
 from limosa.results.account import Account, Colour, Course, Findings, Pairs, Plot, Section, Sentences, Text, Verdict
 from limosa.results.metrics import BY_KEY
 from limosa.results.phrases import sentence

@@ -159,7 +159,7 @@ class Bed:
 
     async def _by_virsh(self, source: str, target: str) -> tuple[float, float]:
         here, there = self.hosts[source], self.hosts[target]
-        words = self.lab.interactive(source, here.migrate_words(self.domain, there))
+        words = self.lab.hosts.interactive(source, here.migrate_words(self.domain, there))
         async with watched(here.host, self.domain) as total_ms:
             whole_ms, _ = await timed(words)
             return whole_ms, await asyncio.wait_for(total_ms, 10)
@@ -168,14 +168,14 @@ class Bed:
 @contextlib.asynccontextmanager
 async def gap_of(bed: Bed, guest: str) -> AsyncIterator[Callable[[], float]]:
     """Within, the guest sends packets to the client; afterwards, their longest gap in ms can be asked for."""
-    words = bed.lab.interactive("client", [sys.executable, "-I", "-S", "-c", _GAPS, str(TICK_PORT)])
+    words = bed.lab.hosts.interactive("client", [sys.executable, "-I", "-S", "-c", _GAPS, str(TICK_PORT)])
     taker = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert taker.stdin and taker.stdout
     longest: list[float] = []
     try:
         await taker.stdout.readline()
         async with bed.agent(guest) as agent:
-            await agent.ticks_start(bed.lab.address("client", "lan"), TICK_PORT, interval_us=TICK_US)
+            await agent.ticks_start(bed.lab.hosts.address("client", "lan"), TICK_PORT, interval_us=TICK_US)
         await asyncio.sleep(0.3)  # some packets before the move, between which gaps are counted
         yield lambda: longest[0]
         await asyncio.sleep(0.5)
@@ -273,7 +273,7 @@ async def bed(chosen: argparse.Namespace, folder: Path) -> AsyncIterator[Bed]:
         await lab.up()
         domain = domain_of(await lab.explain(THEIRS), lab)
         await lab.stop(THEIRS)
-        hosts = {name: LibvirtHost(lab.host(name), lab.address(name, "migration")) for name in HOSTS}
+        hosts = {name: LibvirtHost(lab.host(name), lab.hosts.address(name, "migration")) for name in HOSTS}
         for name, host in hosts.items():
             await host.start(folder / name)
         description = folder / "domain.xml"

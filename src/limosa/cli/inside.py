@@ -34,6 +34,7 @@ def execute(
 
     async def work() -> list[str]:
         async with Lab.open(lab) as opened:
+            await opened.hosts.meet(host)
             return opened.hosts.interactive(host, command or ["sh"])
 
     _become(work, as_json)

@@ -304,6 +304,7 @@ async def _environment(lab: Lab, guest: str, probes: dict[str, object], workload
     assert record is not None, "a guest that is measured has been started"
     machine = environment.read_machine()
     hosts = {}
+    await lab.hosts.meet()
     for name, spec in lab.spec.hosts.items():
         facts = await lab.host(name).facts()
         hosts[name] = HostEnvironment(

@@ -62,12 +62,13 @@ class Copy:
 
 
 async def copies(guest: LabGuest, unknown: set[str] | None = None) -> list[Copy]:
-    """Every copy of *guest* on the hosts that are on, the recorded host's first. The caller closes them.
+    """Every copy of *guest* on the hosts that may have one and are on, the recorded host's first. The caller closes
+    them.
 
     A host that does not answer now goes into *unknown*; without that its error is raised.
     """
-    record = guest.record
-    names = sorted(guest.hosts.on, key=lambda name: record is None or name != record.host)
+    await guest.meet()
+    names = [name for name in guest.places if name in guest.hosts.on]
     async with tasks.beside(*(_on(guest, name) for name in names)) as looks:
         try:
             await tasks.over(looks)
@@ -240,8 +241,10 @@ async def host_of(guest: LabGuest) -> str:
 
 async def hosts_of(guest: LabGuest) -> list[str]:
     """The hosts that have a process of *guest*; while it moves, first the one where it runs. No monitor is taken."""
-    looks = await tasks.together(_looked(guest, name) for name in guest.hosts.on)
-    names = [name for name, seen in zip(guest.hosts.on, looks, strict=True) if seen]
+    await guest.meet()
+    there = [name for name in guest.places if name in guest.hosts.on]
+    looks = await tasks.together(_looked(guest, name) for name in there)
+    names = [name for name, seen in zip(there, looks, strict=True) if seen]
     return sorted(names, key=lambda name: name != _recorded_host(guest))
 
 
@@ -268,6 +271,7 @@ async def review(guest: LabGuest) -> list[Launched]:
 
     A record without any is removed: the guest is stopped. A disk that takes no change is no harm: it is looked again.
     """
+    await guest.meet()
     known = guest.on_record()
     gone = await tasks.together(seen_gone(guest, copy) for copy in known)
     left = [copy for copy, ended in zip(known, gone, strict=True) if not ended]
@@ -303,6 +307,7 @@ async def unmarked(guest: LabGuest, copy: Launched) -> list[Running]:
 
 async def end_unmarked(guest: LabGuest, host: str = "") -> bool:
     """End such copies, only those on *host* where one is named; return whether there was any."""
+    await guest.meet()
     found = False
     for copy in guest.on_record():
         if host in {"", copy.host} and (place := guest.hosts.visited(copy.host)) is not None:

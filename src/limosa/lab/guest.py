@@ -6,7 +6,7 @@ written when it changes, so what one part of a command put on record the next on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from limosa.errors import LimosaError, StateError
 from limosa.lab.hosts import LabHosts
@@ -19,7 +19,8 @@ from limosa.spec import resolved
 class LabGuest:
     """A guest, what is on record of it, its migration's journal, and the hosts that it may be on."""
 
-    def __init__(self, hosts: LabHosts, spec: resolved.Guest) -> None:
+    def __init__(self, hosts: LabHosts, spec: resolved.Guest, *also: str) -> None:
+        """*also*: hosts on which the guest is looked for besides those that may have it."""
         self.hosts, self.spec = hosts, spec
         self.record: GuestRecord | None = None
         """None for a guest that is stopped, and for one whose record cannot be read: that hides nothing that runs."""
@@ -29,6 +30,27 @@ class LabGuest:
             self.record = hosts.directory.guest_record(spec.name)
         except StateError as error:
             self.damage = error
+        self.places = self._places(also)
+        """The hosts on which it is looked for, the recorded one first."""
+
+    def _places(self, also: Collection[str]) -> list[str]:
+        """Each copy is on record before its launch until it was seen gone, so no other host than those named has one:
+        by the record, by an unfinished migration, or in what a person gave up. Where one of these cannot be read, and
+        for a guest without a record, all that may hold anything of the lab's.
+        """
+        named = self.may_be_on()
+        given_up = self.hosts.directory.given_up_copies(self.name)
+        if self.record is None or given_up is None:
+            named |= {name for name in self.hosts.lab.hosts if self.hosts.may_hold(name)}
+        else:
+            named |= {copy.host for copy in given_up} | {self.record.host}
+        first = self.record.host if self.record else ""
+        names = [name for name in self.hosts.lab.hosts if name in named or name in also]
+        return sorted(names, key=lambda name: name != first)
+
+    async def meet(self) -> None:
+        """Have these hosts asked, unless they were."""
+        await self.hosts.meet(self.places)
 
     @property
     def name(self) -> str:

@@ -80,6 +80,7 @@ class GuestVerbs:
         A running guest's is the one it was started with; for a stopped one everything is prepared first.
         """
         found = self._handle(guest)
+        await self._hosts.meet()
         from limosa.lab import preparation
         from limosa.qemu import argv, purpose
 

@@ -21,7 +21,10 @@ class HostVerbs:
         self._hosts = hosts
 
     def __getitem__(self, name: str) -> Host:
-        """A host that is on, or ``client``. Raises SpecError or StateError."""
+        """A host that is on, or ``client``; one that is elsewhere has to be met before.
+
+        Raises SpecError or StateError.
+        """
         if name == CLIENT:
             return self._hosts.the_client()
         if name not in self._hosts.lab.hosts:
@@ -29,12 +32,19 @@ class HostVerbs:
         self._hosts.the_client()
         return self._hosts.host(name)
 
+    async def meet(self, *names: str) -> None:
+        """Ask these hosts, or without any name all, unless they were asked: each is connected once. Never raises for
+        one that does not answer: whoever wants to use it is told."""
+        await self._hosts.meet(names or None)
+
     def address(self, host: str, network: str) -> str:
         """The address of a host, or of ``client``, in a network."""
         return self._hosts.address(host, network)
 
     async def features(self, host: str) -> Features:
         """What the QEMU of *host* can do, as it said itself."""
+        await self.meet(host)
+        self[host]
         return await self._hosts.named(host).offer()
 
     def interactive(self, host: str, argv: Sequence[str]) -> list[str]:
@@ -43,14 +53,18 @@ class HostVerbs:
 
     async def power_off(self, host: str) -> None:
         """Pull a host's plug: everything on it ends at once."""
+        await self.meet(host)
         self[host]
         async with self._hosts.locked("limosa host power-off"):
+            await self.meet(host)
             await host_faults.power_off(self._hosts, host)
 
     async def cut(self, host: str) -> None:
         """Cut a host off from every network; what runs on it goes on."""
+        await self.meet(host)
         self[host]
         async with self._hosts.locked("limosa host cut"):
+            await self.meet(host)
             await host_faults.cut(self._hosts, host)
 
     async def restore(self, host: str) -> None:
@@ -59,10 +73,12 @@ class HostVerbs:
             raise qemu_launch.unknown_host(self._hosts.lab, host)
         self._hosts.the_client()
         async with self._hosts.locked("limosa host restore"):
+            await self.meet()
             await host_faults.restore(self._hosts, host)
 
     async def logs(self, lines: int) -> dict[str, list[str]]:
         """The last *lines* of each log by its file's name: guests' consoles, QEMU's words, the hosts' own."""
+        await self.meet()
         kept = [path for path in self._hosts.directory.log.glob("*.log") if path.is_file()]
         found = {path.name: path.read_text(errors="replace") for path in kept}
         for name in self._hosts.elsewhere:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Collection
@@ -42,7 +43,11 @@ class LabHosts:
         self._addresses: dict[str, dict[str, str]] = {}
         """Addresses that the record lacks, as the hosts have them."""
         self.seen: dict[str, Seen] = {}
-        """What their kinds found, of those that were looked at."""
+        """What their kinds found, of those that were ever asked."""
+        self._met = set[str]()
+        """Those that were asked since the record was read."""
+        self._meeting = asyncio.Lock()
+        self._up = False
         self.made_here = False
         self._kinds: dict[str, Kind] = {}
         self._machine: LocalHost | None = None
@@ -81,27 +86,55 @@ class LabHosts:
         return [self._kind(name) for name in dict.fromkeys(self.lab.hosts[host].kind for host in self.elsewhere)]
 
     async def find(self) -> None:
-        """Attach to what is running: by the record, and where that says of nothing, by what bears the lab's mark."""
-        self.seen = await self.fabric.find(self.fabric.names) if self.has_fabric else {}
-        up = self.fabric.client is not None if self.has_fabric else self.record.up
-        if up or self.record.claimed != []:
-            await self.find_elsewhere()
-        if not self.has_fabric and self.record.claimed is None:  # then what is there tells
-            up = self.record.up = up or any(seen.host is not None for seen in self.seen.values())
+        """See by the record and by what runs here whether the lab is up, and which hosts this machine has itself.
+
+        Hosts elsewhere are asked when they are met, each once a command; all at once where nobody knows on which of
+        them there is anything.
+        """
+        self.seen |= await self.fabric.find(self.fabric.names) if self.has_fabric else {}
+        self._met = set(self.fabric.names)
+        self._up = self.fabric.client is not None if self.has_fabric else self.record.up
         if self.record.claimed is None:
+            await self.ask_all()
+            if not self.has_fabric:  # then what is there tells
+                self._up = self.record.up = self._up or any(seen.host is not None for seen in self.seen.values())
             self.record.claimed = [name for name in self.elsewhere if self.look_up(name).state is not HostState.OFF]
         # At once, as other work on this lab may go on meanwhile: a host that is there is never missing.
-        self.client = (self.fabric.client if self.has_fabric else self.this_machine()) if up else None
-        self.on = self.there(list(self.lab.hosts)) if up else {}
+        self.client = (self.fabric.client if self.has_fabric else self.this_machine()) if self._up else None
+        self.on = self.there(list(self.lab.hosts)) if self._up else {}
         await self._find_addresses()
 
-    async def find_elsewhere(self) -> None:
-        """Ask all that have a system of their own, at once."""
+    async def meet(self, names: Collection[str] | None = None) -> None:
+        """Ask those of these hosts, or of all, that this command did not ask yet: at once, and each is connected once.
+
+        Never raises for one that does not answer: what is known of it says so.
+        """
+        async with self._meeting:
+            wanted = [name for name in self.elsewhere if name not in self._met and (names is None or name in names)]
+            if wanted and self._somewhere:
+                await self._ask(wanted)
+            self._met |= set(wanted)
+            if wanted and self._up:
+                self.on = self.there([name for name in self.lab.hosts if name in self.on or name in wanted])
+                await self._find_addresses()
+
+    async def _ask(self, names: Collection[str]) -> None:
         of_kind: dict[str, list[str]] = {}
-        for name in self.elsewhere:
+        for name in names:
             of_kind.setdefault(self.lab.hosts[name].kind, []).append(name)
         for found in await tasks.together(self._kind(kind).find(names) for kind, names in of_kind.items()):
             self.seen |= found
+
+    async def ask_all(self) -> None:
+        """Ask all hosts elsewhere now, whether they were met or not, and whatever is on record."""
+        async with self._meeting:
+            await self._ask(self.elsewhere)
+            self._met |= set(self.elsewhere)
+
+    @property
+    def _somewhere(self) -> bool:
+        """Whether anything of the lab may be on hosts elsewhere, so that there is a reason to ask them."""
+        return self._up or self.record.claimed != []
 
     async def _find_addresses(self) -> None:
         for name in self.unfurnished():
@@ -134,7 +167,8 @@ class LabHosts:
         return self._machine
 
     async def reload(self) -> None:
-        """Look again: another command may have changed the record, or a host may have died, since it was read."""
+        """Read again: another command may have changed the record, or a host may have died, since it was read. Hosts
+        elsewhere are asked again when they are met."""
         fresh = recorded(self.directory, self.events)
         for field in Record.__struct_fields__ if fresh else ():
             setattr(self.record, field, getattr(fresh, field))  # in place, as the fabric has the same record
@@ -165,8 +199,12 @@ class LabHosts:
         return self.look_up(name).state
 
     def look_up(self, name: str) -> Seen:
-        """What its kind found."""
-        return self.seen.get(name) or Seen.off(name)
+        """What its kind found. Of a host that nobody asked it is not known."""
+        if (seen := self.seen.get(name)) is not None:
+            return seen
+        if name in self.elsewhere and name not in self._met and self._somewhere:
+            return Seen.silent(UnreachableError(f"host {name} was not asked", hint="limosa status asks all hosts"))
+        return Seen.off(name)
 
     def absent(self, name: str) -> LimosaError:
         """The error for a host that is not on, with what helps against it."""

@@ -24,6 +24,7 @@ async def finish(guest: LabGuest) -> str:
     entry = guest.unfinished()
     if entry is None:
         return ""
+    await guest.meet()
     unknown = {name for name in (entry.source, entry.target) if guest.hosts.doubtful(name)}
     unknown |= {copy.host for copy in guest.on_record() if await copies.may_run(guest, copy)}
     found = await copies.copies(guest, unknown)

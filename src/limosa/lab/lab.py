@@ -74,9 +74,7 @@ class Lab:
             if ephemeral:
                 hosts.hold()
             await hosts.find()
-            opened = cls(hosts)
-            await opened.cut_logs()
-            yield opened
+            yield cls(hosts)
         finally:
             if ephemeral and (hosts.made_here or hosts.client is None):
                 await _end(hosts)
@@ -137,6 +135,7 @@ class Lab:
             self._hosts.identify(identity.settled(self.spec, self.directory))
             await self._hosts.check()
         async with self._hosts.locked("limosa up"):
+            await self._hosts.meet()
             self._hosts.mend()
             if start and any(guest.image_kind.boots_disk for guest in self.spec.guests.values()):
                 from limosa.lab import preparation
@@ -145,6 +144,7 @@ class Lab:
             if self.record.ephemeral and self._hosts.client is None:
                 self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
             self.directory.create(self.spec)
+            await self._cut_logs(self.spec.hosts)
             try:
                 failures += await self._converge(made)
                 for guest in self.spec.guests.values():
@@ -210,6 +210,7 @@ class Lab:
             with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
                 for name in self.spec.guests:
                     stack.enter_context(self.directory.locked("limosa down", name))
+                await self._hosts.meet()
                 for guest in self.spec.guests.values():
                     with contextlib.suppress(UnreachableError):  # it is among those that are left
                         await copies.end_unmarked(LabGuest(self._hosts, guest))
@@ -242,13 +243,14 @@ class Lab:
     async def start(self, guest: str, *, wait: bool = True) -> bool:
         """Start a guest; return whether it was stopped before."""
         async with self._held("limosa start", guest) as found:
+            await self._hosts.meet()  # the machine type and the CPU are such that each host has them
             if told := await interruption.finish(found):
                 self.events.note(told, level="warning")
             return await start_guest(found, wait=wait)
 
     async def stop(self, guest: str, *, force: bool = False, host: str = "") -> bool:
         """Shut a guest down (*force*: at once); return whether it ran."""
-        async with self._held("limosa stop", guest) as found:
+        async with self._held("limosa stop", guest, host) as found:
             with self.events.stage(f"stop {guest}"):
                 return await stop_guest(found, force=force, host=host)
 
@@ -264,8 +266,7 @@ class Lab:
 
         What does not even begin (wrong host, guest stopped, no room) is raised as StateError or MachineError.
         """
-        async with self._held("limosa migrate", guest) as found:
-            await self.cut_logs()
+        async with self._held("limosa migrate", guest, host) as found:
             if host not in self.spec.hosts:
                 raise qemu_launch.unknown_host(self.spec, host)
             planned = await move.plan(found, host, settings or Settings())
@@ -276,17 +277,23 @@ class Lab:
                 return outcome
 
     @asynccontextmanager
-    async def _held(self, what: str, name: str) -> AsyncIterator[LabGuest]:
-        """A guest under its lock, with what is on record of it now: from here on nobody looks its name up again."""
+    async def _held(self, what: str, name: str, *also: str) -> AsyncIterator[LabGuest]:
+        """A guest under its lock, with what is on record of it now: from here on nobody looks its name up again.
+
+        It is looked for on the hosts that may have it, and on those in *also*.
+        """
         spec = self.guest(name)
         self._hosts.the_client()
         async with self._hosts.locked(what, name):
-            yield LabGuest(self._hosts, spec)
+            guest = LabGuest(self._hosts, spec, *also)
+            await guest.meet()
+            await self._cut_logs(guest.places)
+            yield guest
 
-    async def cut_logs(self) -> None:
-        """Keep the last part of each log; see ``log_files``."""
-        hosts = self._hosts.on
-        await log_files.cut(self.directory.log, [hosts[name] for name in self._hosts.elsewhere if name in hosts])
+    async def _cut_logs(self, names: Collection[str]) -> None:
+        """Keep the last part of each log that this machine has, and of those that these hosts keep themselves."""
+        elsewhere = [name for name in self._hosts.elsewhere if name in names and name in self._hosts.on]
+        await log_files.cut(self.directory.log, [self._hosts.on[name] for name in elsewhere])
 
 
 async def take_down(what: str | Path, *, events: Events, purge: bool = True, forget: Collection[str] = ()) -> bool:

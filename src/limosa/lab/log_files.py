@@ -1,4 +1,5 @@
-"""The lab's logs, which grow as long as guests talk: each command on the lab cuts them to their last part.
+"""The lab's logs, which grow as long as guests talk: `up`, and whatever is done with a guest, cuts them to their last
+part, on this machine and on the hosts that it has to do with.
 
 Who writes a log has it open, so it is cut in place; QEMU (``logappend=on``) and the hosts append, so they go on behind
 what was kept.

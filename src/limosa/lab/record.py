@@ -247,6 +247,12 @@ class LabDirectory(msgspec.Struct, frozen=True):
         except (OSError, msgspec.MsgspecError):
             return None
 
+    def given_up_copies(self, guest: str) -> tuple[Launched, ...] | None:
+        """The copies of *guest* that a person gave up; None where they were written down and cannot be read."""
+        if (record := self.given_up(guest)) is not None:
+            return record.copies
+        return None if (self.guest(guest) / _GIVEN_UP).exists() else ()
+
     def known_copies(self, guest: str) -> tuple[Launched, ...]:
         """For whoever ends them: the copies of *guest* that are on record by name. Of a record that cannot be read none
         is known, so none is ended; where one *may* be is another question (``copies.on_record``)."""

@@ -24,7 +24,7 @@ class Removal:
         Raises LimosaError when something is left where it could have been taken away.
         """
         kinds: list[Kind] = [*self.hosts.elsewhere_kinds(), self.hosts.fabric]
-        await self.hosts.find_elsewhere()
+        await self.hosts.ask_all()
         self.hosts.on = self.hosts.there(self.hosts.elsewhere)
         for name in self.hosts.on:
             await self._remove_placed(name)

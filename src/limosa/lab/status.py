@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from limosa import tasks
 from limosa.hosts.kind import HostState
 from limosa.lab import copies, interruption
 from limosa.lab.guest import LabGuest
@@ -55,14 +56,16 @@ class LabStatus(msgspec.Struct, frozen=True):
 
 
 async def look(hosts: LabHosts) -> LabStatus:
-    """The lab as it is now."""
+    """The lab as it is now. All hosts are asked at once, and so are all guests looked for."""
+    await hosts.meet()
+    guests = await tasks.together(_guest(LabGuest(hosts, spec)) for spec in hosts.lab.guests.values())
     return LabStatus(
         name=hosts.lab.name,
         up=hosts.client is not None,
         file=hosts.lab.file,
         directory=str(hosts.directory.path),
         hosts=[_host(hosts, name) for name in hosts.lab.hosts],
-        guests=[await _guest(LabGuest(hosts, spec)) for spec in hosts.lab.guests.values()],
+        guests=guests,
         left=[] if hosts.client else [name for name in hosts.elsewhere if hosts.may_hold(name)],
     )
 

@@ -104,31 +104,32 @@ class LabHosts:
         self.on = self.there(list(self.lab.hosts)) if self._up else {}
         await self._find_addresses()
 
-    async def meet(self, names: Collection[str] | None = None) -> None:
+    async def meet(self, names: Collection[str] | None = None, within_s: float | None = None) -> None:
         """Ask those of these hosts, or of all, that this command did not ask yet: at once, and each is connected once.
 
-        Never raises for one that does not answer: what is known of it says so.
+        One that does not answer, or not *within_s* seconds, is no error: what is known of it says so.
         """
         async with self._meeting:
             wanted = [name for name in self.elsewhere if name not in self._met and (names is None or name in names)]
             if wanted and self._somewhere:
-                await self._ask(wanted)
+                await self._ask(wanted, within_s)
             self._met |= set(wanted)
             if wanted and self._up:
                 self.on = self.there([name for name in self.lab.hosts if name in self.on or name in wanted])
                 await self._find_addresses()
 
-    async def _ask(self, names: Collection[str]) -> None:
-        of_kind: dict[str, list[str]] = {}
-        for name in names:
-            of_kind.setdefault(self.lab.hosts[name].kind, []).append(name)
-        for found in await tasks.together(self._kind(kind).find(names) for kind, names in of_kind.items()):
-            self.seen |= found
+    async def _ask(self, names: Collection[str], within_s: float | None = None) -> None:
+        """Each for itself, so that one that is silent holds up no other."""
+        async with tasks.beside(*(self.kind(name).find([name]) for name in names)) as looks:
+            await asyncio.wait(looks, timeout=within_s)
+            for name, look in zip(names, looks, strict=True):
+                self.seen |= look.result() if look.done() else {name: _late(name, within_s)}
 
     async def ask_all(self) -> None:
         """Ask all hosts elsewhere now, whether they were met or not, and whatever is on record."""
         async with self._meeting:
-            await self._ask(self.elsewhere)
+            if self.elsewhere:
+                await self._ask(self.elsewhere)
             self._met |= set(self.elsewhere)
 
     @property
@@ -276,6 +277,11 @@ class LabHosts:
     def hold(self) -> None:
         """The lab is to end with this process, even when that is killed."""
         self.fabric.lifeline = os.pipe2(os.O_CLOEXEC)
+
+
+def _late(name: str, within_s: float | None) -> Seen:
+    """What is said of a host that took too long to answer."""
+    return Seen.silent(UnreachableError(f"host {name} did not answer within {within_s:g} s", hint="look again"))
 
 
 def recorded(directory: LabDirectory, events: Events) -> Record | None:

@@ -10,6 +10,9 @@ from limosa.lab import copies, interruption
 from limosa.lab.guest import LabGuest
 from limosa.lab.hosts import LabHosts
 
+ANSWER_S = 20.0
+"""How long a host may take to say what it is: logging in has up to 8 s, and the link over it 10."""
+
 
 class GuestStatus(msgspec.Struct, frozen=True):
     """One guest; ``state`` is QEMU's run state, ``stopped``, ``moving``, ``busy``, ``no answer`` or ``unknown``.
@@ -57,7 +60,7 @@ class LabStatus(msgspec.Struct, frozen=True):
 
 async def look(hosts: LabHosts) -> LabStatus:
     """The lab as it is now. All hosts are asked at once, and so are all guests looked for."""
-    await hosts.meet()
+    await hosts.meet(within_s=ANSWER_S)
     guests = await tasks.together(_guest(LabGuest(hosts, spec)) for spec in hosts.lab.guests.values())
     return LabStatus(
         name=hosts.lab.name,

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-import msgspec
-
 from limosa import tasks
 from limosa.architecture import X86_64
 from limosa.deadline import Deadline
@@ -31,14 +29,12 @@ EXIT_S = 3.0
 """How long a QEMU that has closed its monitor may take to be gone; it frees the guest's memory."""
 
 
-class QemuProcess(msgspec.Struct):
+class QemuProcess:
     """A guest's QEMU on one host, with its two monitors connected."""
 
-    guest: str
-    host: Host
-    control: Monitor
-    observe: Monitor
-    running: Running
+    def __init__(self, guest: str, host: Host, control: Monitor, observe: Monitor, running: Running) -> None:
+        self.guest, self.host, self.running = guest, host, running
+        self.control, self.observe = control, observe
 
     async def close(self) -> None:
         """Hang up both monitors; QEMU goes on."""

@@ -104,22 +104,24 @@ class _Capability(msgspec.Struct, frozen=True):
     state: bool
 
 
+_QUIET = frozenset({"query-migrate", "query-yank"})
+"""Commands that are given at each look, so that no event tells of them."""
+
+
 class _Yankable(msgspec.Struct, frozen=True):
     """One of the connections that query-yank lists."""
 
     type: str
 
 
-class Monitor(msgspec.Struct):
+class Monitor:
     """One QMP connection. Made by ``open``; ``close`` is safe at any time."""
 
-    guest: str
-    host: str
-    role: Role
-    _client: QMPClient
-    _events: Events
-    _listener: EventListener
-    _quiet: frozenset[str] = msgspec.field(default=frozenset({"query-migrate", "query-yank"}))
+    def __init__(
+        self, guest: str, host: str, role: Role, client: QMPClient, events: Events, listener: EventListener
+    ) -> None:
+        self.guest, self.host, self.role = guest, host, role
+        self._client, self._events, self._listener = client, events, listener
 
     @classmethod
     async def open(cls, host: Host, path: str, guest: str, events: Events, role: Role) -> Monitor:
@@ -178,7 +180,7 @@ class Monitor(msgspec.Struct):
             refusal = "gone"
             raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone") from error
         finally:
-            if command not in self._quiet:
+            if command not in _QUIET:
                 self._tell(command, given, answer, refusal, started)
         return answer
 

@@ -24,16 +24,15 @@ class _Told(msgspec.Struct, frozen=True):
     arrived: int
 
 
-class Stream(msgspec.Struct):
+class Stream:
     """The stream of a migration from the QEMU *running* on *host* to *uri* (``tcp:ADDRESS:PORT``).
 
     It has one connection or several. No other process's is ever touched.
     """
 
-    host: Host
-    running: Running
-    uri: str
-    _arrived: int = -1
+    def __init__(self, host: Host, running: Running, uri: str) -> None:
+        self.host, self.running, self.uri = host, running, uri
+        self._arrived = -1
 
     async def moved(self) -> bool | None:
         """Whether more has arrived at the other side since this was asked last; None when it cannot be told."""

@@ -47,3 +47,8 @@ def cannot_write(error: OSError, path: Path) -> MachineError:
     return MachineError(
         f"{path} cannot be written: {error.strerror}", hint=f"set {variable} to a directory that can be"
     )
+
+
+def cannot_read(error: OSError, path: Path) -> MachineError:
+    """The error for a file that is there and cannot be read."""
+    return MachineError(f"{path} cannot be read: {error.strerror}", hint="is XDG_STATE_HOME a directory of your own?")

@@ -25,6 +25,7 @@ from limosa.hosts.namespaces.first_process import Keeper
 from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.lab.record import LabDirectory
 from limosa.qemu import guest_process, launches
+from tests import namespaces
 
 GUEST = "bare"
 LIMOSA = (sys.executable, "-W", "error", "-m", "limosa")
@@ -101,7 +102,8 @@ class Bench:
     def host(self, name: str) -> NamespaceHost:
         record = self.directory.record()
         assert record is not None
-        return NamespaceHost(name, Keeper(record.hosts[name], name, self.directory.mark), record.rootless, Events())
+        known = namespaces.processes(record)
+        return NamespaceHost(name, Keeper(known.hosts[name], name, self.directory.mark), known.rootless, Events())
 
     def states(self) -> dict[str, str]:
         """The run state of every QEMU of the guest, by its host: what QEMU itself answers."""

@@ -194,7 +194,7 @@ def test_edited_lab_file_is_not_the_running_lab(lab: Command) -> None:
 
 
 @pytest.mark.parametrize(("file", "damage"), [
-    ("record.json", "{"), ("record.json", '{"rootless": "yes"}'), ("spec.json", ""), ("spec.json", "\x00\x01"),
+    ("record.json", "{"), ("record.json", '{"ephemeral": "yes"}'), ("spec.json", ""), ("spec.json", "\x00\x01"),
 ])  # fmt: skip
 def test_damaged_lab_is_told_and_can_be_taken_down(alone: Command, file: str, damage: str) -> None:
     (alone.home / "dam.yaml").write_text("hosts: {host1: {}}\n")

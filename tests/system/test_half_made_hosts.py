@@ -14,7 +14,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.kind import HostState
 from limosa.hosts.namespaces import first_process
-from limosa.hosts.namespaces.first_process import marked
+from limosa.hosts.namespaces.marks import marked
 from limosa.lab import Lab
 
 pytestmark = pytest.mark.system

@@ -19,9 +19,9 @@ import pytest
 from limosa import paths, spec
 from limosa.deadline import Deadline
 from limosa.errors import BusyError, LimosaError, MachineError, StateError
-from limosa.hosts.namespaces.first_process import marked
+from limosa.hosts.namespaces.marks import marked
 from limosa.lab import Lab, sweep
-from limosa.lab.record import LabDirectory
+from limosa.lab.record import LabDirectory, Record
 from tests import leftovers, namespaces
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,8 @@ def two(name: str = "two", text: str = TWO) -> spec.Lab:
 def pids(directory: LabDirectory) -> tuple[int, dict[str, int]]:
     record = directory.record()
     assert record is not None
-    return record.client_pid, record.hosts
+    known = namespaces.processes(record)
+    return known.client_pid, known.hosts
 
 
 def environment(env: dict[str, str] | None = None) -> dict[str, str]:
@@ -147,7 +148,7 @@ async def test_up_again_changes_nothing_and_down_leaves_nothing(state: Path, roo
         assert await lab.up() == []
         assert pids(lab.directory) == there
     async with Lab.open(two()) as lab:
-        assert lab.record.rootless is rootless
+        assert namespaces.processes(lab.record).rootless is rootless
         assert await lab.up() == []
         assert pids(lab.directory) == there
         assert await lab.down() is True
@@ -224,7 +225,8 @@ async def wait_ended(pid: int) -> None:
 async def test_up_repairs_a_fabric_that_was_killed(state: Path, rootless: bool, which: str) -> None:
     async with Lab.open(two(), rootless=rootless) as lab:
         await lab.up()
-        os.kill(lab.record.client_pid if which == "client" else lab.record.outer_pid, signal.SIGKILL)
+        known = namespaces.processes(lab.record)
+        os.kill(known.client_pid if which == "client" else known.outer_pid, signal.SIGKILL)
         async for _ in Deadline.after(5).ticks(0.01):
             if not marked(lab.directory.mark):
                 break
@@ -270,16 +272,19 @@ async def test_a_record_that_points_at_innocents_harms_nobody(state: Path, rootl
         async with Lab.open(two("other"), rootless=rootless, ephemeral=True) as other:
             await other.up()
             client, hosts = pids(other.directory)
+            outer = namespaces.processes(other.record).outer_pid
             for numbers in (
                 {"outer_pid": innocent.pid, "client_pid": innocent.pid, "hosts": {"host1": innocent.pid, "host2": 1}},
-                {"outer_pid": other.record.outer_pid, "client_pid": client, "hosts": hosts},
+                {"outer_pid": outer, "client_pid": client, "hosts": hosts},
                 {"outer_pid": innocent.pid, "client_pid": client, "hosts": {"host1": hosts["host2"]}},
                 {"outer_pid": 0, "client_pid": 4_194_304, "hosts": {"host1": os.getpid()}},
             ):
-                for verb in ("down", "up", "sweep"):
+                for verb, version in itertools.product(("down", "up", "sweep"), (1, 2)):
                     directory = LabDirectory.named("two")
                     directory.create(two())
-                    record = {"rootless": rootless, "ephemeral": verb == "sweep"} | numbers
+                    known: dict[str, object] = {"rootless": rootless} | numbers
+                    parts = known if version == 1 else {"kinds": {namespaces.NAME: known}}
+                    record = {"format": version, "ephemeral": verb == "sweep"} | parts
                     (directory.path / "record.json").write_text(json.dumps(record))
                     async with Lab.open("two") as lab:
                         assert not (await lab.status()).up
@@ -396,10 +401,9 @@ async def test_sweep_deletes_what_a_killed_pair_left_and_nothing_else(state: Pat
     async with Lab.open(two("kept")) as kept, Lab.open(two("brief"), ephemeral=True) as brief:
         await kept.up()
         await brief.up()
-        copy = brief.record
         dead = LabDirectory.named("dead")
         dead.create(two("dead"))
-        dead.save(type(copy)(rootless=False, ephemeral=True, outer_pid=os.getpid(), client_pid=os.getpid()))
+        dead.save(Record(ephemeral=True, kinds=namespaces.kinds(outer_pid=os.getpid(), client_pid=os.getpid())))
         (paths.labs() / ".old.1.gone").mkdir()
         with dead.locked("another command"):
             assert sweep() == []

@@ -20,10 +20,12 @@ import pytest
 
 from limosa import spec
 from limosa.deadline import Deadline
-from limosa.hosts.namespaces.first_process import Keeper, marked
+from limosa.hosts.namespaces import marks
+from limosa.hosts.namespaces.first_process import Keeper
 from limosa.hosts.namespaces.host import NamespaceHost
-from limosa.lab import Lab, fabric
-from limosa.lab.fabric import observed
+from limosa.hosts.namespaces.marks import marked
+from limosa.hosts.namespaces.traces import observed
+from limosa.lab import Lab
 from limosa.lab.record import LabDirectory, Record
 from tests import leftovers, namespaces
 
@@ -71,17 +73,22 @@ def deleted(record: Record, path: Path) -> None:
 
 
 def written(**fields: object) -> Callable[[Record, Path], None]:
-    """The record with other *fields*."""
+    """The record with other *fields*, its own and those of its namespaces."""
 
     def damage(record: Record, path: Path) -> None:
-        path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
+        told = json.loads(path.read_bytes())
+        part = told["kinds"].setdefault(namespaces.NAME, {})
+        for name, value in fields.items():
+            (told if name in Record.__struct_fields__ else part)[name] = value
+        path.write_text(json.dumps(told))
 
     return damage
 
 
 def exchanged(record: Record, path: Path) -> None:
     """Each host has the other's pid."""
-    written(hosts=dict(zip(record.hosts, reversed(record.hosts.values()), strict=True)))(record, path)
+    hosts = namespaces.processes(record).hosts
+    written(hosts=dict(zip(hosts, reversed(hosts.values()), strict=True)))(record, path)
 
 
 @pytest.mark.parametrize("damage", [
@@ -142,9 +149,9 @@ async def test_what_one_made_while_it_was_ended_is_ended_too(
         looks.append(marked(lab, host) if looks else both[:1])
         return looks[-1]
 
-    monkeypatch.setattr(fabric, "marked", look)
+    monkeypatch.setattr(marks, "marked", look)
     try:
-        assert await fabric.end_marked(directory.mark)
+        assert await marks.end_marked(directory.mark)
         assert looks == [both[:1], both[1:], []]
     finally:
         for child in children:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from limosa.hosts.namespaces.first_process import marked
-from limosa.lab.fabric import observed
+from limosa.hosts.namespaces.marks import marked
+from limosa.hosts.namespaces.traces import observed
 from limosa.lab.record import LabDirectory
-from tests import leftovers
+from tests import leftovers, namespaces
 
 pytestmark = pytest.mark.system
 ONE = "name: one\nhosts: {host1: {}}\n"
@@ -119,7 +119,7 @@ def test_what_is_made_anew_is_made_by_whoever_makes_it(directory: LabDirectory) 
     assert limosa("up", lab).returncode == 0
     record = directory.record()
     assert record is not None and limosa("down", "--keep-disks", lab).returncode == 0
-    record.rootless = not rootless
+    record.kinds = namespaces.kinds(rootless=not rootless)
     directory.save(record)
     done = limosa("up", lab)
     assert done.returncode == 0, done

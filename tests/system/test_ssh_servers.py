@@ -116,7 +116,7 @@ def test_a_lab_whose_record_is_lost_is_found_on_its_machines(lab: Command) -> No
     record = lab.state / "labs" / "bare-ssh" / "record.json"
     whole = json.loads(record.read_bytes())
     assert not record.with_name("place").exists(), "it may be commanded from wherever its record is seen"
-    for damage in (None, "{", '{"rootless": false}'):
+    for damage in (None, "{", '{"ephemeral": false}'):
         record.unlink() if damage is None else record.write_text(damage)
         status = lab.ok("status", "--lab", "bare-ssh", "--json").json
         assert status["up"] and [host["addresses"] for host in status["hosts"]] == [

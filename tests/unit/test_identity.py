@@ -14,8 +14,10 @@ import pytest
 from limosa import paths, spec
 from limosa.errors import StateError
 from limosa.events import Events
+from limosa.hosts import catalogue
+from limosa.hosts.kind import Kind
 from limosa.hosts.link.far import claims
-from limosa.lab import Lab, identity, kinds
+from limosa.lab import Lab, identity, surroundings
 from limosa.lab.hosts import LabHosts
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import layout
@@ -133,7 +135,7 @@ def test_a_lab_of_a_version_without_ids_goes_on_as_it_is(home: Path, tmp_path: P
     older = msgspec.json.decode((directory.path / "spec.json").read_bytes())
     assert older.pop("identity") == ""
     (directory.path / "spec.json").write_bytes(msgspec.json.encode(older))
-    directory.save(Record(rootless=False, up=True))
+    directory.save(Record(up=True))
     brought_up(TEXT.replace("name: shop", "name: newer"))  # so the home has an id by now
     lab = identity.known(spec.load(file), directory)
     assert [guest.mac for guest in lab.guests.values()] == [guest["mac"] for guest in older["guests"].values()]
@@ -147,10 +149,15 @@ def test_a_lab_of_a_version_without_ids_goes_on_as_it_is(home: Path, tmp_path: P
     assert asyncio.run(opened()) == "", "it is not taken for another description"
 
 
+def ssh(lab: spec.Lab) -> Kind:
+    around = surroundings.of(lab, LabDirectory.named("shop"), Record(), Events(), rootless=True)
+    return catalogue.kind("ssh", around)
+
+
 @pytest.mark.usefixtures("home")
 def test_what_remains_on_a_machine_is_told_by_what_it_bears() -> None:
     lab = brought_up()
-    kind = kinds.elsewhere("ssh", lab, LabDirectory.named("shop"), Events())
+    kind = ssh(lab)
     assert f"whose alias is {lab.mark}" in kind.remains("there")
 
 
@@ -161,7 +168,7 @@ def test_two_laptops_of_one_name_are_not_one_owner(tmp_path: Path, monkeypatch: 
 
     def claim() -> dict[str, object]:
         lab = brought_up()
-        kind = kinds.elsewhere("ssh", lab, LabDirectory.named("shop"), Events())
+        kind = ssh(lab)
         return claims.claim("shop", kind._owner, "there", kind._here)  # type: ignore[attr-defined]
 
     assert claim()["ours"] and claim()["ours"]
@@ -175,7 +182,7 @@ def test_two_laptops_of_one_name_are_not_one_owner(tmp_path: Path, monkeypatch: 
 def test_what_was_seen_of_hosts_is_kept_while_the_lab_is_the_same(home: Path) -> None:
     """A host that did not answer is waited for once a command, also by an ``up`` of a lab that is down."""
     lab, directory = spec.loads(TEXT), LabDirectory.named("shop")
-    hosts = LabHosts(lab, directory, Record(rootless=True), Events(), rootless=True)
+    hosts = LabHosts(lab, directory, Record(), Events(), rootless=True)
     seen = hosts.kind("there")
     hosts.identify(lab)
     assert hosts.kind("there") is seen

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from limosa.hosts.namespaces import first_process, keeper
+from limosa.hosts.namespaces import first_process, keeper, marks
 
 SERVE = """
 import runpy, socket, sys
@@ -147,4 +147,4 @@ def test_its_descriptors_do_not_grow(place: Path) -> None:
 
 async def test_a_pid_without_the_mark_is_no_keeper() -> None:
     assert not await first_process.Keeper(os.getpid(), "host1", "/nowhere").alive()
-    assert not first_process.bears_mark(os.getpid(), "/nowhere")
+    assert not marks.bears_mark(os.getpid(), "/nowhere")

@@ -12,9 +12,12 @@ import pytest
 
 from limosa import paths, spec
 from limosa.errors import BusyError, MachineError, StateError
+from limosa.hosts.kind import Part, part_of
+from limosa.hosts.namespaces.traces import Processes
 from limosa.lab import record
 from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
 from limosa.qemu.launches import Running
+from tests import namespaces
 
 TEXT = "name: shop\nhosts: {alpha: {}, beta: {}}\nguests: {web: {host: alpha}, db: {host: beta}}\n"
 GUEST = GuestRecord(host="alpha", accel="tcg", accel_reason="no KVM here", machine="pc-q35-7.2", cpu="qemu64",
@@ -33,7 +36,7 @@ def test_a_lab_is_read_back_as_it_was(made: LabDirectory) -> None:
     assert made.path == paths.labs() / "shop"
     assert made.spec() == spec.loads(TEXT)
     assert made.record() is None, "it is not up yet"
-    kept = Record(rootless=True, client_pid=11, hosts={"alpha": 12}, cut=["alpha"], off=["beta"])
+    kept = Record(kinds=namespaces.kinds(client_pid=11, hosts={"alpha": 12}), cut=["alpha"], off=["beta"])
     made.save(kept)
     assert made.record() == kept
     assert made.readable_spec()
@@ -80,7 +83,7 @@ def test_a_process_is_ended_for_a_copy_only_by_the_id_of_its_launch() -> None:
 
 
 def test_an_interrupted_write_changes_nothing(made: LabDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    made.save(Record(rootless=True, client_pid=1))
+    made.save(Record(claimed=["alpha"]))
 
     write = os.write
 
@@ -90,14 +93,42 @@ def test_an_interrupted_write_changes_nothing(made: LabDirectory, monkeypatch: p
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(MachineError, match="no space left") as caught:
-        made.save(Record(rootless=True, client_pid=2))
+        made.save(Record(claimed=["beta"]))
     assert "XDG_STATE_HOME" in caught.value.hint
     kept = made.record()
-    assert kept is not None and kept.client_pid == 1
+    assert kept is not None and kept.claimed == ["alpha"]
     assert [path.name for path in made.path.iterdir() if path.name.endswith(".new")] == []
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"rootless": "yes"}', b"[]", b"\xff\xfe", b"null"])
+OLD = b'{"format": 1, "rootless": true, "outer_pid": 10, "client_pid": 11, "hosts": {"alpha": 12}, "claimed": ["beta"]}'
+
+
+def test_a_record_without_parts_is_understood_and_written_anew_with_them(made: LabDirectory) -> None:
+    (made.path / "record.json").write_bytes(OLD)
+    record = made.record()
+    assert record is not None and record.claimed == ["beta"] and not record.is_empty
+    found = Processes(rootless=True, outer_pid=10, client_pid=11, hosts={"alpha": 12})
+    assert namespaces.processes(record) == found
+    part = Part(namespaces.NAME, record)
+    part.write(found)
+    made.save(record)
+    assert made.record() == record and list(record.kinds) == [namespaces.NAME]
+    part.clear()
+    assert record.kinds == {} and part.read(Processes) == Processes()
+
+
+def test_an_old_record_of_a_lab_that_is_down_is_empty(made: LabDirectory) -> None:
+    (made.path / "record.json").write_bytes(b'{"format": 1, "rootless": true, "claimed": []}')
+    record = made.record()
+    assert record is not None and record.is_empty
+
+
+def test_what_a_kind_does_not_understand_of_its_part_is_nothing() -> None:
+    for part in (b"7", b'{"client_pid": "one"}', b"[]"):
+        assert part_of({namespaces.NAME: msgspec.Raw(part)}, namespaces.NAME, Processes) == Processes()
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"ephemeral": "yes"}', b"[]", b"\xff\xfe", b"null"])
 def test_damage_is_told_and_how_to_be_rid_of_it(made: LabDirectory, damage: bytes) -> None:
     (made.path / "record.json").write_bytes(damage)
     with pytest.raises(StateError, match=r"record\.json is damaged") as caught:

@@ -64,7 +64,7 @@ def test_a_spec_that_was_edited_by_hand(what: str, name: str) -> None:
 
 @pytest.mark.parametrize("file", ["spec.json", "record.json", "guests/g/record.json"])
 @pytest.mark.parametrize(
-    "damage", [None, b"", b"\xff", b"[" * 100_000, b'{"rootless": true, "client_pid": ' + b"9" * 4301 + b"}", b"null"]
+    "damage", [None, b"", b"\xff", b"[" * 100_000, b'{"ephemeral": true, "format": ' + b"9" * 4301 + b"}", b"null"]
 )
 def test_a_damaged_file_ends_in_a_sentence_and_can_be_removed(file: str, damage: bytes | None) -> None:
     lab = LabDirectory.named("two")

@@ -10,9 +10,8 @@ import msgspec
 import pytest
 
 from limosa.errors import StateError
-from limosa.lab import place
-from limosa.lab.place import Place, judge
-from limosa.lab.record import LabDirectory
+from limosa.hosts.namespaces import place
+from limosa.hosts.namespaces.place import Place, judge
 
 THIS = Place(machine="6e2c one", name="one", boot="b1", pid_namespace="pid:[1]")
 CONTAINER = Place(machine="77aa box", name="box", boot="b1", pid_namespace="pid:[2]")
@@ -39,46 +38,43 @@ def test_a_boot_that_cannot_be_read_is_never_the_same() -> None:
 
 
 def test_the_lock_lasts_as_long_as_whoever_has_the_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = LabDirectory(tmp_path)
-    place.require_here(directory)
-    first = place.take(directory)
+    place.require_here(tmp_path, int)
+    first = place.take(tmp_path)
     container = msgspec.structs.replace(place.here(), pid_namespace="pid:[2]")
     monkeypatch.setattr(place, "here", lambda: container)
     inherited = os.dup(first)
     os.close(first)
     with pytest.raises(StateError, match="another pid namespace") as refused:
-        place.require_here(directory)
+        place.require_here(tmp_path, int)
     assert "rm " not in refused.value.hint, "it runs: nobody is told to forget it"
     stranger = msgspec.structs.replace(place.here(), machine="6e2c two", name="two", boot="b2")
     monkeypatch.setattr(place, "here", lambda: stranger)
     with pytest.raises(StateError, match="on another machine") as refused:
-        place.require_here(directory)
+        place.require_here(tmp_path, int)
     assert f"rm {tmp_path / 'place'}" in refused.value.hint
     monkeypatch.setattr(place, "here", lambda: container)
     os.close(inherited)
-    place.require_here(directory)
+    place.require_here(tmp_path, int)
 
 
 def test_looking_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place, "APPEAR_S", 0)
-    directory = LabDirectory(tmp_path)
-    descriptor = place.take(directory)
+    descriptor = place.take(tmp_path)
     for _ in range(3):
         with pytest.raises(StateError, match="cannot be reached"):  # no process bears the mark
-            place.require_here(directory)
+            place.require_here(tmp_path, int)
     with (tmp_path / "place").open("rb") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     os.close(descriptor)
-    place.leave(directory)
+    place.leave(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b'{"boot": 1}'])
 def test_a_damaged_place_does_not_pass_for_no_place(tmp_path: Path, damage: bytes) -> None:
-    directory = LabDirectory(tmp_path)
-    descriptor = place.take(directory)
+    descriptor = place.take(tmp_path)
     (tmp_path / "place").write_bytes(damage)
     with pytest.raises(StateError, match="damaged"):
-        place.require_here(directory)
+        place.require_here(tmp_path, int)
     os.close(descriptor)
-    place.require_here(directory)
+    place.require_here(tmp_path, int)

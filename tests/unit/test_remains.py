@@ -19,7 +19,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabDirectory:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     made = LabDirectory.named("two")
     made.create(spec.loads("name: two\nhosts: {host1: {}}\n"))
-    made.save(Record(rootless=True, claimed=["host9"]))
+    made.save(Record(claimed=["host9"]))
     return made
 
 

@@ -1,16 +1,24 @@
-"""What a lab asks of a kind of host. Each kind has a module of its own that keeps to this; ``lab.hosts`` picks it."""
+"""What a lab asks of a kind of host, and what it tells it. Each kind has a package; ``catalogue`` knows where."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Literal, Protocol, Self
+from pathlib import Path
+from typing import Literal, Protocol, Self, TypeVar
 
 import msgspec
 
+from limosa import untrusted
 from limosa.errors import LimosaError
+from limosa.events import Events
 from limosa.hosts.host import Host, off
+from limosa.spec import resolved
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 LOGINS = 16
 """How many hosts of a lab are logged in to at a time: an sshd on the way (a jump host) drops who comes in a crowd."""
@@ -75,6 +83,88 @@ class Silence:
         """Why it did not answer, if that was just now."""
         since_s, error = self._heard.get(name, (float("-inf"), None))
         return error if time.monotonic() - since_s < self.RECENTLY_S else None
+
+
+class KindsRecord(Protocol):
+    """The lab's record, as far as the kinds have parts in it."""
+
+    kinds: dict[str, msgspec.Raw]
+
+
+BEFORE = ""
+"""Under this name a record of a version that had no parts is kept whole: each kind finds in it what was its own."""
+
+
+class Part:
+    """A kind's own part of the lab's record, which nobody else reads. It is the lab that writes the record to disk."""
+
+    def __init__(self, name: str, record: KindsRecord) -> None:
+        self._name, self._record = name, record
+
+    def read(self, shape: type[T]) -> T:
+        """What is recorded; an empty one where there is nothing, or nothing that can be understood."""
+        kinds = self._record.kinds
+        return part_of(kinds, self._name, shape)
+
+    def write(self, value: msgspec.Struct) -> None:
+        """Have the record say so."""
+        others = {name: part for name, part in self._record.kinds.items() if name not in {self._name, BEFORE}}
+        self._record.kinds = {**others, self._name: msgspec.Raw(msgspec.json.encode(value))}
+
+    def clear(self) -> None:
+        """Nothing of the kind is anywhere any more."""
+        self._record.kinds = {n: part for n, part in self._record.kinds.items() if n not in {self._name, BEFORE}}
+
+
+def part_of(kinds: Mapping[str, msgspec.Raw], name: str, shape: type[T]) -> T:
+    """The part of the kind *name* in a record."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return untrusted.decode(bytes(kinds.get(name) or kinds.get(BEFORE) or b"{}"), type=shape)
+    return shape()
+
+
+class Surroundings:
+    """What a kind is told of the lab whose hosts it has.
+
+    *path* is the lab's state directory; *shown* is where storage of the kind ``directory`` is on this machine, by its
+    name; *rootless*: whether namespaces that are made take a user namespace.
+    """
+
+    def __init__(
+        self,
+        lab: resolved.Lab,
+        path: Path,
+        shown: Mapping[str, Path],
+        record: KindsRecord,
+        events: Events,
+        *,
+        rootless: bool,
+    ) -> None:
+        self.lab, self.path, self.shown, self.events, self.rootless = lab, path, shown, events, rootless
+        self._record = record
+
+    def hosts(self, kind: str) -> dict[str, resolved.Host]:
+        """The lab's hosts of one kind, by name."""
+        return {name: host for name, host in self.lab.hosts.items() if host.kind == kind}
+
+    def part(self, kind: str) -> Part:
+        """A kind's own part of the record."""
+        return Part(kind, self._record)
+
+    @property
+    def log(self) -> Path:
+        """Where the lab's logs are on this machine."""
+        return self.path / "log"
+
+    @property
+    def real_path(self) -> str:
+        """The one real path of the lab's directory, however it was reached: it marks processes of this machine."""
+        return os.path.realpath(self.path)
+
+    @property
+    def mark(self) -> str:
+        """What the lab's things bear on hosts with a system of their own. Versions without ids took the directory."""
+        return self.lab.mark or self.real_path
 
 
 class Kind(Protocol):
@@ -142,4 +232,38 @@ class Kind(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; hosts and guests go on."""
+        ...
+
+
+class FabricKind(Kind, Protocol):
+    """A kind whose hosts are joined by a fabric that is made for them on this machine: in it the client lives."""
+
+    @property
+    def client(self) -> Host | None:
+        """The fabric as a host; None while it is not there, or was not looked for."""
+        ...
+
+    @property
+    def names(self) -> list[str]:
+        """The lab's hosts of this kind."""
+        ...
+
+    async def make_client(self) -> Host:
+        """Make the fabric anew. It does not count before ``keep_client``: what a killed command left is made again."""
+        ...
+
+    def keep_client(self) -> None:
+        """The fabric has all that it was to get. On record when the lab writes its record next."""
+        ...
+
+    async def join_bridge(self, machine: Host, network: str) -> None:
+        """Join the fabric's *network* with its bridge on this *machine*. Raises MachineError."""
+        ...
+
+    def hold(self) -> None:
+        """The fabric is to end with this process, even when that is killed."""
+        ...
+
+    def let_go(self) -> None:
+        """Undo ``hold``: a fabric that was made under it ends now."""
         ...

@@ -5,8 +5,9 @@ from __future__ import annotations
 from limosa.errors import LimosaError
 from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Seen
+from limosa.lab import surroundings
 from limosa.lab.hosts import LabHosts
-from limosa.network import guard, ip
+from limosa.network import guard
 
 
 class Incomplete(LimosaError):
@@ -93,20 +94,18 @@ class Construction:
     async def _make_client(self) -> None:
         self.hosts.on, self.hosts.made_here = {}, True
         if self.hosts.elsewhere and self.hosts.record.ephemeral:
-            from limosa.lab import kinds
-
-            kinds.engage_undertaker(self.hosts.directory)
-        if not self.hosts.has_fabric:
-            self.hosts.record.off, self.hosts.record.cut = [], []  # it is up when its first host is made
+            surroundings.engage_undertaker(self.hosts.directory)
+        self.hosts.record.off, self.hosts.record.cut = [], []
+        if not self.hosts.has_fabric:  # it is up when its first host is made
             self.hosts.client = self.hosts.this_machine()
             return
-        self.hosts.record.rootless = self.hosts.rootless  # what ended was perhaps made by root, as of a container
-        fabric = await self.hosts.fabric.make_client()
-        self.hosts.client = fabric
+        fabric = self.hosts.fabric
+        self.hosts.client = client = await fabric.make_client()
         for name in self.hosts.bridged_networks():
-            await ip.join_bridge(self.hosts.this_machine(), fabric, fabric.keeper.pid, self.hosts.lab, name)
-            await self._check_addresses(fabric, name)
-        self.hosts.fabric.keep_client()
+            await fabric.join_bridge(self.hosts.this_machine(), name)
+            await self._check_addresses(client, name)
+        fabric.keep_client()
+        self.hosts.directory.save(self.hosts.record)
 
     async def _check_addresses(self, client: Host, network: str) -> None:
         """Raise StateError when somebody has one of those that the lab itself is about to have in *network*."""
@@ -155,5 +154,4 @@ class Construction:
         """Undo the making of a client in whose fabric there is no host yet; what is elsewhere stays, and on record."""
         await self.hosts.fabric.remove()
         self.hosts.client, self.hosts.record.up = None, False
-        self.hosts.record.outer_pid, self.hosts.record.client_pid = 0, 0
         self.hosts.directory.save(self.hosts.record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING
 from limosa import tasks
 from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.events import Events
+from limosa.hosts import catalogue
 from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Kind, Seen
-from limosa.lab import identity, place
-from limosa.lab.fabric import NamespaceKind, observed
+from limosa.lab import identity, surroundings
 from limosa.lab.lab_host import LabHost
 from limosa.lab.record import LabDirectory, Record
-from limosa.spec import resolved
+from limosa.spec import host_kinds, resolved
 
 if TYPE_CHECKING:
     from limosa.hosts.local import LocalHost
@@ -35,8 +34,8 @@ class LabHosts:
         self, lab: resolved.Lab, directory: LabDirectory, record: Record, events: Events, *, rootless: bool
     ) -> None:
         self.lab, self.directory, self.record, self.events = lab, directory, record, events
-        self.rootless = rootless
-        self.fabric = NamespaceKind(lab, directory, record, events)
+        self._around = surroundings.of(lab, directory, record, events, rootless=rootless)
+        self.fabric = catalogue.fabric(self._around)
         self.client: Host | None = None
         self.on: dict[str, Host] = {}
         """Those that are on, cut off or not."""
@@ -55,7 +54,7 @@ class LabHosts:
     def identify(self, lab: resolved.Lab) -> None:
         """Take the lab with its identity, which it gets before anything of it is made."""
         if lab != self.lab:  # else the kinds that there are know who did not answer a moment ago
-            self.lab = self.fabric.lab = lab
+            self.lab = self._around.lab = lab
             self._kinds = {}
 
     @property
@@ -68,12 +67,10 @@ class LabHosts:
         return self._kind(self.lab.hosts[host].kind)
 
     def _kind(self, name: str) -> Kind:
-        if name == "namespaces":
+        if not host_kinds.KINDS[name].own_system:
             return self.fabric
         if name not in self._kinds:
-            from limosa.lab import kinds
-
-            self._kinds[name] = kinds.elsewhere(name, self.lab, self.directory, self.events)
+            self._kinds[name] = catalogue.kind(name, self._around)
         return self._kinds[name]
 
     @property
@@ -102,6 +99,7 @@ class LabHosts:
         # At once, as other work on this lab may go on meanwhile: a host that is there is never missing.
         self.client = (self.fabric.client if self.has_fabric else self.this_machine()) if self._up else None
         self.on = self.there(list(self.lab.hosts)) if self._up else {}
+        self.record.off = [name for name in self.record.off if name not in self.on]
         await self._find_addresses()
 
     async def meet(self, names: Collection[str] | None = None, within_s: float | None = None) -> None:
@@ -162,9 +160,9 @@ class LabHosts:
     def this_machine(self) -> LocalHost:
         """The machine that limosa runs on, as a host."""
         if self._machine is None:
-            from limosa.lab import kinds
+            from limosa.hosts.local import LocalHost
 
-            self._machine = kinds.this_machine(self.directory, self.events)
+            self._machine = LocalHost(CLIENT, str(self.directory.path), self.events)
         return self._machine
 
     async def reload(self) -> None:
@@ -172,7 +170,7 @@ class LabHosts:
         elsewhere are asked again when they are met."""
         fresh = recorded(self.directory, self.events)
         for field in Record.__struct_fields__ if fresh else ():
-            setattr(self.record, field, getattr(fresh, field))  # in place, as the fabric has the same record
+            setattr(self.record, field, getattr(fresh, field))  # in place, as the kinds have the same record
         await self.find()
 
     @asynccontextmanager
@@ -276,7 +274,7 @@ class LabHosts:
 
     def hold(self) -> None:
         """The lab is to end with this process, even when that is killed."""
-        self.fabric.lifeline = os.pipe2(os.O_CLOEXEC)
+        self.fabric.hold()
 
 
 def _late(name: str, within_s: float | None) -> Seen:
@@ -289,14 +287,16 @@ def recorded(directory: LabDirectory, events: Events) -> Record | None:
 
     Raises StateError when the lab runs where its processes are not seen from here.
     """
-    place.require_here(directory)
+    traces = surroundings.traces(directory)
+    traces.require_here()
     try:
         if (record := directory.record()) is not None:
             return record
         wrong = f"{directory.path / 'record.json'} is lost"
     except StateError as error:
         wrong = error.message
-    seen = observed(directory.mark)
-    if seen is not None:
-        events.note(f"{wrong}; made again from what runs", level="warning", once=True)
-    return seen
+    if (seen := traces.observed()) is None:
+        return None
+    events.note(f"{wrong}; made again from what runs", level="warning", once=True)
+    ephemeral, kinds = seen
+    return Record(ephemeral=ephemeral, kinds=kinds)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from limosa import durable, paths
 from limosa.errors import LimosaError, StateError
-from limosa.lab.record import LabDirectory, cannot_read
+from limosa.lab.record import LabDirectory
 from limosa.spec import resolved
 from limosa.spec.addresses import identified
 
@@ -64,7 +64,7 @@ def _read() -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise cannot_read(error, _file()) from error
+        raise paths.cannot_read(error, _file()) from error
     if not _ID.fullmatch(text):
         raise StateError(
             f"{_file()} is damaged: it holds no id",

@@ -19,10 +19,8 @@ from limosa import durable
 from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import CLIENT, Host
-from limosa.hosts.namespaces.first_process import marked
-from limosa.lab import copies, identity, interruption, log_files, move, place, qemu_launch, remains, which
+from limosa.lab import copies, identity, interruption, log_files, move, qemu_launch, remains, which
 from limosa.lab.construction import Construction, Incomplete
-from limosa.lab.fabric import end_marked
 from limosa.lab.guest import LabGuest
 from limosa.lab.guest_verbs import GuestVerbs
 from limosa.lab.host_verbs import HostVerbs
@@ -32,6 +30,7 @@ from limosa.lab.removal import Removal
 from limosa.lab.start import start as start_guest
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
 from limosa.lab.stop import stop as stop_guest
+from limosa.lab.surroundings import traces
 from limosa.migration import journal
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
@@ -63,12 +62,12 @@ class Lab:
         lab, directory = which.resolve(what)
         events = events or Events()
         record = recorded(directory, events)
-        if ephemeral and record is not None and (marked(directory.mark) or (record.up and not record.ephemeral)):
+        if ephemeral and record is not None and (traces(directory).processes() or (record.up and not record.ephemeral)):
             raise StateError(f"lab {lab.name} is up already", hint=f"limosa down --lab {lab.name}")
         user = os.geteuid() != 0 if rootless is None else rootless
         if record is None or ephemeral:
             claimed = record.claimed if record else None if directory.described() else []
-            record = Record(rootless=user, ephemeral=ephemeral, claimed=claimed)
+            record = Record(ephemeral=ephemeral, claimed=claimed)
         hosts = LabHosts(lab, directory, record, events, rootless=user)
         try:
             if ephemeral:
@@ -78,7 +77,7 @@ class Lab:
         finally:
             if ephemeral and (hosts.made_here or hosts.client is None):
                 await _end(hosts)
-            hosts.fabric.close_lifeline()
+            hosts.fabric.let_go()
             await hosts.close()
 
     @property
@@ -204,7 +203,7 @@ class Lab:
         for name in forget:
             if name not in self.spec.hosts and name not in (self.record.claimed or ()):
                 raise qemu_launch.unknown_host(self.spec, name)
-        if not self.directory.path.exists() and not marked(self.directory.mark):
+        if not self.directory.path.exists() and not traces(self.directory).processes():
             return False
         async with self._hosts.locked("limosa down"):
             with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
@@ -312,13 +311,14 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True, for
 async def _end_undescribed(directory: LabDirectory, *, events: Events, purge: bool) -> None:
     """End what runs on this machine of a lab without a spec. Raises LimosaError where there may be more."""
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
-        place.require_here(directory)
-        await end_marked(directory.mark)
-        if left := marked(directory.mark):
+        there = traces(directory)
+        there.require_here()
+        await there.end()
+        if left := there.processes():
             raise LimosaError(f"lab {directory.name} is not wholly gone: processes {left} are left")
         remains.refuse_to_forget(directory)
         durable.remove(directory.path / "record.json")
-        place.leave(directory)
+        there.forget()
     if purge:
         directory.remove()
 
@@ -346,8 +346,9 @@ def sweep() -> list[str]:
             if record and record.claimed:
                 continue  # its undertaker is at work, or something is left that only `down` can take away
             with directory.locked("limosa"):
-                place.require_here(directory)
-                if not marked(directory.mark):
+                there = traces(directory)
+                there.require_here()
+                if not there.processes():
                     directory.remove()
                     gone.append(directory.name)
     return gone

@@ -25,13 +25,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from limosa import durable, paths, spec, untrusted
-from limosa.errors import BusyError, MachineError, SpecError, StateError
+from limosa.errors import BusyError, SpecError, StateError
+from limosa.hosts.kind import BEFORE
 from limosa.spec import resolved
 
 if TYPE_CHECKING:
     from limosa.qemu.launches import Running
 
 _GIVEN_UP = "given-up.json"
+FORMAT = 2
+"""Of the lab's record. In the first the kinds of hosts had no parts of their own."""
+_WITHOUT_PARTS = 1
 _GONE = ".gone"
 """How the name of a directory ends that is being deleted."""
 
@@ -93,16 +97,20 @@ class GuestRecord(msgspec.Struct, kw_only=True):
     own_disk: OwnDisk | None = None
 
 
-class Record(msgspec.Struct, kw_only=True):
-    """The processes of a lab that is up, by pid as seen here; each is proved on use to be still the one meant."""
+class _OldRecord(msgspec.Struct):
+    """As much of a record without parts as tells whether anything is up that has a place in one now."""
 
-    format: int = 1
-    rootless: bool
-    ephemeral: bool = False
-    outer_pid: int = 0
-    """The ``unshare`` that waits for the fabric's first process."""
     client_pid: int = 0
     hosts: dict[str, int] = {}
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """What is known of a lab that is up. Of its hosts each kind keeps what only it understands."""
+
+    format: int = FORMAT
+    ephemeral: bool = False
+    kinds: dict[str, msgspec.Raw] = {}
+    """By the name of a kind of host: its own part, which is there as long as something of that kind may be."""
     cut: list[str] = []
     """Hosts whose links were cut on purpose."""
     off: list[str] = []
@@ -118,7 +126,7 @@ class Record(msgspec.Struct, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether it says that nothing of the lab is anywhere: it was taken down, or nothing of it could be made."""
-        return not (self.up or self.client_pid or self.hosts) and self.claimed == []
+        return not (self.up or self.kinds) and self.claimed == []
 
 
 class LabDirectory(msgspec.Struct, frozen=True):
@@ -182,7 +190,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
         except FileNotFoundError as error:
             raise StateError(f"there is no lab called {self.name}", hint=_known_labs()) from error
         except PermissionError as error:
-            raise cannot_read(error, self.path / "spec.json") from error
+            raise paths.cannot_read(error, self.path / "spec.json") from error
         except (SpecError, OSError) as error:
             raise self._damaged("spec.json", error) from error
 
@@ -207,11 +215,16 @@ class LabDirectory(msgspec.Struct, frozen=True):
     def record(self) -> Record | None:
         """What is recorded; None for a lab that is down. Raises StateError when it is damaged, MachineError."""
         try:
-            return untrusted.decode((self.path / "record.json").read_bytes(), type=Record)
+            data = (self.path / "record.json").read_bytes()
+            found = untrusted.decode(data, type=Record)
+            if found.format == _WITHOUT_PARTS:
+                found.format, old = FORMAT, untrusted.decode(data, type=_OldRecord)
+                found.kinds = {BEFORE: msgspec.Raw(data)} if old.client_pid or old.hosts else {}
+            return found
         except FileNotFoundError:
             return None
         except PermissionError as error:
-            raise cannot_read(error, self.path / "record.json") from error
+            raise paths.cannot_read(error, self.path / "record.json") from error
         except (msgspec.DecodeError, OSError) as error:
             raise self._damaged("record.json", error) from error
 
@@ -350,11 +363,6 @@ def write(path: Path, data: bytes) -> None:
         raise paths.cannot_write(error, path.parent) from error
 
 
-def cannot_read(error: OSError, path: Path) -> MachineError:
-    """The error for a file that is there and cannot be read."""
-    return MachineError(f"{path} cannot be read: {error.strerror}", hint="is XDG_STATE_HOME a directory of your own?")
-
-
 def existing() -> list[LabDirectory]:
     """Every lab that has a directory here. Raises MachineError."""
     return [LabDirectory(folder) for folder in _folders() if not folder.name.startswith(".")]
@@ -375,7 +383,7 @@ def _folders() -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise cannot_read(error, paths.labs()) from error
+        raise paths.cannot_read(error, paths.labs()) from error
 
 
 def _known_labs() -> str:

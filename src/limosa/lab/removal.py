@@ -52,7 +52,6 @@ class Removal:
                 self.hosts.events.note(told, level="warning")
         record = self.hosts.record
         record.claimed, record.up, record.off, record.cut = sorted(remaining), False, [], []
-        record.outer_pid, record.client_pid, record.hosts = 0, 0, {}
         return remaining
 
     def remains(self, name: str) -> str:

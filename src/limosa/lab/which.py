@@ -7,9 +7,9 @@ from pathlib import Path
 
 from limosa import spec
 from limosa.errors import LimosaError, SpecError, StateError
-from limosa.hosts.namespaces.first_process import marked
-from limosa.lab import identity, place
+from limosa.lab import identity
 from limosa.lab.record import LabDirectory, existing
+from limosa.lab.surroundings import traces
 from limosa.spec import resolved
 
 
@@ -23,7 +23,7 @@ def resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory
         if not directory.described() and may_run(directory):
             raise _lost(directory, f"--lab {directory.name}")
         return directory.spec(), directory
-    place.require_here(directory)
+    traces(directory).require_here()
     lab = identity.known(lab, directory)
     _same_file(lab, directory)
     return lab, directory
@@ -78,7 +78,7 @@ def _only() -> tuple[resolved.Lab | None, LabDirectory]:
 
 def may_run(directory: LabDirectory) -> bool:
     """Whether something says that the lab is up: its record or, where that is lost, its place or what runs here."""
-    return _recorded(directory) or place.file(directory).exists() or bool(marked(directory.mark))
+    return _recorded(directory) or traces(directory).any()
 
 
 def _recorded(directory: LabDirectory) -> bool:

@@ -1,7 +1,7 @@
 """The kinds of hosts: what each is and can be told, one row a kind. Whoever treats hosts differently asks a row.
 
-What a kind *does* (how its hosts are made, found and taken away) is in its own package, which ``limosa.hosts.registry``
-names. A new kind is a row here, a row there, and that package.
+What a kind *does* (how its hosts are made, found and taken away) is in its own package, which
+``limosa.hosts.catalogue`` names. A new kind is a row here, a row there, and that package.
 """
 
 from __future__ import annotations

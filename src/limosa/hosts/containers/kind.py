@@ -20,7 +20,7 @@ from limosa.hosts.containers.daemon import NOT_FOUND, Daemon, DaemonError, Insta
 from limosa.hosts.containers.endpoint import FLAVOURS
 from limosa.hosts.containers.host import ContainerHost
 from limosa.hosts.host import Host
-from limosa.hosts.kind import HostState, LinkState, Seen, Silence
+from limosa.hosts.kind import HostState, LinkState, Seen, Silence, Surroundings
 from limosa.network import ip
 from limosa.spec import resolved
 from limosa.spec.problems import nearest
@@ -32,6 +32,11 @@ BUSY_S = 60.0
 BUSY = "is busy running"
 """What a daemon says of a container that it is still at work on, for whoever asked and was killed meanwhile."""
 RUNTIME_DIRECTORY = "/run/limosa"
+
+
+def of(name: str, surroundings: Surroundings) -> Containers:
+    """What is responsible for the lab's hosts of the kind *name*."""
+    return Containers(name, surroundings.lab, surroundings.mark, surroundings.shown, surroundings.events)
 
 
 class Containers:

@@ -6,9 +6,7 @@ import array
 import asyncio
 import contextlib
 import errno
-import itertools
 import json
-import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -19,17 +17,12 @@ import msgspec
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.hosts.host import off
+from limosa.hosts.namespaces.marks import bears_mark, pids, runs_guest
 
 KEEPER_SOCKET = "/run/limosa/keeper.sock"
 
 _WHOLE = "/run/limosa/whole"
 """A file of the keeper's own tmpfs: the host was made to its end. It goes with the host, and a record can be lost."""
-
-_KEEPER_PROGRAMS = (b"/limosa/hosts/namespaces/keeper.py", b"/limosa/hosts/keeper.py")
-"""How the path of a keeper's program ends; the second: in labs that an older version brought up."""
-
-_GUESTS = b"/run/limosa/guests/"
-"""In the command line of each guest's QEMU: where its sockets are."""
 
 READY_S = 20.0
 """How long a keeper may take to furnish its namespaces."""
@@ -114,7 +107,7 @@ class Keeper(msgspec.Struct, frozen=True):
                 return True
         except OSError:  # of another user, or gone
             return False
-        return any(_runs_guest(pid, self.pid) for pid in _pids())
+        return any(runs_guest(pid, self.pid) for pid in pids())
 
     async def _reach(self) -> socket.socket:
         """A connection to the keeper itself. Raises OSError when the pid is somebody else's by now."""
@@ -166,51 +159,6 @@ class Keeper(msgspec.Struct, frozen=True):
                     continue
             raise off(self.host)
         return text
-
-
-def marked(lab: str, host: str = "") -> list[int]:
-    """The pids of this machine's processes that keep a host of the lab with directory *lab*; *host*: only of that one.
-
-    Both a keeper and the ``unshare`` that waits for it bear the mark. Everything else of a lab is a descendant of a
-    keeper inside its pid namespaces, and ends with it.
-    """
-    return [pid for pid in _pids() if bears_mark(pid, lab, host)]
-
-
-def reachable(pid: int, lab: str) -> bool:
-    """Whether *pid* is a keeper of the lab, and what it keeps can be entered from here.
-
-    Not so from another user namespace beside it, in which its processes may be seen all the same.
-    """
-    try:
-        Path(f"/proc/{pid}/root").readlink()
-    except OSError:
-        return False
-    return bears_mark(pid, lab)
-
-
-def _pids() -> list[int]:
-    return sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-
-
-def _runs_guest(pid: int, keeper: int) -> bool:
-    """Whether process *pid* belongs to a guest and runs on the very host of that *keeper*."""
-    try:
-        if _GUESTS not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return False
-        return Path(f"/proc/{pid}/ns/pid").readlink() == Path(f"/proc/{keeper}/ns/pid").readlink()
-    except OSError:
-        return False
-
-
-def bears_mark(pid: int, lab: str, host: str = "") -> bool:
-    """Whether process *pid* is now a keeper of that lab (and of that host), or the ``unshare`` of one."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    wanted = [(b"--lab", os.fsencode(lab)), *([(b"--host", os.fsencode(host))] if host else [])]
-    return any(word.endswith(_KEEPER_PROGRAMS) for word in words) and not set(wanted) - set(itertools.pairwise(words))
 
 
 def peer_pid(connection: socket.socket) -> int:

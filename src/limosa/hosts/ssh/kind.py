@@ -7,6 +7,7 @@ on a machine is one runtime directory with a mark in it, and the processes that 
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from limosa import tasks
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
-from limosa.hosts.kind import LOGINS, HostState, LinkState, Seen, Silence
+from limosa.hosts.kind import LOGINS, HostState, LinkState, Seen, Silence, Surroundings
 from limosa.hosts.link.far import claims
+from limosa.hosts.link.far.system import user_name
 from limosa.hosts.link.near import Refused
 from limosa.hosts.ssh import way_in
 from limosa.hosts.ssh.host import SshHost
@@ -24,6 +26,14 @@ from limosa.spec import resolved
 
 if TYPE_CHECKING:
     pass
+
+
+def of(name: str, surroundings: Surroundings) -> SshKind:
+    """What is responsible for the lab's hosts of this kind."""
+    lab, here = surroundings.lab, platform.node()
+    # As it was before there were ids, for a lab that was brought up then.
+    owner = lab.mark or f"{here}:{surroundings.real_path}"
+    return SshKind(lab, owner, surroundings.events, here=f"{user_name()}@{here}")
 
 
 class SshKind:

@@ -17,6 +17,7 @@ import fcntl
 import os
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,8 +25,7 @@ import msgspec
 from limosa import durable, paths, untrusted
 from limosa.deadline import Deadline
 from limosa.errors import StateError
-from limosa.hosts.namespaces.first_process import marked, reachable
-from limosa.lab.record import LabDirectory, cannot_read
+from limosa.hosts.namespaces.marks import marked, reachable
 
 _MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -67,16 +67,16 @@ def _text(path: Path) -> str:
         return ""
 
 
-def file(directory: LabDirectory) -> Path:
-    """Where a lab's place is kept."""
-    return directory.path / "place"
+def file(directory: Path) -> Path:
+    """Where the place of the lab with that *directory* is kept."""
+    return directory / "place"
 
 
-def take(directory: LabDirectory) -> int:
+def take(directory: Path) -> int:
     """Note that the lab is made here; a descriptor that holds the lock, for the fabric. Raises MachineError."""
     path = file(directory)
     try:
-        durable.replace(path, msgspec.json.encode(msgspec.structs.replace(here(), path=directory.mark)))
+        durable.replace(path, msgspec.json.encode(msgspec.structs.replace(here(), path=os.path.realpath(directory))))
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever only looks holds it for a moment
     except OSError as error:
@@ -84,51 +84,53 @@ def take(directory: LabDirectory) -> int:
     return descriptor
 
 
-def leave(directory: LabDirectory) -> None:
+def leave(directory: Path) -> None:
     """Nothing of the lab runs here any more."""
     file(directory).unlink(missing_ok=True)
 
 
-def require_here(directory: LabDirectory) -> None:
-    """Raise StateError where the lab's fabric runs, or may run, in another place than this one."""
+def require_here(directory: Path, recorded_pid: Callable[[], int]) -> None:
+    """Raise StateError where the lab's fabric runs, or may run, in another place than this one.
+
+    *recorded_pid* is asked for the fabric's first process, as far as is recorded.
+    """
     try:
         descriptor = os.open(file(directory), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise cannot_read(error, file(directory)) from error
+        raise paths.cannot_read(error, file(directory)) from error
     try:
         there, held = _decoded(os.pread(descriptor, 4096, 0)), _held(descriptor)
         this = here()
         refusal = judge(this, there, held=held)
-        if refusal and not (there is None and marked(directory.mark)):
+        if refusal and not (there is None and marked(os.path.realpath(directory))):
             raise StateError(
                 f"lab {directory.name} {refusal}, and it can be commanded from there alone",
                 hint=_way_out(directory, this, there),
             )
-        if held and _out_of_reach(directory, descriptor):
+        if held and _out_of_reach(directory, descriptor, recorded_pid):
             raise _unreached(directory, there)
     finally:
         os.close(descriptor)
 
 
-def _unreached(directory: LabDirectory, there: Place | None) -> StateError:
+def _unreached(directory: Path, there: Place | None) -> StateError:
     text = f"lab {directory.name} runs, and its processes cannot be reached from here"
-    if there is not None and there.path not in {"", directory.mark}:
+    if there is not None and there.path not in {"", os.path.realpath(directory)}:
         return StateError(f"{text}: it was made as {there.path}", hint="have its directory there again, then try again")
     return StateError(text, hint="it was made in another user namespace, as a container has: run the command there")
 
 
-def _out_of_reach(directory: LabDirectory, descriptor: int) -> bool:
+def _out_of_reach(directory: Path, descriptor: int, recorded_pid: Callable[[], int]) -> bool:
     """Whether something of the fabric runs that cannot be reached. Its first process has the lock before it appears."""
-    with contextlib.suppress(StateError):
-        record = directory.record()
-        if record is not None and reachable(record.client_pid, directory.mark):
-            return False
+    mark = os.path.realpath(directory)
+    if (pid := recorded_pid()) and reachable(pid, mark):
+        return False
     deadline = Deadline.after(APPEAR_S)
     with contextlib.suppress(OSError):
         while _locked(descriptor):
-            if any(reachable(pid, directory.mark) for pid in marked(directory.mark)):
+            if any(reachable(pid, mark) for pid in marked(mark)):
                 return False
             if deadline.passed:
                 return True
@@ -136,7 +138,7 @@ def _out_of_reach(directory: LabDirectory, descriptor: int) -> bool:
     return False
 
 
-def _way_out(directory: LabDirectory, this: Place, there: Place | None) -> str:
+def _way_out(directory: Path, this: Place, there: Place | None) -> str:
     """Only where a machine may be gone for good can a person know better than the lock."""
     if there is None or (this.boot and this.boot == there.boot):
         return "run the command there; limosa down there ends the lab, as the end of that container does"

@@ -11,8 +11,9 @@ import pytest
 
 from limosa import spec
 from limosa.errors import DecisionError, LimosaError, StateError, UnreachableError
+from limosa.hosts import catalogue
 from limosa.hosts.kind import HostState, Seen
-from limosa.lab import Lab, kinds, status
+from limosa.lab import Lab, status
 from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
 from limosa.migration.journal import Journal, Phase
 from limosa.process import Completed
@@ -72,7 +73,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabDi
     made = LabDirectory.named("fleet")
     made.create(spec.loads(TEXT))
     address = {name: {"lan": f"10.90.1.{number % 250}"} for number, name in enumerate(NAMES)}
-    made.save(Record(rootless=True, up=True, claimed=NAMES, addresses={**address, "client": {"lan": "10.90.0.1"}}))
+    made.save(Record(up=True, claimed=NAMES, addresses={**address, "client": {"lan": "10.90.0.1"}}))
     made.save_guest("web", record_on("m7"))
     yield made
 
@@ -85,7 +86,7 @@ def record_on(*hosts: str) -> GuestRecord:
 
 def counted(monkeypatch: pytest.MonkeyPatch, kind: CountingKind) -> CountingKind:
     """Have the lab's machines be of *kind*."""
-    monkeypatch.setattr(kinds, "elsewhere", lambda *_: kind)
+    monkeypatch.setattr(catalogue, "kind", lambda *_: kind)
     return kind
 
 

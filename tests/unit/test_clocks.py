@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from limosa.probes.exchange import Exchanges
+from limosa.probes.ticks import Ticks
+from limosa.probes.whole_numbers import Column
 from limosa.results.clocks import (
     Window,
     clock_rate,
@@ -20,7 +23,7 @@ from limosa.results.clocks import (
 from limosa.results.format import Migration
 from limosa.results.metrics import LONGEST_WAIT
 from limosa.results.observation import observed_moves
-from limosa.results.samples import LOST, Column, Exchanges, Samples, Ticks
+from limosa.results.samples import LOST, Samples
 from limosa.results.single_copy import check_single_copy, find_copies
 from limosa.results.summary import clocks_of
 

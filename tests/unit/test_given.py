@@ -10,7 +10,6 @@ import pytest
 
 from limosa.bench.during.course import series
 from limosa.bench.during.cpu_time import given, per_cpu_second, tracks
-from limosa.bench.during.parts import VCPU_COLUMNS
 from limosa.errors import LimosaError
 from limosa.probes import vcpu
 
@@ -59,7 +58,7 @@ def test_the_program_runs_by_itself_and_ends_when_nobody_reads() -> None:
 
 
 def written(folder: Path, host: str, rows: list[tuple[int, ...]]) -> None:
-    lines = [",".join(VCPU_COLUMNS), *[",".join(map(str, row)) for row in rows], ""]
+    lines = [",".join(vcpu.COLUMNS), *[",".join(map(str, row)) for row in rows], ""]
     (folder / f"vcpu-{host}.csv").write_text("\n".join(lines))
 
 

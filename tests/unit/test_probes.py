@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dial_probe
 import numpy as np
 import pytest
 from test_probe_client import Here, fake_guest
@@ -21,7 +20,7 @@ from limosa.report import data, page, timeline
 from limosa.report.theme import PRINT
 from limosa.results import raw, store
 from limosa.results.store import RunDirectory
-from tests import run_sample
+from tests import dial_probe, run_sample
 
 ROOT = Path(__file__).parents[2]
 

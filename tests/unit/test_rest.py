@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limosa.probes.exchange import Exchanges
+from limosa.probes.ticks import Ticks
 from limosa.results import rest
 from limosa.results.clocks import MS, clock_offsets_ms
 from limosa.results.format import LoadReading, Migration, MigrationSummary, Rate, Summary
 from limosa.results.metrics import BY_KEY
 from limosa.results.observation import observed_moves
 from limosa.results.remarks import _about_migrations, _about_time_of_day
-from limosa.results.samples import Exchanges, Samples, Ticks
+from limosa.results.samples import Samples
 from limosa.results.summary import at_rest
 from limosa.results.summary_tables import rates_table, rest_table
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limosa.probes.cpu_loop import CpuSamples
+from limosa.probes.ticks import Ticks
 from limosa.results import store
 from limosa.results.cpu_speed import client_time_ns, cpu_speed
 from limosa.results.environment import (
@@ -31,7 +33,6 @@ from limosa.results.format import (
     Summary,
 )
 from limosa.results.remarks import _about_migrations, looks_faster
-from limosa.results.samples import CpuSamples, Ticks
 from limosa.results.store import RunDirectory
 from limosa.results.summary import summarise
 from limosa.results.summary_tables import calibration_table, migrations_table, milliseconds, tables

@@ -22,13 +22,12 @@ from limosa.hosts.host import CLIENT
 from limosa.lab import Lab
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
-from limosa.probes import tcp_service
+from limosa.probes import registry, tcp_service
 from limosa.probes.client_probe import ClientProbe
 from limosa.probes.looks import PROBE as LOOKS
 from limosa.probes.looks import ProgressRecorder
 from limosa.probes.pace import Probing
 from limosa.probes.probe import Place
-from limosa.probes.registry import PROBES
 from limosa.qemu.monitor import Monitor
 from limosa.results import environment, rest, store
 from limosa.results.format import Check, Environment, HostEnvironment, LoadReading, Migration, Pause
@@ -193,7 +192,7 @@ class Measurement:
     async def _finish_probes(self) -> None:
         """In the reverse order of their beginning: ticks go on while something is measured by the guest's clock."""
         async with self.lab.guests.agent(self.guest) as agent:
-            for probe in reversed(PROBES):
+            for probe in reversed(registry.PROBES):
                 await probe.finish(agent, self.run.samples / f"{probe.name}.csv")
 
 
@@ -275,11 +274,11 @@ async def _probes(lab: Lab, guest: str, run: RunDirectory, probing: Probing) -> 
     spec = lab.guest(guest)
     place = Place(guest=spec.address, client=lab.hosts.address(CLIENT, spec.network))
     async with lab.guests.agent(guest) as agent:
-        for probe in PROBES:
+        for probe in registry.PROBES:
             await probe.clear(agent)
-        for probe in PROBES:
+        for probe in registry.PROBES:
             await probe.begin(agent, probing, place)
-    configs = [config for probe in PROBES if (config := probe.wanted(probing, place)) is not None]
+    configs = [config for probe in registry.PROBES if (config := probe.wanted(probing, place)) is not None]
     async with ClientProbe.open(lab.host(CLIENT), configs, run.samples) as client:
         await client.start()
         yield client
@@ -287,7 +286,7 @@ async def _probes(lab: Lab, guest: str, run: RunDirectory, probing: Probing) -> 
 
 def _described(probing: Probing) -> dict[str, object]:
     """What measures, and how often, as it is recorded with the results."""
-    return {label: pace for probe in PROBES for label, pace in probe.described(probing).items()}
+    return {label: pace for probe in registry.PROBES for label, pace in probe.described(probing).items()}
 
 
 def _logs_in(lab: Lab, guest: str) -> bool:

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 LOOK_S = 0.25
+COLUMNS = ("arrived_ns", "pid", "clock_ns", "ran_ns", "waited_ns")
+"""Of the file that such lines are kept in, each with the moment at which it arrived (CLOCK_REALTIME)."""
 
 
 def command(name: str) -> list[str]:

@@ -16,7 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from limosa.results.samples import LOST, Column, Exchanges, Ticks
+from limosa.probes.exchange import Exchanges
+from limosa.probes.ticks import Ticks
+from limosa.probes.whole_numbers import Column
+from limosa.results.samples import LOST
 
 MS = 1_000_000
 SLACK_NS = 5 * MS

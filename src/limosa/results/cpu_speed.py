@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from limosa.results.samples import CpuSamples, Ticks
+from limosa.probes.cpu_loop import CpuSamples
+from limosa.probes.ticks import Ticks
 
 
 def cpu_speed(cpu: CpuSamples, ticks: Ticks, begin_ns: int, end_ns: int) -> float | None:

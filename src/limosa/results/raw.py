@@ -8,6 +8,9 @@ from typing import TypeVar
 from limosa.errors import LimosaError
 from limosa.events import Event
 from limosa.probes import registry
+from limosa.probes.cpu_loop import CpuSamples
+from limosa.probes.exchange import Exchanges
+from limosa.probes.ticks import Ticks
 from limosa.results import store
 from limosa.results.format import (
     Check,
@@ -18,7 +21,7 @@ from limosa.results.format import (
     Pause,
     Run,
 )
-from limosa.results.samples import CpuSamples, Exchanges, Samples, Table, Ticks, damaged, has_rows, read_table
+from limosa.results.samples import Samples, Table, damaged, has_rows, read_table
 from limosa.results.store import Document, RunDirectory
 
 T = TypeVar("T")

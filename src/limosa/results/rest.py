@@ -11,9 +11,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from limosa.probes.exchange import Exchanges
+from limosa.probes.ticks import Ticks
+from limosa.probes.whole_numbers import Column
 from limosa.results.clocks import MS, SETTLE_NS, usual_hole_ns
 from limosa.results.format import LoadReading, Migration, Pause, Rate
-from limosa.results.samples import LOST, Column, Exchanges, Ticks
+from limosa.results.samples import LOST
 
 Stretch = tuple[int, int]
 _Counts = npt.NDArray[np.int64]

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from limosa.errors import LimosaError
 from limosa.probes import cpu_loop, exchange, looks, ticks
-from limosa.probes.cpu_loop import CpuSamples as CpuSamples
-from limosa.probes.exchange import Exchanges as Exchanges
-from limosa.probes.looks import ProgressRow as ProgressRow
-from limosa.probes.ticks import Ticks as Ticks
-from limosa.probes.whole_numbers import Column as Column
+from limosa.probes.cpu_loop import CpuSamples
+from limosa.probes.exchange import Exchanges
+from limosa.probes.looks import ProgressRow
+from limosa.probes.ticks import Ticks
+from limosa.probes.whole_numbers import Column
 
 Table = dict[str, npt.NDArray[Any]]
 """One array a column; a missing value is nan in columns of measures and LOST in columns of times and counts."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from limosa.probes.ticks import Ticks
 from limosa.results.format import Check
-from limosa.results.samples import Ticks
 
 REORDER_NS = 1_000_000_000
 """A datagram that lay in a shaped link's queue may be overtaken by this much; a second copy falls further behind."""

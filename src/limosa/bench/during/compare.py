@@ -10,9 +10,11 @@ from limosa.bench.during.course import Course, Moments, Series, course, joined, 
 from limosa.bench.during.cpu_time import LEAST_CPUS, given, per_cpu_second, tracks
 from limosa.bench.during.parse import read_iperf, read_loop, read_round_trips, read_sysbench
 from limosa.bench.during.parts import DURING, During, Part
+from limosa.probes.exchange import Exchanges
+from limosa.probes.ticks import Ticks
 from limosa.results import rest, store
 from limosa.results.format import Clocks, Environment, Migration, Rate
-from limosa.results.samples import LOST, Exchanges, Samples, Ticks, read_exchanges, read_ticks
+from limosa.results.samples import LOST, Samples, read_exchanges, read_ticks
 from limosa.results.statistics import Estimate
 from limosa.results.store import RunDirectory
 from limosa.results.summary import at_rest, summarise

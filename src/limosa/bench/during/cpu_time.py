@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from limosa.bench.during.course import Floats, Series, Times, series
-from limosa.bench.during.parts import VCPU_COLUMNS
+from limosa.probes import vcpu
 from limosa.results.samples import columns
 
 LEAST_SHARE = 0.02
@@ -30,7 +30,7 @@ def tracks(samples: Path) -> list[_Track]:
     """One for each QEMU that carried the guest: source and target of a migration overlap."""
     found = []
     for path in sorted(samples.glob("vcpu-*.csv")):
-        arrived, pid, clock, ran, _ = columns(path, VCPU_COLUMNS)
+        arrived, pid, clock, ran, _ = columns(path, vcpu.COLUMNS)
         for each in np.unique(pid):
             mine = pid == each
             # The lines' own clock spaces them; a line that is read late by us only shifts all of it by a little.

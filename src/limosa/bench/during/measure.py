@@ -12,7 +12,7 @@ from limosa import process
 from limosa.bench.bed import Beds, Mover, Track
 from limosa.bench.during.load import Load
 from limosa.bench.during.parse import iperf_line, sysbench_line
-from limosa.bench.during.parts import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, VCPU_COLUMNS, During, Part
+from limosa.bench.during.parts import DURING, IPERF_COLUMNS, KIND, LOADS, SYSBENCH_COLUMNS, During, Part
 from limosa.bench.programs import program
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError, StateError
@@ -217,7 +217,7 @@ def _virtual_cpus(track: Track, host: str, own: RunDirectory) -> AbstractAsyncCo
     """Watch on *host* what CPU time the guest's virtual CPUs get there: a host without the guest has no figure."""
     argv = track.host(host).interactive(vcpu.command(f"{track.name}/{track.guest}"))
     table, said = own.samples / f"vcpu-{host}.csv", own.samples / f"vcpu-{host}.txt"
-    return Load.open(f"the watch on {host}", argv, vcpu.parse, table, VCPU_COLUMNS, said)
+    return Load.open(f"the watch on {host}", argv, vcpu.parse, table, vcpu.COLUMNS, said)
 
 
 async def _streaming(stack: AsyncExitStack, track: Track, beds: Beds, load: str, own: RunDirectory) -> Load:

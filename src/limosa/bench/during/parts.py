@@ -25,7 +25,6 @@ KIND = "bench-during-migration"
 
 SYSBENCH_COLUMNS = ("arrived_ns", "second", "events_per_s")
 IPERF_COLUMNS = ("arrived_ns", "begin_s", "end_s", "kbits_per_s")
-VCPU_COLUMNS = ("arrived_ns", "pid", "clock_ns", "ran_ns", "waited_ns")
 
 Load = Literal["cpu", "receive", "send", "latency"]
 

@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 
 _KEEPER_PROGRAMS = (b"/limosa/hosts/namespaces/keeper.py", b"/limosa/hosts/keeper.py")
@@ -21,6 +22,10 @@ _KEEPER_PROGRAMS = (b"/limosa/hosts/namespaces/keeper.py", b"/limosa/hosts/keepe
 
 _GUESTS = b"/run/limosa/guests/"
 """In the command line of each guest's QEMU: where its sockets are."""
+
+
+_EXECUTION_S = 1.0
+"""How long a process may take from one program to the next: one whose command line is empty for good is not waited for."""
 
 
 def marked(lab: str, host: str = "") -> list[int]:
@@ -92,6 +97,23 @@ def namespace_pids(pid: int) -> list[int]:
     raise LimosaError("this kernel does not tell pids across namespaces (no NSpid in /proc)")
 
 
+async def _marked_by_now(mark: str, host: str) -> list[int]:
+    """As ``marked``, when every process can be told by its command line: one that executes its program has none, for
+    as long as that takes, and a first process may be at it."""
+    async for _ in Deadline.after(_EXECUTION_S).ticks(0.001):
+        if not any(map(_executes, pids())):
+            break
+    return marked(mark, host)
+
+
+def _executes(pid: int) -> bool:
+    """Whether process *pid* is between two programs. What has no program at all is of the kernel, or has ended."""
+    try:
+        return bool(Path(f"/proc/{pid}/exe").readlink()) and not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 async def end_marked(mark: str, host: str = "") -> bool:
     """End every process that bears the lab's mark (*host*: those of one host); whether there was any.
 
@@ -100,7 +122,7 @@ async def end_marked(mark: str, host: str = "") -> bool:
     made another while it was being ended. Raises LimosaError.
     """
     any_found = False
-    while found := marked(mark, host):
+    while found := await _marked_by_now(mark, host):
         any_found = True
         for pid in found:
             await _end(pid, lambda pid=pid: bears_mark(pid, mark, host))  # type: ignore[misc]

@@ -7,6 +7,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class LocalHost:
 
     def __init__(self, name: str = "here") -> None:
         self.name = name
+        self.python = sys.executable
         self.ran: list[tuple[str, ...]] = []
         self._spawned: list[subprocess.Popen[bytes]] = []
         self.runtime_directory = "/run/limosa"
@@ -66,9 +68,6 @@ class LocalHost:
 
     async def facts(self) -> HostFacts:
         return HostFacts(platform.release(), "a CPU", 1, 2**30, 2**30, kvm=False, tun=False)
-
-    async def tsc_khz(self) -> int:
-        return 0
 
     async def alive(self) -> bool:
         return True

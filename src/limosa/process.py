@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -39,6 +39,34 @@ class Completed(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """Standard output as text, without the final line ends."""
         return self.stdout.decode(errors="replace").rstrip("\n")
+
+
+class Runner(Protocol):
+    """Where commands run to their end: as much of a host as whoever only runs commands needs."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def python(self) -> str:
+        """The python3 that runs there, for a program that needs the standard library alone."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout_s: float | None = None,
+        as_root: bool = False,
+    ) -> Completed:
+        """Run a command to its end. It dies when the caller is cancelled or killed.
+
+        *as_root*: through ``sudo -n`` where limosa is not root there. Raises LimosaError's children: MachineError when
+        it may not be root, CommandError for a status other than 0 unless *check* is off.
+        """
 
 
 def base_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

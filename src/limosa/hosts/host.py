@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from limosa.errors import StateError
-from limosa.process import Completed
+from limosa.process import Runner
 
 CLIENT = "client"
 """The name of the client as a host: it probes the guests, from the fabric or from this machine."""
@@ -33,33 +33,15 @@ class HostFacts(msgspec.Struct, frozen=True):
     was found out on a machine holds there, until it starts anew."""
 
 
-class Host(Protocol):
-    """A place where processes run. Paths are the host's own. Every method raises LimosaError's children only."""
+class Host(Runner, Protocol):
+    """A place where processes run. ``name`` is that in the lab file, ``CLIENT`` for the client; paths are its own.
 
-    @property
-    def name(self) -> str:
-        """The name in the lab file; ``client`` for the fabric."""
-        ...
+    Every method raises LimosaError's children only.
+    """
 
     @property
     def runtime_directory(self) -> str:
         """Where this lab's sockets and logs are on the host: exists with mode 0700 and goes with the lab."""
-        ...
-
-    async def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        check: bool = True,
-        timeout_s: float | None = None,
-        as_root: bool = False,
-    ) -> Completed:
-        """Run a command to its end. It dies when the caller is cancelled or killed.
-
-        *as_root*: through ``sudo -n`` where limosa is not root on the host. Raises MachineError when it may not.
-        """
         ...
 
     async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
@@ -80,10 +62,6 @@ class Host(Protocol):
 
     async def facts(self) -> HostFacts:
         """What the host is, asked now."""
-        ...
-
-    async def tsc_khz(self) -> int:
-        """The rate of its CPU's time stamp counter, measured now; 0 where it cannot be told."""
         ...
 
     async def alive(self) -> bool:

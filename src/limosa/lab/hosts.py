@@ -60,7 +60,7 @@ class LabHosts:
     @property
     def has_fabric(self) -> bool:
         """Whether the client lives in a fabric; without namespaces it is this machine itself."""
-        return bool(self.fabric.names) or not self.lab.hosts
+        return self.lab.has_fabric
 
     def kind(self, host: str) -> Kind:
         """What is responsible for a host."""

@@ -1,1 +1,1 @@
-"""Networks of a lab: plans of ip and tc commands that run through any Host."""
+"""Networks of a lab: plans of ip and tc commands, for hosts of whatever kind."""

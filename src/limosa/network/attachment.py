@@ -13,8 +13,8 @@ import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError, StateError
-from limosa.hosts.host import Host
 from limosa.network import ip, layout
+from limosa.process import Runner
 from limosa.spec import resolved
 
 ADDRESS_S = 15.0
@@ -48,7 +48,7 @@ class Interface(msgspec.Struct, frozen=True):
     """A bridge's: for how long a new port is silent, by its spanning tree protocol; 0: not at all."""
 
 
-async def interfaces(host: Host) -> dict[str, Interface]:
+async def interfaces(host: Runner) -> dict[str, Interface]:
     """What *host* has. Raises LimosaError's children."""
     try:
         seen = ip.answer(host, (await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
@@ -200,7 +200,7 @@ def _is_of(address: str, host: resolved.Host) -> bool:
     return address.split("/")[0] in host.addresses.values()
 
 
-async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
+async def attach(host: Runner, lab: resolved.Lab, mark: str) -> dict[str, str]:
     """Join *host* to the lab's networks; return its address in each. What is in its place already is kept.
 
     Raises MachineError, StateError.
@@ -212,7 +212,7 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
     try:
         await ip.apply(host, "ip", lines, as_root=True)
     except CommandError as error:
-        if not (await host.facts()).tun and any(guest.network for guest in lab.guests.values()):
+        if not await ip.opens_tun(host) and any(guest.network for guest in lab.guests.values()):
             message = f"/dev/net/tun cannot be opened on {host.name}, so guests can have no network"
             from limosa.capabilities import tun_hint
 
@@ -222,7 +222,7 @@ async def attach(host: Host, lab: resolved.Lab, mark: str) -> dict[str, str]:
     return await addresses(host, lab)
 
 
-async def check_routes(host: Host, lab: resolved.Lab, has: Mapping[str, Interface]) -> None:
+async def check_routes(host: Runner, lab: resolved.Lab, has: Mapping[str, Interface]) -> None:
     """Raise StateError where the host takes a network's way over an interface that is in a bridge.
 
     Seen on Alpine, whose DHCP client goes on when /etc/network/interfaces was changed before the network was stopped:
@@ -247,7 +247,7 @@ def _in(address: str, subnet: str) -> bool:
     return ipaddress.ip_address(address.split("/")[0]) in ipaddress.ip_network(subnet)
 
 
-async def _with_addresses(host: Host, lab: resolved.Lab) -> dict[str, Interface]:
+async def _with_addresses(host: Runner, lab: resolved.Lab) -> dict[str, Interface]:
     """The host's interfaces, once those whose address is its own have one."""
     own = [network for network, address in lab.hosts[host.name].addresses.items() if address == OWN]
     has = await interfaces(host)
@@ -277,23 +277,23 @@ def _address(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Inter
     return wanted if wanted != OWN else held(lab, host, network, has)
 
 
-async def addresses(host: Host, lab: resolved.Lab) -> dict[str, str]:
+async def addresses(host: Runner, lab: resolved.Lab) -> dict[str, str]:
     """The address of a *host* that is attached already, in each network; nothing is changed."""
     has = await interfaces(host)
     return {network: _address(lab, host.name, network, has) for network in lab.networks}
 
 
-async def detach(host: Host, lab: resolved.Lab, mark: str) -> None:
+async def detach(host: Runner, lab: resolved.Lab, mark: str) -> None:
     """Undo ``attach``. Raises LimosaError's children."""
     await ip.apply(host, "ip", detached(lab, host.name, mark, await interfaces(host)), as_root=True)
 
 
-async def master(host: Host, interface: str) -> str:
+async def master(host: Runner, interface: str) -> str:
     """The bridge that *interface* is in; itself where it is in none. Raises LimosaError's children."""
     return (await ip.shown(host, interface)).master or interface
 
 
-async def towards(client: Host, address: str) -> str:
+async def towards(client: Runner, address: str) -> str:
     """The address by which *client* is seen from *address*. Raises MachineError when there is no way there."""
     try:
         done = await client.run(["ip", "-json", "route", "get", address])

@@ -15,8 +15,8 @@ import msgspec
 
 from limosa import tasks
 from limosa.errors import LimosaError
-from limosa.hosts.host import Host
 from limosa.network import ip, layout
+from limosa.process import Runner
 from limosa.spec import resolved
 
 PORTS = range(61000, 65535)
@@ -67,7 +67,7 @@ def lines(
     ]
 
 
-async def apply(lab: resolved.Lab, hosts: Iterable[Host], addresses: Mapping[str, str]) -> dict[str, str]:
+async def apply(lab: resolved.Lab, hosts: Iterable[Runner], addresses: Mapping[str, str]) -> dict[str, str]:
     """Have those of *hosts* that are limosa's own refuse strangers; return which cannot, and why, by host.
 
     *addresses* are those that are known in the migration network.
@@ -78,7 +78,7 @@ async def apply(lab: resolved.Lab, hosts: Iterable[Host], addresses: Mapping[str
     return {host.name: why for host, why in zip(own, said, strict=True) if why}
 
 
-async def close_fabric(client: Host, lab: resolved.Lab) -> None:
+async def close_fabric(client: Runner, lab: resolved.Lab) -> None:
     """Keep the fabric from passing packets on to the network that only migration takes.
 
     A new network namespace forwards where the machine does, and that does with a container daemon.
@@ -89,7 +89,7 @@ async def close_fabric(client: Host, lab: resolved.Lab) -> None:
     await ip.apply(client, "ip", closed, all_of_them=True)  # those that are there already fail
 
 
-async def _guard(lab: resolved.Lab, host: Host, addresses: Mapping[str, str]) -> str:
+async def _guard(lab: resolved.Lab, host: Runner, addresses: Mapping[str, str]) -> str:
     try:
         rules = ip.answer(host, (await host.run(["ip", "-json", "-4", "rule", "show"])).stdout, type=_Rule)
         has = [rule.priority for rule in rules]
@@ -100,7 +100,7 @@ async def _guard(lab: resolved.Lab, host: Host, addresses: Mapping[str, str]) ->
     return ""
 
 
-async def _carriers(lab: resolved.Lab, host: Host) -> dict[str, str]:
+async def _carriers(lab: resolved.Lab, host: Runner) -> dict[str, str]:
     """The interface of *host* that has its address in each network."""
     if not lab.hosts[host.name].traits.own_system:
         return {network: layout.bridge(lab, network) for network in lab.networks}

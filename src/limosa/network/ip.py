@@ -10,8 +10,8 @@ import msgspec
 from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import CommandError, MachineError
-from limosa.hosts.host import Host
 from limosa.network import layout
+from limosa.process import Runner
 from limosa.spec import resolved
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 async def apply(
-    host: Host, program: str, lines: Sequence[str], *, as_root: bool = False, all_of_them: bool = False
+    host: Runner, program: str, lines: Sequence[str], *, as_root: bool = False, all_of_them: bool = False
 ) -> None:
     """Run *lines* in one ``ip -batch`` or ``tc -batch``; *as_root* where the login may not be root's.
 
@@ -39,7 +39,7 @@ async def apply(
         await host.run(argv, stdin="\n".join([*lines, ""]).encode(), check=not all_of_them, as_root=as_root)
 
 
-async def make_fabric(client: Host, lab: resolved.Lab) -> None:
+async def make_fabric(client: Runner, lab: resolved.Lab) -> None:
     """The client's bridges and addresses."""
     await apply(client, "ip", layout.fabric(lab))
 
@@ -53,13 +53,13 @@ TCP_SYN_RETRIES = 3
 """A connection that is being made is given up after 15 s, not 127 s."""
 
 
-async def set_patience(host: Host) -> None:
+async def set_patience(host: Runner) -> None:
     """Have *host*, one of the lab's own, give up connections into a link that is dark."""
     lines = f"echo {TCP_RETRIES} >tcp_retries2; echo {TCP_SYN_RETRIES} >tcp_syn_retries"
     await host.run(["sh", "-c", f"cd /proc/sys/net/ipv4 && {lines}"], check=False)
 
 
-async def join(client: Host, host: Host, pid: int, lab: resolved.Lab) -> None:
+async def join(client: Runner, host: Runner, pid: int, lab: resolved.Lab) -> None:
     """Give *host* its links, bridges, TAPs and shaping. Raises MachineError where the kernel lacks something."""
     await apply(client, "ip", layout.outer_links(lab, host.name, pid))
     await apply(host, "ip", layout.host_links(lab, host.name))
@@ -69,7 +69,7 @@ async def join(client: Host, host: Host, pid: int, lab: resolved.Lab) -> None:
     await _shape(host, layout.host_shaping(lab))
 
 
-async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, network: str) -> None:
+async def join_bridge(machine: Runner, client: Runner, pid: int, lab: resolved.Lab, network: str) -> None:
     """Join the fabric, whose first process is *pid* here, with a bridge of this machine. Raises MachineError."""
     await part_bridge(machine, lab, network)
     try:
@@ -85,7 +85,7 @@ async def join_bridge(machine: Host, client: Host, pid: int, lab: resolved.Lab, 
     await wait_up(machine, lab.networks[network].bridge)
 
 
-async def wait_up(host: Host, interface: str) -> None:
+async def wait_up(host: Runner, interface: str) -> None:
     """Until *interface* carries packets, or no longer than ``UP_S``: it may have no neighbour yet.
 
     The kernel may take up to a second to notice that a new link has one, and drops what is sent before.
@@ -95,7 +95,7 @@ async def wait_up(host: Host, interface: str) -> None:
             return
 
 
-async def shown(host: Host, interface: str) -> Link:
+async def shown(host: Runner, interface: str) -> Link:
     """One interface of *host*. Raises LimosaError's children."""
     found = answer(host, (await host.run(["ip", "-json", "link", "show", "dev", interface])).stdout, type=Link)
     if len(found) != 1:
@@ -104,10 +104,10 @@ async def shown(host: Host, interface: str) -> Link:
 
 
 @overload
-def answer(host: Host, said: bytes) -> list[dict[str, object]]: ...
+def answer(host: Runner, said: bytes) -> list[dict[str, object]]: ...
 @overload
-def answer(host: Host, said: bytes, *, type: type[T]) -> list[T]: ...
-def answer(host: Host, said: bytes, *, type: Any = dict[str, object]) -> list[Any]:
+def answer(host: Runner, said: bytes, *, type: type[T]) -> list[T]: ...
+def answer(host: Runner, said: bytes, *, type: Any = dict[str, object]) -> list[Any]:
     """What ``ip -json`` said on *host*, which has an ``ip`` of its own, as a list of *type*. Raises MachineError."""
     try:
         found: list[Any] = untrusted.decode(said or b"[]", type=list[type])
@@ -116,17 +116,17 @@ def answer(host: Host, said: bytes, *, type: Any = dict[str, object]) -> list[An
     return found
 
 
-def no_answer(host: Host) -> MachineError:
+def no_answer(host: Runner) -> MachineError:
     """The error for an ``ip`` that says what no ``ip`` says."""
     return MachineError(f"ip on {host.name} gives an answer that is none", hint=f"on {host.name}: ip -json address")
 
 
-async def part_bridge(machine: Host, lab: resolved.Lab, network: str) -> None:
+async def part_bridge(machine: Runner, lab: resolved.Lab, network: str) -> None:
     """Remove this machine's end of what joined the fabric with its bridge, if the kernel has not done so already."""
     await apply(machine, "ip", layout.uplink_removed(lab, network), as_root=True, all_of_them=True)
 
 
-async def part(client: Host, lab: resolved.Lab, host: str) -> None:
+async def part(client: Runner, lab: resolved.Lab, host: str) -> None:
     """Remove what is left in the fabric of the links of a *host* that has ended.
 
     The kernel does so by itself, but later: it clears ended network namespaces away in the background.
@@ -134,21 +134,26 @@ async def part(client: Host, lab: resolved.Lab, host: str) -> None:
     await apply(client, "ip", layout.outer_links_removed(lab, host), all_of_them=True)
 
 
-async def _make_taps(host: Host, lab: resolved.Lab) -> None:
+async def _make_taps(host: Runner, lab: resolved.Lab) -> None:
     lines = layout.taps(lab)
     if not lines:
         return
     try:
         await apply(host, "ip", lines)
     except CommandError as error:
-        if (await host.facts()).tun:
+        if await opens_tun(host):
             raise
         from limosa.capabilities import tun_fix
 
         raise MachineError("/dev/net/tun cannot be opened, so guests can have no network", hint=tun_fix()) from error
 
 
-async def _shape(host: Host, lines: Sequence[str]) -> None:
+async def opens_tun(host: Runner) -> bool:
+    """Whether TAPs can be made on *host*: whether /dev/net/tun opens there."""
+    return (await host.run(["sh", "-c", "exec 3<>/dev/net/tun"], check=False)).returncode == 0
+
+
+async def _shape(host: Runner, lines: Sequence[str]) -> None:
     try:
         await apply(host, "tc", lines)
     except CommandError as error:
@@ -160,18 +165,18 @@ async def _shape(host: Host, lines: Sequence[str]) -> None:
         raise
 
 
-async def set_own_links(host: Host, lab: resolved.Lab, state: str) -> None:
+async def set_own_links(host: Runner, lab: resolved.Lab, state: str) -> None:
     """The same on a host that has links of its own, from inside."""
     lines = [f"link set {link} {state}" for link in dict.fromkeys(lab.hosts[host.name].links.values())]
     await apply(host, "ip", lines, as_root=True)
 
 
-async def set_link(client: Host, lab: resolved.Lab, host: str, state: str) -> None:
+async def set_link(client: Runner, lab: resolved.Lab, host: str, state: str) -> None:
     """Cut *host* off (``down``) or join it again (``up``)."""
     await apply(client, "ip", layout.link_state(lab, host, state))
 
 
-async def forget_silence(hosts: Iterable[Host]) -> None:
+async def forget_silence(hosts: Iterable[Runner]) -> None:
     """Have *hosts* ask anew for who did not answer: else one that is joined again is "no route to host" still."""
     for host in hosts:
         await apply(host, "ip", [f"neigh flush nud {state}" for state in ("incomplete", "failed")], all_of_them=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 from limosa import tasks
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError
-from limosa.hosts.host import Host
 from limosa.network import attachment, echo, guard
 from limosa.network.attachment import Interface
+from limosa.process import Runner
 from limosa.spec import resolved
 
 Seen = Mapping[str, Mapping[str, Interface]]
@@ -56,14 +56,14 @@ def strangers(lab: resolved.Lab, host: str) -> Finding:
     )
 
 
-async def path_sizes(lab: resolved.Lab, hosts: Mapping[str, Host], seen: Seen) -> list[Finding]:
+async def path_sizes(lab: resolved.Lab, hosts: Mapping[str, Runner], seen: Seen) -> list[Finding]:
     """For each two hosts, whether packets as large as their interfaces make them pass, in the migration network."""
     known = [name for name in hosts if lab.networks and name in seen and _address(lab, name, seen[name])]
     pairs = list(itertools.combinations(known, 2))
     return await tasks.together(_path_size(lab, hosts[one], other, seen) for one, other in pairs)
 
 
-async def _path_size(lab: resolved.Lab, one: Host, other: str, seen: Seen) -> Finding:
+async def _path_size(lab: resolved.Lab, one: Runner, other: str, seen: Seen) -> Finding:
     """One question each pair: the answer is as large as the question, so both directions are seen."""
     links = {name: _carrier(lab, name, seen[name]) for name in (one.name, other)}
     size = min(link.mtu for link in links.values())
@@ -89,7 +89,7 @@ async def _path_size(lab: resolved.Lab, one: Host, other: str, seen: Seen) -> Fi
     )
 
 
-async def remarks(lab: resolved.Lab, hosts: Mapping[str, Host]) -> list[str]:
+async def remarks(lab: resolved.Lab, hosts: Mapping[str, Runner]) -> list[str]:
     """What a person should know before a guest moves between *hosts*, in sentences; empty when all is well."""
     try:
         seen = dict(zip(hosts, await tasks.together(map(attachment.interfaces, hosts.values())), strict=True))

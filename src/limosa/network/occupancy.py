@@ -6,7 +6,6 @@ Only where others can be: a network of namespaces alone that no bridge joins wit
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,9 +14,8 @@ import msgspec
 from limosa import untrusted
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
-from limosa.hosts.host import Host
-from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.network import arp
+from limosa.process import Runner
 from limosa.spec import resolved
 
 _PROGRAM = Path(arp.__file__)
@@ -39,7 +37,7 @@ def shared(lab: resolved.Lab, network: str) -> bool:
 
 
 async def check(
-    lab: resolved.Lab, network: str, host: Host, interface: str, wanted: Mapping[str, Wanted], events: Events
+    lab: resolved.Lab, network: str, host: Runner, interface: str, wanted: Mapping[str, Wanted], events: Events
 ) -> None:
     """Raise StateError when somebody has one of the addresses *wanted* in *network*, as *host* finds on *interface*.
 
@@ -60,9 +58,8 @@ async def check(
         )
 
 
-async def _ask(host: Host, interface: str, addresses: Mapping[str, str]) -> dict[str, str]:
-    python = sys.executable if isinstance(host, NamespaceHost) else "python3"
-    argv = [python, "-I", "-S", "-", interface, json.dumps(dict(addresses))]
+async def _ask(host: Runner, interface: str, addresses: Mapping[str, str]) -> dict[str, str]:
+    argv = [host.python, "-I", "-S", "-", interface, json.dumps(dict(addresses))]
     done = await host.run(argv, stdin=_PROGRAM.read_bytes(), as_root=True, timeout_s=20)
     try:
         return untrusted.decode(done.stdout, type=dict[str, str])

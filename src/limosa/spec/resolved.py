@@ -209,6 +209,11 @@ class Lab(msgspec.Struct, frozen=True):
         return f"{self.name}@{self.identity}" if self.identity else ""
 
     @property
+    def has_fabric(self) -> bool:
+        """Whether the client lives in a fabric, with the hosts that have no system of their own."""
+        return not self.hosts or not all(host.traits.own_system for host in self.hosts.values())
+
+    @property
     def migration_network(self) -> Network:
         """The network that migration traffic takes: the one with that purpose, else the first."""
         marked = [n for n in self.networks.values() if n.purpose == "migration"]

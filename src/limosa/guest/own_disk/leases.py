@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from limosa.hosts.host import Host
-from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.network import dhcp
 from limosa.spec import resolved
 
@@ -36,7 +34,7 @@ async def serve(client: Host, lab: resolved.Lab, network: str) -> None:
     Where the client is this machine itself there is no wire of the lab's own to answer on, and others answer there.
     A second one finds its port taken and ends by itself: nobody has to remember whether there is one.
     """
-    if not isinstance(client, NamespaceHost):
+    if not lab.has_fabric:
         return
     answers = json.dumps(leases(lab, network))
-    await client.spawn([sys.executable, "-I", "-S", str(_PROGRAM), network, answers], log=_LOG)
+    await client.spawn([client.python, "-I", "-S", str(_PROGRAM), network, answers], log=_LOG)

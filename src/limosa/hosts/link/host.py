@@ -72,6 +72,11 @@ class LinkedHost:
         return self._name
 
     @property
+    def python(self) -> str:
+        """See the port."""
+        return "python3"
+
+    @property
     def runtime_directory(self) -> str:
         """See the port."""
         return self._runtime_directory
@@ -259,10 +264,6 @@ class LinkedHost:
     async def facts(self) -> HostFacts:
         """What the host is, asked now."""
         return msgspec.convert(await (await self.link()).ask(do="facts"), HostFacts)
-
-    async def tsc_khz(self) -> int:
-        """The rate of its CPU's time stamp counter, measured now; 0 where it cannot be told."""
-        return int((await (await self.link()).ask(do="tsc"))["khz"])
 
     async def alive(self) -> bool:
         """Whether the host answers within a few seconds."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from limosa import bundle
 
 FAR = Path(__file__).parent / "far"
-_MODULES = ("frames", "counter", "system", "claims", "channels", "service")
+_MODULES = ("frames", "system", "claims", "channels", "service")
 """In the order in which they import each other."""
 
 

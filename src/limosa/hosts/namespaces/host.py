@@ -61,6 +61,11 @@ class NamespaceHost(msgspec.Struct, frozen=True):
     events: Events = msgspec.field(default_factory=Events)
 
     @property
+    def python(self) -> str:
+        """That which runs limosa: the host has this machine's files."""
+        return sys.executable
+
+    @property
     def runtime_directory(self) -> str:
         """On a tmpfs of the host's own, which vanishes with it."""
         return "/run/limosa"
@@ -158,12 +163,6 @@ class NamespaceHost(msgspec.Struct, frozen=True):
     async def facts(self) -> HostFacts:
         """The machine's own facts: namespaces share its kernel and its memory."""
         return own_facts.facts()
-
-    async def tsc_khz(self) -> int:
-        """The rate of the machine's time stamp counter, measured now; 0 where it cannot be told."""
-        from limosa.hosts.link.far.counter import tsc_khz
-
-        return await asyncio.to_thread(tsc_khz)
 
     async def alive(self) -> bool:
         """Whether the host is on."""

@@ -25,7 +25,7 @@ _GUESTS = b"/run/limosa/guests/"
 
 
 _EXECUTION_S = 1.0
-"""How long a process may take from one program to the next: one whose command line is empty for good is not waited for."""
+"""How long a process may take from one program to the next. One whose command line stays empty is not waited for."""
 
 
 def marked(lab: str, host: str = "") -> list[int]:

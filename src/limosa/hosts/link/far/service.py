@@ -22,7 +22,6 @@ from typing import Any
 
 from limosa.hosts.link.far import claims
 from limosa.hosts.link.far.channels import Connection, FileIn, FileOut, Process, Source, extents
-from limosa.hosts.link.far.counter import tsc_khz
 from limosa.hosts.link.far.frames import ANSWER, CHUNK_BYTES, CLOSE, HEADER, MAGIC, PING, REQUEST
 from limosa.hosts.link.far.system import (
     MARK,
@@ -179,7 +178,6 @@ class Service:
             "begin": self.begin,
             "spawn": self.spawn,
             "facts": lambda _: machine_facts(),
-            "tsc": lambda _: {"khz": tsc_khz()},
             "extents": lambda a: extents(a["path"]),
             "marked": lambda a: {"marked": marked(a["runtime"])},
             "signal": self.signal_marked,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from limosa.errors import DecisionError, StateError
+from limosa.errors import StateError
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
 from limosa.migration import journal
@@ -109,24 +109,3 @@ async def end_strays(guest: LabGuest) -> str:
         return ""
     await copies.review(guest)
     return f"what a failed migration of {guest.name} had left on {', '.join(copy.host for copy in waiting)} was ended"
-
-
-def under_way(guest: LabGuest) -> str | None:
-    """Where the guest is by now whose migration a command is at work on; None when there is none."""
-    try:
-        entry = guest.unfinished()
-    except DecisionError:
-        return None
-    return entry.guest_host if entry is not None else None
-
-
-def interrupted(guest: LabGuest) -> tuple[str, str]:
-    """What a migration without a controller left open, in a sentence, and what helps; both empty when there is none."""
-    try:
-        entry = guest.unfinished()
-    except DecisionError as error:
-        return error.message, error.hint
-    if entry is None or guest.busy:
-        return "", ""
-    sentence = f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
-    return sentence, f"limosa start {guest.name} --lab {guest.hosts.lab.name} settles it"

@@ -5,6 +5,8 @@ async with Lab.open("examples/two-hosts.yaml") as lab:
     moved = await lab.migrate("guest1", "host2")
     print(moved.info.downtime, "ms")
     await lab.down()
+
+Each verb imports what it alone needs: a command that looks at a lab is over in less time than the rest takes to load.
 """
 
 from __future__ import annotations
@@ -14,27 +16,26 @@ import os
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limosa import durable
 from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import CLIENT, Host
-from limosa.lab import copies, identity, interruption, log_files, move, qemu_launch, remains, which
-from limosa.lab.construction import Construction, Incomplete
+from limosa.lab import copies, identity, log_files, remains, which
 from limosa.lab.guest import LabGuest
-from limosa.lab.guest_verbs import GuestVerbs
-from limosa.lab.host_verbs import HostVerbs
 from limosa.lab.hosts import LabHosts, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
-from limosa.lab.removal import Removal
-from limosa.lab.start import start as start_guest
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
-from limosa.lab.stop import stop as stop_guest
 from limosa.lab.surroundings import traces
 from limosa.migration import journal
-from limosa.migration.engine import Outcome
-from limosa.migration.settings import Settings
 from limosa.spec import resolved
+
+if TYPE_CHECKING:
+    from limosa.lab.guest_verbs import GuestVerbs
+    from limosa.lab.host_verbs import HostVerbs
+    from limosa.migration.engine import Outcome
+    from limosa.migration.settings import Settings
 
 
 class Lab:
@@ -108,11 +109,15 @@ class Lab:
     @property
     def hosts(self) -> HostVerbs:
         """What is done with a host: ``lab.hosts.cut("host1")``, ``lab.hosts.features("host1")``, …"""
+        from limosa.lab.host_verbs import HostVerbs
+
         return HostVerbs(self._hosts)
 
     @property
     def guests(self) -> GuestVerbs:
         """What is done with a guest: ``lab.guests.where("guest1")``, ``lab.guests.agent("guest1")``, …"""
+        from limosa.lab.guest_verbs import GuestVerbs
+
         return GuestVerbs(self._hosts)
 
     def host(self, name: str) -> Host:
@@ -161,6 +166,9 @@ class Lab:
         return made
 
     async def _bring_up(self, guest: resolved.Guest, made: list[str], *, start: bool, wait: bool) -> None:
+        from limosa.lab import interruption
+        from limosa.lab.start import start as start_guest
+
         with self.directory.locked("limosa up", guest.name):
             found = LabGuest(self._hosts, guest)
             for settle in (interruption.finish, interruption.end_strays):
@@ -172,6 +180,9 @@ class Lab:
 
     async def _converge(self, made: list[str]) -> list[LimosaError]:
         """Append what was made to *made*; return why some hosts could not be made. Raises when none is on."""
+        from limosa.lab.construction import Construction, Incomplete
+        from limosa.lab.removal import Removal
+
         hosts, was_down = self._hosts, self._hosts.client is None
         before = bool(self.record.claimed)
         if not was_down and not hosts.unfurnished() and all(name in hosts.on for name in self.spec.hosts):
@@ -200,6 +211,9 @@ class Lab:
         What is on a host that cannot be reached stays recorded, and is taken away by a later call; *forget* gives such
         hosts up for good. Returns whether there was anything. Raises BusyError or LimosaError.
         """
+        from limosa.lab import qemu_launch
+        from limosa.lab.removal import Removal
+
         for name in forget:
             if name not in self.spec.hosts and name not in (self.record.claimed or ()):
                 raise qemu_launch.unknown_host(self.spec, name)
@@ -241,6 +255,9 @@ class Lab:
 
     async def start(self, guest: str, *, wait: bool = True) -> bool:
         """Start a guest; return whether it was stopped before."""
+        from limosa.lab import interruption
+        from limosa.lab.start import start as start_guest
+
         async with self._held("limosa start", guest) as found:
             await self._hosts.meet()  # the machine type and the CPU are such that each host has them
             if told := await interruption.finish(found):
@@ -249,6 +266,8 @@ class Lab:
 
     async def stop(self, guest: str, *, force: bool = False, host: str = "") -> bool:
         """Shut a guest down (*force*: at once); return whether it ran."""
+        from limosa.lab.stop import stop as stop_guest
+
         async with self._held("limosa stop", guest, host) as found:
             with self.events.stage(f"stop {guest}"):
                 return await stop_guest(found, force=force, host=host)
@@ -265,6 +284,9 @@ class Lab:
 
         What does not even begin (wrong host, guest stopped, no room) is raised as StateError or MachineError.
         """
+        from limosa.lab import move, qemu_launch
+        from limosa.migration.settings import Settings
+
         async with self._held("limosa migrate", guest, host) as found:
             if host not in self.spec.hosts:
                 raise qemu_launch.unknown_host(self.spec, host)
@@ -325,6 +347,8 @@ async def _end_undescribed(directory: LabDirectory, *, events: Events, purge: bo
 
 async def _end(hosts: LabHosts) -> None:
     """Take an ephemeral lab down, and forget it unless something is left."""
+    from limosa.lab.removal import Removal
+
     if left := await Removal(hosts).run():
         hosts.directory.save(hosts.record)
         error = remains.not_wholly_down(hosts, left)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from limosa import tasks
+from limosa.errors import DecisionError
 from limosa.hosts.kind import HostState
-from limosa.lab import copies, interruption
+from limosa.lab import copies
 from limosa.lab.guest import LabGuest
 from limosa.lab.hosts import LabHosts
 
@@ -95,7 +96,7 @@ async def _guest(guest: LabGuest) -> GuestStatus:
     await copies.close(found)
     if any(not copy.answers for copy in found) and guest.busy:  # a command has begun meanwhile
         return _in_work(guest, wrong, help_)
-    unfinished, hint = interruption.interrupted(guest)
+    unfinished, hint = _interrupted(guest)
     moving = len(found) > 1 and bool(unfinished)
     if not unfinished:
         unfinished, hint = wrong, help_
@@ -115,7 +116,7 @@ async def _guest(guest: LabGuest) -> GuestStatus:
 
 def _in_work(guest: LabGuest, wrong: str, hint: str) -> GuestStatus:
     """Of a guest that a command is at work on: that holds its monitors, which serve one client at a time."""
-    spec, record, moving = guest.spec, guest.record, interruption.under_way(guest)
+    spec, record, moving = guest.spec, guest.record, _under_way(guest)
     host, state = (moving, "moving") if moving else (record.host if record else "", "busy")
     if record is None:
         return GuestStatus(spec.name, state, host, spec.address, unfinished=wrong, hint=hint)
@@ -131,3 +132,24 @@ def _beside(guest: LabGuest, chosen: copies.Copy, found: list[copies.Copy]) -> t
     other = next(copy for copy in found if copy is not chosen)
     ends = "limosa up" if other.status == "inmigrate" else f"limosa stop {guest.name} --host {other.host} --force"
     return f"a copy that a failed migration left on {other.host} is there still", f"{ends} ends it"
+
+
+def _under_way(guest: LabGuest) -> str | None:
+    """Where the guest is by now whose migration a command is at work on; None when there is none."""
+    try:
+        entry = guest.unfinished()
+    except DecisionError:
+        return None
+    return entry.guest_host if entry is not None else None
+
+
+def _interrupted(guest: LabGuest) -> tuple[str, str]:
+    """What a migration without a controller left open, in a sentence, and what helps; both empty when there is none."""
+    try:
+        entry = guest.unfinished()
+    except DecisionError as error:
+        return error.message, error.hint
+    if entry is None or guest.busy:
+        return "", ""
+    sentence = f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
+    return sentence, f"limosa start {guest.name} --lab {guest.hosts.lab.name} settles it"

@@ -52,4 +52,21 @@ def test_daily_verbs_load_what_they_use(tmp_path: Path, words: str) -> None:
     assert "limosa.lab.lab" in found
     assert not parts(found) & (NEVER | SELDOM)
     unrelated = ("guest.", "results", "report", "bench", "probes", "experiment", "homework", "hosts.ssh", "accel")
+    unrelated += ("lab.start", "lab.stop", "lab.construction") + (
+        ("lab.move", "migration.engine") if "status" in words else ()
+    )
     assert not {name for name in found if name.startswith(tuple(f"limosa.{part}" for part in unrelated))}
+
+
+def test_msgspec_is_loaded_without_typing_extensions_which_others_may_still_load() -> None:
+    code = """
+import sys
+from limosa.cli.app import _load_msgspec
+_load_msgspec()
+assert "msgspec" in sys.modules and "typing_extensions" not in sys.modules
+import typing_extensions
+_load_msgspec()
+assert sys.modules["typing_extensions"] is typing_extensions
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(spec.__file__).parents[2])}
+    subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True)

@@ -23,6 +23,7 @@ from limosa.guest.built_images import Image
 from limosa.report import plots
 from limosa.report.theme import PRINT
 from limosa.results.account import Finding
+from limosa.results.samples import LOST, Exchanges
 from limosa.results.statistics import Estimate
 from limosa.results.store import EventFile, RunDirectory
 
@@ -227,6 +228,16 @@ def test_iperf_datagrams() -> None:
     assert (found.loss, found.jitter_s, found.seconds_loss) == (0.1, 0.00025, (0.1,))
 
 
+def test_round_trips_of_each_second() -> None:
+    sent = np.array([0, S // 2, S, S + 1], dtype=np.int64)
+    received = np.array([1_000_000, S // 2 + 3_000_000, LOST, S + 4_000_001], dtype=np.int64)
+    found = iperf.round_trips(Exchanges(np.arange(4, dtype=np.int64), sent, received))
+    assert found is not None
+    assert (found.answered, found.median_s, found.seconds_s) == (3, 0.003, (0.002, 0.004))
+    nothing = np.full(4, LOST, dtype=np.int64)
+    assert iperf.round_trips(Exchanges(np.arange(4, dtype=np.int64), sent, nothing)) is None
+
+
 def test_fio_counts_of_each_second_are_differences() -> None:
     job = fio.JOBS[0]
     documents = [
@@ -284,14 +295,16 @@ def test_a_bench_of_the_first_format_is_read_and_drawn(tmp_path: Path) -> None:
 
 def test_a_bench_that_was_killed_keeps_every_whole_repetition(tmp_path: Path) -> None:
     run = RunDirectory.create(kind="bench-cpu", lab="x", guest="", base=tmp_path)
-    ledger = Ledger(run, replace(QUIET, repetitions=[]))
+    ledger = Ledger(run, replace(QUIET, repetitions=[], complete=False))
     ledger.save()
     head = (run.path / BENCH.file).read_bytes()
     for made in QUIET.repetitions:
         ledger.add(made, "printed")
     assert (run.path / BENCH.file).read_bytes() == head, "what is known already is not written again"
-    assert repetitions.read(run) == QUIET == ledger.bench
+    assert repetitions.read(run) == replace(QUIET, complete=False) == ledger.bench
     lines = run.path / repetitions.REPETITIONS_FILE
+    account = benches.told(run)
+    assert account.verdict.mark == "Measured in part" and "incomplete" in {f.rule for f in account.findings}
     lines.write_bytes(lines.read_bytes()[:-9])
     assert repetitions.read(run).repetitions == QUIET.repetitions[:-1]
     lines.write_text("{}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -31,6 +32,11 @@ async def started(bed: Bed, ledger: Ledger, guest: str) -> bool:
         return False
     ledger.change(guest, accel=running.accel, accel_reason=running.accel_reason, facts=running.facts)
     return True
+
+
+def seeded(seed: int) -> int:
+    """*seed*, or for 0 a new one: it is recorded, and repeats an order."""
+    return seed or secrets.randbelow(2**31 - 1) + 1
 
 
 def schedule(subjects: Sequence[str], repeat: int, seed: int) -> list[tuple[str, int]]:

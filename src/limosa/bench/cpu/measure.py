@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import asdict, dataclass
 
 from limosa.bench.bed import HOST, PATIENCE_S, Bed, Beds, in_guest
-from limosa.bench.cpu import laptop
-from limosa.bench.cpu import parse as sysbench
+from limosa.bench.cpu import laptop, parse
 from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
 from limosa.bench.programs import Program, parse_sums, program
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
-from limosa.bench.rounds import measure_all, started
+from limosa.bench.rounds import measure_all, seeded, started
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.results.store import RunDirectory
@@ -38,14 +36,10 @@ class CpuSettings:
     guest: str = MICRO.name
     """What runs in it: a Linux, or, bare, user-mode compute alone, which more KVMs can run."""
 
-    def seeded(self) -> int:
-        """The seed to use."""
-        return self.seed or secrets.randbelow(2**31 - 1) + 1
-
 
 async def measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirectory:
     """Measure and report. A guest that cannot be had here, or dies, is marked, and the rest is measured."""
-    seed = settings.seeded()
+    seed = seeded(settings.seed)
     bench = Bench(
         kind="bench-cpu",
         title="CPU: host, guest with KVM, guest without",
@@ -56,7 +50,7 @@ async def measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirec
         subjects=list(SUBJECTS),
         references=laptop.references(EVENTS.name),
     )
-    sysbench_here = await program(await beds.image("micro"), "sysbench")
+    sysbench_here = await program(await beds.image(MICRO.name), "sysbench")
     lines = [f"guest-{accel}: {{host: {HOST}, accel: {accel}, cpus: {settings.threads}}}" for accel in ("kvm", "tcg")]
     async with beds.of_guests("bench-cpu", lines) as bed, recorded(bench, bed.name, events) as ledger:
         ledger.change("host", files=sysbench_here.files)
@@ -83,7 +77,7 @@ async def _same_files(bed: Bed, ledger: Ledger, guest: str, ours: Program) -> bo
 async def _measured(
     bed: Bed, name: str, settings: CpuSettings, time_s: int, ours: Program
 ) -> list[tuple[Repetition, str]]:
-    words = sysbench.arguments(threads=settings.threads, time_s=time_s)
+    words = parse.arguments(threads=settings.threads, time_s=time_s)
     limit_s = time_s + PATIENCE_S
 
     async def on_host() -> str:
@@ -97,7 +91,7 @@ async def _measured(
     else:
         async with bed.awake(name):
             text, seen = await watched(on_guest)
-    primes = sysbench.parse(text)
+    primes = parse.parse(text)
     repetition = unnumbered(
         name,
         EVENTS.name,

@@ -20,7 +20,7 @@ from limosa.bench.cpu.measure import SUBJECTS, CpuSettings
 from limosa.bench.cpu.parse import PRIME_LIMIT
 from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
 from limosa.bench.repetitions import Bench, Metric, Repetition
-from limosa.bench.rounds import measure_all
+from limosa.bench.rounds import measure_all, seeded
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
@@ -40,7 +40,7 @@ async def measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirec
     """Measure and report; see the module."""
     if settings.threads != 1:
         raise LimosaError("the bare guest has one thread", hint="leave --threads out, or take --guest micro")
-    seed = settings.seeded()
+    seed = seeded(settings.seed)
     built = await bare.build(paths.cache() / "images", events)
     shared = {"primes.o": built.primes_sha256}
     bench = Bench(

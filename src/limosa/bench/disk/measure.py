@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import asdict, dataclass, replace
 
 from limosa.bench.bed import HOST, PATIENCE_S, Bed, Beds, in_guest
-from limosa.bench.disk import parse as fio
+from limosa.bench.disk import parse
 from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
 from limosa.bench.programs import parse_sums, program
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
-from limosa.bench.rounds import measure_all, started
+from limosa.bench.rounds import measure_all, seeded, started
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
 from limosa.results.store import RunDirectory
+from limosa.spec.image_kinds import MICRO_GENERIC
 
 BUSES = {"virtio-blk": "virtio-blk", "virtio-scsi": "virtio-scsi", "sata": "SATA"}
 ALSO_CALLED = {"ide": "sata"}
 """On a q35 machine an ``ide-hd`` is attached to the AHCI controller."""
 CACHES = ("writeback", "none")
-METRICS = [Metric(name=job.name, label=job.label, unit=job.unit) for job in fio.JOBS]
+METRICS = [Metric(name=job.name, label=job.label, unit=job.unit) for job in parse.JOBS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,20 +42,26 @@ async def measure(settings: DiskSettings, beds: Beds, events: Events) -> RunDire
         for name in wanted:
             if name not in known:
                 raise SpecError(f"there is no {what} {name!r} for this bench", hint=f"one of {', '.join(known)}")
-    seed = settings.seed or secrets.randbelow(2**31 - 1) + 1
+    seed = seeded(settings.seed)
     kinds = {_guest(bus, cache): (bus, cache) for bus in settings.buses for cache in settings.caches}
     bench = Bench(
         kind="bench-disk",
         title="Disk: a guest's I/O, by bus and cache",
         baseline=next(iter(kinds)),
         seed=seed,
-        settings={**asdict(settings), "seed": seed, "image": "micro-generic", "size": fio.SIZE, "depth": fio.DEPTH},
+        settings={
+            **asdict(settings),
+            "seed": seed,
+            "image": MICRO_GENERIC.name,
+            "size": parse.SIZE,
+            "depth": parse.DEPTH,
+        },
         metrics=METRICS,
         subjects=[Subject(name=name, label=f"{BUSES[bus]}, cache {cache}") for name, (bus, cache) in kinds.items()],
     )
-    ours = await program(await beds.image("micro-generic"), "fio")
+    ours = await program(await beds.image(MICRO_GENERIC.name), "fio")
     lines = [
-        f"{name}: {{host: {HOST}, image: micro-generic, memory: 384 MiB, accel: {settings.accel}, "
+        f"{name}: {{host: {HOST}, image: {MICRO_GENERIC.name}, memory: 384 MiB, accel: {settings.accel}, "
         f"disk: {{bus: {bus}, cache: {cache}}}}}"
         for name, (bus, cache) in kinds.items()
     ]
@@ -64,7 +70,7 @@ async def measure(settings: DiskSettings, beds: Beds, events: Events) -> RunDire
 
         async def turn(name: str, time_s: int) -> list[tuple[Repetition, str]]:
             async with bed.awake(name):
-                return [await _measured(bed, name, time_s, job) for job in fio.JOBS]
+                return [await _measured(bed, name, time_s, job) for job in parse.JOBS]
 
         await measure_all(bed, ledger, able, turn)
     return ledger.run
@@ -81,7 +87,7 @@ async def _ready(bed: Bed, ledger: Ledger, name: str, files: list[str]) -> bool:
     try:
         async with bed.awake(name):
             text = await in_guest(bed, name, ["sha256sum", *files[:3]], PATIENCE_S)
-            await in_guest(bed, name, ["fio", *fio.layout()], PATIENCE_S)
+            await in_guest(bed, name, ["fio", *parse.layout()], PATIENCE_S)
     except LimosaError as error:
         ledger.lost(name, error.message)
         return False
@@ -89,10 +95,10 @@ async def _ready(bed: Bed, ledger: Ledger, name: str, files: list[str]) -> bool:
     return True
 
 
-async def _measured(bed: Bed, name: str, time_s: int, job: fio.Job) -> tuple[Repetition, str]:
-    words = ["fio", *fio.arguments(job, time_s)]
+async def _measured(bed: Bed, name: str, time_s: int, job: parse.Job) -> tuple[Repetition, str]:
+    words = ["fio", *parse.arguments(job, time_s)]
     text, seen = await watched(lambda: in_guest(bed, name, words, time_s + PATIENCE_S))
-    done = fio.parse(text, job)
+    done = parse.parse(text, job)
     repetition = unnumbered(
         name,
         job.name,

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from limosa import tasks
 from limosa.bench.bed import HOST, PATIENCE_S, Bed, Beds, in_guest
 from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
-from limosa.bench.network import parse as iperf
+from limosa.bench.network import parse
 from limosa.bench.programs import Program, parse_sums, program
 from limosa.bench.repetitions import Bench, Metric, Repetition, Subject
-from limosa.bench.rounds import measure_all, started
+from limosa.bench.rounds import measure_all, seeded, started
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, SpecError
 from limosa.events import Events
@@ -26,8 +23,9 @@ from limosa.hosts.host import CLIENT
 from limosa.probes.client_probe import ClientProbe
 from limosa.probes.exchange import ECHO_PORT
 from limosa.probes.udp_echo import EchoConfig
-from limosa.results.samples import LOST, read_exchanges
+from limosa.results.samples import read_exchanges
 from limosa.results.store import RunDirectory
+from limosa.spec.image_kinds import MICRO_GENERIC
 
 ECHO_RATE_HZ = 50.0
 VHOST = "/dev/vhost-net"
@@ -66,21 +64,22 @@ async def measure(settings: NetworkSettings, beds: Beds, events: Events) -> RunD
     for model in settings.models:
         if model not in MODELS:
             raise SpecError(f"there is no network card {model!r} for this bench", hint=f"one of {', '.join(MODELS)}")
-    seed = settings.seed or secrets.randbelow(2**31 - 1) + 1
+    seed = seeded(settings.seed)
     bench = Bench(
         kind="bench-network",
         title="Network: client and guest, by network card",
         baseline=settings.models[0],
         seed=seed,
-        settings={**asdict(settings), "seed": seed, "image": "micro-generic"},
+        settings={**asdict(settings), "seed": seed, "image": MICRO_GENERIC.name},
         metrics=METRICS,
         subjects=[Subject(name=model, label=MODELS[model]) for model in settings.models],
     )
-    client = await program(await beds.image("micro-generic"), "iperf3")
+    client = await program(await beds.image(MICRO_GENERIC.name), "iperf3")
     refusal = _vhost_refusal() if "vhost-net" in settings.models else ""
     wanted = [model for model in settings.models if model != "vhost-net" or not refusal]
     lines = [
-        f"{model}: {{host: {HOST}, image: micro-generic, accel: {settings.accel}, nic: {model}}}" for model in wanted
+        f"{model}: {{host: {HOST}, image: {MICRO_GENERIC.name}, accel: {settings.accel}, nic: {model}}}"
+        for model in wanted
     ]
     async with beds.of_guests("bench-net", lines) as bed, recorded(bench, bed.name, events) as ledger:
         if refusal:
@@ -126,10 +125,10 @@ async def _measured(
     address = bed.address(name)
     found = []
     for metric, reverse in (("tcp-to-guest", False), ("tcp-from-guest", True)):
-        words = iperf.tcp(address, time_s, reverse=reverse)
+        words = parse.tcp(address, time_s, reverse=reverse)
         (sent, got), seen = await watched(partial(_transfer, bed, name, time_s, client, words))
         receiver, sender = (sent, got) if reverse else (got, sent)
-        tcp = iperf.received(receiver, sender)
+        tcp = parse.received(receiver, sender)
         facts = {"retransmits": tcp.retransmits}
         rate = tcp.total_bits / tcp.duration_s
         done = unnumbered(
@@ -143,9 +142,9 @@ async def _measured(
             facts=facts,
         )
         found.append((done, receiver))
-    words = iperf.udp(address, time_s, udp_bits_per_s)
+    words = parse.udp(address, time_s, udp_bits_per_s)
     (_, got), seen = await watched(partial(_transfer, bed, name, time_s, client, words))
-    udp = iperf.datagrams(got)
+    udp = parse.datagrams(got)
     facts = {"sent": udp.sent, "lost": udp.lost, "offered_bits_per_s": udp_bits_per_s}
     for metric, value, seconds in (
         ("udp-loss", udp.loss, udp.seconds_loss),
@@ -160,7 +159,7 @@ async def _measured(
 async def _transfer(bed: Bed, guest: str, time_s: int, client: Program, words: tuple[str, ...]) -> tuple[str, str]:
     """One test; what the client printed, and what the server in the guest did."""
     limit_s = time_s + PATIENCE_S
-    async with tasks.beside(in_guest(bed, guest, ["iperf3", *iperf.server()], limit_s)) as (server,):
+    async with tasks.beside(in_guest(bed, guest, ["iperf3", *parse.server()], limit_s)) as (server,):
         # The server needs a login to start, so a client that comes too early tries again.
         async for _ in Deadline.after(PATIENCE_S).ticks(0.2):
             if server.done():
@@ -185,13 +184,11 @@ async def _round_trips(bed: Bed, run: RunDirectory, name: str, time_s: int) -> t
         path = Path(folder) / "echo.csv"
         raw = await asyncio.to_thread(path.read_text)
         echo = read_exchanges(path)
-    answered = echo.received_ns != LOST
-    trips_s = (echo.received_ns[answered] - echo.sent_ns[answered]) / 1e9
-    if not len(trips_s):
+    trips = parse.round_trips(echo)
+    if trips is None:
         raise LimosaError(f"{name} answered no echo in {time_s} s")
-    second = (echo.sent_ns[answered] - echo.sent_ns[0]) // 1_000_000_000
-    medians = tuple(float(np.median(trips_s[second == number])) for number in np.unique(second))
-    facts = {"sent": len(echo), "answered": len(trips_s), "p95_s": float(np.quantile(trips_s, 0.95))}
-    middle = float(np.median(trips_s))
-    done = unnumbered(name, "round-trip", seen, value=middle, duration_s=float(time_s), seconds=medians, facts=facts)
+    facts = {"sent": len(echo), "answered": trips.answered, "p95_s": trips.p95_s}
+    done = unnumbered(
+        name, "round-trip", seen, value=trips.median_s, duration_s=float(time_s), seconds=trips.seconds_s, facts=facts
+    )
     return done, raw

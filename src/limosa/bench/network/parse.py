@@ -1,4 +1,4 @@
-"""iperf3: its command lines and what it prints. The receiver's figures count, for only they arrived. Pure."""
+"""iperf3's command lines and what it prints (the receiver's figures count, for only they arrived), and echoes. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from limosa import untrusted
 from limosa.bench.repetitions import Repetition, with_rest
 from limosa.errors import LimosaError
+from limosa.results.samples import LOST, Exchanges
 
 PORT = 5201
 UDP_PAYLOAD_BYTES = 1400
@@ -44,6 +46,16 @@ class Datagrams:
     def loss(self) -> float:
         """The share that was lost, 0 to 1."""
         return self.lost / self.sent if self.sent else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrips:
+    """What became of the echoes of one repetition; ``seconds_s`` has the median of each second with an answer."""
+
+    median_s: float
+    p95_s: float
+    answered: int
+    seconds_s: tuple[float, ...]
 
 
 def server() -> tuple[str, ...]:
@@ -95,6 +107,17 @@ def datagrams(receiver: str) -> Datagrams:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LimosaError(f"iperf3's answer is not understood: {error!r}") from error
+
+
+def round_trips(echo: Exchanges) -> RoundTrips | None:
+    """How long answers took; None when there was no answer."""
+    answered = echo.received_ns != LOST
+    trips_s = (echo.received_ns[answered] - echo.sent_ns[answered]) / 1e9
+    if not len(trips_s):
+        return None
+    second = (echo.sent_ns[answered] - echo.sent_ns[0]) // 1_000_000_000
+    medians = tuple(float(np.median(trips_s[second == number])) for number in np.unique(second))
+    return RoundTrips(float(np.median(trips_s)), float(np.quantile(trips_s, 0.95)), len(trips_s), medians)
 
 
 def sent_bits_per_s(repetition: Repetition) -> float | None:

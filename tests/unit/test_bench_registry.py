@@ -114,7 +114,13 @@ def test_so_does_the_handout(jumps: RunDirectory, tmp_path: Path) -> None:
     lab = PartResult(name="lab", title="Two hosts", run="x")
     part = PartResult(name="jumps", title="Jumps", command=["bench", "jumps"], run=str(jumps.path))
     page = handout.page(run, Homework(quick=True, parts=[lab, part]))
-    for wanted in ("Long legs jump high.", 'id="jumps-plot-spec"', "The book: 2 m.", "because it slept"):
+    for wanted in (
+        "Long legs jump high.",
+        'id="jumps-plot-spec"',
+        "The book: 2 m.",
+        "because it slept",
+        "who jumps highest",
+    ):
         assert wanted in page
 
 
@@ -138,6 +144,7 @@ def test_the_command_asks_for_what_the_row_has(name: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(bench_verb, "run_bench", lambda entry, settings, as_json: asked.extend((entry, settings)))
     getattr(bench_verb, name)()
     assert asked == [benches.BENCHES[name], benches.BENCHES[name].defaults]
+    assert benches.BENCHES[name].purpose in (getattr(bench_verb, name).__doc__ or "").lower().replace("kvm", "KVM")
 
 
 SHARED = {"limosa.bench", "limosa.bench.benches", "limosa.bench.entry"}

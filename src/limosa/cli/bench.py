@@ -49,11 +49,11 @@ def network(
 ) -> None:
     """Throughput, loss, jitter and round trips between a client and a guest, for each network card."""
     from limosa.bench.network import NETWORK
-    from limosa.bench.network.measure import MODELS, NetworkSettings
+    from limosa.bench.network.measure import NetworkSettings
     from limosa.cli.options import size_rate
 
     settings = NetworkSettings(
-        models=tuple(dict.fromkeys(nic or MODELS)),
+        models=tuple(dict.fromkeys(nic or NETWORK.defaults.models)),
         time_s=time,
         repeat=repeat,
         seed=seed,
@@ -79,11 +79,11 @@ def disk(
 ) -> None:
     """Random and sequential reads and writes of a guest, for each bus and each cache mode."""
     from limosa.bench.disk import DISK
-    from limosa.bench.disk.measure import BUSES, CACHES, DiskSettings
+    from limosa.bench.disk.measure import DiskSettings
 
     settings = DiskSettings(
-        buses=tuple(dict.fromkeys(bus or BUSES)),
-        caches=tuple(dict.fromkeys(cache or CACHES)),
+        buses=tuple(dict.fromkeys(bus or DISK.defaults.buses)),
+        caches=tuple(dict.fromkeys(cache or DISK.defaults.caches)),
         time_s=time,
         repeat=repeat,
         seed=seed,

@@ -35,8 +35,8 @@ def during_migration(
     options = Options(
         before_s=seconds(before, "--before") or 0.0,
         after_s=seconds(after, "--after") or 0.0,
-        loads=tuple(load) if load else Options().loads,
-        methods=tuple(method) if method else Options().methods,
+        loads=tuple(load) if load else DURING_MIGRATION.defaults.loads,
+        methods=tuple(method) if method else DURING_MIGRATION.defaults.methods,
         repeat=repeat,
         memory_bytes=_bytes(parse_bytes, memory),
         max_bandwidth_bytes_per_s=size_rate(max_bandwidth, "--max-bandwidth"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from limosa import __version__
-from limosa.bench.benches import chapters, told
-from limosa.bench.entry import Chapter
+from limosa.bench.benches import BENCHES, told
+from limosa.bench.entry import Chapter, Entry
 from limosa.errors import LimosaError
 from limosa.homework import questions
 from limosa.homework.chapters import Homework, PartResult
@@ -45,7 +46,7 @@ def page(run: RunDirectory, homework: Homework) -> str:
         _setting_up(homework),
         _command_line(homework),
         _migration(run, data, parts["lab"]),
-        *[_bench(parts[name], chapter) for name, chapter in chapters().items() if name in parts],
+        *[_bench(parts[chapter.name], entry, chapter) for entry, chapter in _chapters() if chapter.name in parts],
         _answers(),
         sections.environment(data),
         sections.part(
@@ -176,7 +177,11 @@ def _exchanges(run: RunDirectory) -> Html:
     return _table(["Host and command", "What it is for"], rows, "QMP commands of the first migration")
 
 
-def _bench(part: PartResult, chapter: Chapter) -> Html:
+def _chapters() -> list[tuple[Entry[Any], Chapter]]:
+    return [(entry, chapter) for entry in BENCHES.values() for chapter in entry.chapters]
+
+
+def _bench(part: PartResult, entry: Entry[Any], chapter: Chapter) -> Html:
     line = tag("p", "To have it again: ", _code("limosa " + " ".join(_quoted(part.command))), class_="soft")
     try:
         if not part.run:
@@ -188,7 +193,8 @@ def _bench(part: PartResult, chapter: Chapter) -> Html:
         if part.reason:
             body = [tag("p", f"It broke off: {part.reason}. What was measured until then:", class_="outcome"), *body]
     theirs = tag("div", tag("h3", "The source document's figures"), tag("p", chapter.document))
-    return sections.part(part.title, line, tag("div", body), theirs if chapter.document else None, identity=part.name)
+    shown = [line, tag("div", body), theirs if chapter.document else None]
+    return sections.part(part.title, *shown, identity=part.name, note=f"It measures {entry.purpose}.")
 
 
 def _quoted(words: list[str]) -> list[str]:

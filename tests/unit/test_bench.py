@@ -20,10 +20,11 @@ from limosa.bench.repetitions import BENCH, Bench, Metric, Reference, Repetition
 from limosa.bench.rounds import schedule
 from limosa.errors import LimosaError, MachineError
 from limosa.guest.built_images import Image
+from limosa.probes.exchange import Exchanges
 from limosa.report import plots
 from limosa.report.theme import PRINT
 from limosa.results.account import Finding
-from limosa.results.samples import LOST, Exchanges
+from limosa.results.samples import LOST
 from limosa.results.statistics import Estimate
 from limosa.results.store import EventFile, RunDirectory
 

@@ -11,7 +11,8 @@ import numpy as np
 from limosa import untrusted
 from limosa.bench.repetitions import Repetition, with_rest
 from limosa.errors import LimosaError
-from limosa.results.samples import LOST, Exchanges
+from limosa.probes.exchange import Exchanges
+from limosa.results.samples import LOST
 
 PORT = 5201
 UDP_PAYLOAD_BYTES = 1400

@@ -18,6 +18,7 @@ from limosa.errors import MachineError, SpecError, StateError
 from limosa.hosts.containers import definition, endpoint, software
 from limosa.hosts.containers.daemon import Daemon, DaemonError, Image, Instance
 from limosa.hosts.containers.kind import Containers
+from limosa.hosts.installers import INSTALLERS
 from limosa.hosts.kind import HostState
 from limosa.spec import resolved
 
@@ -386,11 +387,11 @@ async def test_a_container_that_is_never_heard_is_an_error(shell: Callable[..., 
 
 
 def test_what_apk_does_not_know_is_in_a_repository_that_is_not_asked() -> None:
-    apk = software.MANAGERS[0]
+    apk = INSTALLERS[0]
     unknown = "ERROR: unable to select packages: qemu-system-x86_64 (no such package): required by: world[x]"
     assert "repository community: setup-apkrepos -c" in software.question(apk, unknown)
     assert software.question(apk, SAID["apk 3 without a network"][1]) == "has it a network with a way out?"
-    dnf = software.MANAGERS[2]
+    dnf = INSTALLERS[2]
     for no_match in (
         "No match for argument: qemu-system-x86-core",
         "Error: Unable to find a match: tc qemu-system-x86-core",

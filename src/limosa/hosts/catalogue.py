@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from limosa.hosts.kind import FabricKind, Kind, Surroundings
+from limosa.hosts.kind import FabricKind, Kind, Surroundings, Traces
 from limosa.hosts.namespaces.kind import NamespaceKind
-from limosa.hosts.namespaces.traces import Traces
+from limosa.hosts.namespaces.traces import FabricTraces
 from limosa.spec import host_kinds
 
 PACKAGES = {
@@ -38,4 +38,4 @@ def fabric(surroundings: Surroundings) -> FabricKind:
 
 def traces(path: Path, recorded: Callable[[], Mapping[str, msgspec.Raw]]) -> Traces:
     """What runs on this machine of the lab with the directory *path*, of which the kinds' parts are *recorded*."""
-    return Traces(path, recorded)
+    return FabricTraces(path, recorded)

@@ -267,3 +267,32 @@ class FabricKind(Kind, Protocol):
     def let_go(self) -> None:
         """Undo ``hold``: a fabric that was made under it ends now."""
         ...
+
+
+class Traces(Protocol):
+    """What runs of a lab on this machine, also where neither its record nor its description can be read."""
+
+    def require_here(self) -> None:
+        """Raise StateError where the lab runs, or may run, in another place, and can be commanded from there alone."""
+        ...
+
+    def any(self) -> bool:
+        """Whether something says that the lab runs: that it was made in some place, or what is seen here."""
+        ...
+
+    def processes(self) -> list[int]:
+        """The pids of what keeps its hosts."""
+        ...
+
+    async def end(self) -> None:
+        """End all of it. Raises LimosaError."""
+        ...
+
+    def forget(self) -> None:
+        """Nothing of it runs any more."""
+        ...
+
+    def observed(self) -> tuple[bool, dict[str, msgspec.Raw]] | None:
+        """What the processes themselves tell: whether the lab is ephemeral, and the kinds' parts of a record that is
+        lost. None for a lab that is down."""
+        ...

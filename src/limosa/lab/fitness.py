@@ -90,7 +90,7 @@ class _Examiner:
         try:
             self.host = await self._lab_hosts.kind(self.spec.name).visit(self.spec.name)
             if self.host is None:
-                return [Finding("container", True, "not there yet; limosa up launches it, and can")]
+                return [Finding(self.spec.traits.thing, True, "not there yet; limosa up launches it, and can")]
             reached = await self._reached(self.host)
             facts = await self.host.facts()
         except LimosaError as error:
@@ -137,11 +137,11 @@ class _Examiner:
 
     async def _install(self, host: Host, program: str) -> str:
         """The line that installs *program* with the host's own package manager; empty when that is not known."""
-        from limosa.hosts.containers.software import MANAGERS
+        from limosa.hosts.installers import INSTALLERS
 
         there = (await host.run(["sh", "-c", _MANAGERS], check=False)).text.split()
         root = f"{by} " if (by := await self._by_what(host)) else ""
-        for manager in MANAGERS:
+        for manager in INSTALLERS:
             if manager.program in there and program in manager.packages:
                 verb = "add" if manager.program == "apk" else "install"
                 package = manager.packages[program]

@@ -12,8 +12,7 @@ from limosa import process
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.hosts import catalogue
-from limosa.hosts.kind import Surroundings
-from limosa.hosts.namespaces.traces import Traces
+from limosa.hosts.kind import Surroundings, Traces
 from limosa.lab.record import LabDirectory, Record
 from limosa.spec import resolved
 

@@ -17,6 +17,8 @@ class HostKind(msgspec.Struct, frozen=True, kw_only=True):
     """One row. ``name`` is what a lab file says; keys are those of a host in a lab file."""
 
     name: str
+    thing: str = "host"
+    """What people call one of its hosts."""
     own_system: bool = True
     """Whether its hosts have a system, programs, and links of their own. Those of another kind share this machine's,
     and are joined by a fabric that is made for them, in which the client lives."""
@@ -41,6 +43,7 @@ class HostKind(msgspec.Struct, frozen=True, kw_only=True):
 NAMESPACES = HostKind(name="namespaces", own_system=False)
 _CONTAINERS = HostKind(
     name="",
+    thing="container",
     adopting="adopt",
     has_volumes=True,
     interface="eth",

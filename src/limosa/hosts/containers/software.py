@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError
 from limosa.events import Events
 from limosa.hosts.containers.daemon import Daemon
 from limosa.hosts.containers.opener import execute
+from limosa.hosts.installers import INSTALLERS, Installer
 
 LOOK_S = 60.0
 INSTALL_S = 1200.0
@@ -20,51 +19,6 @@ INSTALL_S = 1200.0
 NETWORK_S = 15.0
 """How long a container that has just started may take until it has a route: its DHCP client is at work."""
 
-
-class Installer(msgspec.Struct, frozen=True):
-    """How one distribution installs programs."""
-
-    program: str
-    install: tuple[str, ...]
-    """Shell commands; the packages are their words $1 and on."""
-    packages: Mapping[str, str]
-    """By the program that is missing."""
-    where: Mapping[str, str] = {}
-    """What a person has to know of where a package is, where it may not be found."""
-
-
-# None of them asks anything: apk is not interactive by itself, and none has an input here.
-MANAGERS = (
-    Installer(
-        "apk",
-        # An image comes without an index of packages, or with an old one, and apk fetches none by itself.
-        ('apk add --no-progress --update-cache "$@"',),
-        {"qemu-system-x86_64": "qemu-system-x86_64", "ip": "iproute2", "tc": "iproute2", "python3": "python3"},
-        # An installed Alpine leaves that line out of /etc/apk/repositories unless it is asked for.
-        {"qemu-system-x86_64": "of Alpine's repository community: setup-apkrepos -c adds it"},
-    ),
-    Installer(
-        "apt-get",
-        (
-            "export DEBIAN_FRONTEND=noninteractive",
-            "apt-get update -q",
-            'apt-get install -y -q --no-install-recommends "$@"',
-        ),
-        {"qemu-system-x86_64": "qemu-system-x86", "ip": "iproute2", "tc": "iproute2", "python3": "python3"},
-    ),
-    Installer(
-        "dnf",
-        # Not quiet: Fedora's passes over a repository that it cannot reach, and with -q would not say so.
-        ('dnf install -y --setopt=install_weak_deps=False "$@"',),
-        {
-            "qemu-system-x86_64": "qemu-system-x86-core",
-            "ip": "iproute",
-            "tc": "iproute-tc",
-            "python3": "python3",
-        },
-        {"qemu-system-x86-core": "Fedora's; the QEMU of Red Hat's systems has no machine types that limosa could use"},
-    ),
-)
 NEEDED = ("ip", "tc", "python3")
 
 # A program counts where it is a file on the PATH. Alpine's busybox has an applet ip, which knows no -json; and the
@@ -89,7 +43,7 @@ async def furnish(daemon: Daemon, container: str, host: str, qemu: str, events: 
     if not lacking:
         return
     names = ", ".join(lacking)
-    usable = [manager for manager in MANAGERS if manager.program in managers]
+    usable = [manager for manager in INSTALLERS if manager.program in managers]
     if not usable:
         raise MachineError(
             f"{names} is not installed in container {container}, which has no package manager that limosa knows",

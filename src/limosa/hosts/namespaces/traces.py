@@ -32,8 +32,8 @@ class Processes(msgspec.Struct, frozen=True):
     hosts: dict[str, int] = {}
 
 
-class Traces:
-    """Of one lab. *path* is its state directory, *recorded* tells the kinds' parts of its record."""
+class FabricTraces:
+    """Of one lab; implements Traces. *path* is its state directory, *recorded* tells the kinds' parts of its record."""
 
     def __init__(self, path: Path, recorded: Callable[[], Mapping[str, msgspec.Raw]]) -> None:
         self._path, self._recorded, self._mark = path, recorded, os.path.realpath(path)

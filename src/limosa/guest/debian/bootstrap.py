@@ -49,8 +49,8 @@ def new_uuid() -> str:
 async def assemble(system: System, work: Path, disk: Path, events: Events) -> dict[str, str]:
     """Make the new file *disk*; returns the packages in it and their versions.
 
-    *work* is a directory that holds ``overlay``, the files that are copied over the installed system (``files``); it is
-    gone afterwards. Raises SpecError, MachineError or LimosaError for what Debian's tools complain of.
+    *work* is a directory that holds ``overlay``, the files that are copied over the installed system (``additions``);
+    it is gone afterwards. Raises SpecError, MachineError or LimosaError for what Debian's tools complain of.
     """
     layout = disks.Layout(system.size_bytes)
     await disks.partition(disk, layout)

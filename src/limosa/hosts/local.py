@@ -19,7 +19,7 @@ class LocalOpener:
     """The far end is a child of this process."""
 
     async def open(self, *, as_root: bool) -> Wire:
-        """See the protocol."""
+        """A wire to a child that runs the far end."""
         argv = bundle.command(sys.executable)
         child = await process.start(["sudo", "-n", "--", *argv] if as_root else argv)
         assert child.stdin is not None and child.stdout is not None
@@ -30,14 +30,14 @@ class LocalOpener:
         return StreamWire(child.stdout, child.stdin, hang_up, child.stderr)
 
     def refused(self, said: str, *, as_root: bool) -> LimosaError:
-        """See the protocol."""
+        """The error for sudo, or for this Python, that does not serve."""
         last = said.splitlines()[-1] if said else "it said nothing"
         if as_root:
             return MachineError(f"sudo does not let limosa work as root here: {last}", hint="run limosa as root")
         return MachineError(f"{sys.executable} cannot serve this machine itself: {last}")
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
-        """See the port."""
+        """*argv* itself: it runs here."""
         return list(argv)
 
 

@@ -47,14 +47,14 @@ class ExecWire:
         self._writer = asyncio.create_task(self._write())
 
     async def read(self) -> bytes:
-        """See the protocol."""
+        """The next message; empty at the end of the stream."""
         if not self._over and (data := await _message(self._out)):
             return data
         self._over = True
         return b""
 
     def write(self, data: bytes) -> None:
-        """See the protocol."""
+        """Put it behind what is waiting to be sent."""
         if not self._over:
             self._waiting += data
             self._written.set()
@@ -71,13 +71,13 @@ class ExecWire:
                 await self._in.send(piece)
 
     async def close(self) -> None:
-        """See the protocol."""
+        """Break the streams off; the daemon ends the command."""
         self._over = True
         await tasks.ended([self._writer])
         await _break_off((self._in, self._out, self._err))
 
     async def last_words(self) -> str:
-        """See the protocol."""
+        """What was said on standard error, waited for shortly."""
         return (await self._all(self._err, _LAST_WORDS_S)).decode(errors="replace").strip()
 
     async def finish(self, timeout_s: float) -> tuple[int, str]:
@@ -166,7 +166,7 @@ class ContainerOpener:
         self._runtime_directory = runtime_directory
 
     async def open(self, *, as_root: bool) -> Wire:
-        """See the protocol. Whatever runs in a container runs as its root."""
+        """A wire to the far end in the container. Whatever runs there runs as the container's root."""
         try:
             argv = ["sh", "-c", _AS_CHILD, self._runtime_directory, *bundle.command()]
             return await execute(self._daemon, self._container, argv)
@@ -180,7 +180,7 @@ class ContainerOpener:
             raise StateError(error.message, hint=error.hint) from error
 
     def refused(self, said: str, *, as_root: bool) -> LimosaError:
-        """See the protocol."""
+        """The error for a container that cannot serve; one that lacks Python *said* so."""
         flavour = self._daemon.flavour
         last = said.splitlines()[-1] if said else "it said nothing"
         if "python3" in last and "not found" in last:
@@ -194,10 +194,10 @@ class ContainerOpener:
         )
 
     async def close(self) -> None:
-        """See the protocol. The daemon's own connection belongs to the kind."""
+        """Nothing to hang up: the daemon's own connection belongs to the kind."""
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
-        """See the protocol."""
+        """The command line of the daemon's own client that runs *argv* there."""
         reach = self._daemon.reach
         project = ["--project", self._daemon.project] if self._daemon.project != "default" else []
         container = f"{reach.remote}:{self._container}" if reach.remote else self._container

@@ -41,7 +41,7 @@ class Opener(Protocol):
     """How a kind opens wires to one of its hosts."""
 
     async def open(self, *, as_root: bool) -> Wire:
-        """A wire on which the far end's command line (``wire.command``) was started; *as_root*: through sudo.
+        """A wire on which the far end's command line (``bundle.command``) was started; *as_root*: through sudo.
 
         Raises StateError when the host is off or cannot be reached, MachineError when it lets nobody in.
         """
@@ -52,7 +52,7 @@ class Opener(Protocol):
         ...
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
-        """See the port."""
+        """The local command line that runs *argv* there with the caller's terminal."""
         ...
 
 
@@ -68,17 +68,17 @@ class LinkedHost:
 
     @property
     def name(self) -> str:
-        """See the port."""
+        """The host's name in the lab file, or ``client``."""
         return self._name
 
     @property
     def python(self) -> str:
-        """See the port."""
+        """The Python 3 of the host's own path."""
         return "python3"
 
     @property
     def runtime_directory(self) -> str:
-        """See the port."""
+        """The lab's directory there, as it was given or ``settle`` has told."""
         return self._runtime_directory
 
     def settle(self, runtime_directory: str) -> None:
@@ -275,7 +275,7 @@ class LinkedHost:
         return True
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
-        """See the port."""
+        """The local command line that runs *argv* there, as the kind reaches the host."""
         return self._opener.interactive(argv)
 
     async def spawned(self) -> list[tuple[int, str]]:

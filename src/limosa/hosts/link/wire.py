@@ -55,18 +55,18 @@ class StreamWire:
         self._reader, self._writer, self._hang_up, self._complaints = reader, writer, hang_up, complaints
 
     async def read(self) -> bytes:
-        """See the protocol."""
+        """What has come; a broken stream is its end."""
         with contextlib.suppress(OSError):
             return await self._reader.read(1 << 18)
         return b""
 
     def write(self, data: bytes) -> None:
-        """See the protocol."""
+        """Send it unless the stream is closing."""
         if not self._writer.is_closing():
             self._writer.write(data)
 
     async def close(self) -> None:
-        """See the protocol."""
+        """Close the stream, then end what is behind it."""
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
@@ -74,7 +74,7 @@ class StreamWire:
             await self._hang_up()
 
     async def last_words(self) -> str:
-        """See the protocol."""
+        """What came on standard error; nothing when the wire does not have it."""
         if self._complaints is None:
             return ""
         with contextlib.suppress(TimeoutError, OSError):

@@ -39,7 +39,7 @@ class _ProcessWire:
         self._process = process
 
     async def read(self) -> bytes:
-        """See the protocol."""
+        """What has come over the connection; empty at its end."""
         import asyncssh
 
         with contextlib.suppress(OSError, asyncssh.Error):
@@ -47,19 +47,19 @@ class _ProcessWire:
         return b""
 
     def write(self, data: bytes) -> None:
-        """See the protocol."""
+        """Send it, as far as the connection is still there."""
         with contextlib.suppress(OSError):
             self._process.stdin.write(data)
 
     async def close(self) -> None:
-        """See the protocol."""
+        """End the command, and wait for that for 2 s at most."""
         self._process.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
                 await self._process.wait_closed()
 
     async def last_words(self) -> str:
-        """See the protocol."""
+        """What was said on standard error within 1 s."""
         with contextlib.suppress(Exception):  # they are only the better words of an error that is raised anyway
             async with asyncio.timeout(1):
                 return (await self._process.stderr.read()).decode(errors="replace").strip()
@@ -105,7 +105,7 @@ class SshOpener:
         self._files = None
 
     async def open(self, *, as_root: bool) -> Wire:
-        """See the protocol."""
+        """A wire to the far end, which is started on the connection to the machine."""
         import asyncssh
 
         line = shlex.join([*(["sh", "-c", _AS_ROOT, "sh"] if as_root else []), *bundle.command()])
@@ -126,7 +126,7 @@ class SshOpener:
             await way_in.hang_up(connection)
 
     def refused(self, said: str, *, as_root: bool) -> LimosaError:
-        """See the protocol."""
+        """The error for a machine that cannot serve, told apart by what it *said*."""
         last = said.splitlines()[-1] if said else "it said nothing"
         if as_root and "neither sudo nor doas" in said:
             return MachineError(
@@ -155,7 +155,7 @@ class SshOpener:
         )
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
-        """See the port."""
+        """The ``ssh`` command line that runs *argv* there with the caller's terminal."""
         return way_in.ssh_line(self._machine, argv)
 
 

@@ -1,4 +1,4 @@
-"""A sentence and a hint for each way in which a machine over SSH lets us not in; *what* says which machine it is."""
+"""A sentence and a hint for each way in which a machine over SSH refuses us; *what* says which machine it is."""
 
 from __future__ import annotations
 

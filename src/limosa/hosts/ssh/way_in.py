@@ -145,7 +145,7 @@ class _Stop(msgspec.Struct, frozen=True):
 async def log_in(name: str, machine: Machine) -> asyncssh.SSHClientConnection:
     """Connect, by jump hosts where the configuration says so.
 
-    Raises UnreachableError when a machine on the way does not answer, MachineError when one lets us not in.
+    Raises UnreachableError when a machine on the way does not answer, MachineError when one does not let us in.
     """
     return await _enter(_Stop(machine, f"host {name}"))
 

@@ -165,7 +165,6 @@ class LabBeds:
             raise SpecError(text, hint="ask for half of it at the most")
         async with Lab.open(described, events=self._events, ephemeral=True) as lab:
             await lab.up()
-            await lab.hosts.meet()
             yield LabTrack(lab, guest)
             with contextlib.suppress(StateError):  # a guest that died is stopped already
                 await lab.stop(guest.name, force=True)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import msgspec
+
+from limosa import tasks
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.lab import copies, interruption, qemu_launch
 from limosa.lab.guest import LabGuest
@@ -10,10 +15,39 @@ from limosa.lab.record import GuestRecord, Launched
 from limosa.migration import journal
 from limosa.migration.engine import Migration, Outcome, lost
 from limosa.migration.settings import Settings
-from limosa.qemu import argv, dirty_log, guest_process, launches
+from limosa.qemu import argv, guest_process, launches
 from limosa.qemu.features import Features
 from limosa.qemu.guest_process import QemuProcess
 from limosa.tasks import uninterrupted
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What the target said of itself before a migration."""
+
+    known: Features
+    """What its QEMU can do."""
+    log_bytes: int
+    """The size of the log of the guest's QEMU there."""
+    refusal: MachineError | None
+    """Why it has no room."""
+
+
+async def _readiness(guest: LabGuest, target: LabHost | None) -> Readiness | None:
+    """Ask the target; None while it is not known what for. Raises MachineError for a QEMU that is of no use."""
+    if guest.record is None or target is None:
+        return None
+    log = guest_process.log_size(target.port, target.qemu_log(guest.name))
+    async with tasks.beside(log, _refusal(guest, target)) as (log_bytes, refusal):
+        known = await target.offer(guest.record.accel)
+        return Readiness(known, await log_bytes, await refusal)
+
+
+async def _refusal(guest: LabGuest, target: LabHost) -> MachineError | None:
+    try:
+        await qemu_launch.check_room(guest, target)
+    except MachineError as error:
+        return error
+    return None
 
 
 class Move:
@@ -25,30 +59,27 @@ class Move:
         source: QemuProcess,
         target: LabHost,
         record: GuestRecord,
-        known: Features,
+        ready: Readiness,
         settings: Settings,
     ) -> None:
         self.guest, self.source, self.target = guest, source, target
-        self.record, self.known, self.settings = record, known, settings
-        self._log_bytes = 0
-        """The size of the target's QEMU log before this migration."""
+        self.record, self.ready, self.settings = record, ready, settings
 
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU, which is on record before."""
         guest, target, launch_id = self.guest, self.target, launches.new_id()
         planned = qemu_launch.plan(
-            guest.hosts.lab, guest.spec, self.record, target, self.known, launch_id, incoming=True
+            guest.hosts.lab, guest.spec, self.record, target, self.ready.known, launch_id, incoming=True
         )
-        log = target.qemu_log(guest.name)
-        self._log_bytes = await guest_process.log_size(target.port, log)
         self.record.copies = (*self.record.copies, Launched(target.name, launch_id))
         guest.save(self.record)
-        words = argv.command_line(planned)
+        words, log = argv.command_line(planned), target.qemu_log(guest.name)
         return await guest_process.start(target.port, guest.name, launch_id, words, log, guest.hosts.events)
 
     async def target_said(self) -> str:
         """What the target's QEMU wrote to its log since it was launched."""
-        return await guest_process.said_since(self.target.port, self.target.qemu_log(self.guest.name), self._log_bytes)
+        target, log = self.target.port, self.target.qemu_log(self.guest.name)
+        return await guest_process.said_since(target, log, self.ready.log_bytes)
 
     async def end_target(self) -> None:
         """End the target's QEMU without a connection to it."""
@@ -79,16 +110,18 @@ class Move:
 
     async def _settle(self, migration: Migration) -> None:
         """Record where the guest is and which copies of it are left; hang up."""
-        entries = migration.journal.entries
+        entries, target, sure = migration.journal.entries, migration.target, False
         if entries and entries[-1].phase is journal.Phase.COMPLETED:
             self.record.host = self.target.name
-            if migration.target is not None:
-                self._with_start_time(migration.target)
+            if target is not None:
+                self._with_start_time(target)
+                sure = migration.source_ended and self._strike_source() and await _runs(target)
             self.guest.save_if_possible(self.record)
         await self.source.close()
-        if migration.target is not None:
-            await migration.target.close()
-        await copies.review(self.guest)
+        if target is not None:
+            await target.close()
+        if not sure:
+            await copies.review(self.guest)
 
     def _with_start_time(self, target: QemuProcess) -> None:
         """What was recorded before the target existed, completed by what is known of it."""
@@ -96,44 +129,67 @@ class Move:
         others = (copy for copy in self.record.copies if copy.launch != launched.launch)
         self.record.copies = (*others, launched)
 
+    def _strike_source(self) -> bool:
+        """Take what was seen to end off the record; return whether the target's copy alone is left."""
+        ended, host = self.source.running, self.source.host.name
+        self.record.copies = tuple(copy for copy in self.record.copies if not copy.is_surely(host, ended))
+        return [copy.host for copy in self.record.copies] == [self.target.name]
+
+
+async def _runs(target: QemuProcess) -> bool:
+    """Whether the target says so, now: only then nobody has to look whether it exists."""
+    with contextlib.suppress(LimosaError):
+        return await target.status() == "running"
+    return False
+
 
 async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
     """Check all that can be known beforehand. Raises StateError, MachineError or SpecError; nothing is changed."""
-    hosts = guest.hosts
-    hosts.the_client()
+    guest.hosts.the_client()
     if told := await interruption.finish(guest):
-        hosts.events.note(told, level="warning")
-    copy, others = await copies.the_guest(guest)
-    await copies.close(others)
-    try:
-        guest.take_back([(each.host, each.running) for each in (copy, *others)])
-        if copy.host == target:
-            free = ", ".join(name for name in hosts.lab.hosts if name != target)
-            raise StateError(f"guest {guest.name} is on {target} already", hint=f"other hosts: {free or 'none'}")
-        to = hosts.named(target)
-        if copy.status != "running":
-            raise StateError(
-                f"guest {guest.name} is {copy.status} on {copy.host}", hint="only a running guest migrates"
-            )
-        if target in hosts.record.cut or copy.host in hosts.record.cut:
-            cut = target if target in hosts.record.cut else copy.host
-            raise StateError(f"host {cut} is cut off from the network", hint=f"limosa host restore {cut}")
-        record = guest.known_record()
-        if record is None:
-            raise StateError(
-                f"what guest {guest.name} was started with is not recorded",
-                hint=f"limosa stop {guest.name}, then limosa start {guest.name}",
-            )
-        if target in {other.host for other in others}:
-            await copies.end_recorded(guest, target)
-        known = await to.offer(record.accel)
-        _check_target(guest, to, record.machine, known, settings)
-        dirty_log.check_target(guest.name, target, known, record.ram_bytes, record.accel)
-        await qemu_launch.check_room(guest, to)
-    except BaseException:
-        await copy.qemu.close()
-        raise
-    return Move(guest, copy.qemu, to, record, known, settings)
+        guest.hosts.events.note(told, level="warning")
+    to = guest.hosts.named(target) if target in guest.hosts.on else None
+    async with tasks.beside(_readiness(guest, to)) as (asked,):  # while the guest is looked for
+        copy, others = await copies.the_guest(guest)
+        await copies.close(others)
+        try:
+            guest.take_back([(each.host, each.running) for each in (copy, *others)])
+            to = _free(guest, copy, target, to)
+            record = guest.known_record()
+            if record is None:
+                raise StateError(
+                    f"what guest {guest.name} was started with is not recorded",
+                    hint=f"limosa stop {guest.name}, then limosa start {guest.name}",
+                )
+            ready: Readiness | None = await asked
+            if target in {other.host for other in others}:
+                await copies.end_recorded(guest, target)
+                ready = None
+            ready = ready or await _readiness(guest, to)
+            assert ready is not None, "the target is on, and the guest on record"
+            _check_target(guest, to, record.machine, ready.known, settings)
+            if ready.refusal is not None:
+                raise ready.refusal
+        except BaseException:
+            await copy.qemu.close()
+            raise
+    return Move(guest, copy.qemu, to, record, ready, settings)
+
+
+def _free(guest: LabGuest, copy: copies.Copy, target: str, to: LabHost | None) -> LabHost:
+    """The target, if it is on and the guest can go from where it is to there."""
+    hosts = guest.hosts
+    if copy.host == target:
+        free = ", ".join(name for name in hosts.lab.hosts if name != target)
+        raise StateError(f"guest {guest.name} is on {target} already", hint=f"other hosts: {free or 'none'}")
+    if to is None:
+        raise hosts.absent(target)
+    if copy.status != "running":
+        raise StateError(f"guest {guest.name} is {copy.status} on {copy.host}", hint="only a running guest migrates")
+    if target in hosts.record.cut or copy.host in hosts.record.cut:
+        cut = target if target in hosts.record.cut else copy.host
+        raise StateError(f"host {cut} is cut off from the network", hint=f"limosa host restore {cut}")
+    return to
 
 
 def _check_target(guest: LabGuest, target: LabHost, machine: str, known: Features, settings: Settings) -> None:

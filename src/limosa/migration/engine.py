@@ -86,6 +86,8 @@ class Migration(msgspec.Struct):
     """By when the target has to run, once everything is sent."""
     in_force: tuple[list[str], dict[str, Any]] | None = None
     """The source's capabilities that are on, and its parameters."""
+    source_ended: bool = False
+    """Whether the source's QEMU was seen to be gone once the target ran."""
     _seen: int = 0
     """Events of the source that are older than this migration."""
 
@@ -98,7 +100,8 @@ class Migration(msgspec.Struct):
         self.journal.begin()
         try:
             self.journal.write(Phase.STARTING_TARGET)
-            self.target = await self.start_target()
+            await tasks.each([self._launch(), self._configure_source()])
+            assert self.target is not None, "it was launched"
             self.journal.write(Phase.PREPARING)
             uri = await self._prepare(self.target)
             self.journal.stream, self.stream = uri, Stream(self.source.host, self.source.running, uri)
@@ -138,14 +141,20 @@ class Migration(msgspec.Struct):
             )
         )
 
+    async def _launch(self) -> None:
+        self.target = await self.start_target()
+
+    @property
+    def _capabilities(self) -> tuple[str, ...]:
+        """What both sides get."""
+        return ("events", *self.settings.capabilities)
+
     async def _prepare(self, target: QemuProcess) -> str:
-        """Both sides get the same capabilities; the target listens on a free port that only hosts reach."""
+        """The target gets what the source has, and listens on a free port that only hosts reach."""
         import random
 
-        capabilities = ("events", *self.settings.capabilities)
-        self.source.control.pending_events()
-        self._seen = self.source.control.event_count
-        await tasks.together([self._configure_source(capabilities), self._configure_target(target, capabilities)])
+        await target.control.set_capabilities(self._capabilities)
+        await target.control.set_parameters(dict(self.settings.parameters))
         # Another one each time: what an earlier move left behind, connecting still, must not reach this target.
         first = random.choice(guard.PORTS)
         await target.control.listen_for_migration(f"tcp:{self.listen_address}:{first},to={guard.PORTS[-1]}")
@@ -163,18 +172,17 @@ class Migration(msgspec.Struct):
             f"QEMU on {self.source.host.name} is still cancelling an earlier migration", hint="try again in a minute"
         )
 
-    async def _configure_source(self, capabilities: tuple[str, ...]) -> None:
+    async def _configure_source(self) -> None:
+        """While the target's QEMU comes up."""
+        self.source.control.pending_events()
+        self._seen = self.source.control.event_count
         await self._wait_idle()
-        await self.source.control.set_capabilities(capabilities)
+        await self.source.control.set_capabilities(self._capabilities)
         await self.source.control.set_parameters(self.settings.qemu_parameters())
         with contextlib.suppress(LimosaError):  # what is only told of a move must not end it
             self.in_force = (await self.source.control.capabilities(), await self.source.control.parameters())
         # What an earlier move left behind must not be taken for news of this one; the answers above came after it.
         self.source.control.pending_events()
-
-    async def _configure_target(self, target: QemuProcess, capabilities: tuple[str, ...]) -> None:
-        await target.control.set_capabilities(capabilities)
-        await target.control.set_parameters(dict(self.settings.parameters))
 
     async def _watch(self, target: QemuProcess, stream: Stream) -> None:
         """Until the source says that everything is sent. Raises LimosaError for each way that it can go wrong."""
@@ -276,6 +284,7 @@ class Migration(msgspec.Struct):
         if await target.status() == GONE:
             raise LimosaError(f"QEMU on {self.target_host} ended right after the hand-over")
         await self.source.end()
+        self.source_ended = True
         self.journal.close(Phase.COMPLETED)
 
     def outcome(self, failure: LimosaError | None = None) -> Outcome:

@@ -81,9 +81,13 @@ class Journal(msgspec.Struct):
     def begin(self) -> None:
         """Start anew; what the last migration wrote is dropped. Raises LimosaError when that cannot be."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            durable.sync_folder(self.path.parent.parent)
-            durable.remove(self.path)
+            if not self.path.parent.is_dir():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                durable.sync_folder(self.path.parent.parent)
+            if self.path.is_file() and not self.path.is_symlink():
+                os.truncate(self.path, 0)  # on the disk with the first entry
+            else:
+                durable.remove(self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 

@@ -4,15 +4,11 @@ what is mended is taken out, and an entry that nothing complains of fails too.""
 from __future__ import annotations
 
 STILL: dict[str, tuple[str, ...]] = {
-    "paired_names": ("host",),
     "acting_data": (
         "Daemon",
         "Started",
         "Keeper",
         "Seen",
         "NamespaceHost",
-        "Migration",
-        "Journal",
-        "Settlement",
     ),
 }

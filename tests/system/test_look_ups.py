@@ -12,7 +12,7 @@ import pytest
 from limosa import spec
 from limosa.errors import MachineError
 from limosa.lab import Lab
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.record import LabDirectory
 
 pytestmark = pytest.mark.system

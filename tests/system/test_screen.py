@@ -22,7 +22,7 @@ import pyte
 import pytest
 
 from limosa.lab import Lab, preparation
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.record import GuestRecord
 from limosa.spec import resolved
 from tests.limosa_command import Command, Traces

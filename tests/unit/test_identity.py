@@ -18,7 +18,7 @@ from limosa.hosts import catalogue
 from limosa.hosts.kind import Kind
 from limosa.hosts.link.far import claims
 from limosa.lab import Lab, identity, surroundings
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.record import LabDirectory, Record
 from limosa.network import layout
 from limosa.spec import resolved

@@ -6,7 +6,7 @@ from limosa.errors import LimosaError
 from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Seen
 from limosa.lab import surroundings
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.network import guard
 
 

@@ -15,7 +15,7 @@ from limosa import capabilities, tasks
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host, HostFacts
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.network import attachment, obstacles
 from limosa.qemu import features
 from limosa.spec import resolved

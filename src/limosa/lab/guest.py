@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from limosa.errors import LimosaError, StateError
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.record import GuestRecord, Launched
 from limosa.migration import journal
 from limosa.qemu.launches import Running

@@ -11,7 +11,7 @@ from limosa import process
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.record import GuestRecord
 from limosa.network import attachment, layout, occupancy
 from limosa.qemu.launches import runtime_directory

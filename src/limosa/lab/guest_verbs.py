@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from limosa.errors import SpecError, StateError
 from limosa.lab import copies, guest_access, guest_views, qemu_launch
 from limosa.lab.guest import LabGuest
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.spec import resolved
 
 if TYPE_CHECKING:

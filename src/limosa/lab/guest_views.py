@@ -14,7 +14,7 @@ from limosa.errors import StateError
 from limosa.hosts.host import Host
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.qemu.launches import runtime_directory
 from limosa.spec import resolved
 

@@ -7,7 +7,7 @@ import contextlib
 from limosa.errors import LimosaError
 from limosa.hosts.kind import HostState, Seen
 from limosa.lab.construction import Construction
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.network import ip
 
 

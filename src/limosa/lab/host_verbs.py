@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from limosa.hosts.host import CLIENT, Host
 from limosa.lab import host_faults, qemu_launch
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.qemu.features import Features
 
 if TYPE_CHECKING:

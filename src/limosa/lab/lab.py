@@ -24,7 +24,7 @@ from limosa.events import Events
 from limosa.hosts.host import CLIENT, Host
 from limosa.lab import copies, identity, log_files, remains, which
 from limosa.lab.guest import LabGuest
-from limosa.lab.hosts import LabHosts, recorded
+from limosa.lab.lab_hosts import LabHosts, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
 from limosa.lab.surroundings import traces

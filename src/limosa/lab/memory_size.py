@@ -8,7 +8,7 @@ from limosa import paths
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest import bare
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.qemu import dirty_log, ram, trial
 from limosa.qemu.features import Features
 from limosa.spec import resolved

@@ -10,7 +10,7 @@ from limosa import tasks
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.lab import copies, interruption, qemu_launch
 from limosa.lab.guest import LabGuest
-from limosa.lab.lab_host import LabHost
+from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import GuestRecord, Launched
 from limosa.migration import journal
 from limosa.migration.engine import Migration, Outcome, lost

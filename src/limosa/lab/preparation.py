@@ -15,7 +15,7 @@ from limosa.guest.provision import Order, Placed, Provision
 from limosa.hosts import counter
 from limosa.hosts.host import Host
 from limosa.lab import memory_size
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.qemu_launch import offers
 from limosa.lab.record import GuestRecord, OwnDisk
 from limosa.qemu import features

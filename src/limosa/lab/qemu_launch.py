@@ -12,8 +12,7 @@ import msgspec
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.hosts.host import Host
 from limosa.lab.guest import LabGuest
-from limosa.lab.hosts import LabHosts
-from limosa.lab.lab_host import LabHost
+from limosa.lab.lab_hosts import LabHost, LabHosts
 from limosa.lab.record import GuestRecord, OwnDisk
 from limosa.network import layout
 from limosa.qemu import argv, features

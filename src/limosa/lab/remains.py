@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from limosa.errors import LimosaError, StateError
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.record import LabDirectory
 from limosa.lab.removal import Removal
 

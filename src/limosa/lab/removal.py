@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from limosa.errors import LimosaError
 from limosa.hosts.kind import Kind
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.network import ip
 
 

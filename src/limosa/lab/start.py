@@ -8,7 +8,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.lab import copies, qemu_launch
 from limosa.lab.guest import LabGuest
-from limosa.lab.lab_host import LabHost
+from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import GuestRecord, Launched
 from limosa.qemu import argv, guest_process, launches
 from limosa.tasks import uninterrupted

@@ -9,7 +9,7 @@ from limosa.errors import DecisionError
 from limosa.hosts.kind import HostState
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 
 ANSWER_S = 20.0
 """How long a host may take to say what it is: logging in has up to 8 s, and the link over it 10."""

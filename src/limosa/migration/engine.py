@@ -60,36 +60,44 @@ class Outcome(msgspec.Struct):
     """All of the source's, likewise."""
 
 
-class Migration(msgspec.Struct):
-    """One move of one guest. ``start_target`` launches the incoming QEMU; it is called once."""
+class Migration:
+    """One move of one guest. *start_target* launches the incoming QEMU; it is called once. *end_target* ends whatever
+    QEMU the target host has for this guest; it is used when no connection to it exists. *listen_address* is the
+    target's in the migration network. *target_said* gives what the target's QEMU wrote to its log since it was
+    launched, for an error's reason.
+    """
 
-    source: QemuProcess
-    target_host: str
-    start_target: Callable[[], Awaitable[QemuProcess]]
-    end_target: Callable[[], Awaitable[None]]
-    """Ends whatever QEMU the target host has for this guest; used when no connection to it exists."""
-    listen_address: str
-    """The target's address in the migration network."""
-    settings: Settings
-    journal: Journal
-    events: Events
-    target: QemuProcess | None = None
-    stop_ns: int | None = None
-    resume_ns: int | None = None
-    target_said: Callable[[], Awaitable[str]] | None = None
-    """What the target's QEMU wrote to its log since it was launched, for an error's reason."""
-    last_info: MigrateInfo = msgspec.field(default_factory=MigrateInfo)
-    started_ns: int = msgspec.field(default_factory=time.time_ns)
-    stream: Stream | None = None
-    """What the source sends over, once it has been told to."""
-    hand_over: Deadline | None = None
-    """By when the target has to run, once everything is sent."""
-    in_force: tuple[list[str], dict[str, Any]] | None = None
-    """The source's capabilities that are on, and its parameters."""
-    source_ended: bool = False
-    """Whether the source's QEMU was seen to be gone once the target ran."""
-    _seen: int = 0
-    """Events of the source that are older than this migration."""
+    def __init__(
+        self,
+        source: QemuProcess,
+        target_host: str,
+        start_target: Callable[[], Awaitable[QemuProcess]],
+        end_target: Callable[[], Awaitable[None]],
+        listen_address: str,
+        settings: Settings,
+        journal: Journal,
+        events: Events,
+        *,
+        target_said: Callable[[], Awaitable[str]] | None = None,
+    ) -> None:
+        self.source, self.target_host, self.listen_address = source, target_host, listen_address
+        self.start_target, self.end_target, self.target_said = start_target, end_target, target_said
+        self.settings, self.journal, self.events = settings, journal, events
+        self.target: QemuProcess | None = None
+        self.stop_ns: int | None = None
+        self.resume_ns: int | None = None
+        self.last_info = MigrateInfo()
+        self.started_ns = time.time_ns()
+        self.stream: Stream | None = None
+        """What the source sends over, once it has been told to."""
+        self.hand_over: Deadline | None = None
+        """By when the target has to run, once everything is sent."""
+        self.in_force: tuple[list[str], dict[str, Any]] | None = None
+        """The source's capabilities that are on, and its parameters."""
+        self.source_ended = False
+        """Whether the source's QEMU was seen to be gone once the target ran."""
+        self._seen = 0
+        """Events of the source that are older than this migration."""
 
     async def run(self) -> Outcome:
         """Move the guest. Raises MigrationError (the guest is on the source), DecisionError, or LimosaError (lost).

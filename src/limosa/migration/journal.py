@@ -67,16 +67,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.target if self.phase in {Phase.SWITCHED, Phase.ENDING_SOURCE} else self.source
 
 
-class Journal(msgspec.Struct):
-    """Append-only JSON lines at ``path``; the file of a finished migration is kept until the next one begins."""
+class Journal:
+    """Append-only JSON lines at *path*; the file of a finished migration is kept until the next one begins."""
 
-    path: Path
-    guest: str
-    source: str
-    target: str
-    stream: str = ""
-    entries: list[Entry] = msgspec.field(default_factory=list)
-    on_entry: Callable[[Entry], None] = lambda _: None
+    def __init__(self, path: Path, guest: str, source: str, target: str) -> None:
+        self.path, self.guest, self.source, self.target = path, guest, source, target
+        self.stream = ""
+        self.entries: list[Entry] = []
+        self.on_entry: Callable[[Entry], None] = lambda _: None
 
     def begin(self) -> None:
         """Start anew; what the last migration wrote is dropped. Raises LimosaError when that cannot be."""

@@ -30,28 +30,38 @@ _NEVER_CONNECTED = frozenset({"none", "setup"})
 _NOT_STARTED = frozenset({"paused", "prelaunch"})
 
 
-class Settlement(msgspec.Struct):
-    """Both sides of one migration; a side of which no QEMU was found is None."""
+class Settlement:
+    """Both sides of one migration; a side of which no QEMU was found is None.
 
-    guest: str
-    source_host: str
-    target_host: str
-    source: QemuProcess | None
-    target: QemuProcess | None
-    end_target: Callable[[], Awaitable[None]]
-    """Ends whatever QEMU the target host has for this guest; used when no connection to it exists."""
-    sent: bool
-    """Whether the source may have been told to migrate."""
-    watched: bool
-    """Whether the connection to the target is older than that, so that its RESUME cannot have been missed."""
-    unknown: frozenset[str] = frozenset()
-    """Hosts of which nothing can be learnt: a QEMU that was not found there may run all the same."""
-    hand_over_s: float = 60.0
-    """What is left of the time that the target has to start, from when the source had sent everything."""
-    stream: Stream | None = None
-    """The connection that the source sends over; None when it was never told to."""
-    find_source: Callable[[], Awaitable[QemuProcess | None]] | None = None
-    """Looks again for a source that was there and did not answer. Raises StateError when it still does not."""
+    *end_target* ends whatever QEMU the target host has for this guest; it is used when no connection to it exists.
+    *sent*: whether the source may have been told to migrate. *watched*: whether the connection to the target is older
+    than that, so that its RESUME cannot have been missed. *unknown*: hosts of which nothing can be learnt: a QEMU that
+    was not found there may run all the same. *hand_over_s*: what is left of the time that the target has to start, from
+    when the source had sent everything. *stream*: the connection that the source sends over; None when it was never
+    told to. *find_source* looks again for a source that was there and did not answer; it raises StateError when that
+    still does not.
+    """
+
+    def __init__(
+        self,
+        *,
+        guest: str,
+        source_host: str,
+        target_host: str,
+        source: QemuProcess | None,
+        target: QemuProcess | None,
+        end_target: Callable[[], Awaitable[None]],
+        sent: bool,
+        watched: bool,
+        unknown: frozenset[str] = frozenset(),
+        hand_over_s: float = 60.0,
+        stream: Stream | None = None,
+        find_source: Callable[[], Awaitable[QemuProcess | None]] | None = None,
+    ) -> None:
+        self.guest, self.source_host, self.target_host = guest, source_host, target_host
+        self.source, self.target, self.end_target = source, target, end_target
+        self.sent, self.watched, self.unknown, self.hand_over_s = sent, watched, unknown, hand_over_s
+        self.stream, self.find_source = stream, find_source
 
     async def settle(self) -> Verdict:
         """End with the guest in one place, and say which: KEEP_SOURCE, RESUME_SOURCE, KEEP_TARGET, or LOST.

@@ -15,7 +15,7 @@ from limosa.lab.record import GuestRecord, Launched
 from limosa.migration import journal
 from limosa.migration.engine import Migration, Outcome, lost
 from limosa.migration.settings import Settings
-from limosa.qemu import argv, guest_process, launches
+from limosa.qemu import argv, dirty_log, guest_process, launches
 from limosa.qemu.features import Features
 from limosa.qemu.guest_process import QemuProcess
 from limosa.tasks import uninterrupted
@@ -168,6 +168,7 @@ async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
             ready = ready or await _readiness(guest, to)
             assert ready is not None, "the target is on, and the guest on record"
             _check_target(guest, to, record.machine, ready.known, settings)
+            dirty_log.check_target(guest.name, target, ready.known, record.ram_bytes, record.accel)
             if ready.refusal is not None:
                 raise ready.refusal
         except BaseException:

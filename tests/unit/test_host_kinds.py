@@ -81,7 +81,7 @@ def test_a_lab_of_namespaces_imports_no_other_kind() -> None:
 import sys
 from limosa import spec
 from limosa.events import Events
-from limosa.lab.hosts import LabHosts
+from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.record import LabDirectory, Record
 lab = spec.loads("{name: one, hosts: {host1: {}}}")
 LabHosts(lab, LabDirectory.named("one"), Record(), Events(), rootless=True).kind("host1")

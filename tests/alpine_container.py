@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests import daemons, wheels
+from tests.container_images import Image, described
 from tests.repositories import PORT
 
 KEY = "tests.rsa.pub"
@@ -42,26 +43,9 @@ INITTAB = """::sysinit:/sbin/openrc sysinit
 ::shutdown:/sbin/openrc shutdown
 """
 RUNLEVELS = {"boot": ("bootmisc", "syslog", "devfs"), "default": ("networking", "crond")}
-METADATA = """architecture: x86_64
-creation_date: 1700000000
-properties: {description: Alpine}
-templates:
-  /etc/hostname: {when: [create, copy], template: hostname.tpl}
-  /etc/hosts: {when: [create, copy], template: hosts.tpl}
-"""
-HOSTS = "127.0.0.1 localhost\n127.0.1.1 {{ container.name }}\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Alpine:
-    """An image to import, and the folder of the repositories ``main`` and ``community``."""
-
-    metadata: Path
-    rootfs: Path
-    repository: Path
-
-
-def built(directory: Path) -> Alpine:
+def built(directory: Path) -> Image:
     """Put both together in *directory*: some 10 s. Skips, with the reason, where that cannot be done."""
     if os.geteuid() != 0:
         pytest.skip("only root takes the files out of Alpine's disk with their owners")
@@ -75,19 +59,7 @@ def built(directory: Path) -> Alpine:
         write(repository / name / "x86_64", packages, key)
     rootfs = directory / "rootfs.tar"
     subprocess.run(["tar", "--numeric-owner", "-cf", str(rootfs), "-C", str(root), "."], check=True)
-    metadata = directory / "metadata.tar.gz"
-    with tarfile.open(metadata, "w:gz") as archive:
-        daemons.add_file(archive, "metadata.yaml", METADATA)
-        daemons.add_file(archive, "templates/hostname.tpl", "{{ container.name }}\n")
-        daemons.add_file(archive, "templates/hosts.tpl", HOSTS)
-    return Alpine(metadata, rootfs, repository)
-
-
-def imported(daemon: daemons.Daemon, alpine: Alpine) -> None:
-    """Have the daemon know the image as ``alpine``, and start containers as it does by default."""
-    daemon.client("image", "import", str(alpine.metadata), str(alpine.rootfs), "--alias", "alpine")
-    profile = daemons.PROFILE_WITHOUT_USR.format(bridge=daemon.flavour.bridge)
-    daemon.client("profile", "edit", "default", stdin=profile.encode())
+    return Image(described(directory, "Alpine"), rootfs, repository)
 
 
 # -- the system -------------------------------------------------------------------------------------------------------

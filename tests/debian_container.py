@@ -11,13 +11,12 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests import daemons
+from tests.container_images import Image, described
 from tests.repositories import PORT
 
 IN_IMAGE = "systemd,systemd-sysv,udev,dbus,iproute2"
@@ -41,27 +40,9 @@ HOOKS = (
     # What has to be different on every machine.
     'rm -f "$1"/etc/ssh/ssh_host_*_key*; : >"$1"/etc/machine-id',
 )
-METADATA = """architecture: x86_64
-creation_date: 1700000000
-properties: {description: Debian}
-templates:
-  /etc/hostname: {when: [create, copy], template: hostname.tpl}
-  /etc/hosts: {when: [create, copy], template: hosts.tpl}
-"""
-# sudo asks for the machine's own name, and would wait for a name server that there is none.
-HOSTS = "127.0.0.1 localhost\n127.0.1.1 {{ container.name }}\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Debian:
-    """An image to import, and the repository that its apt-get asks."""
-
-    metadata: Path
-    rootfs: Path
-    repository: Path
-
-
-def built(directory: Path) -> Debian:
+def built(directory: Path) -> Image:
     """Put both together in *directory*: two to four minutes. Skips, with the reason, where that cannot be done."""
     if os.geteuid() != 0 or shutil.which("mmdebstrap") is None:
         pytest.skip("a Debian image takes root and the package mmdebstrap")
@@ -78,12 +59,7 @@ def built(directory: Path) -> Debian:
     done = subprocess.run([*argv, "bookworm", str(rootfs)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         pytest.skip(f"mmdebstrap cannot put a Debian together here: {done.stderr.strip()[-300:]}")
-    metadata = directory / "metadata.tar.gz"
-    with tarfile.open(metadata, "w:gz") as archive:
-        daemons.add_file(archive, "metadata.yaml", METADATA)
-        daemons.add_file(archive, "templates/hostname.tpl", "{{ container.name }}\n")
-        daemons.add_file(archive, "templates/hosts.tpl", HOSTS)
-    return Debian(metadata, rootfs, _indexed(repository / "archives"))
+    return Image(described(directory, "Debian"), rootfs, _indexed(repository / "archives"))
 
 
 def _indexed(folder: Path) -> Path:
@@ -98,10 +74,3 @@ def _indexed(folder: Path) -> Path:
     (folder / "Packages").write_text("\n".join(entries))
     folder.chmod(0o755)
     return folder
-
-
-def imported(daemon: daemons.Daemon, debian: Debian) -> None:
-    """Have the daemon know the image as ``debian``, and start containers as it does by default."""
-    daemon.client("image", "import", str(debian.metadata), str(debian.rootfs), "--alias", "debian")
-    profile = daemons.PROFILE_WITHOUT_USR.format(bridge=daemon.flavour.bridge)
-    daemon.client("profile", "edit", "default", stdin=profile.encode())

@@ -383,7 +383,7 @@ async def test_a_container_that_was_not_heard_is_asked_again(shell: Callable[...
 async def test_a_container_that_is_never_heard_is_an_error(shell: Callable[..., list[str]]) -> None:
     shell(*[""] * 10)
     with pytest.raises(MachineError, match="container box does not say what it has: its shell said nothing"):
-        await software.look(Daemon(endpoint.Reach(endpoint.INCUS), "default"), "box", ["tc"])
+        await software.look(Daemon(endpoint.Endpoint(endpoint.INCUS), "default"), "box", ["tc"])
 
 
 def test_what_apk_does_not_know_is_in_a_repository_that_is_not_asked() -> None:

@@ -38,17 +38,23 @@ class HostState(StrEnum):
     """Nobody knows: it may be off, or go on with its guests."""
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen:
     """One host as its kind found it: on, then with *host*; off or without an answer, then with the *error* that whoever
-    wants to use it gets."""
+    wants to use it gets.
 
-    state: HostState
-    host: Host | None = None
-    error: LimosaError | None = None
-    way_back: str = ""
-    """The command that has one that is off in the lab again."""
-    visited: Host | None = None
-    """One that answers, and has nothing by which the lab is known there: what was launched may be looked for on it."""
+    *way_back* is the command that has one that is off in the lab again. *visited* is one that answers, and has nothing
+    by which the lab is known there: what was launched may be looked for on it.
+    """
+
+    def __init__(
+        self,
+        state: HostState,
+        host: Host | None = None,
+        error: LimosaError | None = None,
+        way_back: str = "",
+        visited: Host | None = None,
+    ) -> None:
+        self.state, self.host, self.error, self.way_back, self.visited = state, host, error, way_back, visited
 
     @classmethod
     def on(cls, host: Host) -> Self:

@@ -15,7 +15,7 @@ import msgspec
 
 from limosa import tasks, untrusted
 from limosa.errors import LimosaError, MachineError
-from limosa.hosts.containers.endpoint import Flavour, Reach, find
+from limosa.hosts.containers.endpoint import Endpoint, Flavour, find
 
 if TYPE_CHECKING:
     import httpx
@@ -99,12 +99,12 @@ class Operation(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
-class Daemon(msgspec.Struct):
+class Daemon:
     """One daemon, seen from one project. Every method raises LimosaError's children only."""
 
-    reach: Reach
-    project: str
-    _http: httpx.AsyncClient | None = None
+    def __init__(self, endpoint: Endpoint, project: str) -> None:
+        self.endpoint, self.project = endpoint, project
+        self._http: httpx.AsyncClient | None = None
 
     @classmethod
     def open(cls, flavour: Flavour, remote: str, project: str) -> Daemon:
@@ -114,7 +114,7 @@ class Daemon(msgspec.Struct):
     @property
     def flavour(self) -> Flavour:
         """Incus or LXD."""
-        return self.reach.flavour
+        return self.endpoint.flavour
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -241,7 +241,7 @@ class Daemon(msgspec.Struct):
             raise self._no_answer() from error
 
     def _no_answer(self) -> MachineError:
-        return MachineError(f"{self.reach.words} gave an answer that is not its API's")
+        return MachineError(f"{self.endpoint.words} gave an answer that is not its API's")
 
     async def _finish(self, operation: str) -> None:
         try:
@@ -274,10 +274,10 @@ class Daemon(msgspec.Struct):
             )
             answer = untrusted.decode(response.content, type=_Answer)
         except httpx.TimeoutException as error:
-            raise MachineError(f"{self.reach.words} did not answer within {REQUEST_S:g} s") from error
+            raise MachineError(f"{self.endpoint.words} did not answer within {REQUEST_S:g} s") from error
         except httpx.HTTPError as error:
             raise MachineError(
-                f"{self.reach.words} cannot be reached: {_one_line(str(error)) or type(error).__name__}",
+                f"{self.endpoint.words} cannot be reached: {_one_line(str(error)) or type(error).__name__}",
                 hint=f"{self.flavour.client} list shows whether it answers you",
             ) from error
         except msgspec.MsgspecError as error:
@@ -289,7 +289,7 @@ class Daemon(msgspec.Struct):
     def _refused(self, answer: _Answer) -> LimosaError:
         if answer.error_code in (401, 403):
             return MachineError(
-                f"{self.reach.words} does not trust this user's certificate",
+                f"{self.endpoint.words} does not trust this user's certificate",
                 hint=f"add it there: {self.flavour.client} config trust add",
             )
         return DaemonError(f"{self.flavour.title}: {_one_line(answer.error)}", code=answer.error_code)
@@ -299,10 +299,10 @@ class Daemon(msgspec.Struct):
             import httpx
 
             # Without TLS, reading the authorities' certificates would be a tenth of a second for nothing.
-            verify = self.reach.tls or False
-            transport = httpx.AsyncHTTPTransport(uds=self.reach.socket or None, verify=verify)
+            verify = self.endpoint.tls or False
+            transport = httpx.AsyncHTTPTransport(uds=self.endpoint.socket or None, verify=verify)
             # No proxies, no .netrc: the daemon is where the lab file says.
-            self._http = httpx.AsyncClient(transport=transport, base_url=self.reach.base, trust_env=False)
+            self._http = httpx.AsyncClient(transport=transport, base_url=self.endpoint.base, trust_env=False)
         return self._http
 
 

@@ -72,7 +72,7 @@ LXD = Flavour(
 FLAVOURS = {flavour.kind: flavour for flavour in (INCUS, LXD)}
 
 
-class Reach(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True):
     """How to talk to one daemon: by *socket*, or at *address* under a TLS context."""
 
     flavour: Flavour
@@ -94,7 +94,7 @@ class Reach(msgspec.Struct, frozen=True):
         return f"{self.flavour.title} at {self.address or self.socket}"
 
 
-def find(flavour: Flavour, address: str = "") -> Reach:
+def find(flavour: Flavour, address: str = "") -> Endpoint:
     """How to reach the daemon of this machine, or the one at the https *address*. Raises MachineError."""
     if address:
         return _remote(flavour, address.rstrip("/"))
@@ -117,7 +117,7 @@ def find(flavour: Flavour, address: str = "") -> Reach:
             ) from error
         except OSError as error:
             raise MachineError(f"{flavour.title}'s socket {path} cannot be used: {error.strerror or error}") from error
-    return Reach(flavour, socket=path)
+    return Endpoint(flavour, socket=path)
 
 
 def _socket_path(flavour: Flavour) -> str:
@@ -135,7 +135,7 @@ def _socket_path(flavour: Flavour) -> str:
     return places[0]
 
 
-def _remote(flavour: Flavour, address: str) -> Reach:
+def _remote(flavour: Flavour, address: str) -> Endpoint:
     folder = _configuration(flavour)
     name = _remote_name(flavour, folder, address)
     certificate, key = folder / "client.crt", folder / "client.key"
@@ -155,7 +155,7 @@ def _remote(flavour: Flavour, address: str) -> Reach:
             f"the certificates for {address} in {folder} cannot be used: {error}",
             hint=f"{flavour.client} remote add makes them",
         ) from error
-    return Reach(flavour, address=address, remote=name, tls=context)
+    return Endpoint(flavour, address=address, remote=name, tls=context)
 
 
 def _configuration(flavour: Flavour) -> Path:

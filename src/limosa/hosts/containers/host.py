@@ -20,7 +20,7 @@ class ContainerHost(LinkedHost):
     ) -> None:
         super().__init__(name, runtime_directory, ContainerOpener(daemon, name, container, runtime_directory), events)
         self.container = container
-        self._on_this_machine = bool(daemon.reach.socket)
+        self._on_this_machine = bool(daemon.endpoint.socket)
 
     async def facts(self) -> HostFacts:
         """What it is, asked now; see the port.

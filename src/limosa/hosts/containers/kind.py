@@ -452,6 +452,6 @@ async def _in_time(daemon: Daemon) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise MachineError(
-            f"{daemon.reach.words} did not answer within {LOOK_S:g} s",
+            f"{daemon.endpoint.words} did not answer within {LOOK_S:g} s",
             hint=f"{daemon.flavour.client} list shows whether it answers you",
         ) from error

@@ -149,13 +149,13 @@ async def execute(daemon: Daemon, container: str, argv: Sequence[str], env: Mapp
 async def _websocket(daemon: Daemon, path: str) -> ClientConnection:
     from websockets.asyncio.client import connect, unix_connect
 
-    reach = daemon.reach
-    if reach.socket:
+    endpoint = daemon.endpoint
+    if endpoint.socket:
         return await unix_connect(
-            reach.socket, f"ws://{reach.flavour.kind}{path}", compression=None, max_size=None, ping_interval=None
+            endpoint.socket, f"ws://{endpoint.flavour.kind}{path}", compression=None, max_size=None, ping_interval=None
         )
-    address = f"wss://{urlsplit(reach.address).netloc}{path}"
-    return await connect(address, ssl=reach.tls, compression=None, max_size=None, ping_interval=None, proxy=None)
+    address = f"wss://{urlsplit(endpoint.address).netloc}{path}"
+    return await connect(address, ssl=endpoint.tls, compression=None, max_size=None, ping_interval=None, proxy=None)
 
 
 class ContainerOpener:
@@ -198,9 +198,9 @@ class ContainerOpener:
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
         """The command line of the daemon's own client that runs *argv* there."""
-        reach = self._daemon.reach
+        endpoint = self._daemon.endpoint
         project = ["--project", self._daemon.project] if self._daemon.project != "default" else []
-        container = f"{reach.remote}:{self._container}" if reach.remote else self._container
+        container = f"{endpoint.remote}:{self._container}" if endpoint.remote else self._container
         return [*client_words(self._daemon), "exec", container, *project, "--", *argv]
 
 
@@ -213,7 +213,7 @@ def client_words(daemon: Daemon) -> list[str]:
 def _variables(daemon: Daemon) -> list[tuple[str, str]]:
     import os
 
-    flavour, path = daemon.flavour, daemon.reach.socket
+    flavour, path = daemon.flavour, daemon.endpoint.socket
     found = []
     if path and path.removesuffix("/unix.socket") not in flavour.directories:
         folder = path.removesuffix("/unix.socket")

@@ -33,12 +33,11 @@ ACCEPT_S = 10.0
 """How long a listener may have no room for another connection: QEMU serves one, and two may wait for their turn."""
 
 
-class Started(msgspec.Struct):
+class Started:
     """A process that a keeper started: ``pid`` is as seen on that host."""
 
-    pid: int
-    _socket: socket.socket
-    _rest: bytes
+    def __init__(self, pid: int, connection: socket.socket, rest: bytes) -> None:
+        self.pid, self._socket, self._rest = pid, connection, rest
 
     async def wait(self) -> int:
         """Its exit status, negative for a signal. Raises StateError when the host goes away first."""
@@ -56,15 +55,14 @@ class Started(msgspec.Struct):
         self._socket.close()
 
 
-class Keeper(msgspec.Struct, frozen=True):
+class Keeper:
     """A keeper by its pid as seen here, the name of its host and the directory of its lab, which it bears as its mark.
 
     Pids are used again, by other programs and by other labs' keepers: each request first proves who answers.
     """
 
-    pid: int
-    host: str
-    lab: str
+    def __init__(self, pid: int, host: str, lab: str) -> None:
+        self.pid, self.host, self.lab = pid, host, lab
 
     async def connect(self, path: str) -> socket.socket:
         """A connected stream socket to *path* inside the keeper's mount namespace. Raises OSError."""

@@ -52,13 +52,16 @@ class Fabric(msgspec.Struct, frozen=True):
     """Directories below this machine's /run, which the fabric covers by its own, that the hosts need."""
 
 
-class NamespaceHost(msgspec.Struct, frozen=True):
+class NamespaceHost:
     """Implements the Host port. ``keeper.pid`` is the host's first process as seen here."""
 
-    name: str
-    keeper: first_process.Keeper
-    rootless: bool
-    events: Events = msgspec.field(default_factory=Events)
+    def __init__(self, name: str, keeper: first_process.Keeper, rootless: bool, events: Events) -> None:
+        self._name, self.keeper, self.rootless, self.events = name, keeper, rootless, events
+
+    @property
+    def name(self) -> str:
+        """See the port."""
+        return self._name
 
     @property
     def python(self) -> str:

@@ -59,6 +59,7 @@ class FakeQmp:
     greeting: bytes = json.dumps(GREETING).encode() + b"\r\n"
     said: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    _met: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[FakeQmp]:
@@ -70,6 +71,10 @@ class FakeQmp:
             server.close()
             self.hang_up()
             await asyncio.sleep(0)
+
+    async def wait_client(self) -> None:
+        """Until somebody is connected."""
+        await self._met.wait()
 
     def hang_up(self) -> None:
         """As QEMU's end: every connection closes, and nobody listens any more."""
@@ -91,6 +96,7 @@ class FakeQmp:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        self._met.set()
         try:
             writer.write(self.greeting)
             if not self.greeting:

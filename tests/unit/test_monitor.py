@@ -157,6 +157,7 @@ async def test_greeting_in_pieces(tmp_path: Path) -> None:
     server = FakeQmp(tmp_path / "control.qmp", {"query-status": RUNNING}, greeting=json.dumps(GREETING)[:20].encode())
     async with server.serving():
         opening = asyncio.ensure_future(connect(server))
+        await server.wait_client()
         await asyncio.sleep(0.02)
         server.write(json.dumps(GREETING)[20:].encode() + b"\r\n")
         control = await opening

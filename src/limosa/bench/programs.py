@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,8 +100,3 @@ def _lacks(image: Image, what: str) -> MachineError:
     return MachineError(
         f"the guest image {image.directory.name} lacks {what}", hint=f"remove {image.directory}; it will be built again"
     )
-
-
-def sums_command(files: Sequence[str]) -> list[str]:
-    """What prints the SHA-256 of *files* in the guest."""
-    return ["sha256sum", *files]

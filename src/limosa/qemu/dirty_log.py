@@ -6,7 +6,6 @@ The verdict is kept under the binary's identity and the machine that it runs on,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -45,11 +44,6 @@ def recall(qemu: Features, cache: Path | None = None) -> Verdict | None:
 def remember(qemu: Features, verdict: Verdict, cache: Path | None = None) -> None:
     """Keep *verdict* for the next time."""
     remembered.write(_kept(qemu, cache), verdict)
-
-
-def all_sound(qemus: Iterable[Features], cache: Path | None = None) -> bool:
-    """Whether every one of them is remembered as sound."""
-    return all((verdict := recall(qemu, cache)) is not None and verdict.sound for qemu in qemus)
 
 
 def check_target(

@@ -38,7 +38,7 @@ class CpuSettings:
 
 
 async def measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirectory:
-    """Measure and report. A guest that cannot be had here, or dies, is marked, and the rest is measured."""
+    """Measure; returns the run. A guest that cannot be had here, or dies, is marked, and the rest is measured."""
     seed = seeded(settings.seed)
     bench = Bench(
         kind="bench-cpu",

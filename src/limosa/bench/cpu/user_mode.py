@@ -37,7 +37,7 @@ PRIMES = Metric(name="cpu-events", label="user-mode compute (prime search, bare 
 
 
 async def measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirectory:
-    """Measure and report; see the module."""
+    """Measure; see the module. Returns the run, with what could be measured."""
     if settings.threads != 1:
         raise LimosaError("the bare guest has one thread", hint="leave --threads out, or take --guest micro")
     seed = seeded(settings.seed)

@@ -36,7 +36,7 @@ class DiskSettings:
 
 
 async def measure(settings: DiskSettings, beds: Beds, events: Events) -> RunDirectory:
-    """Measure and report. Raises SpecError for an unknown bus or cache."""
+    """Measure; returns the run, with what could be measured. Raises SpecError for an unknown bus or cache."""
     settings = replace(settings, buses=tuple(dict.fromkeys(ALSO_CALLED.get(bus, bus) for bus in settings.buses)))
     for wanted, known, what in ((settings.buses, tuple(BUSES), "bus"), (settings.caches, CACHES, "cache mode")):
         for name in wanted:

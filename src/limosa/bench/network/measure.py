@@ -60,7 +60,7 @@ class NetworkSettings:
 
 
 async def measure(settings: NetworkSettings, beds: Beds, events: Events) -> RunDirectory:
-    """Measure and report. Raises SpecError for an unknown model."""
+    """Measure; returns the run, with what could be measured. Raises SpecError for an unknown model."""
     for model in settings.models:
         if model not in MODELS:
             raise SpecError(f"there is no network card {model!r} for this bench", hint=f"one of {', '.join(MODELS)}")

@@ -150,7 +150,7 @@ def interfaces(instance: Instance) -> list[str]:
     return sorted(device.get("name", key) for key, device in devices if device.get("type") == "nic")
 
 
-def check_interfaces(instance: Instance, lab: resolved.Lab, host: resolved.Host) -> None:
+def check_interfaces(instance: Instance, host: resolved.Host) -> None:
     """Raise SpecError where a network of the lab has no interface in the container that was made for the host.
 
     An interface with another name (``br0``) may be made by the image's own system, and is not judged.

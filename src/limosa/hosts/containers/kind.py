@@ -185,7 +185,7 @@ class Containers:
             instance = await daemon.instance(container)
             if instance is None:
                 raise StateError(f"container {container} was removed while it was being made")
-            definition.check_interfaces(instance, self._lab, spec)
+            definition.check_interfaces(instance, spec)
             if not instance.running:
                 await daemon.switch(container, "start")
             await self._settle(name)

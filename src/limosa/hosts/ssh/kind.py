@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from limosa import tasks
 from limosa.errors import LimosaError, MachineError, StateError
@@ -22,10 +21,7 @@ from limosa.hosts.link.near import Refused
 from limosa.hosts.ssh import way_in
 from limosa.hosts.ssh.host import SshHost
 from limosa.hosts.ssh.way_in import Machine
-from limosa.spec import resolved
-
-if TYPE_CHECKING:
-    pass
+from limosa.spec import host_kinds, resolved
 
 
 def of(name: str, surroundings: Surroundings) -> SshKind:
@@ -33,14 +29,22 @@ def of(name: str, surroundings: Surroundings) -> SshKind:
     lab, here = surroundings.lab, platform.node()
     # As it was before there were ids, for a lab that was brought up then.
     owner = lab.mark or f"{here}:{surroundings.real_path}"
-    return SshKind(lab, owner, surroundings.events, here=f"{user_name()}@{here}")
+    return SshKind(lab, owner, surroundings.events, here=f"{user_name()}@{here}", kind=name)
 
 
 class SshKind:
     """The machines over SSH of one lab. *owner* tells it from another lab of the same name; *here* is told to people
-    who are in its way there: who commands it, and from where."""
+    who are in its way there: who commands it, and from where. *kind* is the name of its row."""
 
-    def __init__(self, lab: resolved.Lab, owner: str, events: Events | None = None, *, here: str = "") -> None:
+    def __init__(
+        self,
+        lab: resolved.Lab,
+        owner: str,
+        events: Events | None = None,
+        *,
+        here: str = "",
+        kind: str = host_kinds.SSH.name,
+    ) -> None:
         way_in.load()
         self._lab, self._owner, self._here = lab.name, owner, here
         self._alias = lab.mark or "the path of the lab's state directory"
@@ -49,7 +53,7 @@ class SshKind:
         self._hosts = {
             host.name: SshHost(host.name, Machine.parse(host.machine), events, logins)
             for host in lab.hosts.values()
-            if host.kind == "ssh"
+            if host.kind == kind
         }
 
     async def check(self) -> None:

@@ -269,6 +269,20 @@ def unmapped_parts(root: Path) -> list[str]:
     ]
 
 
+def lost_rooms(root: Path) -> list[str]:
+    """Rooms in the map's drawing of a migration that are not there, or are drawn twice."""
+    _, _, rest = (root / "docs/architecture.md").read_text().partition("\n## The way of `limosa migrate`\n")
+    rooms = re.findall(r"\b[a-z]+/[a-z_]+\b", rest.partition("```")[2].partition("```")[0])
+    complaints = [] if rooms else ["docs/architecture.md: the way of a migration is not drawn"]
+    for room in dict.fromkeys(rooms):
+        place = root / "src/limosa" / room
+        if not place.is_dir() and not place.with_suffix(".py").exists():
+            complaints.append(f"docs/architecture.md: the way of a migration: {room} is not there")
+        if rooms.count(room) > 1:
+            complaints.append(f"docs/architecture.md: the way of a migration: {room} is drawn twice")
+    return complaints
+
+
 CHANGES = ("host kind", "metric", "probe", "image", "bench", "verb", "page")
 """What docs/architecture.md has to say the place of, under its heading "Where would I change X?"."""
 

@@ -38,7 +38,8 @@ def none(complaints: list[str]) -> None:
     [
         rules.long_functions, rules.long_modules, rules.unspeaking_names, rules.shells, rules.short_host_names,
         rules.unfinished, rules.private_paths, rules.broken_links, rules.unlocked, rules.undocumented_exit_codes,
-        rules.unmapped_parts, rules.loose_tasks, rules.lost_places, names.repeated_names, names.paired_names,
+        rules.unmapped_parts, rules.loose_tasks, rules.lost_places, rules.lost_rooms,
+        names.repeated_names, names.paired_names,
         classes.acting_data, classes.loose_data, rules.spread_architecture,
     ],
     ids=lambda rule: rule.__name__.replace("_", "-"),

@@ -242,3 +242,15 @@ def test_change_without_a_place_is_found(tmp_path: Path) -> None:
     assert rules.lost_places(root) == ["docs/architecture.md: where would I change a host kind?"]
     tree(root, {"docs/architecture.md": page.replace("a probe | `cli/stop.py`", "a probe | `cli/gone.py`")})
     assert rules.lost_places(root)[1:] == ["docs/architecture.md: probe: cli/gone.py is not there"]
+
+
+def test_lost_room_is_found(tmp_path: Path) -> None:
+    page = "# Map\n\n## The way of `limosa migrate`\n\n```\ncli/stop  ends it\n   └─ lab/lab  does it\n```\n"
+    root = tree(tmp_path, {"docs/architecture.md": page, "src/limosa/cli/stop.py": "", "src/limosa/lab/lab.py": ""})
+    assert rules.lost_rooms(root) == []
+    tree(root, {"docs/architecture.md": page.replace("lab/lab", "lab/gone")})
+    assert rules.lost_rooms(root) == ["docs/architecture.md: the way of a migration: lab/gone is not there"]
+    tree(root, {"docs/architecture.md": page.replace("lab/lab", "cli/stop")})
+    assert rules.lost_rooms(root) == ["docs/architecture.md: the way of a migration: cli/stop is drawn twice"]
+    tree(root, {"docs/architecture.md": "# Map\n"})
+    assert rules.lost_rooms(root) == ["docs/architecture.md: the way of a migration is not drawn"]

@@ -106,7 +106,7 @@ class Bed:
     async def agent(self, guest: str) -> AsyncIterator[AgentClient]:
         """A conversation with the agent inside a guest."""
         if guest == OURS:
-            async with self.lab.agent(OURS) as agent:
+            async with self.lab.guests.agent(OURS) as agent:
                 yield agent
             return
         connection = await self.hosts[self.at[THEIRS]].host.connect(self.domain.agent_socket)
@@ -122,7 +122,7 @@ class Bed:
         if guest == THEIRS:
             await self.hosts[self.at[THEIRS]].virsh("resume" if running else "suspend", THEIRS)
             return
-        copy = await self.lab.qemu(OURS)
+        copy = await self.lab.guests.qemu(OURS)
         try:
             await (copy.qemu.control.resume() if running else copy.qemu.control.pause())
         finally:
@@ -271,7 +271,7 @@ async def bed(chosen: argparse.Namespace, folder: Path) -> AsyncIterator[Bed]:
     """Both guests, each with its load."""
     async with Lab.open(spec.loads(described(chosen)), ephemeral=True) as lab:
         await lab.up()
-        domain = domain_of(await lab.explain(THEIRS), lab)
+        domain = domain_of(await lab.guests.explain(THEIRS), lab)
         await lab.stop(THEIRS)
         hosts = {name: LibvirtHost(lab.host(name), lab.hosts.address(name, "migration")) for name in HOSTS}
         for name, host in hosts.items():
@@ -309,7 +309,7 @@ def summary(found: Sequence[Move]) -> str:
 async def measured(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     async with bed(chosen, folder) as made:
-        qemu = await made.lab.features(HOSTS[0])
+        qemu = await made.lab.hosts.features(HOSTS[0])
         if chosen.load == "writer" and made.domain.accel == "tcg" and _version(qemu.version) < SOUND_QEMU:
             raise LimosaError(f"emulated by QEMU {qemu.version}, a guest in whole MiB that writes loses what it wrote")
         version = (await made.hosts[HOSTS[0]].virsh("--version")).text.strip()
@@ -335,7 +335,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 async def _memory(made: Bed) -> int:
     """The guest memory in bytes that the lab's own guest really has."""
-    words = dict(option.split(" ", 1) for option, _ in await made.lab.explain(OURS) if " " in option)
+    words = dict(option.split(" ", 1) for option, _ in await made.lab.guests.explain(OURS) if " " in option)
     size = words["-m"].removeprefix("size=").split(",")[0]
     return int(size.removesuffix("k")) << 10 if size.endswith("k") else int(size)
 

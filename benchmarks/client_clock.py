@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
-from limosa.probes.client_probe import ClientProbe
+from limosa.probes.client_probe import ClientProbe, Config
 from limosa.probes.tcp_service import ServiceConfig
 from limosa.probes.ticks import TickConfig
 from limosa.probes.udp_echo import EchoConfig
@@ -134,7 +134,7 @@ async def measure(client_side: Namespace, guest_side: Namespace, folder: Path, e
     guest = multiprocessing.get_context("spawn").Process(target=stand_in, args=(guest_side.holder.pid, there))
     guest.start()
     assert here.recv() == "ready"
-    configs = [
+    configs: list[Config] = [
         TickConfig(port=TICK_PORT),
         EchoConfig(address=GUEST, port=ECHO_PORT, rate_hz=echo_hz),
         ServiceConfig(address=GUEST, port=ECHO_PORT),

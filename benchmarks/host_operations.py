@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests" / "contract")]
 
-import kinds  # noqa: E402
+import kinds  # type: ignore[import-not-found]  # noqa: E402
 import pytest  # noqa: E402
 
 from limosa.deadline import Deadline  # noqa: E402

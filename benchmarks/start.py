@@ -41,7 +41,7 @@ def started(argv: Sequence[str], environment: Mapping[str, str]) -> Start:
     """Run a command to its end, whatever its exit code is; what it prints goes nowhere."""
     silence = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
     begun = time.monotonic()
-    child = os.posix_spawn(argv[0], argv, environment, file_actions=silence)
+    child = os.posix_spawn(argv[0], list(argv), environment, file_actions=silence)
     used = os.wait4(child, 0)[2]
     return Start((time.monotonic() - begun) * 1000, (used.ru_utime + used.ru_stime) * 1000)
 

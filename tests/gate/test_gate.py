@@ -68,6 +68,13 @@ def test_mypy_strict() -> None:
     tool("mypy")
 
 
+def test_mypy_strict_of_benchmarks() -> None:
+    """Few tests run them, so what is moved or renamed would break them unseen. The tests that they import are not
+    judged."""
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "benchmarks").glob("*.py"))
+    tool("mypy", "--explicit-package-bases", "--follow-imports=silent", *files)
+
+
 def test_example_lab_files_load(tmp_path: Path) -> None:
     load = getattr(importlib.import_module("limosa.spec"), "load", None)
     if load is None:

@@ -60,7 +60,7 @@ class NamespaceHost:
 
     @property
     def name(self) -> str:
-        """See the port."""
+        """The host's name in the lab file, or ``client``."""
         return self._name
 
     @property

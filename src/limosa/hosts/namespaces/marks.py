@@ -23,7 +23,6 @@ _KEEPER_PROGRAMS = (b"/limosa/hosts/namespaces/keeper.py", b"/limosa/hosts/keepe
 _GUESTS = b"/run/limosa/guests/"
 """In the command line of each guest's QEMU: where its sockets are."""
 
-
 _EXECUTION_S = 1.0
 """How long a process may take from one program to the next. One whose command line stays empty is not waited for."""
 

@@ -89,6 +89,21 @@ async def test_a_host_of_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "log/g@far.console.log").stat().st_size <= LIMIT
 
 
+async def test_the_ends_of_what_a_host_keeps_itself(tmp_path: Path) -> None:
+    """Whatever a guest prints: a zero begins no other log."""
+    host = LocalHost("far")
+    host.runtime_directory = str(tmp_path)
+    assert await log_files.ends(host, 3) == {}
+    (tmp_path / "log").mkdir()
+    write(tmp_path / "log/g@far.qemu.log", 10)
+    (tmp_path / "log/g@far.console.log").write_bytes(b"old\nfirst\0\nsec\0ond\nlast")
+    (tmp_path / "log/other.txt").write_text("no log")
+    assert await log_files.ends(host, 3) == {
+        "g@far.console.log": "first\nsecond\nlast",
+        "g@far.qemu.log": "line 000000007\nline 000000008\nline 000000009\n",
+    }
+
+
 async def test_what_is_no_log_of_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     write(tmp_path / "elsewhere", 20_000)

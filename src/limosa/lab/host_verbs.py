@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limosa.hosts.host import CLIENT, Host
-from limosa.lab import host_faults, qemu_launch
+from limosa.lab import host_faults, log_files, qemu_launch
 from limosa.lab.lab_hosts import LabHosts
 from limosa.qemu.features import Features
 
@@ -83,7 +83,7 @@ class HostVerbs:
         found = {path.name: path.read_text(errors="replace") for path in kept}
         for name in self._hosts.elsewhere:
             if name in self._hosts.on:
-                found |= await qemu_launch.logs(self._hosts.on[name], lines)
+                found |= await log_files.ends(self._hosts.on[name], lines)
             elif error := self._hosts.silence(name):
                 self._hosts.events.note(f"the logs on {name} cannot be read: {error.message}", level="warning")
         return {file: found[file].splitlines()[-lines:] for file in sorted(found)}

@@ -34,11 +34,30 @@ done
 """
 """Of a folder and a number of bytes: each log there in place, by what every small system has."""
 
+ENDS = r"""
+cd "$1" || exit 0
+for log in *.log; do
+    [ -f "$log" ] || continue
+    echo "$log"
+    tail -n "$2" -- "$log" | tr -d '\000'
+    printf '\000'
+done
+"""
+"""Of a folder and a number of lines: each log's name and end, and a zero, of which a guest may print any number."""
+
 
 async def cut(folder: Path, hosts: Iterable[Host], limit_bytes: int = LIMIT_BYTES) -> None:
     """Cut the logs in *folder* of this machine and those that *hosts* keep themselves. Never raises for one that
     cannot be cut: it is only long."""
     await tasks.together([_here(folder, limit_bytes), *(_there(host, limit_bytes) for host in hosts)])
+
+
+async def ends(host: Host, lines: int) -> dict[str, str]:
+    """The last *lines* of each log that *host* keeps itself, by their files' names."""
+    argv = ["sh", "-c", ENDS, "sh", f"{host.runtime_directory}/log", str(lines)]
+    done = await host.run(argv, check=False)
+    parts = [part.partition("\n") for part in done.stdout.decode(errors="replace").split("\0") if part]
+    return {name: text for name, _, text in parts}
 
 
 async def _here(folder: Path, limit_bytes: int) -> None:

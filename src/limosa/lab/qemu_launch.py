@@ -1,4 +1,5 @@
-"""The command line of a guest's QEMU on one host, from what was recorded when the guest was started.
+"""The command line of a guest's QEMU on one host, from what was recorded when the guest was started, and whether the
+host has room for it.
 
 A migration needs this and nothing of ``preparation``, whose imports a fast command does not pay for.
 """
@@ -10,7 +11,6 @@ import contextlib
 import msgspec
 
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
-from limosa.hosts.host import Host
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost, LabHosts
 from limosa.lab.record import GuestRecord, OwnDisk
@@ -61,14 +61,6 @@ def plan(
         id=launch_id,
         incoming=incoming,
     )
-
-
-async def logs(host: Host, lines: int) -> dict[str, str]:
-    """The ends of the logs that *host* keeps itself, by their files' names."""
-    show = 'cd "$1" && for f in *.log; do [ -f "$f" ] && echo "$f" && tail -n "$2" -- "$f" && printf "\\0"; done'
-    done = await host.run(["sh", "-c", show, "sh", f"{host.runtime_directory}/log", str(lines)], check=False)
-    parts = [part.partition("\n") for part in done.stdout.decode(errors="replace").split("\0") if part]
-    return {name: text for name, _, text in parts}
 
 
 async def check_room(guest: LabGuest, host: LabHost) -> None:

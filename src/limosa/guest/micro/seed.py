@@ -82,7 +82,10 @@ def dropbear_key(openssh_key: str) -> bytes:
         if len(pair) != 64:
             raise ValueError("the key has a wrong length")
     except (ValueError, struct.error) as error:
-        raise SpecError(f"the guest's host key cannot be used: {error}", hint="make it with lab_keys.make") from error
+        raise SpecError(
+            f"the guest's host key cannot be used: {error}",
+            hint="remove host_key from the folder `keys` of the lab's state directory: the next start makes another",
+        ) from error
     return _packed(_KEY_TYPE) + _packed(pair)
 
 

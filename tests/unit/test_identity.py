@@ -140,7 +140,8 @@ def test_a_lab_of_a_version_without_ids_goes_on_as_it_is(home: Path, tmp_path: P
     lab = identity.known(spec.load(file), directory)
     assert [guest.mac for guest in lab.guests.values()] == [guest["mac"] for guest in older["guests"].values()]
     assert layout.uplink_end(lab, "lan") == layout.uplink_end(spec.load(file), "lan")
-    assert identity.mark(lab, directory) == directory.mark == str(home / "labs" / "shop")
+    around = surroundings.of(lab, directory, Record(), Events(), rootless=True)
+    assert around.mark == directory.mark == str(home / "labs" / "shop")
 
     async def opened() -> str:
         async with Lab.open(file) as lab:

@@ -41,11 +41,6 @@ def settled(lab: resolved.Lab, directory: LabDirectory) -> resolved.Lab:
     return identified(lab, _made() if given is None else given)
 
 
-def mark(lab: resolved.Lab, directory: LabDirectory) -> str:
-    """What the lab's things bear on hosts with a system of their own. Versions without ids took the directory."""
-    return lab.mark or directory.mark
-
-
 def _given(directory: LabDirectory) -> str | None:
     """The identity in what is recorded of the lab; None where nothing is, or nothing that can be read."""
     try:

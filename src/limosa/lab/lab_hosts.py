@@ -14,7 +14,7 @@ from limosa.events import Events
 from limosa.hosts import catalogue
 from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Kind, Seen
-from limosa.lab import identity, surroundings
+from limosa.lab import surroundings
 from limosa.lab.record import LabDirectory, Record
 from limosa.qemu import features
 from limosa.qemu.features import Features
@@ -291,7 +291,7 @@ class LabHosts:
         """For hosts that have a system of their own, or mount something; other labs have no use for the module."""
         from limosa.lab.host_setup import HostSetup
 
-        return HostSetup(self.lab, identity.mark(self.lab, self.directory))
+        return HostSetup(self.lab, self._around.mark)
 
     async def close(self) -> None:
         """Let go of connections; the lab goes on."""

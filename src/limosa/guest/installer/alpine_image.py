@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from limosa import paths
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import download, library
@@ -141,11 +140,7 @@ async def _finish(
         # Elsewhere nobody answers at this machine's loopback.
         await login.run(connection, alpine.naming(replace(wishes, mirror=alpine.MIRROR), "/etc/apk/repositories"), 60)
     try:
-        program = paths.cache() / "agent" / f"limosa-agent-{executable.source_digest()[:16]}"
-        if not program.exists():
-            program.parent.mkdir(parents=True, exist_ok=True)
-            await executable.build(program, events)
-        await _add_agent(connection, program)
+        await _add_agent(connection, await executable.ensure(events))
         added.append("limosa-agent")
     except (MachineError, OSError) as error:
         left_out.append(f"the agent ({error})")

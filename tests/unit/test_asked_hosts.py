@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from limosa.lab import Lab, status
 from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
 from limosa.migration.journal import Journal, Phase
 from limosa.process import Completed
+from limosa.qemu.argv import LAUNCH
 
 MACHINES = 200
 NAMES = [f"m{number}" for number in range(1, MACHINES + 1)]
@@ -30,19 +32,26 @@ storage: {{shared: {{path: /srv/vms}}}}
 
 
 class QuietHost:
-    """A machine that is on and runs no guest."""
+    """A machine that is on, and runs a QEMU whose monitors do not answer or (not *busy*) none."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.runtime_directory = name, "/run/limosa-fleet"
+    def __init__(self, name: str, busy: bool) -> None:
+        self.name, self.runtime_directory, self.busy = name, "/run/limosa-fleet", busy
 
-    async def run(self, argv: Sequence[str], **_: Any) -> Completed:
-        return Completed(tuple(argv), 0, b"whole", b"", 0.0)
+    async def run(self, argv: Sequence[str], *, stdin: bytes = b"", **_: Any) -> Completed:
+        words = (b"12 345", b"qemu", b"-pidfile", stdin.strip(), b"-chardev", LAUNCH.encode() + b"a1")
+        found = b"\n".join(words) + b"\0" if self.busy else b""
+        return Completed(tuple(argv), 0, found + b"whole", b"", 0.0)
+
+    async def connect(self, path: str) -> socket.socket:
+        raise StateError("nobody listens")
 
 
 class CountingKind:
-    """Writes down who is asked. Machines in *silent* do not answer, those in *hung* never come to an end."""
+    """Writes down who is asked. Machines in *silent* do not answer, those in *hung* never come to an end; those in
+    *busy* run a QEMU."""
 
-    def __init__(self, silent: Collection[str] = (), hung: Collection[str] = ()) -> None:
+    def __init__(self, silent: Collection[str] = (), hung: Collection[str] = (), busy: Collection[str] = ()) -> None:
+        self.busy = busy
         self.asked: list[str] = []
         self.at_once = self.most_at_once = 0
         self.silent, self.hung = silent, hung
@@ -60,7 +69,7 @@ class CountingKind:
     def _seen(self, name: str) -> Seen:
         if name in self.silent:
             return Seen.silent(UnreachableError(f"{name} does not answer"))
-        return Seen.on(QuietHost(name))  # type: ignore[arg-type]
+        return Seen.on(QuietHost(name, name in self.busy))  # type: ignore[arg-type]
 
     async def close(self) -> None:
         pass
@@ -105,10 +114,28 @@ async def test_opening_a_lab_asks_nobody(directory: LabDirectory, monkeypatch: p
 
 
 async def test_a_move_among_many_machines_asks_two(directory: LabDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = counted(monkeypatch, CountingKind())
+    kind = counted(monkeypatch, CountingKind(busy={"m7"}))
     error = await tried()
     assert sorted(kind.asked) == ["m7", "m9"], "each once"
-    assert isinstance(error, StateError) and error.message == "guest web does not run"
+    assert isinstance(error, StateError) and "the QEMU of web on m7 is there" in error.message
+
+
+async def test_a_guest_that_is_not_where_it_is_on_record_is_looked_for_everywhere(
+    directory: LabDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may have moved it without us; that it is started a second time is what must not happen."""
+    kind = counted(monkeypatch, CountingKind(busy={"m20"}))
+    assert "the QEMU of web on m20 is there" in (await tried()).message
+    assert sorted(kind.asked) == sorted(NAMES), "each once"
+    async with Lab.open("fleet") as lab:
+        assert await lab.start("web") is False
+        assert await lab.guests.where("web") == "m20"
+
+
+async def test_a_guest_that_is_nowhere_does_not_run(directory: LabDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = counted(monkeypatch, CountingKind())
+    assert (await tried()).message == "guest web does not run"
+    assert sorted(kind.asked) == sorted(NAMES), "each once"
 
 
 async def test_a_guest_on_a_silent_machine_may_run(directory: LabDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

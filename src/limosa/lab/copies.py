@@ -63,12 +63,20 @@ class Copy:
 
 async def copies(guest: LabGuest, unknown: set[str] | None = None) -> list[Copy]:
     """Every copy of *guest* on the hosts that may have one and are on, the recorded host's first. The caller closes
-    them.
+    them. Where there is none on the hosts that are on record, the others are asked too.
 
     A host that does not answer now goes into *unknown*; without that its error is raised.
     """
+    unknown_before = len(unknown or ())
+    found = await _on_all(guest, guest.places, unknown)
+    if not found and len(unknown or ()) == unknown_before and (others := guest.widen()):
+        found = await _on_all(guest, others, unknown)
+    return found
+
+
+async def _on_all(guest: LabGuest, places: Collection[str], unknown: set[str] | None) -> list[Copy]:
     await guest.meet()
-    names = [name for name in guest.places if name in guest.hosts.on]
+    names = [name for name in places if name in guest.hosts.on]
     async with tasks.beside(*(_on(guest, name) for name in names)) as looks:
         try:
             await tasks.over(looks)
@@ -241,11 +249,17 @@ async def host_of(guest: LabGuest) -> str:
 
 async def hosts_of(guest: LabGuest) -> list[str]:
     """The hosts that have a process of *guest*; while it moves, first the one where it runs. No monitor is taken."""
-    await guest.meet()
-    there = [name for name in guest.places if name in guest.hosts.on]
-    looks = await tasks.together(_looked(guest, name) for name in there)
-    names = [name for name, seen in zip(there, looks, strict=True) if seen]
+    names = await _seen_on(guest, guest.places)
+    if not names and (others := guest.widen()):
+        names = await _seen_on(guest, others)
     return sorted(names, key=lambda name: name != _recorded_host(guest))
+
+
+async def _seen_on(guest: LabGuest, places: Collection[str]) -> list[str]:
+    await guest.meet()
+    there = [name for name in places if name in guest.hosts.on]
+    looks = await tasks.together(_looked(guest, name) for name in there)
+    return [name for name, seen in zip(there, looks, strict=True) if seen]
 
 
 async def _looked(guest: LabGuest, name: str) -> bool:

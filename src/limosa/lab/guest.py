@@ -48,6 +48,17 @@ class LabGuest:
         names = [name for name in self.hosts.lab.hosts if name in named or name in also]
         return sorted(names, key=lambda name: name != first)
 
+    def widen(self) -> list[str]:
+        """For a guest that is not where it is on record: somebody may have moved it without us. It is looked for on all
+        hosts that may hold anything of the lab's from now on; those that are new. None while one of the others does
+        not answer: nobody knows that it is not there.
+        """
+        if any(self.hosts.doubtful(name) for name in self.places):
+            return []
+        names = [name for name in self.hosts.lab.hosts if name not in self.places and self.hosts.may_hold(name)]
+        self.places = [*self.places, *names]
+        return names
+
     async def meet(self) -> None:
         """Have these hosts asked, unless they were."""
         await self.hosts.meet(self.places)

@@ -150,7 +150,9 @@ async def _make_taps(host: Runner, lab: resolved.Lab) -> None:
 
 async def opens_tun(host: Runner) -> bool:
     """Whether TAPs can be made on *host*: whether /dev/net/tun opens there."""
-    return (await host.run(["sh", "-c", "exec 3<>/dev/net/tun"], check=False)).returncode == 0
+    # The shell would make a file of that name where there is none.
+    opens = "[ -c /dev/net/tun ] && exec 3<>/dev/net/tun"
+    return (await host.run(["sh", "-c", opens], check=False)).returncode == 0
 
 
 async def _shape(host: Runner, lines: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ class QuietHost:
         self.name, self.runtime_directory, self.busy = name, "/run/limosa-fleet", busy
 
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", **_: Any) -> Completed:
-        words = (b"12 345", b"qemu", b"-pidfile", stdin.strip(), b"-chardev", LAUNCH.encode() + b"a1")
+        words = (b"12 345", b"qemu", b"-pidfile", stdin.split(b"\n")[0], b"-chardev", LAUNCH.encode() + b"a1")
         found = b"\n".join(words) + b"\0" if self.busy else b""
         return Completed(tuple(argv), 0, found + b"whole", b"", 0.0)
 

@@ -22,26 +22,27 @@ KILLED_S = 10.0
 """How long a process may take to be gone after SIGKILL; it frees the guest's memory."""
 
 _LOOK = r"""
-read -r pattern
-{ printf '%s\n' "$pattern" limosa-looks-for-itself | grep -alsF -f - /proc/[0-9]*/cmdline; echo "/exit/$?"; } | {
-    self= exit=
-    while IFS=/ read -r _ kind pid _; do
-        [ "$kind" = exit ] && exit=$pid && continue
-        [ "$pid" = $$ ] && self=${self:-seen} && continue
-        { read -r line <"/proc/$pid/stat"; } 2>/dev/null || continue
-        set -- ${line##*) }
-        printf '%s %s\n' "$pid" "${20}"
-        { tr '\000\n' '\n ' <"/proc/$pid/cmdline"; } 2>/dev/null || { [ -d "/proc/$pid" ] && self=lost; }
-        printf '\000'
-    done
-    [ "$self" = seen ] && [ "$exit" -le 2 ] && printf whole
-}
+: limosa-looks-for-itself
+self= files=$(grep -alsF -f - /proc/[0-9]*/cmdline)
+exit=$?
+for file in $files; do
+    pid=${file#/proc/} pid=${pid%/cmdline}
+    [ "$pid" = $$ ] && self=${self:-seen} && continue
+    { read -r line <"/proc/$pid/stat"; } 2>/dev/null || continue
+    set -- ${line##*) }
+    printf '%s %s\n' "$pid" "${20}"
+    { tr '\000\n' '\n ' <"$file"; } 2>/dev/null || { [ -d "/proc/$pid" ] && self=lost; }
+    printf '\000'
+done
+[ "$self" = seen ] && [ "$exit" -le 2 ] && printf whole
 """
 """The processes whose command lines hold the text on standard input, which no other process has in its own: pid and
 start time (field 22 of proc_pid_stat(5)), then a line a word; at last that this is the whole answer.
 
 The shell's own command line has this text in it. Where it was not found, or grep was ended, nothing is known: a host
 without room for another process answers so. (grep exits with 2 when a process ended while it looked.)"""
+
+_ITSELF = "limosa-looks-for-itself"
 
 _SIGNAL = r"""
 pid=$1 started=$2 signal=$3
@@ -101,7 +102,7 @@ async def anywhere(host: Host, launch: str) -> list[Running]:
 
 
 async def _all(host: Host, option: str, value: str) -> list[Running]:
-    done = await host.run(["sh", "-c", _LOOK], stdin=value.encode() + b"\n", check=False)
+    done = await host.run(["sh", "-c", _LOOK], stdin=f"{value}\n{_ITSELF}\n".encode(), check=False)
     *found, whole = done.stdout.split(b"\0")
     if whole != b"whole":
         raise _untold(host, done)

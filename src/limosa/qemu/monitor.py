@@ -25,10 +25,6 @@ from limosa.hosts.host import Host
 # The library logs what it also raises; the person gets the raised one.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
 
-MigrationStatus = Literal[
-    "none", "setup", "cancelling", "cancelled", "active", "postcopy-active", "postcopy-paused",
-    "postcopy-recover", "completed", "failed", "colo", "pre-switchover", "device", "wait-unplug",
-]  # fmt: skip
 Role = Literal["control", "observe", "screen"]
 T = TypeVar("T")
 FINAL = ("completed", "failed", "cancelled")

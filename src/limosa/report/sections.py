@@ -19,8 +19,6 @@ from limosa.results.metrics import BY_KEY, CLOCKS, METRICS, REFERENCE, Metric
 from limosa.results.remarks import looks_faster
 from limosa.results.summary_tables import Table, rates_table, rest_table
 
-Cell = tuple[str, float | int | None]
-
 _MARK = raw(
     '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 '
     '8-2 14-6 19-13 1 7-1 12-5 16 8-3 15-3 25-2-9 1-15 3-21 6-6 2-13 2-19-1-6-4-12-7-20-8z" '

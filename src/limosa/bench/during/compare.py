@@ -14,7 +14,7 @@ from limosa.probes.exchange import Exchanges
 from limosa.probes.ticks import Ticks
 from limosa.results import rest, store
 from limosa.results.format import Clocks, Environment, Migration, Rate
-from limosa.results.samples import LOST, Samples, read_exchanges, read_ticks
+from limosa.results.samples import Samples, read_exchanges, read_ticks
 from limosa.results.statistics import Estimate
 from limosa.results.store import RunDirectory
 from limosa.results.summary import at_rest, summarise
@@ -58,7 +58,6 @@ class Moved:
     migration: Migration | None
     clocks: Clocks
     measures: list[Measure]
-    lost_echoes: int = 0
     """Echoes that were never answered."""
     silence_ms: float | None = None
     """For a throughput: the longest time without a byte around the blackout; resolution is one interval."""
@@ -133,7 +132,6 @@ def moved(run: Path, part: Part) -> Moved:
         migration=migration,
         clocks=summary[-1].clocks if summary else Clocks(),
         measures=measures,
-        lost_echoes=int((echoes.received_ns == LOST).sum()),
         silence_ms=silence,
         longest_silence_ms=longest,
         rest_silence_ms=_rest_silence_ms(part, measures, resting, ticks, echoes),

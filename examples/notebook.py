@@ -58,10 +58,11 @@ def print_holes(run: Path) -> None:
     # Not always the blackout: beginning to send can hold a guest up for longer, when its processors are scarce.
     print(f"the longest hole: {holes_ms[worst]:.1f} ms, {after_s:+.2f} s from the first look at the migration")
 
-    # What was not read is None: QEMU has no figures while it connects.
-    rates = np.array([look.throughput_bytes_per_s for look in looks if look.throughput_bytes_per_s is not None])
+    # What was not read is None: QEMU has no figures while it connects, and a quick move may be over before it has any.
+    rates = [look.throughput_bytes_per_s for look in looks if look.throughput_bytes_per_s is not None]
+    fastest = f"at most {max(rates) / 2**20:.0f} MiB/s" if rates else "none of which has a rate"
     took_s = (looks[-1].time_ns - looks[0].time_ns) / 1e9
-    print(f"{len(looks)} looks in {took_s:.2f} s, at most {rates.max() / 2**20:.0f} MiB/s")
+    print(f"{len(looks)} looks in {took_s:.2f} s, {fastest}")
 
 
 # %%

@@ -98,7 +98,9 @@ def test_run_directory_is_complete(demo: tuple[Command, Done, Traces]) -> None:
             run.read(document)
     for name in SAMPLES:
         with (run.samples / f"{name}.csv").open() as file:
-            assert sum(1 for _ in csv.reader(file)) > 20, name
+            rows = sum(1 for _ in csv.reader(file)) - 1
+        # Each of the two moves is looked at for as long as it takes, twice at the least.
+        assert rows >= (4 if name == "progress" else 20), name
     assert (run.path / "report.html").stat().st_size > 100_000
     stages = [event.stage for event in store.read_events(run) if event.name == "stage-finished"]  # type: ignore[attr-defined]
     assert stages == [

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from limosa.errors import StateError
-from limosa.process import Runner
+from limosa.errors import CommandError, LimosaError, StateError
+from limosa.events import CommandRan, Events
+from limosa.process import Completed, Runner
 
 CLIENT = "client"
 """The name of the client as a host: it probes the guests, from the fabric or from this machine."""
@@ -81,3 +85,38 @@ def off(host: str) -> StateError:
 def unreachable(host: str, path: str) -> StateError:
     """The error for a socket on which nobody listens."""
     return StateError(f"nothing listens on {path} of host {host}", hint="limosa status shows what runs where")
+
+
+async def ran(
+    host: Host,
+    argv: Sequence[str],
+    work: Awaitable[tuple[int, bytes, bytes]],
+    events: Events,
+    *,
+    check: bool,
+    timeout_s: float | None,
+) -> Completed:
+    """What *work*, which carries *argv* out on *host*, comes to: its exit status, output and errors. See ``Host.run``.
+
+    Raises LimosaError when *timeout_s* passes, CommandError with the line by which to see it again.
+    """
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(timeout_s):
+            returncode, out, err = await work
+    except TimeoutError as error:
+        raise LimosaError(f"{argv[0]} on {host.name} did not finish within {timeout_s:g} s") from error
+    done = Completed(tuple(argv), returncode, out, err, time.monotonic() - started)
+    events.emit(CommandRan(host=host.name, argv=done.argv, returncode=returncode, duration_s=done.duration_s))
+    if check and returncode != 0:
+        replay = shlex.join(host.interactive(argv))
+        raise CommandError(argv, returncode, err.decode(errors="replace"), replay=replay)
+    return done
+
+
+def output_kept_open(host: Host, program: str) -> LimosaError:
+    """The error for a *program* that ended while its output does not."""
+    return LimosaError(
+        f"{program} on {host.name} ended, but a process that it left keeps its output open",
+        hint="start long-lived processes with their output elsewhere",
+    )

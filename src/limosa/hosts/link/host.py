@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import shlex
 import socket
 import stat
 import time
@@ -22,9 +21,9 @@ import msgspec
 
 from limosa import tasks
 from limosa.deadline import Deadline
-from limosa.errors import CommandError, LimosaError, MachineError, StateError
+from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import CommandRan, Events
-from limosa.hosts.host import HostFacts, unreachable
+from limosa.hosts.host import HostFacts, output_kept_open, ran, unreachable
 from limosa.hosts.link import local_file
 from limosa.hosts.link.far import frames
 from limosa.hosts.link.near import BeginError, Channel, Link, Refused, lost
@@ -134,20 +133,11 @@ class LinkedHost:
         as_root: bool = False,
     ) -> Completed:
         """Run *argv* to its end; see the port."""
-        started = time.monotonic()
+        work = self._run(argv, stdin, env, as_root)
         try:
-            async with asyncio.timeout(timeout_s):
-                returncode, out, err = await self._run(argv, stdin, env, as_root)
-        except TimeoutError as error:
-            raise LimosaError(f"{argv[0]} on {self.name} did not finish within {timeout_s:g} s") from error
+            return await ran(self, argv, work, self._events, check=check, timeout_s=timeout_s)
         except Refused as error:
             raise self._not_started(argv, error) from error
-        done = Completed(tuple(argv), returncode, out, err, time.monotonic() - started)
-        self._emit(done.argv, returncode, done.duration_s)
-        if check and returncode != 0:
-            replay = shlex.join(self.interactive(argv))
-            raise CommandError(argv, returncode, err.decode(errors="replace"), replay=replay)
-        return done
 
     async def _run(
         self, argv: Sequence[str], stdin: bytes, env: Mapping[str, str] | None, as_root: bool
@@ -159,10 +149,7 @@ class LinkedHost:
             returncode = int((await channel.answer())["exit"])
             await channel.until(lambda: {1, 2} <= channel.ended or bool(channel.answers))
             if channel.answers:  # only the far end can tell slow output from output that never ends
-                raise LimosaError(
-                    f"{argv[0]} on {self.name} ended, but a process that it left keeps its output open",
-                    hint="start long-lived processes with their output elsewhere",
-                )
+                raise output_kept_open(self, argv[0])
             channel.finished = True
             return returncode, b"".join(channel.parts[1]), b"".join(channel.parts[2])
 
@@ -174,9 +161,6 @@ class LinkedHost:
             )
         return MachineError(f"{argv[0]} could not be started on {self.name}: {error.strerror}")
 
-    def _emit(self, argv: Sequence[str], returncode: int, duration_s: float) -> None:
-        self._events.emit(CommandRan(host=self.name, argv=tuple(argv), returncode=returncode, duration_s=duration_s))
-
     async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
         """Start a process that outlives the caller; see the port."""
         link = await self.link()
@@ -184,7 +168,7 @@ class LinkedHost:
             said = await link.ask(do="spawn", argv=list(argv), env=dict(env or {}), log=log)
         except Refused as error:
             raise self._not_started(argv, error) from error
-        self._emit(argv, 0, 0.0)
+        self._events.emit(CommandRan(host=self.name, argv=tuple(argv), returncode=0, duration_s=0.0))
         return int(said["pid"])
 
     async def connect(self, path: str) -> socket.socket:

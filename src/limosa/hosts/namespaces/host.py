@@ -11,21 +11,19 @@ import asyncio
 import contextlib
 import io
 import os
-import shlex
 import signal
 import socket
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from limosa import tasks
-from limosa.errors import CommandError, LimosaError, MachineError
+from limosa.errors import LimosaError, MachineError
 from limosa.events import CommandRan, Events
 from limosa.hosts import own_facts
-from limosa.hosts.host import CLIENT, HostFacts, unreachable
+from limosa.hosts.host import CLIENT, HostFacts, output_kept_open, ran, unreachable
 from limosa.hosts.namespaces import first_process
 from limosa.hosts.namespaces.pipes import read_all, write_all
 from limosa.process import Completed, base_environment, detach, reap
@@ -87,18 +85,8 @@ class NamespaceHost:
 
         Every process here is root in its namespaces, with or without *as_root*.
         """
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(timeout_s):
-                returncode, out, err = await self._run(argv, stdin, base_environment(env))
-        except TimeoutError as error:
-            raise LimosaError(f"{argv[0]} on {self.name} did not finish within {timeout_s:g} s") from error
-        done = Completed(tuple(argv), returncode, out, err, time.monotonic() - started)
-        self.events.emit(CommandRan(host=self.name, argv=done.argv, returncode=returncode, duration_s=done.duration_s))
-        if check and returncode != 0:
-            replay = shlex.join(self.interactive(argv))
-            raise CommandError(argv, returncode, err.decode(errors="replace"), replay=replay)
-        return done
+        work = self._run(argv, stdin, base_environment(env))
+        return await ran(self, argv, work, self.events, check=check, timeout_s=timeout_s)
 
     async def _run(self, argv: Sequence[str], stdin: bytes, env: dict[str, str]) -> tuple[int, bytes, bytes]:
         with contextlib.ExitStack() as stack:
@@ -113,10 +101,7 @@ class NamespaceHost:
                 returncode = await started.wait()
                 _, open_still = await asyncio.wait(reading, timeout=_AFTER_EXIT_S)
                 if open_still:
-                    raise LimosaError(
-                        f"{argv[0]} on {self.name} ended, but a process that it left keeps its output open",
-                        hint="start long-lived processes with their output elsewhere",
-                    )
+                    raise output_kept_open(self, argv[0])
                 return returncode, reading[0].result(), reading[1].result()
 
     async def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:

@@ -363,3 +363,13 @@ async def test_a_host_with_a_guest_in_it_is_whole_whatever_it_says(directory: La
         await host.spawn(["bash", "-c", guest], log="/run/guest.log")
         wait_for(host.keeper.whole)
         await lab.down()
+
+
+async def test_the_unshare_that_outlives_a_host_is_not_taken_for_it(directory: LabDirectory) -> None:
+    """It sees the fabric's files, by which the fabric is whole: a host that has just ended would be "no answer"."""
+    async with Lab.open(spec.loads(TWO)) as lab:
+        await lab.up()
+        keeper = namespaces.processes(lab.record).hosts["host1"]
+        whole = {pid: Keeper(pid, "host1", directory.mark).whole() for pid in marked(directory.mark, "host1")}
+        assert len(whole) == 2 and [pid for pid in whole if whole[pid]] == [keeper]
+        await lab.down()

@@ -17,7 +17,7 @@ import msgspec
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.hosts.host import off
-from limosa.hosts.namespaces.marks import bears_mark, pids, runs_guest
+from limosa.hosts.namespaces.marks import bears_mark, is_first, pids, runs_guest
 
 KEEPER_SOCKET = "/run/limosa/keeper.sock"
 
@@ -99,7 +99,12 @@ class Keeper:
             raise off(self.host) from error
 
     def whole(self) -> bool:
-        """Whether the host was made to its end; one in which a guest's process runs was, whatever it says."""
+        """Whether the host was made to its end; one in which a guest's process runs was, whatever it says.
+
+        Of its first process alone: the ``unshare`` that waits for it sees another host's files, and outlives it a bit.
+        """
+        if not is_first(self.pid):
+            return False
         try:
             if Path(f"/proc/{self.pid}/root{_WHOLE}").exists():
                 return True

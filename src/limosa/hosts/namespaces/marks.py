@@ -77,6 +77,16 @@ def is_rootless(pid: int) -> bool:
         return False
 
 
+def is_first(pid: int) -> bool:
+    """Whether process *pid* is the first of a pid namespace: not the ``unshare`` that waits for a keeper, nor a child
+    of the keeper's that has yet to execute its program. False when it has just ended.
+    """
+    try:
+        return namespace_pids(pid)[-1] == 1
+    except OSError:
+        return False
+
+
 def inner_pid(pid: int, namespace_of: int) -> int:
     """The pid of process *pid* (as seen here) as it is seen in the pid namespace of process *namespace_of*.
 

@@ -13,7 +13,7 @@ from limosa.hosts.host import CLIENT
 from limosa.hosts.kind import part_of
 from limosa.hosts.namespaces import place
 from limosa.hosts.namespaces.first_process import Keeper
-from limosa.hosts.namespaces.marks import end_marked, is_rootless, marked, namespace_pids
+from limosa.hosts.namespaces.marks import end_marked, is_first, is_rootless, marked
 from limosa.spec import host_kinds
 
 _NAME = host_kinds.NAMESPACES.name
@@ -79,7 +79,7 @@ def observed(mark: str) -> Processes | None:
             words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
             name = words[words.index("--host") + 1]
             if Path(words[0]).name != "unshare":
-                if namespace_pids(pid)[-1] == 1:  # else a child of the keeper's that has yet to execute its program
+                if is_first(pid):
                     keepers[name] = Keeper(pid, name, mark)
             elif name == CLIENT:
                 outer, ephemeral = pid, "--lifeline" in words

@@ -106,10 +106,7 @@ _ports = itertools.count(4000)
 async def reaches(lab: Lab, source: str, address: str) -> bool:
     """Whether *source* gets a datagram to *address* and back; ping would need a raw socket."""
     port = next(_ports)
-    owner = next(
-        (name for name, host in lab.spec.hosts.items() if address in host.addresses.values()),
-        "client",
-    )
+    owner = next((name for name, host in lab.spec.hosts.items() if address in host.addresses.values()), "client")
     echo = "import socket; s = socket.socket(2, 2); s.bind((%r, %d)); s.settimeout(3); s.sendto(*s.recvfrom(9))"
     ask = """
 import socket, time
@@ -179,7 +176,11 @@ async def test_cut_power_off_and_restore(state: Path, rootless: bool) -> None:
         assert await reaches(lab, "client", one[0])
         assert (await lab.host("host2").run(["hostname"])).text == "host2", "what runs on it goes on"
         assert [host.state for host in (await lab.status()).hosts] == ["on", "cut"]
+        async for _ in Deadline.after(10).ticks(0.05):
+            if await unanswered(lab, "client") and await unanswered(lab, "host1"):
+                break
         await lab.hosts.restore("host2")
+        assert [await unanswered(lab, place) for place in ("client", "host1")] == ["", ""]
         assert await reaches(lab, "host1", other[1])
         for _ in range(5):  # the kernel clears the old links away in the background
             await lab.hosts.power_off("host2")
@@ -190,6 +191,11 @@ async def test_cut_power_off_and_restore(state: Path, rootless: bool) -> None:
             await lab.hosts.restore("host2")
         assert await reaches(lab, "host1", other[0])
         assert await reaches(lab, "host2", one[1])
+
+
+async def unanswered(lab: Lab, place: str) -> str:
+    """Whom *place* asks for, or asked for in vain: a connection to one of these may fail although it is back."""
+    return (await lab.host(place).run(["ip", "-4", "neigh", "show", "nud", "failed", "nud", "incomplete"])).text
 
 
 # -- accidents --------------------------------------------------------------------------------------------------------

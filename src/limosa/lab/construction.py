@@ -7,7 +7,7 @@ from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Seen
 from limosa.lab import surroundings
 from limosa.lab.lab_hosts import LabHosts
-from limosa.network import guard
+from limosa.network import guard, ip
 
 
 class Incomplete(LimosaError):
@@ -33,6 +33,7 @@ class Construction:
             if self.hosts.has_fabric:
                 made.append(CLIENT)
         failures = dict[str, LimosaError]()
+        alone = not self.hosts.on
         for name in self.hosts.lab.hosts:
             try:
                 if await self._have(name):
@@ -42,6 +43,8 @@ class Construction:
                 self._lose(name, error)
         if failures and not self.hosts.on:
             raise next(iter(failures.values()))
+        if made and not alone:
+            await self.forget_silence()
         await self._share()
         await self.guard()
         await self._remark_on_obstacles()
@@ -138,6 +141,11 @@ class Construction:
         self.hosts.record.off = [n for n in self.hosts.record.off if n != name]
         self.hosts.record.cut = [n for n in self.hosts.record.cut if n != name]
         self.hosts.directory.save(self.hosts.record)
+
+    async def forget_silence(self) -> None:
+        """Have the lab's own hosts, and the client in its fabric, ask anew for those that did not answer them."""
+        own = [host for name, host in self.hosts.on.items() if name not in self.hosts.elsewhere]
+        await ip.forget_silence([self.hosts.the_client(), *own] if self.hosts.has_fabric else own)
 
     async def furnish(self, name: str) -> None:
         """The links of a host that has a system of its own; namespaces get theirs when they are made."""

@@ -8,7 +8,6 @@ from limosa.errors import LimosaError
 from limosa.hosts.kind import HostState, Seen
 from limosa.lab.construction import Construction
 from limosa.lab.lab_hosts import LabHosts
-from limosa.network import ip
 
 
 async def power_off(hosts: LabHosts, name: str) -> None:
@@ -46,5 +45,5 @@ async def restore(hosts: LabHosts, name: str) -> None:
         await construction.guard()
     elif name in hosts.record.cut:
         await hosts.kind(name).set_links(name, "up")
-        await ip.forget_silence(host for other, host in hosts.on.items() if other not in hosts.elsewhere)
+    await construction.forget_silence()
     construction.on_again(name)

@@ -29,14 +29,28 @@ def decode(data: bytes | str, *, type: Any = Any) -> Any:
 
     So are bytes that are not UTF-8, nesting without end, and integers of more than 64 bits.
     """
+    value = unchecked(data)
     try:
-        value = msgspec.json.decode(data)
         _check_integers(value)
         return value if type is Any else msgspec.json.decode(data, type=type)
     except msgspec.MsgspecError:
         raise
     except (ValueError, RecursionError) as error:
-        raise msgspec.DecodeError("JSON is malformed: " + (str(error) or "nested too deeply")) from error
+        raise _malformed(error) from error
+
+
+def unchecked(data: bytes | str) -> Any:
+    """As ``decode``, with integers of any size: for what is passed to ``convert`` afterwards, piece by piece."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.MsgspecError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> msgspec.DecodeError:
+    return msgspec.DecodeError("JSON is malformed: " + (str(error) or "nested too deeply"))
 
 
 def convert(value: Any, type: type[T]) -> T:

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
-from qemu.qmp import QMPClient
 
 from limosa import paths, process
 from limosa.architecture import X86_64
@@ -42,7 +41,9 @@ from limosa.guest.bare import (
     kernel_arguments,
     migratable_memory_bytes,
 )
+from limosa.qemu.qmp import Qmp
 from limosa.spec.image_kinds import BARE
+from tests.qmp_socket import met_in_time
 
 QEMU = "qemu-system-x86_64"
 pytestmark = [
@@ -75,7 +76,7 @@ class Machine:
     """One QEMU: its process, its monitor, and its end of the serial line."""
 
     child: asyncio.subprocess.Process
-    qmp: QMPClient
+    qmp: Qmp
     serial_in: asyncio.StreamReader
     serial_out: asyncio.StreamWriter
     started_s: float
@@ -146,8 +147,6 @@ class Bench:
         qmp_path, serial_path = (str(self.directory / f"{kind}{self.count}") for kind in ("qmp", "serial"))
         serial: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Future()
         server = await asyncio.start_unix_server(lambda r, w: serial.set_result((r, w)), serial_path)
-        qmp = QMPClient(f"machine{self.count}")
-        await qmp.start_server(qmp_path)
         started_s = time.monotonic()
         with (self.directory / f"log{self.count}").open("wb") as log:
             child = await asyncio.create_subprocess_exec(
@@ -165,7 +164,13 @@ class Bench:
                 *("-bios", X86_64.small_firmware),
                 *("-kernel", str(kernel or self.image.kernel), "-append", arguments),
                 *("-chardev", f"socket,id=serial,path={serial_path}", "-serial", "chardev:serial"),
-                *("-chardev", f"socket,id=qmp,path={qmp_path}", "-mon", "chardev=qmp,mode=control", *extra),
+                *(
+                    "-chardev",
+                    f"socket,id=qmp,path={qmp_path},server=on,wait=off",
+                    "-mon",
+                    "chardev=qmp,mode=control",
+                    *extra,
+                ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -173,15 +178,14 @@ class Bench:
             )
         self.stack.push_async_callback(process.stop, child)
         async with asyncio.timeout(10):
-            await qmp.accept()
+            qmp = await met_in_time(Path(qmp_path))
             reader, writer = await serial
         self.stack.push_async_callback(_close, qmp, writer, server)
         return Machine(child, qmp, reader, writer, started_s)
 
 
-async def _close(qmp: QMPClient, writer: asyncio.StreamWriter, server: asyncio.Server) -> None:
-    with suppress(Exception):  # the other end may be gone already, in any state
-        await qmp.disconnect()
+async def _close(qmp: Qmp, writer: asyncio.StreamWriter, server: asyncio.Server) -> None:
+    await qmp.close()
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
@@ -224,14 +228,15 @@ async def move(
 ) -> dict[str, Any]:
     """Move the guest to *target* and return QEMU's own account of it. The source is ended."""
     source = guest.machine
-    with target.qmp.listener(("RESUME", "STOP")) as resumes:
-        await target.execute("migrate-incoming", uri=uri)
-        await source.execute("migrate-set-parameters", max_bandwidth=HELD_BYTES_PER_S, downtime_limit=TIGHT_LIMIT_MS)
-        await source.execute("migrate", uri=uri)
-        info = await follow(source, rounds, pages)
-        async with asyncio.timeout(10):
-            while (await resumes.get())["event"] != "RESUME":
-                pass
+    seen = len(target.qmp.events)
+    await target.execute("migrate-incoming", uri=uri)
+    await source.execute("migrate-set-parameters", max_bandwidth=HELD_BYTES_PER_S, downtime_limit=TIGHT_LIMIT_MS)
+    await source.execute("migrate", uri=uri)
+    info = await follow(source, rounds, pages)
+    async with asyncio.timeout(10):
+        while all(event["event"] != "RESUME" for event in target.qmp.events[seen:]):
+            await target.qmp.more_events(len(target.qmp.events))
+            assert not target.qmp.end
     guest.reports += guest.reader.feed(await source.quit())
     guest.machine = target
     return info

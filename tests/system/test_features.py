@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
-from qemu.qmp import ConnectError, QMPClient
 
 from limosa.accel import prove_kvm
 from limosa.deadline import Deadline
@@ -26,9 +25,11 @@ from limosa.process import Completed
 from limosa.qemu import firmware
 from limosa.qemu.argv import Launch, command_line
 from limosa.qemu.features import Features, common_cpu, common_machine, host_identity, local_identity, probe
+from limosa.qemu.qmp import Ended, Qmp
 from tests.launches import LAUNCHES, MICRO
 from tests.local_host import LocalHost, start
 from tests.qemu_versions import QemuBinary, machine_qemu, second_qemu
+from tests.qmp_socket import met
 from tests.tiny_linux import TinyLinux, tiny_linux
 
 pytestmark = pytest.mark.system
@@ -67,7 +68,7 @@ class Running:
     """A QEMU that was started, its control monitor, and the folder of its sockets and logs."""
 
     child: subprocess.Popen[bytes]
-    monitor: QMPClient
+    monitor: Qmp
     folder: Path
 
     @property
@@ -86,17 +87,18 @@ async def started(
     folder.mkdir()
     argv = command_line(replace(launch, runtime_directory=str(folder), serial_log=str(folder / "serial.log")))
     child = start([*before, *argv, *extra], folder / "qemu.log")
-    monitor = QMPClient("test")
+    monitor: Qmp | None = None
     try:
         async for _ in Deadline.after(20).ticks(0.02):
-            with contextlib.suppress(ConnectError):
-                await monitor.connect(str(folder / "control.qmp"))
+            with contextlib.suppress(OSError, Ended):  # it may end as soon as it listens
+                monitor = await met(folder / "control.qmp")
                 break
             assert child.poll() is None, (folder / "qemu.log").read_text()
+        assert monitor is not None, "it does not answer"
         yield Running(child, monitor, folder)
     finally:
-        with contextlib.suppress(Exception):
-            await monitor.disconnect()
+        if monitor is not None:
+            await monitor.close()
         child.kill()
         child.wait()
 
@@ -209,10 +211,9 @@ async def test_real_qemu_takes_the_command_line(
         status = await running.monitor.execute("query-status")
         assert isinstance(status, dict)
         assert status["status"] == ("inmigrate" if launch.incoming else "prelaunch")
-        observer = QMPClient("observer")
-        await observer.connect(str(running.folder / "observe.qmp"))
+        observer = await met(running.folder / "observe.qmp")
         assert await observer.execute("query-name") == {"name": "demo/web"}
-        await observer.disconnect()
+        await observer.close()
         assert int((running.folder / "qemu.pid").read_text()) == running.child.pid
         complaints = [line for line in running.complaints.splitlines() if "host doesn't support" not in line]
         assert complaints == []
@@ -316,7 +317,7 @@ async def features_of(qemu: QemuBinary) -> Features:
     return await probe(LocalHost(), qemu.path, qemu.firmware)
 
 
-async def move(source: QMPClient, target: QMPClient, uri: str) -> None:
+async def move(source: Qmp, target: Qmp, uri: str) -> None:
     await target.execute("migrate-incoming", {"uri": uri})
     await source.execute("migrate-set-parameters", {"max-bandwidth": 0})
     await source.execute("migrate", {"uri": uri})
@@ -333,7 +334,7 @@ async def move(source: QMPClient, target: QMPClient, uri: str) -> None:
     raise AssertionError("the target does not run")
 
 
-async def status(monitor: QMPClient) -> str:
+async def status(monitor: Qmp) -> str:
     answer = await monitor.execute("query-status")
     assert isinstance(answer, dict)
     return str(answer["status"])

@@ -1,4 +1,4 @@
-"""Typed QMP: the few commands that Limosa gives, over the QEMU project's own asyncio library.
+"""Typed QMP: the few commands that Limosa gives.
 
 Each guest has two monitors: ``control`` is used by whoever commands, ``observe`` by whoever watches, so that a slow
 command never blocks a look. A guest with a screen has a third one, ``screen``, for whoever looks at that.
@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError, Runstate
 
-from limosa import tasks, untrusted
+from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
 from limosa.events import Events, QmpExchanged
 from limosa.hosts.host import Host
-
-# The library logs what it also raises; the person gets the raised one.
-logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
+from limosa.qemu.qmp import Ended, Qmp, Refused
 
 Role = Literal["control", "observe", "screen"]
 T = TypeVar("T")
@@ -113,37 +109,32 @@ class _Yankable(msgspec.Struct, frozen=True):
 class Monitor:
     """One QMP connection. Made by ``open``; ``close`` is safe at any time."""
 
-    def __init__(
-        self, guest: str, host: str, role: Role, client: QMPClient, events: Events, listener: EventListener
-    ) -> None:
+    def __init__(self, guest: str, host: str, role: Role, qmp: Qmp, events: Events) -> None:
         self.guest, self.host, self.role = guest, host, role
-        self._client, self._events, self._listener = client, events, listener
+        self._qmp, self._events = qmp, events
+        self._looked_at = 0
+        """How many of the connection's events were looked at."""
 
     @classmethod
     async def open(cls, host: Host, path: str, guest: str, events: Events, role: Role) -> Monitor:
         """Connect to the socket *path* of *host*. Raises StateError when QEMU is not there."""
         connection = await host.connect(path)
-        client = QMPClient(f"{guest}@{host.name}")
-        listener = EventListener()
-        client.register_listener(listener)
         try:
             async with asyncio.timeout(GREETING_S):
-                await client.connect(connection)
-        except (QMPError, TimeoutError) as error:
-            connection.close()
+                qmp = await Qmp.over(connection)
+        except (Ended, TimeoutError) as error:
             why = str(error) or f"nothing came within {GREETING_S:g} s"
             raise StateError(f"QEMU of guest {guest} on {host.name} does not answer: {why}") from error
-        return cls(guest, host.name, role, client, events, listener)
+        return cls(guest, host.name, role, qmp, events)
 
     @property
     def connected(self) -> bool:
         """Whether QEMU is still at the other end."""
-        return self._client.runstate is Runstate.RUNNING
+        return not self._qmp.end
 
     async def close(self) -> None:
         """Hang up; QEMU goes on."""
-        with contextlib.suppress(Exception):  # the library raises what ended the connection; that was told before
-            await self._client.disconnect()
+        await self._qmp.close()
 
     async def execute(
         self,
@@ -162,17 +153,17 @@ class Monitor:
         answer_s = ANSWER_S if answer_s is None else answer_s
         try:
             async with asyncio.timeout(answer_s):
-                answer = await self._client.execute(command, given or None, oob=out_of_band)
+                answer = await self._qmp.execute(command, given, out_of_band=out_of_band)
         except TimeoutError as error:
             refusal = "no answer"
             raise QmpError(
                 f"QEMU of guest {self.guest} on {self.host} did not answer {command} within {answer_s:g} s",
                 error_class="Silent",
             ) from error
-        except ExecuteError as error:
+        except Refused as error:
             refusal = str(error)
             raise QmpError(f"QEMU on {self.host} refused {command}: {error}", error_class=error.error_class) from error
-        except (QMPError, EOFError, OSError) as error:
+        except Ended as error:
             refusal = "gone"
             raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone") from error
         finally:
@@ -206,24 +197,22 @@ class Monitor:
 
     async def next_event(self) -> QmpEvent:
         """The next event of QEMU. Raises QmpError when the connection ends first."""
-        async with tasks.beside(self._listener.get()) as (get,):
-            while not get.done():
-                if not self.connected and self._listener.empty():
-                    raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone")
-                async with tasks.beside(self._client.runstate_changed()) as (changed,):
-                    await asyncio.wait({get, changed}, return_when=asyncio.FIRST_COMPLETED)
-            return self._typed(get.result())
+        await self._qmp.more_events(self._looked_at)
+        if self._looked_at == self.event_count:
+            raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone")
+        self._looked_at += 1
+        return self._typed(self._qmp.events[self._looked_at - 1])
 
     def moment(self, name: str, since: int = 0) -> int | None:
         """When the last event called *name* came, leaving out the first *since* events of this connection; None when
         it did not. It is known from the moment of arrival, whoever reads the events and whether anybody does."""
-        stamps = [_time_ns(message) for message in self._listener.history[since:] if message["event"] == name]
+        stamps = [_time_ns(message) for message in self._qmp.events[since:] if message["event"] == name]
         return stamps[-1] if stamps else None
 
     @property
     def event_count(self) -> int:
         """How many events came on this connection."""
-        return len(self._listener.history)
+        return len(self._qmp.events)
 
     async def wait_ended(self, deadline: Deadline) -> bool:
         """Until the connection has ended and all that QEMU had said was read; False when *deadline* passes first."""
@@ -234,9 +223,10 @@ class Monitor:
 
     def pending_events(self) -> list[QmpEvent]:
         """The events that have come and were not looked at yet."""
-        return [self._typed(message) for message in self._listener.clear()]
+        seen, self._looked_at = self._looked_at, self.event_count
+        return [self._typed(message) for message in self._qmp.events[seen:]]
 
-    def _typed(self, message: Message) -> QmpEvent:
+    def _typed(self, message: dict[str, Any]) -> QmpEvent:
         data: Any = message.get("data", {})
         time_ns = _time_ns(message)
         event = QmpEvent(str(message["event"]), dict(data) if isinstance(data, dict) else {}, time_ns)
@@ -350,7 +340,7 @@ class Monitor:
             await self.execute("quit")
 
 
-def _time_ns(message: Message) -> int:
+def _time_ns(message: dict[str, Any]) -> int:
     try:
         stamp = untrusted.convert(message.get("timestamp", {}), _Stamp)
     except msgspec.ValidationError:

@@ -9,7 +9,6 @@ since a busy machine's keyboard may lose keys.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import tempfile
 import time
@@ -18,14 +17,13 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from qemu.qmp import QMPClient, QMPError
-
 from limosa import tasks
 from limosa.errors import MachineError
 from limosa.guest.screen.camera import BIOS_AT, BIOS_BYTES, portable_pixmap
 from limosa.guest.screen.glyphs import Font, recognise
 from limosa.guest.screen.keyboard import Keyboard
 from limosa.guest.screen.keys import Chord, chords
+from limosa.qemu.qmp import Ended, Qmp, Refused
 
 LOOK_S = 0.3
 HOLD_MS = 15
@@ -46,8 +44,8 @@ _ENTER: Chord = ("ret",)
 class Display:
     """The screen and the keyboard of one QEMU, through a monitor of its own. Made by ``over``."""
 
-    def __init__(self, client: QMPClient, folder: Path) -> None:
-        self._client, self._folder = client, folder
+    def __init__(self, qmp: Qmp, folder: Path) -> None:
+        self._qmp, self._folder = qmp, folder
         self._font: Font | None = None
         self.width = 80
         self._keyboard = Keyboard(self._execute, HOLD_MS)
@@ -56,17 +54,15 @@ class Display:
     @asynccontextmanager
     async def over(cls, connection: socket.socket) -> AsyncIterator[Display]:
         """Join to the monitor behind *connection*. Raises MachineError when nobody answers there."""
-        client = QMPClient("screen")
         with tempfile.TemporaryDirectory(prefix="limosa-screen-") as folder:
             try:
-                await client.connect(connection)
-            except QMPError as error:
+                qmp = await Qmp.over(connection)
+            except Ended as error:
                 raise MachineError(f"QEMU's monitor does not answer: {error}") from error
             try:
-                yield cls(client, Path(folder))
+                yield cls(qmp, Path(folder))
             finally:
-                with contextlib.suppress(QMPError, EOFError, OSError):
-                    await client.disconnect()
+                await qmp.close()
 
     async def lines(self) -> tuple[str, ...] | None:
         """What the screen shows, as text without blanks at the ends; None while it shows something else than text.
@@ -93,8 +89,8 @@ class Display:
 
     async def _execute(self, command: str, arguments: dict[str, object]) -> object:
         try:
-            return await self._client.execute(command, arguments)
-        except (QMPError, EOFError, OSError) as error:
+            return await self._qmp.execute(command, arguments)
+        except (Ended, Refused) as error:
             raise MachineError(f"QEMU's monitor does not answer any more: {error}") from error
 
 

@@ -1,0 +1,147 @@
+"""QMP as it goes over one connection: commands and their answers by number, and events as they come.
+
+A message is one line of JSON. QEMU greets and says what it offers, the client says what of that it takes; from then on
+either side speaks when it likes (https://www.qemu.org/docs/master/interop/qmp-spec.html). What comes is not trusted:
+whatever is no QMP ends the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from limosa import untrusted
+
+LONGEST_MESSAGE_BYTES = 64 << 20
+"""QEMU's whole schema, its longest answer, takes 0.2 MiB."""
+
+OUT_OF_BAND = "oob"
+
+
+class Ended(Exception):
+    """The connection is over, and why."""
+
+
+class Refused(Exception):
+    """QEMU does not do what it was told to, in its own words; ``error_class`` is QEMU's name for the kind of error."""
+
+    def __init__(self, error_class: str, text: str) -> None:
+        super().__init__(text)
+        self.error_class = error_class
+
+
+class Qmp(asyncio.Protocol):
+    """The client's end of a connection. Made by ``over``; ``close`` is safe at any time."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        """All that came until now, in their order."""
+        self.end = ""
+        """Why the connection is over; empty while it is not."""
+        self._begun = b""
+        """What has come of a message that is not whole."""
+        self._answers: dict[str, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count(1)
+        self._greeting: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._news, self._over = asyncio.Event(), asyncio.Event()
+        self._transport: asyncio.Transport
+
+    @classmethod
+    async def over(cls, connection: socket.socket) -> Qmp:
+        """Meet the QEMU at the other end of *connection*, which is closed with this. Raises Ended."""
+        _, qmp = await asyncio.get_running_loop().create_connection(cls, sock=connection)
+        try:
+            offered = await qmp._greeting
+            await qmp.execute("qmp_capabilities", {"enable": [name for name in offered if name == OUT_OF_BAND]})
+        except Refused as error:
+            await qmp.close()
+            raise Ended(f"it refuses to begin: {error}") from error
+        except BaseException:
+            await qmp.close()
+            raise
+        return qmp
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, out_of_band: bool = False
+    ) -> Any:
+        """What QEMU returns. Raises Refused or Ended. An answer that comes when nobody waits any more is dropped."""
+        if self.end:
+            raise Ended(self.end)
+        number = str(next(self._numbers))
+        message: dict[str, Any] = {"exec-oob" if out_of_band else "execute": command, "id": number}
+        if arguments:
+            message["arguments"] = dict(arguments)
+        self._answers[number] = answer = asyncio.get_running_loop().create_future()
+        self._transport.write(json.dumps(message).encode() + b"\r\n")
+        try:
+            return await answer
+        finally:
+            del self._answers[number]
+
+    async def more_events(self, seen: int) -> None:
+        """Until there are more than *seen* events, or there will be none any more."""
+        while len(self.events) <= seen and not self.end:
+            self._news.clear()
+            await self._news.wait()
+
+    async def close(self) -> None:
+        """Hang up, whatever was on its way; QEMU, which serves one client at a time, may be met again then."""
+        self._hang_up("it was closed")
+        await self._over.wait()
+
+    def _hang_up(self, why: str) -> None:
+        self.end = self.end or why
+        self._transport.abort()
+
+    # -- what the event loop calls ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The beginning."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Something came: pieces of messages, as they fall."""
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        for line in lines:
+            if line.strip() and not self.end:
+                self._take(line)
+        if len(self._begun) > LONGEST_MESSAGE_BYTES:
+            self._hang_up(f"a message has more than {LONGEST_MESSAGE_BYTES} bytes")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The end, whoever wanted it."""
+        self.end = self.end or (str(error) if error else "it hung up")
+        for waiting in (self._greeting, *self._answers.values()):
+            if not waiting.done():
+                waiting.set_exception(Ended(self.end))
+        self._greeting.cancelled() or self._greeting.exception()
+        self._over.set()
+        self._news.set()
+
+    def _take(self, line: bytes) -> None:
+        try:
+            message = untrusted.unchecked(line)
+        except msgspec.DecodeError as error:
+            self._hang_up(f"what it says is no QMP: {error}")
+            return
+        match message:
+            case {"event": str()}:
+                self.events.append(message)
+                self._news.set()
+            case {"return": answer, "id": str(number)}:
+                if (waiting := self._answers.get(number)) is not None and not waiting.done():
+                    waiting.set_result(answer)
+            case {"error": {"class": str(error_class), "desc": str(text)}, "id": str(number)}:
+                if (waiting := self._answers.get(number)) is not None and not waiting.done():
+                    waiting.set_exception(Refused(error_class, text))
+            case {"QMP": {"capabilities": [*offered]}} if not self._greeting.done():
+                self._greeting.set_result(offered)
+            case _:
+                self._hang_up(f"what it says is no QMP: {line.decode(errors='replace'):.200}")

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_BEGUN_S = 0.001
+"""By when work that was begun waits for others, as a rule."""
 
 
 async def to_the_end(work: Awaitable[T]) -> tuple[T, bool]:
@@ -94,6 +98,13 @@ async def first_of(*works: Awaitable[Any]) -> list[asyncio.Future[Any]]:
     async with beside(*works) as tasks:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return tasks
+
+
+async def load(*modules: str) -> None:
+    """Import *modules* a moment from now, while what was begun before waits for others: that takes no time then."""
+    await asyncio.sleep(_BEGUN_S)
+    for name in modules:
+        importlib.import_module(name)
 
 
 def heard(task: asyncio.Future[Any]) -> None:

@@ -18,7 +18,7 @@ from limosa.lab import Lab, status
 from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
 from limosa.migration.journal import Journal, Phase
 from limosa.process import Completed
-from limosa.qemu.argv import LAUNCH
+from limosa.qemu.launches import LAUNCH
 
 MACHINES = 200
 NAMES = [f"m{number}" for number in range(1, MACHINES + 1)]

@@ -17,7 +17,7 @@ from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost, LabHosts
 from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
 from limosa.migration.settings import Settings
-from limosa.qemu import dirty_log, guest_process, launches
+from limosa.qemu import dirty_log, launches, own_log
 from limosa.qemu.features import Features
 from limosa.qemu.launches import Running
 from tests.launches import FEATURES
@@ -128,7 +128,7 @@ async def situation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     monkeypatch.setattr(copies, "the_guest", the_guest)
     monkeypatch.setattr(LabHost, "offer", offer)
     monkeypatch.setattr(qemu_launch, "check_room", check_room)
-    monkeypatch.setattr(guest_process, "log_size", log_size)
+    monkeypatch.setattr(own_log, "log_size", log_size)
     dirty_log.remember(FEATURES, dirty_log.Verdict(sound=True, reason="it came through", tried_at_s=1e12))
     yield made
     await made.hosts.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from limosa import tasks
 from limosa.deadline import Deadline
@@ -16,9 +17,11 @@ from limosa.errors import DecisionError, LimosaError, StateError, UnreachableErr
 from limosa.hosts.host import Host
 from limosa.lab.guest import LabGuest
 from limosa.lab.record import Launched
-from limosa.qemu import guest_process, launches
-from limosa.qemu.guest_process import QemuProcess
+from limosa.qemu import launches
 from limosa.qemu.launches import Running
+
+if TYPE_CHECKING:
+    from limosa.qemu.guest_process import QemuProcess
 
 RUNNING = frozenset({"running", "paused", "io-error", "suspended", "prelaunch", "internal-error", "watchdog"})
 """Run states in which this copy is the guest; the others are those of a migration under way or done."""
@@ -79,6 +82,8 @@ async def _on_all(guest: LabGuest, places: Collection[str], unknown: set[str] | 
     names = [name for name in places if name in guest.hosts.on]
     async with tasks.beside(*(_on(guest, name) for name in names)) as looks:
         try:
+            if names:
+                await tasks.load("limosa.qemu.guest_process")  # either takes as long as the other
             await tasks.over(looks)
             errors = {name: error for name, look in zip(names, looks, strict=True) if (error := look.exception())}
             for name, error in errors.items():
@@ -131,6 +136,8 @@ async def _look(guest: LabGuest, name: str) -> list[Running]:
 
 
 async def _copy(guest: LabGuest, name: str, running: Running) -> Copy | None:
+    from limosa.qemu import guest_process
+
     host = guest.hosts.on[name]
     try:
         qemu = await guest_process.attach(host, guest.name, running, guest.hosts.events)

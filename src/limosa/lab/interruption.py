@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from limosa.errors import StateError
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
 from limosa.migration import journal
-from limosa.migration.engine import lost
-from limosa.migration.rescue import Verdict
-from limosa.migration.settlement import Settlement
-from limosa.qemu import guest_process
-from limosa.qemu.guest_process import QemuProcess
+from limosa.migration.rescue import Verdict, lost
 from limosa.qemu.stream import Stream
+
+if TYPE_CHECKING:
+    from limosa.qemu.guest_process import QemuProcess
 
 
 async def finish(guest: LabGuest) -> str:
@@ -24,6 +24,8 @@ async def finish(guest: LabGuest) -> str:
     entry = guest.unfinished()
     if entry is None:
         return ""
+    from limosa.migration.settlement import Settlement
+
     await guest.meet()
     unknown = {name for name in (entry.source, entry.target) if guest.hosts.doubtful(name)}
     unknown |= {copy.host for copy in guest.on_record() if await copies.may_run(guest, copy)}
@@ -68,6 +70,8 @@ def stream(entry: journal.Entry, found: list[copies.Copy]) -> Stream | None:
 
 
 async def _attach(guest: LabGuest, copy: copies.Copy) -> QemuProcess:
+    from limosa.qemu import guest_process
+
     return await guest_process.attach(copy.place, guest.name, copy.running, guest.hosts.events)
 
 

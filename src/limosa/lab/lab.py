@@ -22,7 +22,7 @@ from limosa import durable
 from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.events import Events
 from limosa.hosts.host import CLIENT, Host
-from limosa.lab import copies, identity, log_files, remains, which
+from limosa.lab import copies, identity, log_files, which
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHosts, recorded
 from limosa.lab.record import LabDirectory, Record, existing, remove_remains
@@ -211,7 +211,7 @@ class Lab:
         What is on a host that cannot be reached stays recorded, and is taken away by a later call; *forget* gives such
         hosts up for good. Returns whether there was anything. Raises BusyError or LimosaError.
         """
-        from limosa.lab import qemu_launch
+        from limosa.lab import qemu_launch, remains
         from limosa.lab.removal import Removal
 
         for name in forget:
@@ -332,6 +332,8 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True, for
 
 async def _end_undescribed(directory: LabDirectory, *, events: Events, purge: bool) -> None:
     """End what runs on this machine of a lab without a spec. Raises LimosaError where there may be more."""
+    from limosa.lab import remains
+
     with directory.locked("limosa down"), events.stage(f"take lab {directory.name} down"):
         there = traces(directory)
         there.require_here()
@@ -347,6 +349,7 @@ async def _end_undescribed(directory: LabDirectory, *, events: Events, purge: bo
 
 async def _end(hosts: LabHosts) -> None:
     """Take an ephemeral lab down, and forget it unless something is left."""
+    from limosa.lab import remains
     from limosa.lab.removal import Removal
 
     if left := await Removal(hosts).run():

@@ -16,13 +16,12 @@ from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Kind, Seen
 from limosa.lab import surroundings
 from limosa.lab.record import LabDirectory, Record
-from limosa.qemu import features
-from limosa.qemu.features import Features
 from limosa.spec import host_kinds, resolved
 
 if TYPE_CHECKING:
     from limosa.hosts.local import LocalHost
     from limosa.lab.host_setup import HostSetup
+    from limosa.qemu.features import Features
 
 
 class LabHost:
@@ -41,6 +40,8 @@ class LabHost:
     async def offer(self, accel: str = "tcg") -> Features:
         """What its QEMU can do, from the cache when the binary has been asked before. Raises MachineError when there
         is none, or one that is too old."""
+        from limosa.qemu import features
+
         identity = features.local_identity(self.spec.qemu) if not self.spec.traits.own_system else ""
         return await features.probe(self.port, self.spec.qemu, self.spec.qemu_firmware, identity=identity, accel=accel)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,12 +14,15 @@ from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import GuestRecord, Launched
 from limosa.migration import journal
-from limosa.migration.engine import Migration, Outcome, lost
+from limosa.migration.rescue import lost
 from limosa.migration.settings import Settings
-from limosa.qemu import argv, dirty_log, guest_process, launches
+from limosa.qemu import argv, dirty_log, launches, own_log
 from limosa.qemu.features import Features
-from limosa.qemu.guest_process import QemuProcess
 from limosa.tasks import uninterrupted
+
+if TYPE_CHECKING:
+    from limosa.migration.engine import Migration, Outcome
+    from limosa.qemu.guest_process import QemuProcess
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -36,10 +40,11 @@ async def _readiness(guest: LabGuest, target: LabHost | None) -> Readiness | Non
     """Ask the target; None while it is not known what for. Raises MachineError for a QEMU that is of no use."""
     if guest.record is None or target is None:
         return None
-    log = guest_process.log_size(target.port, target.qemu_log(guest.name))
-    async with tasks.beside(log, _refusal(guest, target)) as (log_bytes, refusal):
-        known = await target.offer(guest.record.accel)
-        return Readiness(known, await log_bytes, await refusal)
+    log = own_log.log_size(target.port, target.qemu_log(guest.name))
+    # Each a task, so that whoever asks other hosts meanwhile has asked before what these need is loaded.
+    offer = target.offer(guest.record.accel)
+    async with tasks.beside(log, _refusal(guest, target), offer) as (log_bytes, refusal, known):
+        return Readiness(await known, await log_bytes, await refusal)
 
 
 async def _refusal(guest: LabGuest, target: LabHost) -> MachineError | None:
@@ -67,6 +72,8 @@ class Move:
 
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU, which is on record before."""
+        from limosa.qemu import guest_process
+
         guest, target, launch_id = self.guest, self.target, launches.new_id()
         planned = qemu_launch.plan(
             guest.hosts.lab, guest.spec, self.record, target, self.ready.known, launch_id, incoming=True
@@ -79,7 +86,7 @@ class Move:
     async def target_said(self) -> str:
         """What the target's QEMU wrote to its log since it was launched."""
         target, log = self.target.port, self.target.qemu_log(self.guest.name)
-        return await guest_process.said_since(target, log, self.ready.log_bytes)
+        return await own_log.said_since(target, log, self.ready.log_bytes)
 
     async def end_target(self) -> None:
         """End the target's QEMU without a connection to it."""
@@ -87,6 +94,8 @@ class Move:
 
     async def run(self) -> Outcome:
         """Migrate; afterwards the record says where the guest is. A failure is in the outcome, not raised."""
+        from limosa.migration.engine import Migration
+
         migration = Migration(
             source=self.source,
             target_host=self.target.name,
@@ -149,7 +158,8 @@ async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
     if told := await interruption.finish(guest):
         guest.hosts.events.note(told, level="warning")
     to = guest.hosts.named(target) if target in guest.hosts.on else None
-    async with tasks.beside(_readiness(guest, to)) as (asked,):  # while the guest is looked for
+    engine = tasks.load("limosa.migration.engine")
+    async with tasks.beside(_readiness(guest, to), engine) as (asked, _):  # while the guest is looked for
         copy, others = await copies.the_guest(guest)
         await copies.close(others)
         try:

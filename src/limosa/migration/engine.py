@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,7 +20,7 @@ from limosa.errors import LimosaError, MigrationError
 from limosa.events import Events, MigrationPhaseChanged
 from limosa.migration.journal import Entry, Journal, Phase
 from limosa.migration.progress import Progress
-from limosa.migration.rescue import GONE, Verdict
+from limosa.migration.rescue import GONE, Verdict, lost
 from limosa.migration.settings import Settings
 from limosa.migration.settlement import Settlement
 from limosa.network import guard
@@ -159,12 +160,10 @@ class Migration:
 
     async def _prepare(self, target: QemuProcess) -> str:
         """The target gets what the source has, and listens on a free port that only hosts reach."""
-        import random
-
         await target.control.set_capabilities(self._capabilities)
         await target.control.set_parameters(dict(self.settings.parameters))
         # Another one each time: what an earlier move left behind, connecting still, must not reach this target.
-        first = random.choice(guard.PORTS)
+        first = guard.PORTS[int.from_bytes(os.urandom(2)) % len(guard.PORTS)]
         await target.control.listen_for_migration(f"tcp:{self.listen_address}:{first},to={guard.PORTS[-1]}")
         info = await target.control.migrate_info()
         if not info.socket_address or not info.socket_address[0].port:
@@ -340,14 +339,6 @@ class Migration:
         if verdict is Verdict.LOST:
             raise lost(self.source.guest, self.source.host.name)
         return False
-
-
-def lost(guest: str, host: str) -> LimosaError:
-    """The error for a guest whose only copy ended."""
-    return LimosaError(
-        f"{guest} went down during a migration: its QEMU on {host} ended",
-        hint=f"its disk remains: limosa start {guest}",
-    )
 
 
 def _known(error: BaseException) -> LimosaError | None:

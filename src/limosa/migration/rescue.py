@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import msgspec
 
+from limosa.errors import LimosaError
+
 
 class Verdict(StrEnum):
     """What has to be done."""
@@ -92,3 +94,11 @@ def _after_sending(now: Situation) -> Verdict:
     if now.target == GONE:
         return Verdict.ASK if now.target_may_have_run else Verdict.RESUME_SOURCE
     return Verdict.ASK
+
+
+def lost(guest: str, host: str) -> LimosaError:
+    """The error for a guest whose only copy ended."""
+    return LimosaError(
+        f"{guest} went down during a migration: its QEMU on {host} ended",
+        hint=f"its disk remains: limosa start {guest}",
+    )

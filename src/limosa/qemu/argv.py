@@ -16,6 +16,7 @@ import msgspec
 from limosa.architecture import X86_64
 from limosa.errors import SpecError
 from limosa.qemu.features import Features
+from limosa.qemu.launches import LAUNCH, PIDFILE
 from limosa.qemu.ram import ram_bytes
 from limosa.spec.resolved import DiskBus, Guest
 
@@ -30,9 +31,6 @@ VIDEO_ROM_BYTES = 64 * 1024
 
 SCREEN_SOCKET = "screen.qmp"
 SOCKETS = ("control.qmp", "observe.qmp", SCREEN_SOCKET, "serial.sock", "agent.sock")
-PIDFILE = "qemu.pid"
-LAUNCH = "null,id=launch-"
-"""What the id of a launch stands behind: a character device that does nothing, which no guest can see."""
 SOCKET_PATH_LIMIT = 107
 """The bytes of ``sun_path`` less the final zero (unix(7))."""
 

@@ -7,12 +7,11 @@ import contextlib
 from collections.abc import Sequence
 
 from limosa import tasks
-from limosa.architecture import X86_64
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError, MachineError, QmpError, StateError
+from limosa.errors import LimosaError, QmpError, StateError
 from limosa.events import Events
 from limosa.hosts.host import Host
-from limosa.qemu import launches
+from limosa.qemu import launches, own_log
 from limosa.qemu.launches import Running, runtime_directory
 from limosa.qemu.monitor import Monitor
 from limosa.tasks import to_the_end, uninterrupted
@@ -90,7 +89,7 @@ async def start(
             raise asyncio.CancelledError
         running = await launches.appeared(host, guest, launch, pid, Deadline.after(APPEAR_S))
         if running is None:
-            raise await _last_words(host, guest, log)
+            raise await own_log.why_ended(host, guest, log)
         control = await _first_monitor(host, guest, running, log, events, deadline)
         return await _observed(control, host, guest, running, events)
     except BaseException:
@@ -123,47 +122,8 @@ async def _first_monitor(
             return await Monitor.open(host, f"{runtime_directory(host, guest)}/control.qmp", guest, events, "control")
         looks += 1
         if looks % 10 == 0 and not await launches.exists(host, running):
-            raise await _last_words(host, guest, log)
+            raise await own_log.why_ended(host, guest, log)
     raise LimosaError(f"QEMU for guest {guest} on {host.name} did not answer within {START_S:g} s", hint=f"see {log}")
-
-
-async def _last_words(host: Host, guest: str, log: str) -> LimosaError:
-    """Why QEMU ended, in a sentence of ours where the cause is known."""
-    said = (await host.run(["tail", "-n", "3", "--", log], check=False)).text
-    text = _last_line(said) or "it said nothing"
-    if "unsupported machine type" in text:
-        return MachineError(
-            f"QEMU on {host.name} does not know guest {guest}'s machine type",
-            hint="set `machine:` to one that every host's QEMU knows, see limosa doctor",
-        )
-    if 'Failed to get "write" lock' in said or "Failed to get shared" in said:
-        return StateError(
-            f"the disk of guest {guest} is in use by another process", hint="limosa status shows who runs it"
-        )
-    if "annot allocate memory" in said or "cannot set up guest memory" in said:
-        return MachineError(
-            f"{host.name} has no memory left for guest {guest}", hint="lower the guest's `memory`, or stop another"
-        )
-    return LimosaError(f"QEMU for guest {guest} on {host.name} ended at once: {text}", hint=f"its log: {log}")
-
-
-def _last_line(said: str) -> str:
-    """QEMU's last message in *said* without the program's name."""
-    lines = said.strip().splitlines()
-    return lines[-1].split(f"{X86_64.qemu}: ", 1)[-1] if lines else ""
-
-
-async def log_size(host: Host, log: str) -> int:
-    """The bytes of *log* so far; 0 when it does not exist."""
-    said = (await host.run(["stat", "-c", "%s", "--", log], check=False)).text
-    return int(said) if said else 0
-
-
-async def said_since(host: Host, log: str, offset: int) -> str:
-    """QEMU's last message in *log* after its first *offset* bytes; empty when it said nothing."""
-    with contextlib.suppress(LimosaError):
-        return _last_line((await host.run(["tail", "-c", f"+{offset + 1}", "--", log], check=False)).text)
-    return ""
 
 
 async def attach(host: Host, guest: str, running: Running, events: Events) -> QemuProcess:

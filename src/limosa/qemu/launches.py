@@ -16,7 +16,10 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError, UnreachableError
 from limosa.hosts.host import Host
 from limosa.process import Completed
-from limosa.qemu.argv import LAUNCH, PIDFILE
+
+PIDFILE = "qemu.pid"
+LAUNCH = "null,id=launch-"
+"""What the id of a launch stands behind: a character device that does nothing, which no guest can see."""
 
 KILLED_S = 10.0
 """How long a process may take to be gone after SIGKILL; it frees the guest's memory."""
@@ -173,7 +176,7 @@ async def end(host: Host, running: Running, deadline: Deadline) -> None:
     On a host that is off nothing runs. Raises UnreachableError when that is not known, LimosaError when it stays.
     """
     try:
-        async for _ in deadline.ticks(0.005):
+        async for _ in deadline.ticks(0.002):
             if not await exists(host, running):
                 return
         await _signal(host, running, "KILL")

@@ -92,12 +92,13 @@ class NamespaceHost:
         with contextlib.ExitStack() as stack:
             (child_in, our_in), (our_out, child_out), (our_err, child_err) = (_pipe(stack) for _ in range(3))
             theirs = (child_in, child_out, child_err)
-            started = await self._start(argv, env, [pipe.fileno() for pipe in theirs])
-            stack.callback(started.close)
-            for pipe in theirs:
-                pipe.close()
             streams = (write_all(our_in, stdin), *(read_all(pipe.fileno()) for pipe in (our_out, our_err)))
+            # At once, so that a process that reads has its input although this one is busy when it begins.
             async with tasks.beside(*streams) as (_, *reading):
+                started = await self._start(argv, env, [pipe.fileno() for pipe in theirs])
+                stack.callback(started.close)
+                for pipe in theirs:
+                    pipe.close()
                 returncode = await started.wait()
                 _, open_still = await asyncio.wait(reading, timeout=_AFTER_EXIT_S)
                 if open_still:

@@ -3,7 +3,8 @@
 The commands run in turns. Of each the wall time of the whole process is taken, and the processor time, which other
 programs on the machine disturb less. It measures and judges nothing::
 
-    python benchmarks/start.py --count 40
+    python benchmarks/start.py --count 40               a lab of two hosts with an idle guest
+    python benchmarks/start.py --count 40 --guest bare  with one that keeps a processor busy
 
 The lab that ``status`` is asked of ends with this script. Nothing is read from or written to your own state directory.
 """
@@ -46,10 +47,10 @@ def started(argv: Sequence[str], environment: Mapping[str, str]) -> Start:
     return Start((time.monotonic() - begun) * 1000, (used.ru_utime + used.ru_stime) * 1000)
 
 
-async def starts(count: int) -> dict[str, list[Start]]:
+async def starts(count: int, guest: str) -> dict[str, list[Start]]:
     """*count* starts of each command in turns, one more thrown away before them."""
     with tempfile.TemporaryDirectory(prefix="limosa-bench-") as empty:
-        async with lab("bare") as opened:
+        async with lab(guest) as opened:
             here, nowhere = dict(os.environ), os.environ | {"XDG_STATE_HOME": empty}
             named = ["--lab", opened.name]
             commands = {
@@ -85,17 +86,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--count", type=int, default=20, help="starts of each command (default 20)")
     parser.add_argument("--json", action="store_true", help="print every sample as JSON")
+    parser.add_argument(
+        "--guest", choices=("micro", "bare"), default="micro", help="the lab's guest: idle, or one that computes always"
+    )
     chosen = parser.parse_args()
     if chosen.count < 1:
         parser.error("--count has to be 1 or more")
     load_before = os.getloadavg()[0]
     with state():
-        found = asyncio.run(starts(chosen.count))
+        found = asyncio.run(starts(chosen.count, chosen.guest))
     if chosen.json:
         print(json.dumps({name: [asdict(each) for each in times] for name, times in found.items()}, indent=1))
         return
     load = f"load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after"
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, {load}, {chosen.count} starts of each in turns")
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, {load}, guest {chosen.guest}")
+    print(f"{chosen.count} starts of each in turns")
     print(summary(found))
 
 

@@ -155,7 +155,8 @@ async def machine(image: Image, folder: Path, name: str, *extra: str) -> AsyncIt
     started = Machine(folder, name, process)
     try:
         async for _ in Deadline.after(10).ticks(0.02):
-            with contextlib.suppress(OSError), started.connect("qmp"):
+            # Each is bound a moment before it listens, one after the other.
+            with contextlib.suppress(OSError), started.connect("qmp"), started.connect("agent"):
                 break
         yield started
     finally:

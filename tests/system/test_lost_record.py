@@ -23,9 +23,10 @@ from limosa.deadline import Deadline
 from limosa.hosts.namespaces import marks
 from limosa.hosts.namespaces.first_process import Keeper
 from limosa.hosts.namespaces.host import NamespaceHost
-from limosa.hosts.namespaces.marks import marked
+from limosa.hosts.namespaces.marks import is_first, marked
 from limosa.hosts.namespaces.traces import observed
 from limosa.lab import Lab
+from limosa.lab.construction import Construction
 from limosa.lab.record import LabDirectory, Record
 from tests import leftovers, namespaces
 
@@ -372,4 +373,26 @@ async def test_the_unshare_that_outlives_a_host_is_not_taken_for_it(directory: L
         keeper = namespaces.processes(lab.record).hosts["host1"]
         whole = {pid: Keeper(pid, "host1", directory.mark).whole() for pid in marked(directory.mark, "host1")}
         assert len(whole) == 2 and [pid for pid in whole if whole[pid]] == [keeper]
+        await lab.down()
+
+
+async def test_a_host_that_ends_meanwhile_keeps_no_other_from_coming_back(
+    directory: LabDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may ask anew for a host that is back is a comfort: a host that has just ended cannot, and is no error."""
+    forget = Construction.forget_silence
+
+    async def ended(self: Construction) -> None:
+        os.kill(namespaces.processes(self.hosts.record).hosts["host1"], signal.SIGKILL)
+        wait_for(lambda: not any(map(is_first, marked(directory.mark, "host1"))))
+        await forget(self)
+
+    async with Lab.open(spec.loads(TWO)) as lab:
+        await lab.up()
+        await lab.hosts.cut("host2")
+        monkeypatch.setattr(Construction, "forget_silence", ended)
+        await lab.hosts.restore("host2")
+        assert lab.record.cut == []
+        monkeypatch.undo()
+        assert await lab.up() == ["host host1"]
         await lab.down()

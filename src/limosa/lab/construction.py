@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from limosa.errors import LimosaError
 from limosa.hosts.host import CLIENT, Host
 from limosa.hosts.kind import HostState, Seen
@@ -33,7 +35,7 @@ class Construction:
             if self.hosts.has_fabric:
                 made.append(CLIENT)
         failures = dict[str, LimosaError]()
-        alone = not self.hosts.on
+        first = not self.hosts.on
         for name in self.hosts.lab.hosts:
             try:
                 if await self._have(name):
@@ -43,7 +45,7 @@ class Construction:
                 self._lose(name, error)
         if failures and not self.hosts.on:
             raise next(iter(failures.values()))
-        if made and not alone:
+        if made and not first:
             await self.forget_silence()
         await self._share()
         await self.guard()
@@ -145,7 +147,9 @@ class Construction:
     async def forget_silence(self) -> None:
         """Have the lab's own hosts, and the client in its fabric, ask anew for those that did not answer them."""
         own = [host for name, host in self.hosts.on.items() if name not in self.hosts.elsewhere]
-        await ip.forget_silence([self.hosts.the_client(), *own] if self.hosts.has_fabric else own)
+        for host in [self.hosts.the_client(), *own] if self.hosts.has_fabric else own:
+            with contextlib.suppress(LimosaError):  # one that has just ended asks for nobody
+                await ip.forget_silence(host)
 
     async def furnish(self, name: str) -> None:
         """The links of a host that has a system of its own; namespaces get theirs when they are made."""

@@ -45,5 +45,5 @@ async def restore(hosts: LabHosts, name: str) -> None:
         await construction.guard()
     elif name in hosts.record.cut:
         await hosts.kind(name).set_links(name, "up")
-    await construction.forget_silence()
     construction.on_again(name)
+    await construction.forget_silence()

@@ -41,7 +41,7 @@ async def _readiness(guest: LabGuest, target: LabHost | None) -> Readiness | Non
     if guest.record is None or target is None:
         return None
     log = own_log.log_size(target.port, target.qemu_log(guest.name))
-    # Each a task, so that whoever asks other hosts meanwhile has asked before what these need is loaded.
+    # As tasks they begin after the looks that were begun before them: those wait for hosts, these load modules first.
     offer = target.offer(guest.record.accel)
     async with tasks.beside(log, _refusal(guest, target), offer) as (log_bytes, refusal, known):
         return Readiness(await known, await log_bytes, await refusal)

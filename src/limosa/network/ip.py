@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -178,7 +178,6 @@ async def set_link(client: Runner, lab: resolved.Lab, host: str, state: str) -> 
     await apply(client, "ip", layout.link_state(lab, host, state))
 
 
-async def forget_silence(hosts: Iterable[Runner]) -> None:
-    """Have *hosts* ask anew for who did not answer: else one that is joined again is "no route to host" still."""
-    for host in hosts:
-        await apply(host, "ip", [f"neigh flush nud {state}" for state in ("incomplete", "failed")], all_of_them=True)
+async def forget_silence(host: Runner) -> None:
+    """Have *host* ask anew for who did not answer: else one that is joined again is "no route to host" still."""
+    await apply(host, "ip", [f"neigh flush nud {state}" for state in ("incomplete", "failed")], all_of_them=True)

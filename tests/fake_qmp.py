@@ -58,6 +58,8 @@ class FakeQmp:
     script: Script = field(default_factory=dict)
     greeting: bytes = json.dumps(GREETING).encode() + b"\r\n"
     said: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    out_of_band: list[str] = field(default_factory=list)
+    """Those of the commands that were to pass by the others."""
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
     _met: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -121,6 +123,8 @@ class FakeQmp:
     def _answer(self, asked: dict[str, Any], writer: asyncio.StreamWriter, late: asyncio.TaskGroup) -> None:
         command, arguments = asked.get("execute") or asked["exec-oob"], asked.get("arguments", {})
         self.said.append((command, arguments))
+        if "exec-oob" in asked:
+            self.out_of_band.append(command)
         answer = self.script.get(command, {})
         if isinstance(answer, list) and command not in LISTS:
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
@@ -146,7 +150,7 @@ class FakeQmp:
         reply: dict[str, Any] = {"return": answer}
         if isinstance(answer, Error):
             reply = {"error": {"class": answer.kind, "desc": answer.text}}
-        if number is not None:  # qmp_capabilities has none
+        if number is not None:  # a client need not number its commands
             reply["id"] = number
         writer.write(json.dumps(reply).encode() + b"\r\n")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -102,8 +103,10 @@ async def first_of(*works: Awaitable[Any]) -> list[asyncio.Future[Any]]:
 
 async def load(*modules: str) -> None:
     """Import *modules* a moment from now, while what was begun before waits for others: that takes no time then."""
-    await asyncio.sleep(_BEGUN_S)
-    for name in modules:
+    missing = [name for name in modules if name not in sys.modules]
+    if missing:
+        await asyncio.sleep(_BEGUN_S)
+    for name in missing:
         importlib.import_module(name)
 
 

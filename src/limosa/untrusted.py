@@ -40,7 +40,7 @@ def decode(data: bytes | str, *, type: Any = Any) -> Any:
 
 
 def unchecked(data: bytes | str) -> Any:
-    """As ``decode``, with integers of any size: for what is passed to ``convert`` afterwards, piece by piece."""
+    """As ``decode``, with integers of any size: for messages of which one bad value is not to spoil the rest."""
     try:
         return msgspec.json.decode(data)
     except msgspec.MsgspecError:

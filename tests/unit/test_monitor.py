@@ -125,6 +125,19 @@ async def test_end_while_an_event_is_awaited(qmp: FakeQmp) -> None:
     await control.close()
 
 
+async def test_two_readers_share_what_comes(qmp: FakeQmp) -> None:
+    """Neither takes it for an end that the other one was quicker."""
+    control = await connect(qmp)
+    readers = [asyncio.ensure_future(control.next_event()) for _ in range(2)]
+    await asyncio.sleep(0)
+    qmp.event("STOP")
+    done, waiting = await asyncio.wait(readers, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+    assert [each.result().name for each in done] == ["STOP"] and len(waiting) == 1 and control.connected
+    qmp.event("RESUME")
+    assert (await asyncio.wait_for(waiting.pop(), 5)).name == "RESUME"
+    await control.close()
+
+
 @pytest.mark.parametrize("garbage", [b"not json\r\n", b'"text"\r\n', b'{"neither": 1}\r\n{"return": {}}\r\n\xff\r\n'])
 async def test_garbage(qmp: FakeQmp, garbage: bytes) -> None:
     qmp.script["query-status"] = Raw(garbage)

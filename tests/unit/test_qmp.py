@@ -41,9 +41,10 @@ async def test_what_is_offered_and_known_is_taken(tmp_path: Path, offered: list[
     greeting = {"QMP": {**GREETING["QMP"], "capabilities": offered}}
     async with FakeQmp(tmp_path / "control.qmp", greeting=line(greeting)).serving() as server:
         connection = await met(server)
-        assert server.said == [("qmp_capabilities", {"enable": taken} if taken else {"enable": []})]
+        assert server.said == [("qmp_capabilities", {"enable": taken})]
+        await connection.execute("query-name")
         await connection.execute("yank", {"instances": []}, out_of_band=True)
-        assert server.said[-1] == ("yank", {"instances": []})
+        assert server.said[-1] == ("yank", {"instances": []}) and server.out_of_band == ["yank"]
         await connection.close()
 
 
@@ -111,6 +112,65 @@ async def test_large_answer_in_many_pieces(server: FakeQmp) -> None:
     connection = await met(server)
     assert await connection.execute("query-qmp-schema") == schema
     await connection.close()
+
+
+async def test_messages_in_pieces_of_any_size(server: FakeQmp) -> None:
+    connection = await met(server)
+    said = b"".join(line({"event": name}) for name in ("STOP", "RESUME", "STOP")) + b"\r\n\n"
+    for size in (1, 2, 3, 7, len(said)):
+        for start in range(0, len(said), size):
+            connection.data_received(said[start : start + size])
+    assert [event["event"] for event in connection.events] == ["STOP", "RESUME", "STOP"] * 5 and not connection.end
+    await connection.close()
+
+
+async def paired() -> tuple[Qmp, socket.socket]:
+    """A connection, and its other end to speak with by hand."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    opening = asyncio.ensure_future(Qmp.over(ours))
+    theirs.sendall(line(GREETING))
+    assert b"qmp_capabilities" in await asyncio.get_running_loop().sock_recv(theirs, 1 << 16)
+    theirs.sendall(line({"return": {}, "id": "1"}))
+    return await opening, theirs
+
+
+async def test_what_was_said_last_is_taken_when_a_command_meets_the_end() -> None:
+    """A target that ran for a moment has said RESUME: whoever ends it then must not miss that."""
+    connection, theirs = await paired()
+    theirs.sendall(line({"event": "RESUME"}) + b'{"event": "cut sho')
+    theirs.close()
+    with pytest.raises(Ended, match="it hung up"):
+        await connection.execute("quit")
+    assert [event["event"] for event in connection.events] == ["RESUME"]
+    await connection.close()
+
+
+async def test_end_is_noticed_while_something_of_ours_is_unsent() -> None:
+    connection, theirs = await paired()
+    asked = asyncio.ensure_future(connection.execute("human-monitor-command", {"command-line": "x" * (8 << 20)}))
+    await asyncio.sleep(0)
+    theirs.shutdown(socket.SHUT_WR)
+    with pytest.raises(Ended, match="it hung up"):
+        await asyncio.wait_for(asked, 10)
+    theirs.close()
+    await connection.close()
+
+
+async def test_command_that_is_no_json_is_forgotten() -> None:
+    connection, theirs = await paired()
+    with pytest.raises(TypeError):
+        await connection.execute("query-name", {"not": object()})
+    assert not connection._answers
+    await connection.close()
+    theirs.close()
+
+
+async def test_a_socket_that_is_closed() -> None:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.close()
+    with pytest.raises(Ended, match="Bad file descriptor"):
+        await Qmp.over(connection)
 
 
 async def test_events_before_an_answer_are_there_with_it(server: FakeQmp) -> None:

@@ -45,8 +45,8 @@ UNSEEN_S = 0.1
 """After ``cont`` this process stands still for so long. A 2-core machine has its cores busy then with QEMU's main loop
 and the guest's CPU."""
 WRITTEN_TURNS = 8
-"""Of the event loop, until the command has gone out: a task begins, and its socket may be full for a moment. With too
-few of them the pause would be longer by ``UNSEEN_S``, and STOP and RESUME would say so."""
+"""Of the event loop, until the command has gone out: the task that sends it has to begin. With too few of them the
+pause would be longer by ``UNSEEN_S``, and STOP and RESUME would say so."""
 
 
 class Measurement:

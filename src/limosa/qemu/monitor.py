@@ -19,7 +19,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, QmpError, StateError
 from limosa.events import Events, QmpExchanged
 from limosa.hosts.host import Host
-from limosa.qemu.qmp import Ended, Qmp, Refused
+from limosa.qemu.qmp import HUNG_UP, Ended, Qmp, Refused
 
 Role = Literal["control", "observe", "screen"]
 T = TypeVar("T")
@@ -165,11 +165,15 @@ class Monitor:
             raise QmpError(f"QEMU on {self.host} refused {command}: {error}", error_class=error.error_class) from error
         except Ended as error:
             refusal = "gone"
-            raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone") from error
+            raise self._gone(str(error)) from error
         finally:
             if command not in _QUIET:
                 self._tell(command, given, answer, refusal, started)
         return answer
+
+    def _gone(self, why: str) -> QmpError:
+        more = "" if why == HUNG_UP else f": {why}"
+        return QmpError(f"QEMU of guest {self.guest} on {self.host} went away{more}", error_class="Gone")
 
     def _tell(self, command: str, given: dict[str, Any], answer: Any, refusal: str, started: float) -> None:
         duration_ms = (time.monotonic() - started) * 1000
@@ -197,9 +201,10 @@ class Monitor:
 
     async def next_event(self) -> QmpEvent:
         """The next event of QEMU. Raises QmpError when the connection ends first."""
-        await self._qmp.more_events(self._looked_at)
-        if self._looked_at == self.event_count:
-            raise QmpError(f"QEMU of guest {self.guest} on {self.host} went away", error_class="Gone")
+        while self._looked_at == self.event_count:
+            if not self.connected:
+                raise self._gone(self._qmp.end)
+            await self._qmp.more_events(self._looked_at)
         self._looked_at += 1
         return self._typed(self._qmp.events[self._looked_at - 1])
 
@@ -216,8 +221,9 @@ class Monitor:
 
     async def wait_ended(self, deadline: Deadline) -> bool:
         """Until the connection has ended and all that QEMU had said was read; False when *deadline* passes first."""
-        async for _ in deadline.ticks(0.005):
-            if not self.connected:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline.left_s):
+                await self._qmp.ended()
                 return True
         return False
 

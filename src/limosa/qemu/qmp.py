@@ -8,6 +8,7 @@ whatever is no QMP ends the connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import socket
@@ -16,12 +17,16 @@ from typing import Any
 
 import msgspec
 
-from limosa import untrusted
+from limosa import tasks, untrusted
 
-LONGEST_MESSAGE_BYTES = 64 << 20
-"""QEMU's whole schema, its longest answer, takes 0.2 MiB."""
+LONGEST_MESSAGE_BYTES = 16 << 20
+"""Far above QEMU's longest answer: its whole schema takes 0.2 MiB."""
 
 OUT_OF_BAND = "oob"
+"""The capability by which a command may pass by those that wait for QEMU's main loop."""
+
+HUNG_UP = "it hung up"
+_PIECE_BYTES = 1 << 18
 
 
 class Ended(Exception):
@@ -39,23 +44,28 @@ class Refused(Exception):
 class Qmp(asyncio.Protocol):
     """The client's end of a connection. Made by ``over``; ``close`` is safe at any time."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
         self.events: list[dict[str, Any]] = []
         """All that came until now, in their order."""
         self.end = ""
         """Why the connection is over; empty while it is not."""
-        self._begun = b""
+        self._begun = bytearray()
         """What has come of a message that is not whole."""
         self._answers: dict[str, asyncio.Future[Any]] = {}
         self._numbers = itertools.count(1)
         self._greeting: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        self._news, self._over = asyncio.Event(), asyncio.Event()
+        self._news, self._ended = asyncio.Event(), asyncio.Event()
         self._transport: asyncio.Transport
 
     @classmethod
     async def over(cls, connection: socket.socket) -> Qmp:
-        """Meet the QEMU at the other end of *connection*, which is closed with this. Raises Ended."""
-        _, qmp = await asyncio.get_running_loop().create_connection(cls, sock=connection)
+        """Meet the QEMU at the other end of *connection*, a stream, which is closed with this. Raises Ended."""
+        try:
+            _, qmp = await asyncio.get_running_loop().create_connection(lambda: cls(connection), sock=connection)
+        except OSError as error:
+            connection.close()
+            raise Ended(error.strerror or str(error)) from error
         try:
             offered = await qmp._greeting
             await qmp.execute("qmp_capabilities", {"enable": [name for name in offered if name == OUT_OF_BAND]})
@@ -77,9 +87,10 @@ class Qmp(asyncio.Protocol):
         message: dict[str, Any] = {"exec-oob" if out_of_band else "execute": command, "id": number}
         if arguments:
             message["arguments"] = dict(arguments)
+        words = json.dumps(message).encode() + b"\r\n"
         self._answers[number] = answer = asyncio.get_running_loop().create_future()
-        self._transport.write(json.dumps(message).encode() + b"\r\n")
         try:
+            self._transport.write(words)
             return await answer
         finally:
             del self._answers[number]
@@ -93,7 +104,11 @@ class Qmp(asyncio.Protocol):
     async def close(self) -> None:
         """Hang up, whatever was on its way; QEMU, which serves one client at a time, may be met again then."""
         self._hang_up("it was closed")
-        await self._over.wait()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Until the connection is over and all that QEMU had said was taken."""
+        await self._ended.wait()
 
     def _hang_up(self, why: str) -> None:
         self.end = self.end or why
@@ -102,34 +117,47 @@ class Qmp(asyncio.Protocol):
     # -- what the event loop calls ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The beginning."""
+        """There is somebody; what this sends goes out by *transport*."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         """Something came: pieces of messages, as they fall."""
-        *lines, self._begun = (self._begun + data).split(b"\n")
-        for line in lines:
-            if line.strip() and not self.end:
-                self._take(line)
+        end, *others = data.split(b"\n")  # of what is new alone: a long message comes in many pieces
+        self._begun += end
+        for piece in others:
+            if self._begun.strip() and not self.end:
+                self._take(bytes(self._begun))
+            self._begun = bytearray(piece)
         if len(self._begun) > LONGEST_MESSAGE_BYTES:
             self._hang_up(f"a message has more than {LONGEST_MESSAGE_BYTES} bytes")
 
+    def eof_received(self) -> None:
+        """Nothing will come any more; what of ours is still on its way is of no use then."""
+        self._hang_up(HUNG_UP)
+
     def connection_lost(self, error: Exception | None) -> None:
-        """The end, whoever wanted it."""
-        self.end = self.end or (str(error) if error else "it hung up")
+        """It is over. Whoever waits for anything hears it."""
+        if error is not None:  # a command met the end: what QEMU had said before is still in the socket
+            self._take_the_rest()
+        self.end = self.end or (HUNG_UP if error is None or isinstance(error, ConnectionError) else str(error))
         for waiting in (self._greeting, *self._answers.values()):
             if not waiting.done():
                 waiting.set_exception(Ended(self.end))
-        self._greeting.cancelled() or self._greeting.exception()
-        self._over.set()
+        tasks.heard(self._greeting)  # where nobody waits for it any more
+        self._ended.set()
         self._news.set()
+
+    def _take_the_rest(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self.end and (data := self._connection.recv(_PIECE_BYTES)):
+                self.data_received(data)
 
     def _take(self, line: bytes) -> None:
         try:
             message = untrusted.unchecked(line)
         except msgspec.DecodeError as error:
-            self._hang_up(f"what it says is no QMP: {error}")
+            self._hang_up(f"what it says is no QMP: {_shown(line)} ({error})")
             return
         match message:
             case {"event": str()}:
@@ -144,4 +172,8 @@ class Qmp(asyncio.Protocol):
             case {"QMP": {"capabilities": [*offered]}} if not self._greeting.done():
                 self._greeting.set_result(offered)
             case _:
-                self._hang_up(f"what it says is no QMP: {line.decode(errors='replace'):.200}")
+                self._hang_up(f"what it says is no QMP: {_shown(line)}")
+
+
+def _shown(line: bytes) -> str:
+    return line.decode(errors="replace").strip()[:200]

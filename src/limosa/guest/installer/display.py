@@ -90,7 +90,9 @@ class Display:
     async def _execute(self, command: str, arguments: dict[str, object]) -> object:
         try:
             return await self._qmp.execute(command, arguments)
-        except (Ended, Refused) as error:
+        except Refused as error:
+            raise MachineError(f"QEMU refused {command}: {error}") from error
+        except Ended as error:
             raise MachineError(f"QEMU's monitor does not answer any more: {error}") from error
 
 

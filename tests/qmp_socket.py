@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 from limosa.deadline import Deadline
+from limosa.errors import StateError
 from limosa.qemu.qmp import Qmp
+from tests.local_host import LocalHost
 
 
 async def met(path: Path) -> Qmp:
-    """The QEMU that listens there. Raises OSError while there is none, Ended when it does not speak QMP."""
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(str(path))
-    except BaseException:
-        connection.close()
-        raise
-    return await Qmp.over(connection)
+    """The QEMU that listens there. Raises StateError while there is none, Ended when it does not speak QMP."""
+    return await Qmp.over(await LocalHost().connect(str(path)))
 
 
 async def met_in_time(path: Path, seconds: float = 10) -> Qmp:
@@ -25,6 +20,6 @@ async def met_in_time(path: Path, seconds: float = 10) -> Qmp:
     async for _ in Deadline.after(seconds).ticks(0.01):
         try:
             return await met(path)
-        except OSError:
+        except StateError:
             continue
     raise AssertionError(f"nobody listens at {path}")

@@ -32,17 +32,15 @@ def decode(data: bytes | str, *, type: Any = Any) -> Any:
     value = unchecked(data)
     try:
         _check_integers(value)
-        return value if type is Any else msgspec.json.decode(data, type=type)
-    except msgspec.MsgspecError:
-        raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _malformed(error) from error
+    return value if type is Any else unchecked(data, type=type)
 
 
-def unchecked(data: bytes | str) -> Any:
+def unchecked(data: bytes | str, *, type: Any = Any) -> Any:
     """As ``decode``, with integers of any size: for messages of which one bad value is not to spoil the rest."""
     try:
-        return msgspec.json.decode(data)
+        return msgspec.json.decode(data, type=type)
     except msgspec.MsgspecError:
         raise
     except (ValueError, RecursionError) as error:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from limosa.accel import prove_kvm
 from limosa.deadline import Deadline
-from limosa.errors import LimosaError, MachineError
+from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.guest.bare import build
 from limosa.guest.bare.provision import subject
@@ -90,7 +90,7 @@ async def started(
     monitor: Qmp | None = None
     try:
         async for _ in Deadline.after(20).ticks(0.02):
-            with contextlib.suppress(OSError, Ended):  # it may end as soon as it listens
+            with contextlib.suppress(StateError, Ended):  # it may end as soon as it listens
                 monitor = await met(folder / "control.qmp")
                 break
             assert child.poll() is None, (folder / "qemu.log").read_text()

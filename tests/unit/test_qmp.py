@@ -16,6 +16,8 @@ from limosa.deadline import Deadline
 from limosa.qemu import qmp
 from limosa.qemu.qmp import Ended, Qmp, Refused
 from tests.fake_qmp import GREETING, SILENCE, Error, FakeQmp, Late, Raw
+from tests.local_host import LocalHost
+from tests.qmp_socket import met
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -30,17 +32,11 @@ async def server(tmp_path: Path) -> AsyncIterator[FakeQmp]:
         yield serving
 
 
-async def met(server: FakeQmp) -> Qmp:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(str(server.path))
-    return await Qmp.over(connection)
-
-
 @pytest.mark.parametrize(("offered", "taken"), [([], []), (["oob"], ["oob"]), (["new", "oob"], ["oob"])])
 async def test_what_is_offered_and_known_is_taken(tmp_path: Path, offered: list[str], taken: list[str]) -> None:
     greeting = {"QMP": {**GREETING["QMP"], "capabilities": offered}}
     async with FakeQmp(tmp_path / "control.qmp", greeting=line(greeting)).serving() as server:
-        connection = await met(server)
+        connection = await met(server.path)
         assert server.said == [("qmp_capabilities", {"enable": taken})]
         await connection.execute("query-name")
         await connection.execute("yank", {"instances": []}, out_of_band=True)
@@ -50,7 +46,7 @@ async def test_what_is_offered_and_known_is_taken(tmp_path: Path, offered: list[
 
 async def test_answers_in_any_order_reach_who_asked(server: FakeQmp) -> None:
     server.script |= {"query-migrate": Late(0.05, {"status": "active"}), "stop": Error("not now", "Busy")}
-    connection = await met(server)
+    connection = await met(server.path)
     slow = asyncio.ensure_future(connection.execute("query-migrate"))
     assert await connection.execute("query-name") == {"name": "web"}
     with pytest.raises(Refused, match="not now") as refused:
@@ -62,7 +58,7 @@ async def test_answers_in_any_order_reach_who_asked(server: FakeQmp) -> None:
 
 async def test_answer_that_nobody_waits_for_any_more_is_dropped(server: FakeQmp) -> None:
     server.script |= {"query-migrate": Late(0.03), "stop": Late(0.03, Error("late"))}
-    connection = await met(server)
+    connection = await met(server.path)
     asked = [asyncio.ensure_future(connection.execute(command)) for command in ("query-migrate", "stop")]
     await asyncio.sleep(0)
     for each in asked:
@@ -80,7 +76,7 @@ async def test_answer_that_nobody_waits_for_any_more_is_dropped(server: FakeQmp)
 )  # fmt: skip
 async def test_what_is_no_qmp_ends_the_connection(server: FakeQmp, said: bytes) -> None:
     server.script["query-status"] = Raw(said)
-    connection = await met(server)
+    connection = await met(server.path)
     with pytest.raises(Ended, match="what it says is no QMP"):
         await connection.execute("query-status")
     with pytest.raises(Ended, match="what it says is no QMP"):
@@ -90,7 +86,7 @@ async def test_what_is_no_qmp_ends_the_connection(server: FakeQmp, said: bytes) 
 
 async def test_nothing_is_taken_from_behind_what_is_no_qmp(server: FakeQmp) -> None:
     server.script["query-status"] = Raw(b"?\r\n" + line({"event": "STOP"}) + line({"return": {}, "id": "2"}))
-    connection = await met(server)
+    connection = await met(server.path)
     with pytest.raises(Ended, match="no QMP"):
         await connection.execute("query-status")
     assert connection.events == []
@@ -100,7 +96,7 @@ async def test_nothing_is_taken_from_behind_what_is_no_qmp(server: FakeQmp) -> N
 async def test_message_without_an_end(server: FakeQmp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qmp, "LONGEST_MESSAGE_BYTES", 100_000)
     server.script["query-status"] = Raw(b"{" + b" " * 200_000)
-    connection = await met(server)
+    connection = await met(server.path)
     with pytest.raises(Ended, match="more than 100000 bytes"):
         await connection.execute("query-status")
     await connection.close()
@@ -109,13 +105,13 @@ async def test_message_without_an_end(server: FakeQmp, monkeypatch: pytest.Monke
 async def test_large_answer_in_many_pieces(server: FakeQmp) -> None:
     schema: Any = [{"name": f"command-{number}", "meta-type": "command"} for number in range(20_000)]
     server.script["query-qmp-schema"] = lambda _: schema
-    connection = await met(server)
+    connection = await met(server.path)
     assert await connection.execute("query-qmp-schema") == schema
     await connection.close()
 
 
 async def test_messages_in_pieces_of_any_size(server: FakeQmp) -> None:
-    connection = await met(server)
+    connection = await met(server.path)
     said = b"".join(line({"event": name}) for name in ("STOP", "RESUME", "STOP")) + b"\r\n\n"
     for size in (1, 2, 3, 7, len(said)):
         for start in range(0, len(said), size):
@@ -175,14 +171,14 @@ async def test_a_socket_that_is_closed() -> None:
 
 async def test_events_before_an_answer_are_there_with_it(server: FakeQmp) -> None:
     server.script["stop"] = Raw(line({"event": "STOP"}) + line({"event": "RESUME"}) + line({"return": {}, "id": "2"}))
-    connection = await met(server)
+    connection = await met(server.path)
     await connection.execute("stop")
     assert [event["event"] for event in connection.events] == ["STOP", "RESUME"]
     await connection.close()
 
 
 async def test_all_who_wait_hear_of_news_and_of_the_end(server: FakeQmp) -> None:
-    connection = await met(server)
+    connection = await met(server.path)
     waiting = [asyncio.ensure_future(connection.more_events(seen)) for seen in (0, 0, 1, 2)]
     await asyncio.sleep(0)
     server.event("STOP")
@@ -199,7 +195,7 @@ async def test_all_who_wait_hear_of_news_and_of_the_end(server: FakeQmp) -> None
 @pytest.mark.parametrize("server_ends", [True, False])
 async def test_end_reaches_all_who_wait(server: FakeQmp, server_ends: bool) -> None:
     server.script["query-status"] = SILENCE
-    connection = await met(server)
+    connection = await met(server.path)
     asked = [asyncio.ensure_future(connection.execute("query-status")) for _ in range(3)]
     await asyncio.sleep(0.01)
     if server_ends:
@@ -215,12 +211,9 @@ async def test_end_reaches_all_who_wait(server: FakeQmp, server_ends: bool) -> N
 
 async def test_hung_up_means_that_the_next_may_connect(server: FakeQmp) -> None:
     """As QEMU, which serves one client at a time: the descriptor is closed when ``close`` is over."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(str(server.path))
-    number = connection.fileno()
-    met_there = await Qmp.over(connection)
-    await met_there.close()
-    assert connection.fileno() == -1 != number
+    connection = await LocalHost().connect(str(server.path))
+    await (await Qmp.over(connection)).close()
+    assert connection.fileno() == -1
 
 
 @pytest.mark.parametrize(
@@ -231,19 +224,18 @@ async def test_hung_up_means_that_the_next_may_connect(server: FakeQmp) -> None:
 async def test_greeting_of_somebody_else(tmp_path: Path, greeting: bytes, why: str) -> None:
     async with FakeQmp(tmp_path / "control.qmp", greeting=greeting).serving() as server:
         with pytest.raises(Ended, match=why):
-            await met(server)
+            await met(server.path)
 
 
 async def test_a_qemu_that_refuses_to_begin(server: FakeQmp) -> None:
     server.script["qmp_capabilities"] = Error("not for you")
     with pytest.raises(Ended, match="it refuses to begin: not for you"):
-        await met(server)
+        await met(server.path)
 
 
 async def test_giving_up_while_nothing_is_said_closes_the_socket(tmp_path: Path) -> None:
     async with FakeQmp(tmp_path / "control.qmp", greeting=b" ").serving() as server:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(server.path))
+        connection = await LocalHost().connect(str(server.path))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await Qmp.over(connection)

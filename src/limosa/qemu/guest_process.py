@@ -47,7 +47,7 @@ class QemuProcess:
         with contextlib.suppress(LimosaError, TimeoutError):
             async with asyncio.timeout(END_S):
                 await self.control.quit()
-        await self.control.wait_ended(Deadline.after(EXIT_S))  # what it says last may tell that the guest ran
+                await self.control.wait_ended(Deadline.after(EXIT_S))  # what it says last may tell that the guest ran
         await self.close()
         await launches.end(self.host, self.running, Deadline.after(END_S))
 

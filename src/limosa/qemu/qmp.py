@@ -164,15 +164,20 @@ class Qmp(asyncio.Protocol):
                 self.events.append(message)
                 self._news.set()
             case {"return": answer, "id": str(number)}:
-                if (waiting := self._answers.get(number)) is not None and not waiting.done():
-                    waiting.set_result(answer)
+                if asked := self._asked(number):
+                    asked.set_result(answer)
             case {"error": {"class": str(error_class), "desc": str(text)}, "id": str(number)}:
-                if (waiting := self._answers.get(number)) is not None and not waiting.done():
-                    waiting.set_exception(Refused(error_class, text))
+                if asked := self._asked(number):
+                    asked.set_exception(Refused(error_class, text))
             case {"QMP": {"capabilities": [*offered]}} if not self._greeting.done():
                 self._greeting.set_result(offered)
             case _:
                 self._hang_up(f"what it says is no QMP: {_shown(line)}")
+
+    def _asked(self, number: str) -> asyncio.Future[Any] | None:
+        """What waits for that answer; None when nobody does any more."""
+        asked = self._answers.get(number)
+        return None if asked is None or asked.done() else asked
 
 
 def _shown(line: bytes) -> str:

@@ -272,6 +272,16 @@ async def test_all_acknowledged_records_are_there(agent: RunningAgent, arguments
     assert await client.disk_verify() == verdict
 
 
+async def test_a_file_is_removed_by_its_name_alone(agent: RunningAgent) -> None:
+    client, path, acknowledged = await written(agent, 3)
+    (other := agent.folder / "other").write_text("somebody's")
+    assert (await client.disk_stop(remove=str(other))).acknowledged == acknowledged
+    assert other.exists() and path.exists()
+    for _ in range(2):
+        assert (await client.disk_stop(remove=str(path))).acknowledged == acknowledged
+        assert not path.exists()
+
+
 async def test_a_file_is_checked_while_it_is_written(agent: RunningAgent) -> None:
     client = await agent.client()
     await client.disk_start(str(agent.folder / "records"), rate_per_s=0, size_blocks=16)

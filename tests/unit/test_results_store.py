@@ -165,9 +165,9 @@ def test_a_full_disk_becomes_one_warning_and_marks_the_run(run: RunDirectory) ->
     assert run.finish("completed").incomplete == warnings
 
 
-def progressed(remaining: int) -> Event:
+def progressed(remaining: int, guest: str = "g") -> Event:
     return MigrationProgressed(
-        guest="g",
+        guest=guest,
         status="active",
         elapsed_ms=1.0,
         total_bytes=9,
@@ -181,11 +181,12 @@ def progressed(remaining: int) -> Event:
 
 
 def test_progress_rows_carry_their_migration(tmp_path: Path) -> None:
-    recorder = ProgressRecorder(tmp_path / "progress.csv")
+    recorder = ProgressRecorder(tmp_path / "progress.csv", "g")
     recorder(progressed(5))
     recorder(Note(text="something else"))
     recorder.migration = 2
     recorder(progressed(0))
+    recorder(progressed(7, "another"))
     rows = read_progress(tmp_path / "progress.csv")
     assert [(row.migration, row.remaining_bytes, row.throughput_bytes_per_s) for row in rows] == [(1, 5, 3), (2, 0, 3)]
     recorder.close()
@@ -196,7 +197,7 @@ def test_progress_rows_carry_their_migration(tmp_path: Path) -> None:
 def test_progress_on_a_full_disk_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "progress.csv").symlink_to("/dev/full")
     warnings: list[str] = []
-    recorder = ProgressRecorder(tmp_path / "progress.csv", warnings.append)
+    recorder = ProgressRecorder(tmp_path / "progress.csv", "g", warnings.append)
     recorder(progressed(5))
     assert warnings == ["progress.csv is incomplete: No space left on device"] == [recorder.problem]
 

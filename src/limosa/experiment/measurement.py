@@ -14,12 +14,14 @@ from pathlib import Path
 import msgspec
 
 from limosa import tasks
-from limosa.errors import LimosaError, StateError
+from limosa.errors import BusyError, LimosaError, StateError
 from limosa.experiment.session import SshSession
 from limosa.experiment.wakefulness import cpus_awake
 from limosa.experiment.workload import RunningWorkload, Workload
+from limosa.guest.agent.client import AgentClient
 from limosa.hosts.host import CLIENT
 from limosa.lab import Lab
+from limosa.lab.record import MEASURED
 from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
 from limosa.probes import registry, tcp_service
@@ -40,6 +42,9 @@ which runs the guest's timers and its network card, so that the clocks would sho
 
 WORK_S = 5.0
 """How long a guest may take to tell what its workload has done; after that the reading is left out."""
+
+FREE_S = 30.0
+"""How long a guest may take to end its work after a measurement; one that does not is freed before the next."""
 
 UNSEEN_S = 0.1
 """After ``cont`` this process stands still for so long. A 2-core machine has its cores busy then with QEMU's main loop
@@ -187,6 +192,8 @@ class Measurement:
         await self._read_load()
         async with self.lab.guests.agent(self.guest) as agent:
             self.checks.extend(await self.workload.finish(agent))
+            await self.workload.end(agent)
+        self.workload = None
         self.run.write(store.CHECKS, self.checks)
 
     async def _finish_probes(self) -> None:
@@ -239,22 +246,28 @@ async def measure(
 ) -> AsyncIterator[Measurement]:
     """Watch *guest* for as long as the context is open; *workload* is what is noted of the guest's work.
 
-    Without an *agent* in it (see ``has_agent``) only QEMU and the guest's login session are watched.
+    Without an *agent* in it (see ``has_agent``) only QEMU and the guest's login session are watched. In the end the
+    guest does nothing of it any more, however it ended; what one that was killed left is ended before the next.
+
+    Raises BusyError while another measures the guest.
     """
     before = environment.read_cpu_times()
     run.write(store.SPEC, lab.spec)
     noted = await _environment(lab, guest, _described(probing) if agent else {}, workload)
     async with AsyncExitStack() as stack:
+        stack.enter_context(lab.directory.locked(f"the measurement {run.path.name}", guest, MEASURED))
         if probing.cpus_awake:
             noted = replace(noted, cpus_awake=stack.enter_context(cpus_awake()))
         run.write(store.ENVIRONMENT, noted)
         recorder = ProgressRecorder(
-            run.samples / f"{LOOKS.name}.csv", lambda text: lab.events.note(text, level="warning")
+            run.samples / f"{LOOKS.name}.csv", guest, lambda text: lab.events.note(text, level="warning")
         )
         stack.callback(recorder.close)
         lab.events.add(recorder)
         stack.callback(lab.events.remove, recorder)
         session = await stack.enter_async_context(SshSession.open(lab, guest)) if _logs_in(lab, guest) else None
+        if agent:
+            stack.push_async_callback(_free, lab, guest)
         client = await stack.enter_async_context(_probes(lab, guest, run, probing)) if agent else None
         measurement = Measurement(lab, guest, run, probing, client, recorder, session)
         try:
@@ -274,14 +287,31 @@ async def _probes(lab: Lab, guest: str, run: RunDirectory, probing: Probing) -> 
     spec = lab.guest(guest)
     place = Place(guest=spec.address, client=lab.hosts.address(CLIENT, spec.network))
     async with lab.guests.agent(guest) as agent:
-        for probe in registry.PROBES:
-            await probe.clear(agent)
+        await _end_all(agent)
         for probe in registry.PROBES:
             await probe.begin(agent, probing, place)
     configs = [config for probe in registry.PROBES if (config := probe.wanted(probing, place)) is not None]
     async with ClientProbe.open(lab.host(CLIENT), configs, run.samples) as client:
         await client.start()
         yield client
+
+
+async def _end_all(agent: AgentClient) -> None:
+    """End in the guest whatever a measurement began there."""
+    for probe in registry.PROBES:
+        await probe.clear(agent)
+    await RunningWorkload.end(agent)
+
+
+async def _free(lab: Lab, guest: str) -> None:
+    """Leave the guest as it was, wherever it runs now. One that does not answer has been told of already."""
+
+    async def end() -> None:
+        async with asyncio.timeout(FREE_S), lab.guests.agent(guest) as agent:
+            await _end_all(agent)
+
+    with contextlib.suppress(LimosaError, OSError, TimeoutError):
+        await tasks.uninterrupted(end())
 
 
 def _described(probing: Probing) -> dict[str, object]:
@@ -336,6 +366,8 @@ async def _require_measurable(lab: Lab, guest: str) -> None:
             hint="take a guest with the image micro",
         )
     await lab.guests.where(guest)
+    if lab.directory.busy(guest, MEASURED):
+        raise BusyError(f"guest {guest} is being measured by another command", hint="wait for it to end")
 
 
 @asynccontextmanager
@@ -346,8 +378,8 @@ async def recorded_run(
     """A run directory (in *base*) for what happens inside; however that ends, the run says so.
 
     *failures* tells what went wrong in one that came to its end; without it, migrations and checks do. *told*: say
-    where the run is when it is interrupted. Raises StateError, and makes no run, when there is nothing to measure in
-    *guest*.
+    where the run is when it is interrupted. Raises StateError or BusyError, and makes no run, when there is nothing to
+    measure in *guest*, or another does.
     """
     await _require_measurable(lab, guest)
     run = RunDirectory.create(kind=kind, lab=lab.name, guest=guest, base=base)

@@ -6,10 +6,13 @@ import time
 from dataclasses import asdict, dataclass
 
 from limosa.deadline import Deadline
+from limosa.errors import BusyError
 from limosa.guest.agent.client import AgentClient
 from limosa.results.format import Check, LoadReading
 
 REGION = "limosa"
+"""Taken first and given back last: as long as the guest has it, what writes there was set to work by a measurement."""
+_LEAST_BYTES = 8
 DISK_FILE = "/root/limosa.records"
 _MIB = 1 << 20
 
@@ -82,6 +85,17 @@ class RunningWorkload:
             )
         )
         return checks
+
+    @staticmethod
+    async def end(agent: AgentClient) -> None:
+        """End what a workload still does in the guest, whoever began it, and give back what it took. Writers that no
+        workload started go on."""
+        try:
+            await agent.region_fill(REGION, _LEAST_BYTES)  # which asks whether it is there without reading all of it
+        except BusyError:
+            await agent.memory_stop(release=True)
+            await agent.disk_stop(remove=DISK_FILE)
+        await agent.region_release(REGION)
 
     async def _check_disk(self, agent: AgentClient) -> Check:
         done = await agent.disk_stop()

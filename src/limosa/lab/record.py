@@ -10,7 +10,7 @@
       keys/            SSH keys made for this lab
       storage/NAME/    disks of a storage without a path of its own
       log/             serial logs, QEMU's and the keepers' messages
-      guests/GUEST/    lock, record.json (GuestRecord) while it runs, migration journal, placed.json
+      guests/GUEST/    locks, record.json (GuestRecord) while it runs, migration journal, placed.json
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from limosa.qemu.launches import Running
 
 _GIVEN_UP = "given-up.json"
+MEASURED = "measured.lock"
+"""Of a guest: held by who measures it, who may start, stop and move it meanwhile."""
 FORMAT = 2
 """Of the lab's record. In the first the kinds of hosts had no parts of their own."""
 _WITHOUT_PARTS = 1
@@ -304,10 +306,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
             gone = self.path
         shutil.rmtree(gone, ignore_errors=True)
 
-    def busy(self, guest: str) -> bool:
-        """Whether a command holds the lock of *guest* at this moment."""
+    def busy(self, guest: str, file: str = "lock") -> bool:
+        """Whether a command holds the lock *file* of *guest* at this moment."""
         try:
-            descriptor = os.open(self.guest(guest) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.guest(guest) / file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -319,9 +321,9 @@ class LabDirectory(msgspec.Struct, frozen=True):
         return False
 
     @contextlib.contextmanager
-    def locked(self, what: str = "", guest: str = "") -> Iterator[None]:
-        """Hold the lab's lock, or that of one guest. Raises BusyError when another command holds it."""
-        path = self.guest(guest) / "lock" if guest else self.path / "lock"
+    def locked(self, what: str = "", guest: str = "", file: str = "lock") -> Iterator[None]:
+        """Hold the lab's lock *file*, or that of one guest. Raises BusyError when another command holds it."""
+        path = (self.guest(guest) if guest else self.path) / file
         descriptor = _opened(path)
         try:
             try:

@@ -103,7 +103,9 @@ class ProgressRecorder:
     Set ``migration`` to the index (from 1) of the migration that is about to begin.
     """
 
-    def __init__(self, path: Path, warn: Callable[[str], None] = lambda _sentence: None) -> None:
+    def __init__(self, path: Path, guest: str, warn: Callable[[str], None] = lambda _sentence: None) -> None:
+        self.guest = guest
+        """Whose migrations are recorded: others of the lab may move meanwhile."""
         self.migration = 1
         self.problem = ""
         """Why rows are missing, if any are."""
@@ -116,8 +118,8 @@ class ProgressRecorder:
         self._write(",".join(COLUMNS))
 
     def __call__(self, event: Event) -> None:
-        """Write a row if *event* is a look at a migration."""
-        if not isinstance(event, MigrationProgressed):
+        """Write a row if *event* is a look at a migration of the guest."""
+        if not isinstance(event, MigrationProgressed) or event.guest != self.guest:
             return
         sizes = (event.total_bytes, event.remaining_bytes, event.transferred_bytes)
         rates = (event.dirty_rate_bytes_per_s, event.throughput_bytes_per_s)

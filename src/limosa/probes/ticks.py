@@ -59,7 +59,11 @@ class TickSampler(Sampler):
     def __init__(self, config: TickConfig, path: str) -> None:
         super().__init__()
         self._udp = udp_socket()
+        if config.source:  # guests that are measured at once tick to one port
+            self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._udp.bind((config.address, config.port))
+        if config.source:  # from now on it hears that guest alone; 0: whatever port it sends from
+            self._udp.connect((config.source, 0))
         self._source = config.source
         self._buffer_bytes = self._udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._rows, self._buffer = array("Q"), bytearray(256)

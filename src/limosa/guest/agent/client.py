@@ -265,9 +265,12 @@ class AgentClient:
         """What is safe on the disk."""
         return await self._typed(DiskStatus, "disk.status")
 
-    async def disk_stop(self, *, limit_s: float = VERIFY_LIMIT_S) -> DiskStatus:
-        """Stop after the record that is being written; a stuck disk holds this up."""
-        return await self._typed(DiskStatus, "disk.stop", limit_s=limit_s)
+    async def disk_stop(self, *, remove: str = "", limit_s: float = VERIFY_LIMIT_S) -> DiskStatus:
+        """Stop after the record that is being written; a stuck disk holds this up.
+
+        The file *remove* goes too, if it is the one that was written last.
+        """
+        return await self._typed(DiskStatus, "disk.stop", limit_s=limit_s, remove=remove)
 
     async def disk_verify(
         self,

@@ -205,16 +205,22 @@ static void serve_status(struct call *call)
 
 static void serve_stop(struct call *call)
 {
+    const char *remove = arg_text(call, "remove", "");
+    if (call->kind)
+        return;
     if (worker.started) {
         worker_stop(&worker);
         close(file);
     }
+    /* Nobody's file but our own: a path that was not written is not removed. */
+    if (*remove && strcmp(remove, disk_current.path) == 0 && unlink(remove) < 0 && errno != ENOENT)
+        call_fail(call, "machine", "the file %.100s cannot be removed: %s", remove, strerror(errno));
     serve_status(call);
 }
 
 const struct command disk_commands[] = {
     {"disk.start", " path rate_per_s block_bytes size_blocks seed sync ", serve_start},
     {"disk.status", " ", serve_status},
-    {"disk.stop", " ", serve_stop},
+    {"disk.stop", " remove ", serve_stop},
     {"disk.verify", " path block_bytes acknowledged ", disk_serve_verify},
     {0}};

@@ -1,13 +1,16 @@
-"""Where things are kept: state (labs, disks, runs) and cache (images), by the XDG rules; and the error for
-a place that takes no file."""
+"""Where things are kept: state (labs, disks, runs) and cache (images), by the XDG rules; where the examples and
+documents are that come with limosa; and the error for a place that takes no file."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
 from limosa.errors import MachineError
+
+_BROUGHT = Path(__file__).parent
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -34,6 +37,23 @@ def labs() -> Path:
 def runs() -> Path:
     """One folder a measured run."""
     return state() / "runs"
+
+
+def example(name: str = "two-hosts.yaml") -> Path:
+    """A lab file that comes with limosa. In a clone ``src/limosa/examples`` leads to the one at the root."""
+    return (_BROUGHT / "examples" / name).resolve()
+
+
+def document(name: str) -> str:
+    """A document that comes with limosa, as ``hosts.md``, by the path that a hint gives."""
+    return told((_BROUGHT / "docs" / name).resolve())
+
+
+def told(path: Path) -> str:
+    """*path* as somebody would name it from here: what is below the current directory from there, else whole."""
+    with contextlib.suppress(OSError, ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
 
 
 def cannot_write(error: OSError, path: Path) -> MachineError:

@@ -259,9 +259,8 @@ def undocumented_exit_codes(root: Path) -> list[str]:
 def unmapped_parts(root: Path) -> list[str]:
     """Parts of limosa that the map in docs/architecture.md does not show, and parts on it that are gone."""
     package = root / "src/limosa"
-    parts = {p.stem for p in package.iterdir() if p.suffix == ".py" or (p.is_dir() and any(p.glob("*.py")))} - {
-        "__init__"
-    }
+    folders = {p.stem for p in package.iterdir() if p.is_dir() and not p.is_symlink() and any(p.glob("*.py"))}
+    parts = folders | {p.stem for p in package.glob("*.py")} - {"__init__"}
     rows = re.findall(r"^\|[^|]*\|([^|]*)\|", (root / "docs/architecture.md").read_text(), re.MULTILINE)
     shown = {part for row in rows for part in re.findall(r"`(\w+)`", row)}
     return [f"docs/architecture.md: the map lacks {part}" for part in sorted(parts - shown)] + [

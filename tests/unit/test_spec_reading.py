@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from limosa import paths
 from limosa.errors import SpecError
 from limosa.spec import load, loads
 
+EXAMPLE = paths.told(paths.example())
 HEAD = "name: x\nhosts: {a: , b: }\n"
 """Two lines that begin a valid lab; what is wrong comes in line 3 or later."""
 
@@ -17,12 +19,12 @@ YAML: list[tuple[str, str, str]] = [
     (
         "- a\n- b\n",
         "<text>:1: a lab file is a mapping of keys to values, this is a list",
-        "begin with `hosts:`; examples/two-hosts.yaml shows one",
+        f"begin with `hosts:`; {EXAMPLE} shows one",
     ),
     (
         "\nhosts\n",
         "<text>:2: a lab file is a mapping of keys to values, this is plain text",
-        "begin with `hosts:`; examples/two-hosts.yaml shows one",
+        f"begin with `hosts:`; {EXAMPLE} shows one",
     ),
     (
         "hosts:\n  a:\n\tmemory: 1 GiB\n",
@@ -150,7 +152,7 @@ def test_alias_bomb_is_refused_quickly() -> None:
         (
             b"#" * (1024 * 1024 + 1),
             "lab.yaml: is larger than 1 MiB, which no lab file is",
-            "name a YAML file, as those in examples/",
+            f"name a YAML file, such as {paths.example()}",
         ),
     ],
 )

@@ -162,7 +162,9 @@ def _verdict(compared: Comparison, unsound: list[str]) -> Verdict:
 
 
 def _figures(shown: Table, sources: list[str]) -> Section:
-    note = "Medians over the repetitions with 95 % bootstrap intervals; docs/bench.md says how each figure is made."
+    note = (
+        "Medians over the repetitions with 95 % bootstrap intervals; how each figure is made: limosa's docs/bench.md."
+    )
     blocks: list[Block] = [shown, *[Text(f"Reference: {source}.", "small") for source in sources]]
     return Section(title="Figures", identity="figures", blocks=blocks, note=note)
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from limosa import untrusted
+from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError
 from limosa.results.account import Finding
 from limosa.results.store import Document, RunDirectory
@@ -194,7 +194,9 @@ def _added(run: RunDirectory) -> list[Repetition]:
     try:
         return [untrusted.decode(line, type=Repetition) for line in lines]
     except msgspec.MsgspecError as error:
-        raise LimosaError(f"{path} is damaged: {error}", hint="docs/bench.md describes the file") from error
+        raise LimosaError(
+            f"{path} is damaged: {error}", hint=f"{paths.document('bench.md')} describes the file"
+        ) from error
 
 
 def write(run: RunDirectory, bench: Bench) -> None:

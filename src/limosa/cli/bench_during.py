@@ -11,7 +11,9 @@ from limosa.cli.options import JsonOption, seconds, size_rate
 
 
 def during_migration(
-    lab: Annotated[str, Option("--lab", help="Another lab file than examples/two-hosts.yaml.")] = "",
+    lab: Annotated[
+        str, Option("--lab", help="A lab file of your own, in place of the two hosts that limosa brings.")
+    ] = "",
     before: Annotated[str, Option(help="How long to measure before the migration.")] = "20 s",
     after: Annotated[str, Option(help="How long to measure after it.")] = "30 s",
     load: Annotated[

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    lab: Annotated[str, Option("--lab", help="Another lab file than examples/two-hosts.yaml.")] = "",
+    lab: Annotated[
+        str, Option("--lab", help="A lab file of your own, in place of the two hosts that limosa brings.")
+    ] = "",
     no_install: Annotated[bool, Option("--no-install", help="Install nothing; print the line that would.")] = False,
     as_json: JsonOption = False,
 ) -> None:

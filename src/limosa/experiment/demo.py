@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa import requirements, spec
+from limosa import paths, requirements, spec
 from limosa.errors import SpecError
 from limosa.events import Events
 from limosa.experiment.measurement import has_agent, measure, recorded_run
@@ -23,8 +23,6 @@ from limosa.spec import resolved
 SETTLE_S = 3.0
 """Time before, between and after the migrations: the clocks compare half a second on either side of a pause."""
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "two-hosts.yaml"
-
 
 async def demo(
     file: Path | None = None,
@@ -34,14 +32,14 @@ async def demo(
     workload: Workload | None = None,
     no_install: bool = False,
 ) -> Result:
-    """Run the main job on *file* (without it: examples/two-hosts.yaml) in a lab that ends with it.
+    """Run the main job on *file* (without it: the example of two hosts) in a lab that ends with it.
 
     Raises LimosaError's children when it cannot be done; a migration that failed is in the result.
     """
     sweep()
     missing = await requirements.missing()
     await requirements.install(missing, events, no_install=no_install)
-    described = spec.load(file or EXAMPLE)
+    described = spec.load(file or paths.example())
     # A name of its own: the user's lab of that name, or another demo, may be running.
     lab_spec = msgspec.structs.replace(described, name=f"demo-{os.getpid()}")
     guest, there, back = _route(lab_spec)
@@ -62,7 +60,7 @@ def _route(lab: resolved.Lab) -> tuple[str, str, str]:
         raise SpecError(
             "a demo needs two hosts and a guest with an operating system",
             file=lab.file,
-            hint="see examples/two-hosts.yaml",
+            hint=f"see {paths.told(paths.example())}",
         )
     back = guests[0].host
     return guests[0].name, next(name for name in lab.hosts if name != back), back

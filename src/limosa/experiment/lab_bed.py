@@ -11,12 +11,11 @@ from typing import Any
 
 import msgspec
 
-from limosa import requirements, spec
+from limosa import paths, requirements, spec
 from limosa.bench.bed import HOST, Failures, Running, in_guest
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
 from limosa.experiment.bare_guest import BareGuests
-from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.measurement import Measurement, measure, recorded_run
 from limosa.guest import built_images
 from limosa.guest.agent import executable
@@ -135,7 +134,7 @@ class LabBeds:
 
     def __init__(self, events: Events, *, file: Path | None = None, no_install: bool = True) -> None:
         self._events = events
-        self._file, self._no_install = file or EXAMPLE, no_install
+        self._file, self._no_install = file or paths.example(), no_install
 
     async def image(self, name: str) -> built_images.Image:
         """The image that guests are made from."""

@@ -14,12 +14,11 @@ from typing import Any
 
 import msgspec
 
-from limosa import process, requirements, spec, untrusted
+from limosa import paths, process, requirements, spec, untrusted
 from limosa.bench.benches import chapters
 from limosa.bench.entry import Chapter
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
-from limosa.experiment.demo import EXAMPLE
 from limosa.experiment.measurement import measure, recorded_run
 from limosa.homework import handout, pdf
 from limosa.homework.chapters import HOMEWORK, Homework, PartResult
@@ -91,7 +90,7 @@ async def _write(run: RunDirectory, homework: Homework, events: Events, folder: 
 
 
 async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
-    described = msgspec.structs.replace(spec.load(EXAMPLE), name=f"homework-{os.getpid()}")
+    described = msgspec.structs.replace(spec.load(paths.example()), name=f"homework-{os.getpid()}")
     guest = next(iter(described.guests))
     reason, homework, run = "", Homework(quick=quick), None
     async with Lab.open(described, events=events, ephemeral=True) as lab:

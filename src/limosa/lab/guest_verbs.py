@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from limosa import paths
 from limosa.errors import SpecError, StateError
 from limosa.lab import copies, guest_access, guest_views, qemu_launch
 from limosa.lab.guest import LabGuest
@@ -42,7 +43,9 @@ class GuestVerbs:
         lab = self._hosts.lab
         for name in lab.guests:
             return name
-        raise SpecError(f"lab {lab.name} has no guests", hint="add one to the lab file, see docs/lab-file.md")
+        raise SpecError(
+            f"lab {lab.name} has no guests", hint=f"add one to the lab file, see {paths.document('lab-file.md')}"
+        )
 
     async def where(self, guest: str) -> str:
         """The host that runs *guest*. Raises StateError when it does not run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from limosa import spec
+from limosa import paths, spec
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.lab import identity
 from limosa.lab.record import LabDirectory, existing
@@ -71,7 +71,7 @@ def _only() -> tuple[resolved.Lab | None, LabDirectory]:
     if len(found) == 1:
         return None, found[0]
     if not found:
-        raise StateError("no lab is up", hint="limosa up FILE makes one; try examples/two-hosts.yaml")
+        raise StateError("no lab is up", hint=f"limosa up FILE makes one; try {paths.told(paths.example())}")
     names = ", ".join(directory.name for directory in found)
     raise SpecError(f"several labs are up: {names}", hint="say which with --lab NAME")
 

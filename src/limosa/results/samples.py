@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limosa import paths
 from limosa.errors import LimosaError
 from limosa.probes import cpu_loop, exchange, looks, ticks
 from limosa.probes.cpu_loop import CpuSamples
@@ -169,4 +170,6 @@ def has_rows(table: Table) -> bool:
 
 def damaged(path: Path, reason: str) -> LimosaError:
     """The error of a table that cannot be read."""
-    return LimosaError(f"{path} cannot be read: {reason}", hint="docs/results-format.md describes the file")
+    return LimosaError(
+        f"{path} cannot be read: {reason}", hint=f"{paths.document('results-format.md')} describes the file"
+    )

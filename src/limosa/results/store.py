@@ -295,7 +295,7 @@ def _check_version(path: Path, raw: object) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> LimosaError:
-    return LimosaError(f"{path} is damaged: {error}", hint="docs/results-format.md describes the file")
+    return LimosaError(f"{path} is damaged: {error}", hint=f"{paths.document('results-format.md')} describes the file")
 
 
 def _unwritable(path: Path, error: OSError) -> MachineError:

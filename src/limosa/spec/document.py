@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from limosa import untrusted
+from limosa import paths, untrusted
 from limosa.errors import SpecError
 from limosa.spec.problems import Location, Problem, raise_all
 from limosa.units import format_bytes
@@ -101,7 +101,7 @@ def read(path: Path) -> str:
         raise SpecError(f"cannot be read: {reason}", file=str(path)) from error
     if len(data) > MAX_FILE_BYTES:
         message = f"is larger than {format_bytes(MAX_FILE_BYTES)}, which no lab file is"
-        raise SpecError(message, file=str(path), hint="name a YAML file, as those in examples/")
+        raise SpecError(message, file=str(path), hint=f"name a YAML file, such as {paths.told(paths.example())}")
     return _decode(data, str(path))
 
 
@@ -191,7 +191,7 @@ class _Reading(msgspec.Struct):
         if not isinstance(value, dict):
             found = "a list" if isinstance(value, list) else "plain text"
             message = f"a lab file is a mapping of keys to values, this is {found}"
-            hint = "begin with `hosts:`; examples/two-hosts.yaml shows one"
+            hint = f"begin with `hosts:`; {paths.told(paths.example())} shows one"
             raise SpecError(message, file=self.file, line=_line(node), hint=hint)
         return Document(self.file, value, self.lines)
 

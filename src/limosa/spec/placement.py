@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from limosa import paths
 from limosa.spec import host_kinds, written
 from limosa.spec.host_kinds import HostKind
 from limosa.spec.problems import Location, listed
@@ -44,7 +45,8 @@ def faults(file: written.LabFile) -> Iterator[Fault]:
     if elsewhere(file):
         yield from _networks(file)
         if not file.storage:
-            yield ("hosts",), "hosts that are no namespaces need a storage that they share", "see docs/hosts.md"
+            hint = f"see {paths.document('hosts.md')}"
+            yield ("hosts",), "hosts that are no namespaces need a storage that they share", hint
 
 
 def _wrong_keys(

@@ -8,12 +8,15 @@ from typing import NoReturn
 
 import msgspec
 
+from limosa import paths
 from limosa.errors import SpecError
 
 Location = tuple[str | int, ...]
 """Where a value stands: ``("guests", "guest1", "memory")``."""
 
-SEE_ALSO = "docs/lab-file.md describes every key; `limosa schema` prints them for an editor"
+
+def _see_also() -> str:
+    return f"{paths.document('lab-file.md')} describes every key; `limosa schema` prints them for an editor"
 
 
 MOST_SHOWN = 20
@@ -65,14 +68,14 @@ def raise_all(problems: Sequence[Problem], file: str) -> NoReturn:
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
     first = ordered[0]
     if len(ordered) == 1:
-        message, hint = first.sentence, first.hint or SEE_ALSO
+        message, hint = first.sentence, first.hint or _see_also()
     else:
         lines = [_one_line(problem, file) for problem in ordered[:MOST_SHOWN]]
         if len(ordered) > MOST_SHOWN:
             lines.append(f"and {len(ordered) - MOST_SHOWN} more problems")
         # SpecError puts the first place before the message by itself.
         lines[0] = lines[0].removeprefix(_place(first, file))
-        message, hint = "\n".join(lines), SEE_ALSO
+        message, hint = "\n".join(lines), _see_also()
     raise SpecError(message, hint=hint, file=file, line=first.line, key=first.key)
 
 

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
-from limosa import tasks
+from limosa import paths, tasks
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.host import Host
 from limosa.process import Completed
@@ -45,7 +45,7 @@ async def prove(hosts: Sequence[Host], folder: str) -> None:
         await first.run(["sh", "-c", 'umask 0; cat >"$1"', "sh", path], stdin=path.encode())
     except LimosaError as error:
         raise MachineError(
-            f"{first.name} cannot write to {folder}: {error.message}", hint="see docs/hosts.md"
+            f"{first.name} cannot write to {folder}: {error.message}", hint=f"see {paths.document('hosts.md')}"
         ) from error
     try:
         for other in others:

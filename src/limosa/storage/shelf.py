@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from limosa import process
+from limosa import paths, process
 from limosa.errors import CommandError, MachineError, SpecError
 from limosa.hosts.host import Host
-from limosa.paths import cannot_write
 from limosa.storage import disk_file
 from limosa.storage.disk_file import HEAD_BYTES, Claim, Format, Head
 
@@ -148,7 +147,7 @@ def _written(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise cannot_write(error, folder) from error
+        raise paths.cannot_write(error, folder) from error
 
 
 def _room(folder: Path, needed_bytes: int) -> None:
@@ -209,7 +208,8 @@ class HostShelf:
         words = done.text.splitlines()[-1].split() if done.returncode == 0 else []
         if not words:
             raise MachineError(
-                f"the storage {self._folder} is not there on {self._host.name}", hint="see `storage` in docs/hosts.md"
+                f"the storage {self._folder} is not there on {self._host.name}",
+                hint=f"see `storage` in {paths.document('hosts.md')}",
             )
         return words
 

@@ -190,7 +190,7 @@ def _moves(found: list[Moved]) -> Section:
 
 def _meanings(found: list[Moved]) -> Section:
     names = dict.fromkeys(measure.name for moved in found for measure in moved.measures)
-    title, note = "How each figure is made, and what distorts it", "More in docs/homework.md and docs/measuring.md."
+    title, note = "How each figure is made, and what distorts it", "More in limosa's docs/homework.md and measuring.md."
     pairs = Pairs([MEANINGS[name] for name in names], "meanings")
     return Section(title=title, identity="meanings", blocks=[pairs], note=note)
 

@@ -150,7 +150,9 @@ def silent_apart_from_blackout(found: list[Moved]) -> Iterator[str]:
             text += (
                 " Under emulation the usual reason is that a guest stands still as sending begins, while QEMU prepares"
             )
-            text += " its dirty log (docs/measuring.md); on a busy machine, also that QEMU had to wait for a CPU."
+            text += (
+                " its dirty log; on a busy machine, also that QEMU had to wait for a CPU (limosa's docs/measuring.md)."
+            )
         yield text
 
 

@@ -131,7 +131,7 @@ async def device_refusal(host: Host) -> str:
     if "No such file" in said:
         return f"no {DEVICE}"
     if "Permission denied" in said:
-        return f"{DEVICE}: permission denied (add the user to group kvm)"
+        return f"{DEVICE}: permission denied (limosa doctor says what lets this user in)"
     return f"{DEVICE} does not open: {said.rpartition(': ')[2]}"
 
 

@@ -11,19 +11,26 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from limosa import paths, process
+import msgspec
+
+from limosa import paths, process, remedies, remembered
 from limosa.errors import LimosaError
-from limosa.requirements import OPTIONAL, REQUIREMENTS, Requirement, find, install_argv, missing
+from limosa.requirements import REQUIREMENTS, Requirement, find, install_argv, missing, purpose
 
 GIB = 1024**3
 DISK_NEEDED_BYTES = 2 * GIB
 """The micro image with the packages it is made from, a lab's disks and a run, with room to spare."""
 MEMORY_NEEDED_BYTES = 3 * GIB // 2
 """The example's guest has 512 MiB and is in memory twice while it moves; QEMU and the clients come on top."""
+
+UEFI_FOLDERS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
+
+FULL_SPEED = "guests at full speed (else by TCG)"
 
 KVM_CREATE_VM = 0xAE01
 USERFAULTFD_IOC_NEW = 0xAA00
@@ -39,13 +46,16 @@ class Finding:
     detail: str
     fix: str = ""
     required: bool = True
+    """Whether labs cannot be without it."""
+    needed_for: str = ""
+    """What it is for, where labs can be without it."""
 
 
 async def examine() -> list[Finding]:
     """Try everything that limosa needs or can use, all at once; in under a second. Required findings come first."""
     checks: list[Callable[[], Awaitable[Finding]]] = [
         _python, _static_compiler, _user_namespaces, _bridge, _tap, _shaping, _delay, _kvm, _userfaultfd,
-        _disk, _memory, _browser,
+        _disk, _memory, _uefi, _nfs, _containers, _browser,
     ]  # fmt: skip
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_settle(check)) for check in checks]
@@ -62,9 +72,19 @@ async def _settle(check: Callable[[], Awaitable[Finding]]) -> Finding:
 
 
 def _program(requirement: Requirement) -> Finding:
-    path, required = find(requirement.program), requirement.program not in OPTIONAL
-    fix = "" if path else " ".join(install_argv(requirement.packages, root=os.geteuid() == 0))
-    return Finding(requirement.program, path is not None, path or f"missing; {requirement.why}", fix, required)
+    path, needed_for = find(requirement.program), purpose(requirement.program)
+    if requirement.program == "newuidmap" and os.geteuid() == 0:
+        needed_for += " by an ordinary user"
+    detail = path or f"missing; {requirement.why}"
+    fix = "" if path else _install(requirement.packages)
+    return Finding(requirement.program, path is not None, detail, fix, not needed_for, needed_for)
+
+
+def _install(packages: Sequence[str]) -> str:
+    """The line that installs packages of Debian and Ubuntu."""
+    if find("apt-get") is None:
+        return "install it with this system's own tools"
+    return " ".join(install_argv(packages, root=os.geteuid() == 0))
 
 
 async def _python() -> Finding:
@@ -74,10 +94,11 @@ async def _python() -> Finding:
 
 async def _static_compiler() -> Finding:
     requirement = REQUIREMENTS["gcc"]
-    if not await missing(["gcc"]):
-        return Finding("gcc", True, "compiles and links a static program")
-    fix = " ".join(install_argv(requirement.packages, root=os.geteuid() == 0))
-    return Finding("gcc", False, f"cannot link a static program; {requirement.why}", fix)
+    lacks = bool(await missing(["gcc"]))
+    fix = _install(requirement.packages) if lacks else ""
+    detail = f"cannot link a static program; {requirement.why}" if lacks else "compiles and links a static program"
+    needed_for = purpose("gcc")
+    return Finding("gcc", not lacks, detail, fix, not needed_for, needed_for)
 
 
 async def _in_namespaces(script: str, *flags: str) -> str:
@@ -94,102 +115,98 @@ async def _in_namespaces(script: str, *flags: str) -> str:
 
 async def _user_namespaces() -> Finding:
     name, root = "user namespaces without root", os.geteuid() == 0
+    needed_for = "labs of an ordinary user" if root else ""
     done = await process.run(["unshare", "--user", "--map-root-user", "true"], check=False)
     if done.returncode == 0:
-        return Finding(name, True, "made one", required=not root)
+        return Finding(name, True, "made one", "", not root, needed_for)
     said = done.stderr.decode(errors="replace").strip()
-    return Finding(name, False, said, namespaces_fix(), required=not root)
-
-
-def _sysctl(name: str) -> str:
-    try:
-        return Path("/proc/sys", *name.split(".")).read_text().strip()
-    except OSError:
-        return ""
-
-
-def namespaces_fix(sysctl: Callable[[str], str] = _sysctl) -> str:
-    """What permits user namespaces on a machine with these kernel settings (a function from name to value)."""
-    for name, forbids, permits in (
-        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu since 23.10
-        ("kernel.unprivileged_userns_clone", "0", "1"),  # Debian's own switch
-        ("user.max_user_namespaces", "0", "15000"),
-    ):
-        if sysctl(name) == forbids:
-            line = f"sudo sysctl -w {name}={permits}"
-            return f"{line}   (and, to keep it: echo {name}={permits} | sudo tee /etc/sysctl.d/60-limosa.conf)"
-    return "run limosa as root; in a container, start it with permission to make user namespaces"
+    return Finding(name, False, said, remedies.namespaces_fix(), not root, needed_for)
 
 
 async def _bridge() -> Finding:
     script = "ip link add br0 type bridge; ip link add v0 type veth peer name v1; ip link set v0 master br0"
     said = await _in_namespaces(script, "--net")
-    fix = "load the modules: sudo modprobe -a bridge veth" if said else ""
+    fix = remedies.module_fix(said, "bridge veth") if said else ""
     return Finding("bridge and veth", not said, said or "made in a network namespace", fix)
 
 
 async def _tap() -> Finding:
     said = await _in_namespaces("ip tuntap add dev tap0 mode tap", "--net")
-    return Finding("TAP by /dev/net/tun", not said, said or "made in a network namespace", tun_fix() if said else "")
-
-
-def tun_fix(path: Path = Path("/dev/net/tun")) -> str:
-    """What makes this machine's TUN device usable: by whether it is there and may be opened."""
-    if os.access(path, os.R_OK | os.W_OK):
-        return "allow network namespaces first (see user namespaces)"
-    return tun_hint(path.exists(), path)
-
-
-def tun_hint(there: bool, path: Path = Path("/dev/net/tun")) -> str:
-    """What makes a TUN device usable that cannot be opened, here or on another host."""
-    if not there:
-        return f"sudo modprobe tun; in a container, pass {path} in"
-    return f"sudo chmod 0666 {path}   (what udev sets on ordinary systems)"
+    fix = remedies.tun_fix() if said else ""
+    return Finding("TAP by /dev/net/tun", not said, said or "made in a network namespace", fix)
 
 
 async def _shaping() -> Finding:
     script = "ip link add v0 type veth peer name v1; tc qdisc add dev v0 root tbf rate 1gbit burst 1mb latency 50ms"
     said = await _in_namespaces(script, "--net")
-    fix = "load the module: sudo modprobe sch_tbf" if said else ""
-    return Finding("link rate (tbf)", not said, said or "shaped a link in a network namespace", fix)
+    fix = remedies.module_fix(said, "sch_tbf") if said else ""
+    detail = said or "shaped a link in a network namespace"
+    return Finding("link rate (tbf)", not said, detail, fix, False, "networks with a rate")
 
 
 async def _delay() -> Finding:
     script = "ip link add v0 type veth peer name v1; tc qdisc add dev v0 root netem delay 1ms"
     said = await _in_namespaces(script, "--net")
-    fix = "load the module: sudo modprobe sch_netem (only networks with a delay need it)" if said else ""
-    return Finding("link delay (netem)", not said, said or "delayed a link in a network namespace", fix, False)
+    fix = remedies.module_fix(said, "sch_netem") if said else ""
+    detail = said or "delayed a link in a network namespace"
+    return Finding("link delay (netem)", not said, detail, fix, False, "networks with a delay")
 
 
 async def _kvm() -> Finding:
-    name = "KVM"
+    ok, detail, fix = False, "", ""
     try:
-        device = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+        device = os.open(remedies.KVM, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        fix = "sudo usermod -aG kvm $USER, then log in again" if error.errno == errno.EACCES else ""
-        return Finding(name, False, f"/dev/kvm: {error.strerror}; guests run emulated (TCG)", fix, False)
-    try:
-        os.close(fcntl.ioctl(device, KVM_CREATE_VM, 0))
-    except OSError as error:
-        return Finding(name, False, f"/dev/kvm opens but makes no VM: {error.strerror}", "", False)
-    finally:
-        os.close(device)
-    return Finding(name, True, "makes a VM; whether Linux gets anywhere in it is proved at a guest's start", "", False)
+        said = await process.run(["sh", "-c", remedies.ASK, "sh", remedies.KVM], check=False)
+        seen = remedies.device(remedies.KVM, said.stdout.decode(errors="replace"))
+        if error.errno in (errno.ENODEV, errno.ENXIO):  # a file without a driver behind it
+            seen = replace(seen, there=False, container=False)
+        detail, fix = f"{remedies.KVM}: {error.strerror}", remedies.kvm_fix(seen)
+    else:
+        try:
+            os.close(fcntl.ioctl(device, KVM_CREATE_VM, 0))
+            ok, detail, fix = _proved_kvm()
+        except OSError as error:
+            detail, fix = f"{remedies.KVM} opens but makes no VM: {error.strerror}", remedies.busy_kvm_fix(error.errno)
+        finally:
+            os.close(device)
+    return Finding("KVM", ok, detail, fix, False, FULL_SPEED)
+
+
+class _Accel(msgspec.Struct):
+    """What ``limosa.accel`` keeps of a proof, as far as it matters here."""
+
+    kind: str
+    reason: str
+    proved_at_s: float = 0.0
+
+
+def _proved_kvm() -> tuple[bool, str, str]:
+    """Whether a KVM that makes a VM runs a guest, what is known of that, and the fix: by the guests that were started
+    since this boot, one that failed before one that ran. A proof takes seconds, so none is made here."""
+    booted_s = time.time() - float(Path("/proc/uptime").read_text().split()[0])
+    answers = (remembered.read(file, _Accel) for file in (paths.cache() / "accel").glob("*.json"))
+    proofs = [answer for answer in answers if answer is not None and answer.proved_at_s > booted_s]
+    proofs.sort(key=lambda proof: (proof.kind == "tcg", proof.proved_at_s))
+    if not proofs:
+        return True, "makes a VM; whether Linux gets anywhere in it is proved at a guest's start", ""
+    ran = proofs[-1].kind == "kvm"
+    return ran, proofs[-1].reason, "" if ran else remedies.NESTED
 
 
 async def _userfaultfd() -> Finding:
-    name = "userfaultfd for post-copy"
+    name, needed_for = "userfaultfd", "post-copy"
     said = _try_userfaultfd()
     if not said:
-        return Finding(name, True, "the system call is permitted", "", False)
+        return Finding(name, True, "the system call is permitted", "", False, needed_for)
     try:
         device = os.open("/dev/userfaultfd", os.O_RDWR | os.O_CLOEXEC)
         os.close(fcntl.ioctl(device, USERFAULTFD_IOC_NEW, os.O_CLOEXEC))
         os.close(device)
     except OSError:
-        fix = "sudo sysctl -w vm.unprivileged_userfaultfd=1   (or chmod /dev/userfaultfd, for QEMU 8.1 and newer)"
-        return Finding(name, False, said, fix, False)
-    return Finding(name, True, "by /dev/userfaultfd, which QEMU 8.1 and newer use", "", False)
+        fix = remedies.kernel_line("sysctl -w vm.unprivileged_userfaultfd=1")
+        return Finding(name, False, said, fix, False, needed_for)
+    return Finding(name, True, "by /dev/userfaultfd, which QEMU 8.1 and newer use", "", False, needed_for)
 
 
 def _try_userfaultfd() -> str:
@@ -223,15 +240,46 @@ async def _memory() -> Finding:
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(lines["MemAvailable"].split()[0]) * 1024
     enough = available >= MEMORY_NEEDED_BYTES
-    fix = (
-        ""
-        if enough
-        else f"{MEMORY_NEEDED_BYTES / GIB:.1f} GiB are needed for the demo: end something, or use smaller guests"
-    )
-    return Finding("memory", enough, f"{available / GIB:.1f} GiB available", fix)
+    needed = f"{MEMORY_NEEDED_BYTES / GIB:.1f} GiB are needed for the demo"
+    fix = "" if enough else f"{needed}: end something, or use smaller guests"
+    return Finding("memory", enough, f"{available / GIB:.1f} GiB available", fix, False, "the demo and guests as large")
+
+
+async def _uefi() -> Finding:
+    described = sorted(file for folder in UEFI_FOLDERS for file in Path(folder).glob("*.json"))
+    found = next((str(file) for file in described if b'"uefi"' in file.read_bytes()), "")
+    detail = found or "missing; OVMF starts such guests"
+    fix = "" if found else _install(("ovmf",))
+    return Finding("UEFI", bool(found), detail, fix, False, "guests with firmware: uefi")
+
+
+async def _nfs() -> Finding:
+    """The client is the kernel's; the server too, or an ordinary process. All of it is for root only."""
+    name, needed_for = "NFS", "storage of the kind nfs"
+    types = Path("/proc/filesystems").read_text().split()
+    modprobe = find("modprobe")
+    if "nfs4" not in types and not (
+        modprobe and (await process.run([modprobe, "-n", "nfsv4"], check=False)).returncode == 0
+    ):
+        fix = "take a kernel with NFS (CONFIG_NFS_V4), or a directory that the hosts share in another way"
+        return Finding(name, False, "this kernel cannot mount it", fix, False, needed_for)
+    kernels, ganesha = find("exportfs") and find("rpc.nfsd"), find("ganesha.nfsd")
+    if not (kernels or ganesha):
+        fix = _install(("nfs-ganesha", "nfs-ganesha-vfs"))
+        return Finding(name, False, "this kernel mounts it, but there is no server", fix, False, needed_for)
+    if os.geteuid():
+        return Finding(name, False, "only root may serve and mount it", "run limosa as root", False, needed_for)
+    return Finding(name, True, f"this kernel mounts it, {kernels or ganesha} serves it", "", False, needed_for)
+
+
+async def _containers() -> Finding:
+    found = next((path for name in ("incus", "lxc") if (path := find(name))), "")
+    fix = "" if found else "install Incus (Debian 13, Ubuntu 24.04) or LXD (Debian 12); docs/hosts-containers.md"
+    return Finding("Incus or LXD", bool(found), found or "missing", fix, False, "hosts that are containers")
 
 
 async def _browser() -> Finding:
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := find(name))), "")
-    return Finding("Chromium", bool(path), path or "missing; only the report's own test needs it", "", False)
+    fix = "" if path else _install(("chromium",))
+    return Finding("Chromium", bool(path), path or "missing", fix, False, "the homework's PDF")

@@ -71,6 +71,20 @@ DEBIAN = (
 OPTIONAL = ("qemu-img",)
 DEMO = LAB + IMAGE
 
+IMAGE_PURPOSE = "the images micro and bare"
+PURPOSES = (
+    ("", LAB),
+    (IMAGE_PURPOSE, IMAGE),
+    ("limosa image build debian", DEBIAN),
+    ("guests with qcow2 disks", OPTIONAL),
+)
+"""What programs are for, the first line that names one; empty: no lab can be without."""
+
+
+def purpose(program: str) -> str:
+    """What a program of REQUIREMENTS is needed for; empty when no lab can be without it."""
+    return next(words for words, programs in PURPOSES if program in programs)
+
 
 def find(program: str) -> str | None:
     """The path of a program on the PATH that children get (system folders included), or None.

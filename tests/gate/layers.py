@@ -11,7 +11,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("errors", "events", "units", "architecture", "deadline", "durable", "paths", "untrusted", "bundle"),
         *("remembered", "spec", "tasks"),
     ),
-    ("process", "requirements", "capabilities"),
+    ("process", "remedies", "requirements", "capabilities"),
     ("network",),
     ("hosts",),
     ("qemu", "guest", "storage", "probes", "results", "accel"),

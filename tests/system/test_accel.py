@@ -207,7 +207,7 @@ async def test_damaged_cache_is_proved_again(tmp_path: Path) -> None:
         ("dd: failed to open '/dev/kvm': No such file or directory", "no /dev/kvm"),
         (
             "dd: failed to open '/dev/kvm': Permission denied",
-            "/dev/kvm: permission denied (add the user to group kvm)",
+            "/dev/kvm: permission denied (limosa doctor says what lets this user in)",
         ),
         ("dd: failed to open '/dev/kvm': No such device", "/dev/kvm does not open: No such device"),
     ],

@@ -12,6 +12,7 @@ from limosa.capabilities import Finding
 from limosa.hosts.host import Host
 from limosa.lab import fitness
 from limosa.process import Completed
+from limosa.requirements import IMAGE_PURPOSE as REQUIREMENTS_FOR_IMAGES
 from limosa.requirements import REQUIREMENTS
 from limosa.spec import resolved
 
@@ -44,6 +45,18 @@ def test_a_lab_is_ready_when_nothing_that_it_needs_is_lacking() -> None:
 def test_what_is_asked_of_a_machine_that_only_commands_is_what_doctor_finds() -> None:
     found = {*REQUIREMENTS, "Python 3.11 or newer", "disk space"}
     assert set(fitness.SKILLS) <= found, "a name that is not found would never be shown"
+
+
+@pytest.mark.parametrize(("image", "required"), [("micro", True), ("bare", True), ("disk", False)])
+def test_what_builds_images_is_required_where_the_lab_has_such_guests(image: str, required: bool) -> None:
+    gcc = Finding("gcc", False, "missing", "install it", False, REQUIREMENTS_FOR_IMAGES)
+    mmd = Finding("mmd", False, "missing", "install it", False, "limosa image build debian")
+    disk = resolved.DiskImage() if image == "disk" else None
+    guest = resolved.Guest("guest1", host="host1", image=image, disk_image=disk)
+    lab = resolved.Lab("two", {}, {}, {}, {"guest1": guest})
+    assert [(one.name, one.required) for one in fitness.needed_here([mmd, gcc], lab)] == (
+        [("gcc", True), ("mmd", False)] if required else [("mmd", False), ("gcc", False)]
+    )
 
 
 class Alpine:

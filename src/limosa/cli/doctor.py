@@ -41,7 +41,7 @@ def doctor(
         show_result({"ready": ready, "findings": findings})
     else:
         _print(findings)
-        print("this machine is ready" if ready else "this machine is not ready: see MISSING")
+        print(_verdict(findings))
     if not ready:
         raise SystemExit(3)
 
@@ -70,11 +70,26 @@ def _examine_lab(lab: str, as_json: bool) -> None:
         raise SystemExit(3)
 
 
+def _verdict(findings: Sequence[Finding]) -> str:
+    """The last line: whether labs can run here, and what cannot be done with what is absent."""
+    if not all(finding.ok for finding in findings if finding.required):
+        return "this machine is not ready: see MISSING"
+    lacks = dict.fromkeys(finding.needed_for for finding in findings if not finding.ok)
+    return "this machine is ready" + (f"; what is absent is only for: {'; '.join(lacks)}" if lacks else "")
+
+
 def _print(findings: Sequence[Finding]) -> None:
     from limosa.cli.columns import print_table
 
     rows = []
     for finding in findings:
         mark = "ok" if finding.ok else ("MISSING" if finding.required else "absent")
-        rows.append((mark, finding.name, finding.detail, "" if finding.ok else finding.fix))
-    print_table(("", "what", "found", "to mend it"), rows)
+        needed_for = "every lab" if finding.required else finding.needed_for
+        rows.append((mark, finding.name, finding.detail, needed_for))
+    print_table(("", "what", "found", "needed for"), rows)
+    mended = [finding for finding in findings if finding.fix and not finding.ok]
+    if mended:
+        # Below the table, whole: a line to be typed must not be broken in a narrow column.
+        print("to mend it:")
+        for finding in mended:
+            print(f"  {finding.name}\n      {finding.fix}")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from limosa import capabilities, tasks
+from limosa import capabilities, remedies, requirements, tasks
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host, HostFacts
@@ -55,12 +55,24 @@ async def examine(lab_hosts: LabHosts) -> list[Examined]:
     async with tasks.beside(capabilities.examine()) as (here,):
         found = await tasks.together(examiner.examine() for examiner in examiners)
         own = [finding for finding in await here if lab_hosts.has_fabric or finding.name in SKILLS]
+        own = needed_here(own, lab_hosts.lab)
     hosts = {examiner.spec.name: examiner.host for examiner in examiners if examiner.host is not None}
     known = {e.spec.name: e.known for e in examiners if e.known is not None}
     together = await _together(lab_hosts.lab, hosts, known)
     together += await obstacles.path_sizes(lab_hosts.lab, hosts, {e.spec.name: e.interfaces for e in examiners})
     all_hosts = [Examined(TOGETHER, "", together)] if together else []
     return [Examined(THIS_MACHINE, "", own), *found, *all_hosts]
+
+
+def needed_here(findings: Sequence[Finding], lab: resolved.Lab) -> list[Finding]:
+    """What building images takes is required of this machine where *lab* has guests of such an image."""
+    builds = any(guest.image_kind.built for guest in lab.guests.values())
+    wanted = [
+        replace(finding, required=True, needed_for="")
+        if builds and finding.needed_for == requirements.IMAGE_PURPOSE else finding
+        for finding in findings
+    ]  # fmt: skip
+    return sorted(wanted, key=lambda finding: not finding.required)
 
 
 async def settled(name: str, check: Awaitable[Finding]) -> Finding:
@@ -191,7 +203,7 @@ class _Examiner:
         if facts.tun:
             return Finding("/dev/net/tun", True, "opens")
         there = (await host.run(["test", "-e", "/dev/net/tun"], check=False)).returncode == 0
-        fix = f"on {host.name}: {capabilities.tun_hint(there)}"
+        fix = f"on {host.name}: {remedies.tun_hint(there)}"
         return Finding("/dev/net/tun", False, "cannot be opened" if there else "is not there", fix)
 
     def _memory(self, facts: HostFacts) -> Finding:
@@ -205,11 +217,12 @@ class _Examiner:
     async def _kvm(self, host: Host, facts: HostFacts) -> Finding:
         if facts.kvm:
             detail = "/dev/kvm opens; whether Linux gets anywhere in it is proved at a guest's start"
-            return Finding("KVM", True, detail, required=False)
-        there = (await host.run(["test", "-e", "/dev/kvm"], check=False)).returncode == 0
-        fix = f"on {host.name}: sudo usermod -aG kvm $USER, then log in again" if there else ""
-        detail = f"/dev/kvm {'cannot be opened' if there else 'is not there'}; guests run emulated (TCG)"
-        return Finding("KVM", False, detail, fix, required=False)
+            return Finding("KVM", True, detail, "", False, capabilities.FULL_SPEED)
+        asked = await host.run(["sh", "-c", remedies.ASK, "sh", remedies.KVM], check=False)
+        seen = remedies.device(remedies.KVM, asked.text)
+        fix = f"on {host.name}: {remedies.kvm_fix(seen)}"
+        detail = f"{remedies.KVM} {'cannot be opened' if seen.there else 'is not there'}"
+        return Finding("KVM", False, detail, fix, False, capabilities.FULL_SPEED)
 
     async def _storage(self, host: Host, store: resolved.Storage) -> Finding:
         name = f"storage {store.name}"

@@ -214,7 +214,7 @@ async def attach(host: Runner, lab: resolved.Lab, mark: str) -> dict[str, str]:
     except CommandError as error:
         if not await ip.opens_tun(host) and any(guest.network for guest in lab.guests.values()):
             message = f"/dev/net/tun cannot be opened on {host.name}, so guests can have no network"
-            from limosa.capabilities import tun_hint
+            from limosa.remedies import tun_hint
 
             there = (await host.run(["test", "-e", "/dev/net/tun"], check=False)).returncode == 0
             raise MachineError(message, hint=tun_hint(there)) from error

@@ -143,7 +143,7 @@ async def _make_taps(host: Runner, lab: resolved.Lab) -> None:
     except CommandError as error:
         if await opens_tun(host):
             raise
-        from limosa.capabilities import tun_fix
+        from limosa.remedies import tun_fix
 
         raise MachineError("/dev/net/tun cannot be opened, so guests can have no network", hint=tun_fix()) from error
 

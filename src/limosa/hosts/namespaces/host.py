@@ -209,7 +209,7 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
 
 def _refused(said: str, rootless: bool) -> MachineError:
     if rootless:
-        from limosa.capabilities import namespaces_fix
+        from limosa.remedies import namespaces_fix
 
         return MachineError(
             f"this machine does not let an ordinary user make namespaces: {said.splitlines()[-1]}",

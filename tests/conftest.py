@@ -26,6 +26,7 @@ LONG_FIRST = (
     "test_container_labs.py",
     "test_migration_faults.py",
     "test_demo_ended.py",
+    "test_documents.py",
     "test_own_disk.py",
     "test_homework.py",
     "test_bench_during.py",

@@ -62,6 +62,7 @@ NO_CGROUP = Machines("containers whose cgroups are not theirs", lambda: not os.a
 
 ONLY_ROOT = ("only root", "takes root and", "not root, so", "nothing below /run is ours")
 LIST = (
+    Permitted("tests/system/test_documents.py::*", ("a document's block needs",), EVERY),
     Permitted("tests/*", ONLY_ROOT, ORDINARY_USER),
     Permitted("tests/*", ("/dev/kvm", "KVM opens, but"), EVERY),
     Permitted("tests/*", ("no suite with another QEMU is known", "apt knows no mirror of Debian"), NOT_BOOKWORM),

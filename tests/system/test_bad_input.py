@@ -100,9 +100,9 @@ def test_lab_file(alone: Command, text: str, words: tuple[str, ...], hint: str) 
     (("statsu",), 2, "there is no verb statsu", "did you mean limosa status?"),
     (("host", "cutt"), 2, "there is no verb cutt", "did you mean limosa host cut?"),
     (("status", "--jsn"), 2, "limosa status has no option --jsn", "did you mean --json?"),
-    (("migrate", "guest1"), 2, "missing argument 'host'", "usage: limosa migrate"),
+    (("migrate", "guest1"), 2, "missing argument HOST", "usage: limosa migrate"),
     (("migrate", "guest1", "host2", "host3"), 2, "got unexpected extra argument", "usage: limosa migrate"),
-    (("logs", "--lines", "few"), 2, "invalid value for '--lines'", "usage: limosa logs"),
+    (("logs", "--lines", "few"), 2, "--lines: 'few' is not a whole number", "usage: limosa logs"),
 ], ids=lambda value: " ".join(value) if isinstance(value, tuple) else None)  # fmt: skip
 def test_refusal(lab: Command, arguments: tuple[str, ...], exit_code: int, word: str, hint: str) -> None:
     lab.run(*arguments).refused(exit_code, word, hint=hint)

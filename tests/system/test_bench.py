@@ -94,7 +94,7 @@ def check_kvm(subject: dict[str, Any]) -> None:
 
 
 def test_cpu_runs_the_same_files_on_host_and_in_guests(state: Path) -> None:
-    shown = bench(state, "cpu", "--time", "2", "--repeat", "2", "--seed", "7")
+    shown = bench(state, "cpu", "--time", "2 s", "--repeat", "2", "--seed", "7")
     check_figures(shown)
     found = subjects(shown)
     check_kvm(found["guest-kvm"])
@@ -125,7 +125,7 @@ def test_cpu_runs_the_same_files_on_host_and_in_guests(state: Path) -> None:
 
 
 def test_bare_compares_user_mode_compute(state: Path) -> None:
-    shown = bench(state, "cpu", "--guest", "bare", "--time", "1", "--repeat", "2")
+    shown = bench(state, "cpu", "--guest", "bare", "--time", "1 s", "--repeat", "2")
     check_figures(shown)
     found = subjects(shown)
     check_kvm(found["guest-kvm"])
@@ -168,7 +168,7 @@ def qemus(child: subprocess.Popen[str]) -> list[int]:
 
 
 def test_a_guest_that_dies_is_marked_and_the_rest_is_measured(state: Path) -> None:
-    words = ("cpu", "--guest", "bare", "--time", "2", "--repeat", "2", "--json")
+    words = ("cpu", "--guest", "bare", "--time", "2 s", "--repeat", "2", "--json")
     child, run = started(state, *words, stage='"measure guest-tcg, repetition 1 of 2"}')
     deadline = Deadline.after(20)
     while not (found := qemus(child)):
@@ -187,7 +187,7 @@ def test_a_guest_that_dies_is_marked_and_the_rest_is_measured(state: Path) -> No
 
 
 def test_interrupted_keeps_what_it_had_and_leaves_nothing(state: Path) -> None:
-    words = ("cpu", "--guest", "bare", "--time", "2", "--repeat", "3")
+    words = ("cpu", "--guest", "bare", "--time", "2 s", "--repeat", "3")
     child, run = started(state, *words, stage="repetition 1 of 3")
     deadline = Deadline.after(60)
     while not any(r["repetition"] for r in raw(run)["repetitions"]):
@@ -206,7 +206,7 @@ def test_interrupted_keeps_what_it_had_and_leaves_nothing(state: Path) -> None:
 
 def test_network_of_two_cards(state: Path) -> None:
     cards = ("--nic", "virtio-net", "--nic", "rtl8139", "--nic", "vhost-net")
-    shown = bench(state, "network", *cards, "--time", "1", "--repeat", "1")
+    shown = bench(state, "network", *cards, "--time", "1 s", "--repeat", "1")
     check_figures(shown)
     found = subjects(shown)
     assert found["virtio-net"]["status"] == found["rtl8139"]["status"] == "measured"
@@ -223,7 +223,7 @@ def test_network_of_two_cards(state: Path) -> None:
 
 def test_disk_of_two_buses_past_the_cache(state: Path) -> None:
     kinds = ("--bus", "virtio-scsi", "--bus", "ide", "--cache", "none")  # by the name that the course uses
-    shown = bench(state, "disk", *kinds, "--time", "1", "--repeat", "1")
+    shown = bench(state, "disk", *kinds, "--time", "1 s", "--repeat", "1")
     check_figures(shown)
     assert {name: s["status"] for name, s in subjects(shown).items()} == {
         "vscsi-none": "measured",

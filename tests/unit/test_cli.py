@@ -18,6 +18,7 @@ from limosa.cli.app import call
 from limosa.cli.declared import Argument, Option, Parameter, parameters
 from limosa.cli.face import face, show_error
 from limosa.cli.printable import print_sentence, printable
+from limosa.cli.values import FILE, NEW_NAME, NUMBER
 from limosa.cli.verbs import VERBS
 from limosa.cli.words import HelpAskedError, read, usage
 from limosa.errors import SpecError
@@ -59,13 +60,20 @@ def test_the_table_of_verbs_says_what_they_say(path: str) -> None:
     (["statsu"], "there is no verb statsu", "did you mean limosa status?"),
     (["host", "cutt"], "there is no verb cutt", "did you mean limosa host cut?"),
     (["status", "--jsn"], "limosa status has no option --jsn", "did you mean --json?"),
-    (["migrate"], "missing argument 'guest'", "usage: limosa migrate [OPTIONS] GUEST HOST; limosa migrate -h"),
+    (["migrate"], "missing argument GUEST", "usage: limosa migrate [OPTIONS] GUEST HOST; limosa migrate -h"),
     (["migrate", "a", "b", "c", "d"], "got unexpected extra argument: c d", "usage: limosa migrate"),
     (["status", "--lab"], "--lab needs a value", "usage: limosa status [OPTIONS]; limosa status -h explains it"),
     (["status", "--json=yes"], "--json takes no value", "usage: limosa status"),
-    (["logs", "-n", "0"], "invalid value for '-n': 0 is less than 1", "usage: limosa logs"),
-    (["bench", "cpu", "--threads=256"], "invalid value for '--threads': 256 is more than 255", "usage"),
-    (["logs", "-nx"], "invalid value for '-n': 'x' is not a whole number", "usage"),
+    (["logs", "-n", "0"], "-n: 0 is less than 1", "usage: limosa logs"),
+    (["bench", "cpu", "--threads=256"], "--threads: 256 is more than 255", "usage"),
+    (["logs", "-nx"], "-n: 'x' is not a whole number", "usage"),
+    (["migrate", "g", "h", "--timeout", "5"], "--timeout: '5' has no unit, write for instance 300 ms (units: ns, us, "
+     "µs, ms, s, min, h)", "as in --timeout '30 s'"),
+    (["migrate", "g", "h", "--timeout", "0 s"], "--timeout: 0 s is less than 1 ms", "as in --timeout '30 s'"),
+    (["bench", "cpu", "--time", "1.5 s"], "--time: '1.5 s' is not a whole number of seconds", "as in --time '30 s'"),
+    (["bench", "cpu", "--guest", "micor"], "--guest: 'micor' is none of micro, bare; did you mean micro?", "usage:"),
+    (["image", "build", "solaris"], "system: 'solaris' is none of debian", "usage: limosa image build"),
+    (["image", "install", "alpine", "--step-limit=0s"], "--step-limit: 0 s is less than 1 s", "as in --step-limit"),
     (["--jsn"], "limosa has no option --jsn", "limosa -h lists the options"),
     (["--versoin"], "limosa has no option --versoin", "did you mean --version?"),
     (["host", "--version"], "limosa host has no option --version", "limosa host -h lists the options"),
@@ -80,13 +88,13 @@ def test_wrong_usage_is_an_error_of_ours(words: list[str], message: str, hint: s
 
 
 def verb(
-    first: Annotated[str, Argument(help="One.")],
-    rest: Annotated[list[str] | None, Argument(help="More.", show_default=False)] = None,
-    size: Annotated[int, Option(help="How much.")] = 5,
-    tag: Annotated[list[str], Option("--tag", "-t", help="May be repeated.")] = [],  # noqa: B006
+    first: Annotated[str, Argument(kind=NEW_NAME, help="One.")],
+    rest: Annotated[list[str] | None, Argument(kind=NEW_NAME, help="More.")] = None,
+    size: Annotated[int, Option(kind=NUMBER, help="How much.")] = 5,
+    tag: Annotated[list[str], Option("--tag", "-t", kind=NEW_NAME, help="May be repeated.")] = [],  # noqa: B006
     wait: Annotated[bool, Option(help="Wait.")] = True,
     force: Annotated[bool, Option("--force", "-f", help="Force.")] = False,
-    file: Annotated[Path | None, Option(help="A file.")] = None,
+    file: Annotated[Path | None, Option(kind=FILE, help="A file.")] = None,
 ) -> None: ...
 
 
@@ -116,7 +124,7 @@ def test_help_is_asked_for_anywhere_before_two_dashes(words: str) -> None:
 
 
 def test_usage_shows_what_may_be_left_out() -> None:
-    assert usage("limosa verb", parameters(verb)) == "limosa verb [OPTIONS] FIRST [REST...]"
+    assert usage("limosa verb", parameters(verb)) == "limosa verb [OPTIONS] NAME [NAME...]"
 
 
 def test_pages_of_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +132,7 @@ def test_pages_of_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert call(["status", "--help"]) == 0
     assert capsys.readouterr().out == (
         "Usage: limosa status [OPTIONS]\n\n  Say which hosts are on and what each guest does where.\n\nOptions:\n"
-        "  --lab TEXT  The lab: its file or its name. Without it:\n"
+        "  --lab LAB   The lab: its file or its name. Without it:\n"
         "              $LIMOSA_LAB, ./limosa.yaml, or the only lab\n              that is up.\n"
         "  --json      Print the result as one JSON document.\n  -h, --help  Show this page.\n"
     )

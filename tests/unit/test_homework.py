@@ -104,7 +104,7 @@ async def test_how_a_bench_ended(
     monkeypatch.setattr(process, "run", run)
     part = await recipe._bench(chapters()["cpu"], True, False)
     assert (part.reason, part.status) == (reason, "failed" if reason else "done")
-    assert part.command[-4:] == ["--time", "2", "--repeat", "2"]
+    assert part.command[-4:] == ["--time", "2 s", "--repeat", "2"]
 
 
 async def test_without_a_browser_there_is_no_pdf(

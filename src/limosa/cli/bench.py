@@ -7,23 +7,48 @@ from typing import Annotated
 from limosa.cli.bench_account import run_bench
 from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption
+from limosa.cli.values import COUNT, RATE, Choice, choice, duration, number
 
-TimeOption = Annotated[int, Option("--time", least=1, help="Seconds of work in each repetition.")]
-RepeatOption = Annotated[int, Option("--repeat", least=1, help="Repetitions; 5 or more give 95 % intervals.")]
-SeedOption = Annotated[
-    int, Option("--seed", least=0, help="Decides the order; without it a new one, which is recorded.")
+
+def _cards() -> tuple[str, ...]:
+    from limosa.bench.network.measure import MODELS
+
+    return tuple(MODELS)
+
+
+def _buses() -> tuple[str, ...]:
+    from limosa.bench.disk.measure import BUSES
+
+    return tuple(BUSES)
+
+
+def _caches() -> tuple[str, ...]:
+    from limosa.bench.disk.measure import CACHES
+
+    return CACHES
+
+
+TimeOption = Annotated[
+    int, Option("--time", kind=duration(1, whole=True), help="How long the work of each repetition lasts.")
 ]
-
-AccelOption = Annotated[str, Option(help="The guests' accelerator: auto, kvm or tcg.")]
+RepeatOption = Annotated[int, Option("--repeat", kind=COUNT, help="Repetitions; 5 or more give 95 % intervals.")]
+SeedOption = Annotated[
+    int | None, Option("--seed", kind=COUNT, help="Decides the order; without it a new one, which is recorded.")
+]
+AccelOption = Annotated[str, Option(kind=choice("auto", "kvm", "tcg"), help="The guests' accelerator.")]
 
 
 def cpu(
-    threads: Annotated[int, Option(least=1, most=255, help="Threads, and the guest's virtual CPUs.")] = 1,
+    threads: Annotated[int, Option(kind=number(1, 255), help="Threads, and the guest's virtual CPUs.")] = 1,
     time: TimeOption = 10,
     repeat: RepeatOption = 5,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     guest: Annotated[
-        str, Option(help="micro: sysbench in a Linux. bare: user-mode compute alone, which more KVMs can run.")
+        str,
+        Option(
+            kind=choice("micro", "bare"),
+            help="micro: sysbench in a Linux. bare: user-mode compute alone, which more KVMs can run.",
+        ),
     ] = "micro",
     as_json: JsonOption = False,
 ) -> None:
@@ -31,34 +56,33 @@ def cpu(
     from limosa.bench.cpu import CPU
     from limosa.bench.cpu.measure import CpuSettings
 
-    settings = CpuSettings(threads=threads, time_s=time, repeat=repeat, seed=seed, guest=guest)
+    settings = CpuSettings(threads=threads, time_s=time, repeat=repeat, seed=seed or 0, guest=guest)
     run_bench(CPU, settings, as_json)
 
 
 def network(
     nic: Annotated[
         list[str] | None,
-        Option("--nic", help="virtio-net, e1000, rtl8139, vhost-net; may be repeated. Default: all of them."),
+        Option("--nic", kind=Choice(_cards), help="A network card; may be repeated. Without it all of them."),
     ] = None,
     time: TimeOption = 5,
     repeat: RepeatOption = 5,
-    udp_rate: Annotated[str, Option(help="Rate at which datagrams are offered.")] = "20 Mbit/s",
+    udp_rate: Annotated[int, Option(kind=RATE, help="Rate at which datagrams are offered.")] = 20_000_000,
     accel: AccelOption = "auto",
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Throughput, loss, jitter and round trips between a client and a guest, for each network card."""
     from limosa.bench.network import NETWORK
     from limosa.bench.network.measure import NetworkSettings
-    from limosa.cli.options import size_rate
 
     settings = NetworkSettings(
         models=tuple(dict.fromkeys(nic or NETWORK.defaults.models)),
         time_s=time,
         repeat=repeat,
-        seed=seed,
-        udp_bits_per_s=8 * (size_rate(udp_rate, "--udp-rate") or 0),
-        accel=_accel(accel),
+        seed=seed or 0,
+        udp_bits_per_s=udp_rate,
+        accel=accel,
     )
     run_bench(NETWORK, settings, as_json)
 
@@ -66,15 +90,16 @@ def network(
 def disk(
     bus: Annotated[
         list[str] | None,
-        Option("--bus", help="virtio-blk, virtio-scsi, sata (or ide); may be repeated. Default: all of them."),
+        Option("--bus", kind=Choice(_buses, also=("ide",)), help="A bus; may be repeated. Without it all of them."),
     ] = None,
     cache: Annotated[
-        list[str] | None, Option("--cache", help="writeback, none; may be repeated. Default: both.")
+        list[str] | None,
+        Option("--cache", kind=Choice(_caches), help="A cache mode; may be repeated. Without it all of them."),
     ] = None,
     time: TimeOption = 5,
     repeat: RepeatOption = 5,
     accel: AccelOption = "auto",
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Random and sequential reads and writes of a guest, for each bus and each cache mode."""
@@ -86,15 +111,7 @@ def disk(
         caches=tuple(dict.fromkeys(cache or DISK.defaults.caches)),
         time_s=time,
         repeat=repeat,
-        seed=seed,
-        accel=_accel(accel),
+        seed=seed or 0,
+        accel=accel,
     )
     run_bench(DISK, settings, as_json)
-
-
-def _accel(text: str) -> str:
-    from limosa.errors import SpecError
-
-    if text not in ("auto", "kvm", "tcg"):
-        raise SpecError(f"--accel: there is no accelerator {text!r}", hint="auto, kvm or tcg")
-    return text

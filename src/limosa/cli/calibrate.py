@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Argument, Option
-from limosa.cli.options import JsonOption, LabOption, complete_guests
+from limosa.cli.options import JsonOption, LabOption
+from limosa.cli.values import COUNT, GUEST
 
 if TYPE_CHECKING:
     from limosa.experiment.result import Result
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 def calibrate(
     guest: Annotated[
         str,
-        Argument(help="A running guest; without it the lab's first.", complete=complete_guests, show_default=False),
+        Argument(kind=GUEST, help="A running guest; without it the lab's first."),
     ] = "",
     lab: LabOption = "",
-    repeat: Annotated[int, Option(least=1, help="Pauses of each length.")] = 5,
+    repeat: Annotated[int, Option(kind=COUNT, help="Pauses of each length.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
     """Pause a guest for 5, 20, 100 and 500 ms and show the error of each clock."""

@@ -13,20 +13,31 @@ from importlib import import_module
 from pathlib import Path
 
 from limosa.cli.declared import Parameter, parameters
+from limosa.cli.values import DIRECTORIES, FILES, FREE, KNOWN
 from limosa.cli.verbs import ROOT_OPTIONS, VERBS, children
+from limosa.cli.words import HELP
 from limosa.errors import SpecError
 
 _BASH = """_limosa_completion() {
     local IFS=$'\\n'
     COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD _LIMOSA_COMPLETE=complete_bash $1 ) )
+    case $? in
+        1) compopt -o default 2>/dev/null ;;
+        2) compopt -o dirnames 2>/dev/null ;;
+    esac
+    return 0
 }
-complete -o default -F _limosa_completion limosa
+complete -F _limosa_completion limosa
 """
 _ZSH = """#compdef limosa
 _limosa_completion() {
     local -a found
     found=(${(f)"$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) _LIMOSA_COMPLETE=complete_zsh ${words[1]})"})
-    if (( $#found )); then _describe limosa found; else _files; fi
+    case $? in
+        1) _files ;;
+        2) _files -/ ;;
+    esac
+    if (( $#found )); then _describe limosa found; fi
 }
 compdef _limosa_completion limosa
 """
@@ -42,7 +53,8 @@ Found = list[tuple[str, str]]
 
 
 def answer(environment: Mapping[str, str]) -> int:
-    """Print what may stand where the shell says the cursor is; 1 when nothing may, so that it completes files."""
+    """Print what may stand where the shell says the cursor is. 1 and 2 ask it for files and for directories, where no
+    word that is known begins so."""
     shell = environment["_LIMOSA_COMPLETE"].removeprefix("complete_")
     line = environment.get("COMP_WORDS", "")
     words = _split(line)
@@ -50,44 +62,47 @@ def answer(environment: Mapping[str, str]) -> int:
         position = int(environment["COMP_CWORD"])
     else:
         position = len(words) - (0 if line.endswith(" ") else 1)
-    found = suggestions(words[1:position], words[position] if position < len(words) else "")
+    found, values = suggestions(words[1:position], words[position] if position < len(words) else "")
     for word, about in found:
         print(_line(shell, word, " ".join(about.split())))
-    return 0 if found or shell == "bash" else 1
+    return 0 if found else {FILES: 1, DIRECTORIES: 2}.get(values, 0)
 
 
-def suggestions(words: Sequence[str], beginning: str) -> Found:
-    """What may stand behind *words* and begins so."""
+def suggestions(words: Sequence[str], beginning: str) -> tuple[Found, str]:
+    """What may stand behind *words* and begins so, and which values there can be at all (``values``)."""
     path, rest = "", list(words)
     while path not in VERBS:
         known = children(path) | ({} if path else ROOT_OPTIONS)
         if not rest:
-            return [(word, about) for word, about in known.items() if word.startswith(beginning)]
+            return [(word, about) for word, about in known.items() if word.startswith(beginning)], KNOWN
         path = f"{path} {rest.pop(0)}".lstrip()
+        if path in ROOT_OPTIONS and path.endswith("-completion"):
+            return [(shell, "") for shell in _SCRIPTS if shell.startswith(beginning)], KNOWN
         if path not in VERBS and not children(path):
-            return []
+            return [], FREE
     module, name, _ = VERBS[path]
     takes = parameters(getattr(import_module(f"limosa.cli.{module}"), name))
     return _of_verb(takes, rest, beginning)
 
 
-def _of_verb(takes: Sequence[Parameter], words: Sequence[str], beginning: str) -> Found:
+def _of_verb(takes: Sequence[Parameter], words: Sequence[str], beginning: str) -> tuple[Found, str]:
     options = {name: each for each in takes for name in (*each.names, *each.noes)}
     arguments = [each for each in takes if not each.names]
     wanted: Parameter | None = None
     for word in words:
         if wanted is not None:
             wanted = None
-        elif word in options and options[word].type is not bool:
+        elif word in options and options[word].kind is not None:
             wanted = options[word]
         elif not word.startswith("-") and arguments and not arguments[0].many:
             arguments.pop(0)
     if wanted is None and beginning.startswith("-"):
-        return [(name, each.declared.help) for name, each in options.items() if name.startswith(beginning)]
+        about = {name: each.declared.help for name, each in options.items()} | dict.fromkeys(HELP, "Show the help.")
+        return [(name, said) for name, said in about.items() if name.startswith(beginning)], KNOWN
     at_cursor = wanted or next(iter(arguments), None)
-    if at_cursor is None or at_cursor.declared.complete is None:
-        return []
-    return [(word, "") for word in at_cursor.declared.complete(beginning)]
+    if at_cursor is None or at_cursor.kind is None:
+        return [], FREE
+    return [(word, "") for word in at_cursor.kind.complete(beginning)], at_cursor.kind.values
 
 
 def _split(line: str) -> list[str]:

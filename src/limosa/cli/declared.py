@@ -1,45 +1,33 @@
-"""What a verb takes, as its function declares it: ``lab: Annotated[str, Option("--lab", help="...")] = ""``.
+"""What a verb takes, as its function declares it: ``lab: Annotated[str, Option("--lab", kind=LAB, help="...")] = ""``.
 
 The signature is the whole definition of a verb: what is read (``words``), told (``help_text``) and completed
-(``completion``) is made from it. A parameter is a word, a whole number, a path, a switch, or a list of words.
+(``completion``) is made from it. A parameter is a switch, or of a kind (``values``), or a list of words of one.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-Complete = Callable[[str], list[str]]
-"""The words that may stand where somebody has typed the beginning of one."""
+from limosa.cli.values import Kind
 
 
 class Argument:
     """A word that is known by its place."""
 
-    def __init__(
-        self, *, help: str, metavar: str = "", complete: Complete | None = None, show_default: bool = True
-    ) -> None:
-        self.help, self.metavar, self.complete, self.show_default = help, metavar, complete, show_default
+    def __init__(self, *, help: str, kind: Kind | None = None) -> None:
+        self.help, self.kind = help, kind
 
 
 class Option(Argument):
-    """What is known by its name; a switch without a name of its own has one for no, too: ``--wait``, ``--no-wait``."""
+    """What is known by its name. Without a kind it is a switch; one that has no name of its own has one for no, too:
+    ``--wait``, ``--no-wait``."""
 
-    def __init__(
-        self,
-        *names: str,
-        help: str,
-        metavar: str = "",
-        least: int | None = None,
-        most: int | None = None,
-        complete: Complete | None = None,
-        show_default: bool = True,
-    ) -> None:
-        super().__init__(help=help, metavar=metavar, complete=complete, show_default=show_default)
-        self.names, self.least, self.most = names, least, most
+    def __init__(self, *names: str, help: str, kind: Kind | None = None) -> None:
+        super().__init__(help=help, kind=kind)
+        self.names = names
 
 
 class Parameter:
@@ -47,20 +35,21 @@ class Parameter:
 
     def __init__(self, name: str, annotation: Any, default: Any) -> None:
         self.name, self.declared = name, _declared(name, annotation)
-        self.type, self.many = _type(annotation)
+        self.kind, (self.type, self.many) = self.declared.kind, _type(annotation)
+        if self.type is not (bool if self.kind is None else self.kind.type):
+            raise TypeError(f"the parameter {name} is a {self.type.__name__}, and its kind is not")
         self.required, self.default = default is inspect.Parameter.empty, default
-        long = name.replace("_", "-")
         self.names: tuple[str, ...] = ()
         self.noes: tuple[str, ...] = ()
         if isinstance(self.declared, Option):
+            long = name.replace("_", "-")
             self.names = self.declared.names or (f"--{long}",)
-            self.noes = () if self.declared.names or self.type is not bool else (f"--no-{long}",)
-        self.metavar = self.declared.metavar or (self._kind if self.names else long.upper())
+            self.noes = () if self.declared.names or self.kind is not None else (f"--no-{long}",)
 
     @property
-    def _kind(self) -> str:
-        """What stands for the value of an option; nothing for a switch."""
-        return {bool: "", int: "NUMBER", Path: "FILE"}.get(self.type, "TEXT")
+    def metavar(self) -> str:
+        """What stands for its value in help; nothing for a switch."""
+        return "" if self.kind is None else self.kind.metavar
 
     @property
     def told(self) -> str:
@@ -68,25 +57,13 @@ class Parameter:
         parts = [self.declared.help]
         if self.required:
             parts.append("[required]")
-        elif self.declared.show_default and self.default not in ("", None, [], False):
-            parts.append(f"[default: {self.names[0] if self.default is True else self.default}]")
+        elif self.default not in ("", None, [], False):
+            parts.append(f"[default: {self.names[0] if self.kind is None else self.kind.shown(self.default)}]")
         return "  ".join(parts)
 
     def value(self, text: str) -> Any:
         """The value that *text* stands for. Raises ValueError, which says what is wrong with it."""
-        if self.type is not int:
-            return self.type(text)
-        try:
-            number = int(text)
-        except ValueError as error:
-            raise ValueError(f"{text!r} is not a whole number") from error
-        if isinstance(self.declared, Option):
-            least, most = self.declared.least, self.declared.most
-            if least is not None and number < least:
-                raise ValueError(f"{number} is less than {least}")
-            if most is not None and number > most:
-                raise ValueError(f"{number} is more than {most}")
-        return number
+        return text if self.kind is None else self.kind.read(text)
 
 
 def parameters(function: Callable[..., None]) -> list[Parameter]:

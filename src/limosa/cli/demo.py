@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
-from limosa.cli.options import JsonOption
+from limosa.cli.options import JsonOption, NoInstallOption
+from limosa.cli.values import FILE
 
 if TYPE_CHECKING:
     from limosa.experiment.result import Result
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
 def demo(
     lab: Annotated[
-        str, Option("--lab", help="A lab file of your own, in place of the two hosts that limosa brings.")
-    ] = "",
-    no_install: Annotated[bool, Option("--no-install", help="Install nothing; print the line that would.")] = False,
+        Path | None,
+        Option("--lab", kind=FILE, help="A lab file of your own, in place of the two hosts that limosa brings."),
+    ] = None,
+    no_install: NoInstallOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a two-host lab, boot a guest, move it there and back under load, and report what that cost."""
@@ -27,6 +29,6 @@ def demo(
         from limosa.experiment.demo import demo as run_demo
 
         with face(as_json) as events:
-            return await run_demo(Path(lab) if lab else None, events=events, no_install=no_install)
+            return await run_demo(lab, events=events, no_install=no_install)
 
     show_experiment(run(work), as_json)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
-from limosa.cli.options import JsonOption, complete_labs
+from limosa.cli.options import JsonOption
+from limosa.cli.values import LAB
 
 if TYPE_CHECKING:
     from limosa.capabilities import Finding
@@ -18,9 +19,8 @@ def doctor(
         str,
         Option(
             "--lab",
+            kind=LAB,
             help="Examine the hosts of this lab too, by its file or its name: machines over SSH, containers.",
-            complete=complete_labs,
-            show_default=False,
         ),
     ] = "",
     as_json: JsonOption = False,

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 from limosa.cli.declared import Argument, Option
-from limosa.cli.options import JsonOption, LabOption, complete_hosts
+from limosa.cli.options import JsonOption, LabOption
+from limosa.cli.values import HOST, LAB
 
 
 def down(
-    file: Annotated[str, Argument(help="The lab file; without it as for --lab.", show_default=False)] = "",
+    file: Annotated[str, Argument(kind=LAB, help="The lab file; without it as for --lab.")] = "",
     lab: LabOption = "",
     keep_disks: Annotated[bool, Option("--keep-disks", help="Keep the guests' disks, keys and logs.")] = False,
     forget: Annotated[
         list[str],
         Option(
             "--forget",
+            kind=HOST,
             help="Give this host up if it does not answer: what is on it stays, and is said. May be repeated.",
-            complete=complete_hosts,
-            show_default=False,
         ),
     ] = [],  # noqa: B006
     as_json: JsonOption = False,

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Annotated
 
 from limosa.cli.declared import Argument, Option
-from limosa.cli.options import JsonOption, LabOption, complete_guests
-from limosa.cli.report import complete_runs
+from limosa.cli.options import JsonOption, LabOption
+from limosa.cli.values import GUEST, RUN
 
 
 def explain(
-    guest: Annotated[str, Argument(help="A guest of the lab.", complete=complete_guests, show_default=False)] = "",
+    guest: Annotated[str, Argument(kind=GUEST, help="A guest of the lab.")] = "",
     migration: Annotated[
         str,
-        Option("--migration", help="A run: explain the QMP commands of its migrations.", complete=complete_runs),
+        Option("--migration", kind=RUN, help="A run: explain the QMP commands of its migrations."),
     ] = "",
     bench: Annotated[
         str,
-        Option("--bench", help="A run of a bench: explain its figures.", complete=complete_runs),
+        Option("--bench", kind=RUN, help="A run of a bench: explain its figures."),
     ] = "",
-    run: Annotated[str, Argument(help="With the word bench: its run.", show_default=False)] = "",
+    run: Annotated[str, Argument(kind=RUN, help="With the word bench: its run.")] = "",
     lab: LabOption = "",
     as_json: JsonOption = False,
 ) -> None:

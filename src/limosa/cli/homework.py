@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
-from limosa.cli.options import JsonOption
-from limosa.cli.report import complete_runs
+from limosa.cli.options import JsonOption, NoInstallOption
+from limosa.cli.values import DIRECTORY, RUN
 
 if TYPE_CHECKING:
     from limosa.homework import Handout
@@ -17,12 +17,12 @@ def homework(
     quick: Annotated[bool, Option("--quick", help="Short measurements: to see what it looks like.")] = False,
     again: Annotated[
         str,
-        Option("--again", help="Make the pages of this run again; measure nothing.", complete=complete_runs),
+        Option("--again", kind=RUN, help="Make the pages of this run again; measure nothing."),
     ] = "",
     output: Annotated[
-        str, Option("--output", help="A directory for the pages; without it the run's.", show_default=False)
-    ] = "",
-    no_install: Annotated[bool, Option("--no-install", help="Install nothing; print the line that would.")] = False,
+        Path | None, Option("--output", kind=DIRECTORY, help="Where the pages go; without it the run's own.")
+    ] = None,
+    no_install: NoInstallOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole course recipe, from two hosts to the benches, and write the model answer as HTML and PDF."""
@@ -32,10 +32,9 @@ def homework(
         from limosa.homework import do, remake
 
         with face(as_json) as events:
-            folder = Path(output) if output else None
             if again:
-                return await remake(again, events=events, folder=folder)
-            return await do(quick=quick, events=events, folder=folder, no_install=no_install)
+                return await remake(again, events=events, folder=output)
+            return await do(quick=quick, events=events, folder=output, no_install=no_install)
 
     handout = run(work)
     if as_json:

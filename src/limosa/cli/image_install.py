@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption
+from limosa.cli.values import CHECKSUM, FILE, NEW_NAME, SIZE, URL, VERSION, choice, duration
 from limosa.errors import SpecError, StateError
 
 if TYPE_CHECKING:
@@ -17,25 +18,25 @@ if TYPE_CHECKING:
     from limosa.guest.library import Entry
 
 
-System = Annotated[str, Argument(help="What to install: alpine or debian.", metavar="SYSTEM")]
+System = Annotated[str, Argument(kind=choice("alpine", "debian"), help="What to install.")]
 Version = Annotated[
-    str, Option(help="Alpine's release, as 3.15.4 or 3.15; else the newest, or the ISO's.", show_default=False)
+    str, Option(kind=VERSION, help="Alpine's release, as 3.15.4 or 3.15; else the newest, or the ISO's.")
 ]
-Iso = Annotated[Path | None, Option(help="Alpine's ISO, if it is here already.", show_default=False)]
-Sha256 = Annotated[str, Option(help="What the ISO's checksum has to be.", show_default=False)]
-Mirror = Annotated[str, Option(help="The mirror; without it the system's own.", show_default=False)]
+Iso = Annotated[Path | None, Option(kind=FILE, help="Alpine's ISO, if it is here already.")]
+Sha256 = Annotated[str, Option(kind=CHECKSUM, help="What the ISO's checksum has to be.")]
+Mirror = Annotated[str, Option(kind=URL, help="The mirror; without it the system's own.")]
 Offline = Annotated[bool, Option("--offline", help="Install from the ISO alone.")]
 AsAPerson = Annotated[bool, Option("--as-a-person", help="Answer every question, instead of by an answer file.")]
-Name = Annotated[str, Option(help="The image's name; without it as alpine-3.15.4.", show_default=False)]
-Size = Annotated[str, Option(help="The disk's size; else 2 GiB, Debian's 4 GiB.", show_default=False)]
-SshKey = Annotated[
-    Path | None, Option(help="A public key that may log in too, as ~/.ssh/id_ed25519.pub.", show_default=False)
-]
+Name = Annotated[str, Option(kind=NEW_NAME, help="The image's name; without it as alpine-3.15.4.")]
+Size = Annotated[int | None, Option(kind=SIZE, help="The disk's size; else 2 GiB, Debian's 4 GiB.")]
+SshKey = Annotated[Path | None, Option(kind=FILE, help="A public key that may log in too, as ~/.ssh/id_ed25519.pub.")]
 PasswordAsk = Annotated[
     bool, Option("--password-ask", help="Ask for a password for root's console; else root has none.")
 ]
 Attach = Annotated[bool, Option("--attach", help="On a surprise, hand the console over to you.")]
-StepLimit = Annotated[str, Option(help="The longest that one step may take; else 5 to 30 min.", show_default=False)]
+StepLimit = Annotated[
+    float | None, Option(kind=duration(1), help="The longest that one step may take; else 5 to 30 min.")
+]
 
 
 def install(
@@ -47,23 +48,20 @@ def install(
     offline: Offline = False,
     as_a_person: AsAPerson = False,
     name: Name = "",
-    size: Size = "",
+    size: Size = None,
     ssh_key: SshKey = None,
     password_ask: PasswordAsk = False,
     attach: Attach = False,
-    step_limit: StepLimit = "",
+    step_limit: StepLimit = None,
     as_json: JsonOption = False,
 ) -> None:
     """Install a system from its own installer on a text console, unattended; the image boots by itself.
 
     Root logs in by a new key that is kept with the image. The console's transcript is kept too.
     """
-    from limosa.cli.options import seconds
     from limosa.guest.installer import takeover
     from limosa.guest.installer.installation import Request
 
-    if system not in ("alpine", "debian"):
-        raise SpecError(f"limosa cannot install {system!r}", hint="alpine or debian")
     if system == "debian" and (version or iso or sha256 or offline or as_a_person or password_ask):
         raise SpecError(
             "Debian is installed from its mirror, by its own release's installer and without a password",
@@ -79,10 +77,10 @@ def install(
         offline=offline,
         as_a_person=as_a_person,
         name=name,
-        size_bytes=_size(size),
+        size_bytes=size or 0,
         public_keys=(_public_key(ssh_key),) if ssh_key else (),
         password=_ask_password() if password_ask else "",
-        step_limit_s=seconds(step_limit, "--step-limit") or 0.0,
+        step_limit_s=step_limit or 0.0,
     )
     _carry_out(system, request, takeover.take_over if attach else None, as_json)
 
@@ -119,15 +117,6 @@ async def _shown(work: Callable[[Events], Awaitable[Entry]], attach: bool, as_js
         return await work(Events(PlainFace()))
     with face(as_json) as events:
         return await work(events)
-
-
-def _size(text: str) -> int:
-    from limosa.units import parse_bytes
-
-    try:
-        return int(parse_bytes(text)) if text else 0
-    except ValueError as error:
-        raise SpecError(f"--size: {error}", hint="as in --size 2GiB") from error
 
 
 def _public_key(path: Path) -> str:

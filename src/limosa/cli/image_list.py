@@ -6,22 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption
+from limosa.cli.values import IMAGE
 
 if TYPE_CHECKING:
     from limosa.lab.image_store import Kept
 
-
-def _complete(incomplete: str) -> list[str]:
-    import contextlib
-
-    from limosa.guest import library
-
-    with contextlib.suppress(Exception):  # completion never complains
-        return [name for name in library.names() if name.startswith(incomplete)]
-    return []
-
-
-NameArgument = Annotated[str, Argument(help="An image, by its name.", complete=_complete)]
+NameArgument = Annotated[str, Argument(kind=IMAGE, help="An image, by its name.")]
 
 
 def list_images(as_json: JsonOption = False) -> None:
@@ -85,7 +75,7 @@ def _flat(values: dict[str, object], before: str = "") -> list[tuple[str, object
 
 
 def remove(
-    names: Annotated[list[str] | None, Argument(help="Images, by name.", show_default=False)] = None,
+    names: Annotated[list[str] | None, Argument(kind=IMAGE, help="Images, by name.")] = None,
     unused: Annotated[
         bool, Option("--unused", help="Also what limosa built itself in an older form, and broken downloads.")
     ] = False,

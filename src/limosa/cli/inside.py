@@ -8,8 +8,9 @@ from typing import Annotated
 
 from limosa.cli.declared import Argument
 from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
+from limosa.cli.values import COMMAND
 
-CommandArgument = Annotated[list[str] | None, Argument(help="The command; without it a shell.", show_default=False)]
+CommandArgument = Annotated[list[str] | None, Argument(kind=COMMAND, help="The command; without it a shell.")]
 
 
 def ssh(

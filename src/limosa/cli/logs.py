@@ -6,12 +6,13 @@ from typing import Annotated
 
 from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption, LabOption
+from limosa.cli.values import COUNT, GUEST_OR_HOST
 
 
 def logs(
-    name: Annotated[str, Argument(help="A guest or a host; without it everything.", show_default=False)] = "",
+    name: Annotated[str, Argument(kind=GUEST_OR_HOST, help="A guest or a host; without it everything.")] = "",
     lab: LabOption = "",
-    lines: Annotated[int, Option("--lines", "-n", least=1, help="How many lines of each log.")] = 20,
+    lines: Annotated[int, Option("--lines", "-n", kind=COUNT, help="How many lines of each log.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show what guests printed on their consoles, and what QEMU and the hosts said.

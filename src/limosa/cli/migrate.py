@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
-from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption, seconds, size_rate
+from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
+from limosa.cli.values import bandwidth, duration
 
 if TYPE_CHECKING:
     from limosa.migration.engine import Outcome
@@ -16,12 +17,15 @@ def migrate(
     host: HostArgument,
     lab: LabOption = "",
     max_bandwidth: Annotated[
-        str, Option(help="Upper limit, as '100 MiB/s'; without it unlimited.", show_default=False)
-    ] = "",
-    downtime_limit: Annotated[str, Option(help="The pause that QEMU may plan for.")] = "300 ms",
+        int | None,
+        Option(kind=bandwidth(), help="Upper limit; without it unlimited."),
+    ] = None,
+    downtime_limit: Annotated[
+        float, Option(kind=duration(most_s=2000), help="The pause that QEMU may plan for.")
+    ] = 0.3,
     timeout: Annotated[
-        str, Option(help="Give up after this, as '30 s'; the guest stays on the source.", show_default=False)
-    ] = "",
+        float | None, Option(kind=duration(0.001), help="Give up after this; the guest stays on the source.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Move a running guest to another host. Ctrl-C cancels and leaves it running on the source."""
@@ -30,9 +34,9 @@ def migrate(
     from limosa.migration.settings import Settings
 
     settings = Settings(
-        max_bandwidth_bytes_per_s=size_rate(max_bandwidth, "--max-bandwidth"),
-        downtime_limit_ms=round((seconds(downtime_limit, "--downtime-limit") or 0) * 1000),
-        timeout_s=seconds(timeout, "--timeout"),
+        max_bandwidth_bytes_per_s=max_bandwidth,
+        downtime_limit_ms=round(downtime_limit * 1000),
+        timeout_s=timeout,
     )
 
     async def work() -> Outcome:

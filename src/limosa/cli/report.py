@@ -7,25 +7,19 @@ from typing import Annotated
 
 from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption
-
-
-def complete_runs(incomplete: str) -> list[str]:
-    """Ids of runs, the newest last."""
-    from limosa.results.store import all_runs
-
-    return [path.name for path in all_runs() if path.name.startswith(incomplete)]
+from limosa.cli.values import DIRECTORY, RUN
 
 
 def report(
     run: Annotated[
         str,
-        Argument(help="A run's id or directory; without it the latest.", complete=complete_runs, show_default=False),
+        Argument(kind=RUN, help="A run's id or directory; without it the latest."),
     ] = "",
     png: Annotated[bool, Option("--png", help="Write the plots as PNG files too.")] = False,
     csv: Annotated[bool, Option("--csv", help="Write the tables as CSV files too.")] = False,
     output: Annotated[
-        str, Option("--output", help="Where PNG and CSV files go; without it the run.", show_default=False)
-    ] = "",
+        Path | None, Option("--output", kind=DIRECTORY, help="Where PNG and CSV files go; without it the run.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a run's report again, from its raw data."""
@@ -36,7 +30,7 @@ def report(
 
     chosen = find(run) if run else latest()
     result = reported(chosen)
-    folder = Path(output) if output else chosen.path
+    folder = output or chosen.path
     written = [result.report]
     written += reports.png(chosen.path, folder) if png else []
     written += reports.csv(chosen.path, folder) if csv else []

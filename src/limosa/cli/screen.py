@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, JsonOption, LabOption
+from limosa.cli.values import FILE
 
 if TYPE_CHECKING:
     from limosa.guest.screen.shot import Shot
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 def screen(
     guest: GuestArgument,
     lab: LabOption = "",
-    png: Annotated[str, Option("--png", metavar="FILE", help="Write a picture of the screen and end.")] = "",
+    png: Annotated[Path | None, Option("--png", kind=FILE, help="Write a picture of the screen and end.")] = None,
     text: Annotated[bool, Option("--text", help="Print the text on the screen and end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,7 +35,7 @@ def screen(
         from limosa.guest.screen.shot import take
 
         async with Lab.open(lab) as opened:
-            return await take(opened.guests.screens(guest), guest, png)
+            return await take(opened.guests.screens(guest), guest, str(png or ""))
 
     if not (png or text or as_json):
         print(run(attach), file=sys.stderr)

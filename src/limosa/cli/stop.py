@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from limosa.cli.declared import Option
-from limosa.cli.options import GuestArgument, JsonOption, LabOption, complete_hosts
+from limosa.cli.options import GuestArgument, JsonOption, LabOption
+from limosa.cli.values import HOST
 
 
 def stop(
@@ -15,10 +16,9 @@ def stop(
     host: Annotated[
         str,
         Option(
+            kind=HOST,
             help="End only the copy on this host, when an interrupted migration left two; with --force also: it has "
             "ended on this host, which does not answer.",
-            complete=complete_hosts,
-            show_default=False,
         ),
     ] = "",
     as_json: JsonOption = False,

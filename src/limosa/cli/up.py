@@ -6,10 +6,11 @@ from typing import Annotated
 
 from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption, LabOption
+from limosa.cli.values import LAB
 
 
 def up(
-    file: Annotated[str, Argument(help="The lab file; without it as for --lab.", show_default=False)] = "",
+    file: Annotated[str, Argument(kind=LAB, help="The lab file; without it as for --lab.")] = "",
     lab: LabOption = "",
     start: Annotated[bool, Option(help="Start the guests too.")] = True,
     wait: Annotated[bool, Option(help="Wait until guests have booted.")] = True,

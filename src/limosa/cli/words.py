@@ -51,7 +51,7 @@ class _Reading:
         option = self._named.get(name)
         if option is None:
             raise unknown_option(self.path, name, self._named)
-        if option.type is bool:
+        if option.kind is None:
             if assigned:
                 raise self._wrong(f"{name} takes no value")
             self.values[option.name] = name in option.names
@@ -61,7 +61,7 @@ class _Reading:
             if following is None:
                 raise self._wrong(f"{name} needs a value")
             text = following
-        value = self._value(option, f"'{name}'", text)
+        value = self._value(option, name, text)
         if option.many:
             self.values.setdefault(option.name, []).append(value)
         else:
@@ -73,11 +73,11 @@ class _Reading:
             if argument.names:
                 continue
             taken, self.loose = (self.loose, []) if argument.many else (self.loose[:1], self.loose[1:])
-            values = [self._value(argument, f"'{argument.name}'", word) for word in taken]
+            values = [self._value(argument, argument.name, word) for word in taken]
             if values:
                 self.values[argument.name] = values if argument.many else values[0]
             elif argument.required:
-                raise self._wrong(f"missing argument '{argument.name}'")
+                raise self._wrong(f"missing argument {argument.metavar}")
         if self.loose:
             raise self._wrong(f"got unexpected extra argument: {' '.join(self.loose)}")
 
@@ -85,10 +85,11 @@ class _Reading:
         try:
             return parameter.value(text)
         except ValueError as error:
-            raise self._wrong(f"invalid value for {shown}: {error}") from error
+            example = parameter.kind.example if parameter.kind else ""
+            raise self._wrong(f"{shown}: {error}", f"as in {shown} '{example}'" if example else "") from error
 
-    def _wrong(self, what: str) -> SpecError:
-        return SpecError(what, hint=f"usage: {usage(self.path, self.takes)}; {self.path} -h explains it")
+    def _wrong(self, what: str, hint: str = "") -> SpecError:
+        return SpecError(what, hint=hint or f"usage: {usage(self.path, self.takes)}; {self.path} -h explains it")
 
 
 def usage(path: str, takes: Sequence[Parameter]) -> str:

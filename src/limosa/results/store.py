@@ -37,6 +37,9 @@ from limosa.spec.resolved import Lab
 
 T = TypeVar("T")
 
+LATEST = "latest"
+"""What a person says instead of a run's id, for the one that began last."""
+
 
 @dataclass(frozen=True, slots=True)
 class Document(Generic[T]):
@@ -266,7 +269,7 @@ def find(wanted: str, base: Path | None = None) -> RunDirectory:
 
     Raises SpecError, with the nearest names, when there is none; StateError when there are no runs at all.
     """
-    if wanted == "latest":
+    if wanted == LATEST:
         return latest(base)
     if "/" in wanted or wanted in (".", ".."):
         if not Path(wanted).is_dir():

@@ -38,14 +38,14 @@ CPU = Entry(
             name="cpu",
             title="CPU with and without KVM",
             words=("bench", "cpu"),
-            quick=("--time", "2", "--repeat", "2"),
+            quick=("--time", "2 s", "--repeat", "2"),
             document=laptop.TOLD,
         ),
         Chapter(
             name="cpu-bare",
             title="CPU with and without KVM, user mode alone",
             words=("bench", "cpu", "--guest", BARE.name),
-            quick=("--time", "1", "--repeat", "2"),
+            quick=("--time", "1 s", "--repeat", "2"),
         ),
     ),
 )

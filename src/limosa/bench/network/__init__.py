@@ -22,7 +22,7 @@ NETWORK = Entry(
             name="network",
             title="Network with and without virtio",
             words=("bench", "network"),
-            quick=("--time", "2", "--repeat", "1"),
+            quick=("--time", "2 s", "--repeat", "1"),
         ),
     ),
 )

@@ -1,0 +1,59 @@
+"""The words that are known here, for the shell to complete: what there is of labs, guests, hosts, runs and images.
+
+Nothing is imported before somebody asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from limosa.spec.resolved import Lab
+
+
+def labs() -> list[str]:
+    """Names of labs."""
+    from limosa.lab.record import existing
+
+    return sorted(directory.name for directory in existing())
+
+
+def guests() -> list[str]:
+    """Names of guests of any lab."""
+    return sorted({name for spec in _specs() for name in spec.guests})
+
+
+def hosts() -> list[str]:
+    """Names of hosts of any lab."""
+    return sorted({name for spec in _specs() for name in spec.hosts})
+
+
+def guests_and_hosts() -> list[str]:
+    """Both."""
+    return [*guests(), *hosts()]
+
+
+def runs() -> list[str]:
+    """Ids of runs, the newest first, behind the word for that."""
+    from limosa.results.store import LATEST, all_runs
+
+    found = [path.name for path in reversed(all_runs())]
+    return [LATEST, *found] if found else []
+
+
+def images() -> list[str]:
+    """Names of the images that are kept."""
+    from limosa.guest import library
+
+    return library.names()
+
+
+def _specs() -> Iterator[Lab]:
+    from limosa.lab.record import existing
+
+    for directory in existing():
+        with contextlib.suppress(Exception):  # a damaged lab says so elsewhere
+            yield directory.spec()

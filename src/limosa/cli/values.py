@@ -1,0 +1,194 @@
+"""The kinds of words that verbs take: how each is called in help, read, shown and completed.
+
+Every option and argument but a switch names one of them: there is one way to write a duration, a size, a bandwidth, and
+whoever declares a new option says what stands in it. What a kind needs to read a word is imported when it reads one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from limosa.cli.known import guests, guests_and_hosts, hosts, images, labs, runs
+
+FREE, KNOWN, FILES, DIRECTORIES = "free", "known", "files", "directories"
+"""Which words may stand somewhere: any of its form; those that ``complete`` lists; a file's or a directory's path."""
+
+
+class Kind:
+    """What stands in one place of a command."""
+
+    def __init__(
+        self,
+        metavar: str,
+        *,
+        type: type = str,
+        read: Callable[[str], Any] | None = None,
+        shown: Callable[[Any], str] = str,
+        values: str = FREE,
+        known: Callable[[], Iterable[str]] | None = None,
+        example: str = "",
+    ) -> None:
+        """*type* is that of the value, *read* makes it of a word or raises ValueError, *shown* makes it a word again;
+        *known* are the words to complete, *example* is one that is right."""
+        self._metavar, self.type, self.shown = metavar, type, shown
+        self.read = type if read is None else read
+        self.values = KNOWN if known and values == FREE else values
+        self.known = known
+        self.example = example
+
+    @property
+    def metavar(self) -> str:
+        """What stands for a value in help."""
+        return self._metavar
+
+    def complete(self, beginning: str) -> list[str]:
+        """The words that begin so, of those that are known; none when they cannot be found out."""
+        try:
+            return [word for word in (self.known() if self.known else ()) if word.startswith(beginning)]
+        except Exception:  # completion never complains
+            return []
+
+
+class Choice(Kind):
+    """One of a closed set of words."""
+
+    def __init__(self, words: Callable[[], Iterable[str]], also: Iterable[str] = ()) -> None:
+        """*also*: other names of some of them, which are taken and not told."""
+        super().__init__("", known=words, read=self._read)
+        self._words, self._also = words, tuple(also)
+
+    @property
+    def metavar(self) -> str:
+        """``auto|kvm|tcg``."""
+        return "|".join(self._words())
+
+    def _read(self, text: str) -> str:
+        words = tuple(self._words())
+        if text in words or text in self._also:
+            return text
+        import difflib
+
+        near = difflib.get_close_matches(text, words, 1)
+        raise ValueError(f"{text!r} is none of {', '.join(words)}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def choice(*words: str) -> Choice:
+    """One of *words*."""
+    return Choice(lambda: words)
+
+
+def number(least: int | None = None, most: int | None = None) -> Kind:
+    """A whole number: how often, how many."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not a whole number") from error
+        _within(value, least, most, str)
+        return value
+
+    return Kind("NUMBER", type=int, read=read)
+
+
+def duration(least_s: float | None = None, most_s: float | None = None, *, why: str = "", whole: bool = False) -> Kind:
+    """A time, in seconds; *why* it cannot be longer. *whole*: of whole seconds alone, as an int."""
+
+    def read(text: str) -> float:
+        from limosa.units import parse_seconds
+
+        value_s = parse_seconds(text)
+        if whole and value_s != int(value_s):
+            raise ValueError(f"{text!r} is not a whole number of seconds")
+        _within(value_s, least_s, most_s, _duration, why)
+        return int(value_s) if whole else value_s
+
+    return Kind("DURATION", type=int if whole else float, read=read, shown=_duration, example="30 s")
+
+
+def size(least_bytes: int | None = None) -> Kind:
+    """A size, in bytes."""
+
+    def read(text: str) -> int:
+        from limosa.units import parse_bytes
+
+        value_bytes = parse_bytes(text)
+        _within(value_bytes, least_bytes, None, _size)
+        return value_bytes
+
+    return Kind("SIZE", type=int, read=read, shown=_size, example="2 GiB")
+
+
+def bandwidth(least_bytes_per_s: int | None = None, *, why: str = "") -> Kind:
+    """A bandwidth, in bytes per second, written in bytes or bits; *why* it cannot be less."""
+
+    def read(text: str) -> int:
+        from limosa.units import format_bytes_per_s, parse_bytes_per_s
+
+        value_bytes_per_s = parse_bytes_per_s(text)
+        _within(value_bytes_per_s, least_bytes_per_s, None, format_bytes_per_s, why)
+        return value_bytes_per_s
+
+    return Kind("BANDWIDTH", type=int, read=read, example="100 MiB/s")
+
+
+def _within(value: float, least: float | None, most: float | None, shown: Callable[[Any], str], why: str = "") -> None:
+    reason = f": {why}" if why else ""
+    if least is not None and value < least:
+        raise ValueError(f"{shown(value)} is less than {shown(least)}{reason}")
+    if most is not None and value > most:
+        raise ValueError(f"{shown(value)} is more than {shown(most)}{reason}")
+
+
+def _duration(value_s: float) -> str:
+    from limosa.units import format_duration
+
+    return format_duration(value_s)
+
+
+def _size(value_bytes: float) -> str:
+    from limosa.units import format_bytes
+
+    return format_bytes(value_bytes)
+
+
+def _bits_per_s(text: str) -> int:
+    from limosa.units import parse_bytes_per_s
+
+    return 8 * parse_bytes_per_s(text)
+
+
+def _rate(rate_bits_per_s: float) -> str:
+    from limosa.units import format_rate
+
+    return format_rate(rate_bits_per_s)
+
+
+NUMBER = number()
+COUNT = number(1)
+DURATION = duration()
+SIZE = size()
+BANDWIDTH = bandwidth()
+RATE = Kind("BANDWIDTH", type=int, read=_bits_per_s, shown=_rate, example="20 Mbit/s")
+"""A bandwidth, in bits per second, as links are sold."""
+
+FILE = Kind("FILE", type=Path, values=FILES)
+DIRECTORY = Kind("DIRECTORY", type=Path, values=DIRECTORIES)
+LAB_FILE = Kind("FILE", values=FILES)
+LAB = Kind("LAB", values=FILES, known=labs)
+"""A lab, by its name or by its file."""
+GUEST = Kind("GUEST", known=guests)
+HOST = Kind("HOST", known=hosts)
+GUEST_OR_HOST = Kind("GUEST|HOST", known=guests_and_hosts)
+RUN = Kind("RUN", known=runs)
+IMAGE = Kind("IMAGE", known=images)
+
+COMMAND = Kind("COMMAND")
+NEW_NAME = Kind("NAME")
+"""A name for what is being made."""
+VERSION = Kind("VERSION")
+URL = Kind("URL")
+CHECKSUM = Kind("CHECKSUM")
+PACKAGE = Kind("PACKAGE")

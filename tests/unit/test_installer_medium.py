@@ -58,6 +58,18 @@ def made(path: Path, label: str, *, flavour: str = "virt", more: str = "", packa
     return path
 
 
+def other(path: Path, label: str, info: str) -> Path:
+    """An ISO of another system, which says what it is as Debian's do."""
+    medium = pycdlib.PyCdlib()
+    medium.new(rock_ridge="1.09", vol_ident=label)
+    medium.add_directory("/DISK", rr_name=".disk")
+    for short, name, text in (("DISK/INFO", "info", info), ("README", "README", "read me")):
+        medium.add_fp(BytesIO(text.encode()), len(text), f"/{short}.;1", rr_name=name)
+    medium.write(str(path))
+    medium.close()
+    return path
+
+
 def volume(path: Path, label: str, blocks: int, there: int) -> Path:
     """A file with an ISO 9660 volume descriptor that says *blocks*, of which *there* are there."""
     data = bytearray(there * 2048)
@@ -71,7 +83,7 @@ def volume(path: Path, label: str, blocks: int, there: int) -> Path:
 
 def test_what_a_medium_says_of_itself(tmp_path: Path) -> None:
     medium = iso.examine(volume(tmp_path / "a.iso", "alpine-virt 3.15.4 x86_64", 20, 20))
-    assert iso.alpine(tmp_path / "a.iso", medium) == iso.Alpine(version="3.15.4")
+    assert iso.alpine(tmp_path / "a.iso", medium) == iso.Alpine(version="3.15.4", known=True)
     with pytest.raises(LimosaError, match="cut off: 36864 of 40960 bytes"):
         iso.examine(volume(tmp_path / "b.iso", "alpine", 20, 18))
     (tmp_path / "c.iso").write_bytes(b"x" * 50_000)
@@ -182,7 +194,21 @@ async def test_the_release_that_is_asked_for_has_to_be_the_one_on_the_iso(tmp_pa
     with pytest.raises(SpecError, match=r"holds Alpine 3\.20\.3, not 3\.18"):
         await alpine_medium.medium(Request(iso=path, version="3.18"), Events())
     with pytest.raises(SpecError, match="does not say which Alpine"):
-        await alpine_medium.medium(Request(iso=volume(tmp_path / "b.iso", "MINE", 20, 20)), Events())
+        await alpine_medium.medium(Request(iso=made(tmp_path / "b.iso", "MINE")), Events())
+
+
+async def test_a_medium_of_another_system_is_refused_whatever_its_file_is_called(tmp_path: Path) -> None:
+    """With its label and what it says of itself."""
+    path = other(tmp_path / "alpine-virt-3.20.3-x86_64.iso", "Debian 12.5.0 amd64 n", "Debian GNU/Linux 12.5.0")
+    for version in ("", "3.20.3"):
+        with pytest.raises(SpecError, match="holds no Alpine: its label is 'Debian 12.5.0 amd64 n'") as caught:
+            await alpine_medium.medium(Request(iso=path, version=version), Events())
+        assert "on it is 'Debian GNU/Linux 12.5.0'" in caught.value.message
+    path = other(tmp_path / "b.iso", "", "")
+    with pytest.raises(SpecError, match=r"it has no label, and on it is \.disk, README"):
+        await alpine_medium.medium(Request(iso=path), Events())
+    # Made in another way, with Alpine's packages on it, it is one.
+    assert iso.alpine(path := made(tmp_path / "c.iso", "MINE"), iso.examine(path)).known
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])

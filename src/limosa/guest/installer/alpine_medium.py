@@ -64,15 +64,18 @@ async def medium(request: Request, events: Events) -> Source:
     target = paths.cache() / "downloads" / file
     found = await download.fetch(url, target, events, sha256=request.sha256 or await _checksum(url, target))
     target.with_name(file + ".sha256").write_text(f"{found}  {file}\n")
-    holds = await asyncio.to_thread(iso.alpine, target, iso.examine(target))
+    whole = iso.examine(target)
+    holds = await asyncio.to_thread(iso.alpine, target, whole)
+    _check_is_alpine(target, whole, holds)
     return Source(path=target, version=version, holds=holds, provenance={"url": url, "iso_sha256": found})
 
 
 async def _given(request: Request, path: Path, events: Events) -> Source:
     whole = iso.examine(path)
     with events.stage("check the ISO"):
-        found = await asyncio.to_thread(_checked, path)
         holds = await asyncio.to_thread(iso.alpine, path, whole)
+        _check_is_alpine(path, whole, holds)
+        found = await asyncio.to_thread(_checked, path)
     if request.sha256 and found != request.sha256.lower():
         raise LimosaError(
             f"{path} is not what --sha256 says: {found}", hint="download it again, from a source you trust"
@@ -89,6 +92,18 @@ async def _given(request: Request, path: Path, events: Events) -> Source:
         )
     provenance = {"iso": str(path.absolute()), "iso_sha256": found}
     return Source(path=path.absolute(), version=version, holds=holds, provenance=provenance)
+
+
+def _check_is_alpine(path: Path, whole: iso.Medium, holds: iso.Alpine) -> None:
+    """Raise SpecError for a medium of another system: its installer would ask what nobody answers."""
+    if holds.known:
+        return
+    labelled = f"its label is {whole.label!r}" if whole.label else "it has no label"
+    raise SpecError(
+        f"{path} holds no Alpine: {labelled}, and on it is {iso.described(path)}",
+        hint="limosa image install alpine takes Alpine's own media (alpine-virt, -standard, -extended); "
+        "limosa image install debian needs no ISO; a disk or cloud image of another system no installer: `image:` in the lab file",
+    )
 
 
 def _checked(path: Path) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +63,8 @@ class Alpine:
     """The arguments with which its boot loader starts that kernel; empty when they were not found."""
     packages: frozenset[str] = frozenset()
     """Their names."""
+    known: bool = True
+    """Whether its label or its files say that it is one at all."""
 
     @property
     def silent(self) -> bool:
@@ -88,16 +90,44 @@ _VERSION = re.compile(r"(?<![\w.])(\d+\.\d+(?:\.\d+)?(?:_(?:rc|alpha|beta)\d*)?|
 
 def alpine(path: Path, medium: Medium) -> Alpine:
     """What the Alpine medium at *path* holds, as far as it is laid out as Alpine's own."""
-    found = Alpine(version=_version(path, medium))
+    labelled = "alpine" in medium.label.lower()
+    found = Alpine(version=_version(path, medium), known=labelled)
     with contextlib.suppress(*_unreadable()), _opened(path) as files:
+        found = replace(found, known=labelled or bool(ALPINES.intersection(_names(files, "/"))))
         flavour, packages = _flavour(files), dict(_packages(files))
         return Alpine(
             version=found.version or packages.get("alpine-base", ""),
             flavour=flavour,
             append=_append(_text(files, "/boot/syslinux/syslinux.cfg"), flavour),
             packages=frozenset(packages),
+            known=found.known,
         )
     return found
+
+
+ALPINES = frozenset((".alpine-release", "apks"))
+"""What the root of Alpine's media has: of mkinitfs' search for its medium, and of apk's for packages."""
+
+_SYSTEMS = {
+    "/.disk/info": r"(.+)",
+    "/.treeinfo": r"(?m)^name\s*=\s*(.+)",
+    "/media.1/products": r"(?m)^/\s+(.+)",
+    "/arch/version": r"(.+)",
+    "/.discinfo": r"\A.*\n(.+)",
+}
+"""Where media of other systems say what they are, and how that is read: Debian and Ubuntu, Fedora and its kin, SUSE,
+Arch, older Red Hat."""
+
+
+def described(path: Path) -> str:
+    """What a medium of another system says that it is; else what lies in its root."""
+    with contextlib.suppress(*_unreadable()), _opened(path) as files:
+        for name, pattern in _SYSTEMS.items():
+            if found := re.search(pattern, _text(files, name)):
+                return f"{found.group(1).strip()!r}"[:200]
+        if names := [name for name in _names(files, "/") if name not in (".", "..")]:
+            return ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
+    return "nothing that can be read as such a medium"
 
 
 def _version(path: Path, medium: Medium) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError
+from limosa.guest.installer.cause import cause, cause_or_last
 
 if TYPE_CHECKING:
     import asyncssh
@@ -83,8 +84,7 @@ async def run(connection: asyncssh.SSHClientConnection, line: str, within_s: flo
         raise LimosaError(f"over SSH, {line!r} did not come to an end: {error or type(error).__name__}") from error
     out, err = _text(done.stdout), _text(done.stderr)
     if done.exit_status != 0:
-        said = (err or out).strip().splitlines()
-        raise LimosaError(f"over SSH, {line!r} failed: {said[-1] if said else 'it said nothing'}")
+        raise LimosaError(f"over SSH, {line!r} failed: {cause(err) or cause_or_last(out or err)}")
     return out
 
 

@@ -25,7 +25,7 @@ ERROR: unable to select packages:
          "required by: world[sysbench]"),
         ("mount: mounting /dev/vda3 on /mnt failed: No such device\nsync\ndone\n",
          "mount: mounting /dev/vda3 on /mnt failed: No such device"),
-        ("tar: write error: No space left on device\n3 files\nexiting now\n", "tar: write error: No space left on device"),
+        ("tar: No space left on device\n3 files\nexiting now\n", "tar: No space left on device"),
         ("checked: 0 errors, 3 files\ndone\n", ""),
         ("Creating file systems...\nRebooting\n", ""),
     ],

@@ -102,7 +102,7 @@ def _check_is_alpine(path: Path, whole: iso.Medium, holds: iso.Alpine) -> None:
     raise SpecError(
         f"{path} holds no Alpine: {labelled}, and on it is {iso.described(path)}",
         hint="limosa image install alpine takes Alpine's own media (alpine-virt, -standard, -extended); "
-        "limosa image install debian needs no ISO; a disk or cloud image of another system no installer: `image:` in the lab file",
+        "limosa image install debian needs no ISO, and a disk or cloud image no installer: `image:` in the lab file",
     )
 
 

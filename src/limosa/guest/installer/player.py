@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 from limosa.events import Events
+from limosa.guest.installer.cause import cause
+from limosa.guest.installer.question import question
 from limosa.guest.installer.script import Asked, Prompt, Script, Secret, Step
 from limosa.guest.installer.text_console import SETTLED_S, Console
 
@@ -16,9 +18,6 @@ LATE_S = 4.0
 """After so much silence a prompt counts although something was printed behind it, as a kernel's message may be."""
 
 _LATE_LINES = 4
-_QUESTION = re.compile(r"(?!\s*\d{1,3}% ).*[?:\])>#$] ?\Z")
-"""How a question ends. The progress bar that apk draws with ``#`` on a plain terminal is not one."""
-
 _SCREEN_LINES = 12
 """As much of the screen as an error shows, without empty lines; all of it is in the transcript."""
 
@@ -61,7 +60,7 @@ async def _step(step: Step, console: Console) -> None:
         if found is not None:
             prompt, match = found
             if prompt.fails:
-                raise Surprise(prompt.fails.format(match.group(0).strip()), step, console)
+                raise Surprise(_with_cause(prompt.fails.format(match.group(0).strip()), console.recent), step, console)
             if answered[prompt.name] >= prompt.times:
                 raise Surprise(f"“{prompt.name}” came again after {prompt.times} answers", step, console)
             await _answer(prompt, Asked(match, answered[prompt.name]), console)
@@ -79,9 +78,15 @@ async def _step(step: Step, console: Console) -> None:
             if step.optional:
                 return
             raise Surprise(f"nothing that was expected came within {step.within_s:g} s", step, console)
-        if console.quiet_s > step.unknown_s and (question := _question(console)):
-            raise Surprise(f"it asks what the script does not know: {question}", step, console)
+        if console.quiet_s > step.unknown_s and (asked := question(console.recent.rpartition("\n")[2])):
+            raise Surprise(f"it asks what the script does not know: {asked}", step, console)
         await console.wait_news(min(_look_again_s(console, step), deadline.left_s + 0.01))
+
+
+def _with_cause(why: str, said: str) -> str:
+    """*why*, and the line of what was said that tells of what it came, unless it is that line."""
+    told = cause(said)
+    return why if not told or told in why or why in told else f"{why}, after “{told}”"
 
 
 def _look_again_s(console: Console, step: Step) -> float:
@@ -106,12 +111,6 @@ def _find(step: Step, console: Console) -> tuple[Prompt, re.Match[str]] | None:
             if not prompt.anywhere and (match := re.compile(prompt.pattern).search(recent, begin)):
                 return prompt, match
     return None
-
-
-def _question(console: Console) -> str:
-    """The unfinished line at the end of the text, when it looks like a question."""
-    line = console.recent.rpartition("\n")[2].rstrip()
-    return line if line and _QUESTION.match(line) else ""
 
 
 async def _answer(prompt: Prompt, asked: Asked, console: Console) -> None:

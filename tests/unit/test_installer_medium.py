@@ -13,9 +13,10 @@ from pathlib import Path
 import pycdlib
 import pytest
 
+from limosa import tasks
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
-from limosa.guest.installer import Console, Step, Surprise, alpine, alpine_image, alpine_medium, iso, speaker
+from limosa.guest.installer import Console, Prompt, Step, Surprise, alpine, alpine_image, alpine_medium, iso, speaker
 from limosa.guest.installer.alpine_medium import Mirror, Source
 from limosa.guest.installer.display import Display
 from limosa.guest.installer.installation import Installation, Request
@@ -335,10 +336,18 @@ class Still(Display):
     """A screen that shows one picture."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._text, self.seen = text, asyncio.Event()
 
     async def lines(self) -> tuple[str, ...]:
+        self.seen.set()
         return tuple(self._text.splitlines())
+
+
+def free() -> asyncio.Event:
+    """Nobody has the serial console."""
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 async def test_a_kernel_that_gives_up_on_the_screen_alone_is_heard(tmp_path: Path) -> None:
@@ -347,7 +356,7 @@ async def test_a_kernel_that_gives_up_on_the_screen_alone_is_heard(tmp_path: Pat
     async with program("input()", tmp_path) as console:
         assert isinstance(console, Console)
         with pytest.raises(Surprise, match=r"the kernel gave up \(Kernel panic .* timer doesn't work") as caught:
-            await speaker._asks(Still(f"SeaBIOS\n{panic}"), step, console)
+            await speaker._asks(Still(f"SeaBIOS\n{panic}"), step, console, free())
     assert caught.value.screen.endswith(panic)
 
 
@@ -359,4 +368,22 @@ async def test_what_both_consoles_say_is_heard_on_the_serial_one(tmp_path: Path)
         while said not in console.text:
             await console.wait_news(1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(speaker._asks(Still(said), step, console), 0.3)
+            await asyncio.wait_for(speaker._asks(Still(said), step, console, free()), 0.3)
+
+
+async def test_while_a_person_has_the_serial_console_the_screen_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would take the machine out of their hands, since its login stands there all the time."""
+    monkeypatch.setattr(speaker, "LOOK_S", 0.01)
+    monkeypatch.setattr(speaker, "GRACE_S", 0.05)
+    step = Step("boot the ISO", (Prompt("login", alpine.LOGIN, ends=True),), 60)
+    looked, held = Still("localhost login: "), asyncio.Event()
+    async with (
+        program("input()", tmp_path) as console,
+        tasks.beside(speaker._asks(looked, step, console, held)) as (watching,),
+    ):
+        await looked.seen.wait()
+        assert not (await asyncio.wait([watching], timeout=0.5))[0]
+        held.set()
+        await asyncio.wait_for(watching, 30)

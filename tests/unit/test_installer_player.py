@@ -11,6 +11,7 @@ from console_program import program
 
 from limosa.events import Events, StageFinished
 from limosa.guest.installer import Prompt, Script, Secret, Step, Surprise, play
+from limosa.guest.installer.player import SwitchedOff
 from limosa.guest.installer.script import Asked
 from limosa.guest.installer.text_console import Console, PlainText
 
@@ -112,6 +113,31 @@ print("done: ", end="", flush=True); input()
 """
     async with program(source, tmp_path) as console:
         await play(script(Prompt("done", "done: ?", ends=True), within_s=60, unknown_s=0.5), console, Events())
+
+
+@pytest.mark.parametrize(
+    "shown", ["(3/9) Installing e2fsprogs [fetch http://mirror/main]", "[syncing disks...]", "Writing: "]
+)
+async def test_progress_that_stands_for_long_is_waited_for(tmp_path: Path, shown: str) -> None:
+    """However long nothing comes behind it: a question would have been named after a moment."""
+    source = f"import time; print({shown!r}, end='', flush=True); time.sleep(1.5); print('\\ndone'); input()"
+    async with program(source, tmp_path) as console:
+        prompts = (Prompt("done", r"\ndone", ends=True, anywhere=True),)
+        await play(script(*prompts, within_s=60, unknown_s=0.3), console, Events())
+
+
+async def test_what_a_program_failed_of_is_told_though_it_has_scrolled_away(tmp_path: Path) -> None:
+    source = r"""
+print("ERROR: unable to select packages:\n  syslinux (no such package)")
+print("\n".join(f"cleaning up {n}" for n in range(40)))
+input("lab:~# ")
+"""
+    failed = Prompt("ended", r"lab:~# ?", fails="setup ended without a system")
+    async with program(source, tmp_path) as console:
+        with pytest.raises(Surprise) as caught:
+            await play(script(failed), console, Events())
+    why = "setup ended without a system, after “ERROR: unable to select packages: syslinux (no such package)”"
+    assert why in caught.value.message
 
 
 async def test_an_unknown_question_is_named_before_the_deadline(tmp_path: Path) -> None:
@@ -230,6 +256,135 @@ async def test_a_person_takes_over_and_the_script_goes_on(tmp_path: Path) -> Non
         await play(script(*prompts, unknown_s=0.5), console, Events(), person)
     assert len(surprises) == 1
     assert "Strange question?" in surprises[0]
+
+
+BOOT = (
+    Step(
+        "boot",
+        (Prompt("gave up", "recovery", fails="gave up", anywhere=True), Prompt("login", r"\w+ login: ?", ends=True)),
+        30,
+    ),
+    Step("log in", (Prompt("shell", r"lab:~# ?", ends=True), Prompt("login", r"\w+ login: ?", "root")), 30),
+    Step("start", (Prompt("shell", r"lab:~# ?", "setup", ends=True),), 30),
+    Step(
+        "setup",
+        (
+            Prompt("complete", "Installation is complete", ends=True, anywhere=True),
+            Prompt("ended", r"lab:~# ?", fails="setup ended"),
+            Prompt("disk", "Which disk[^\n]*", "vda"),
+        ),
+        30,
+    ),
+    Step("finish", (Prompt("shell", r"lab:~# ?", "finish", ends=True),), 30),
+    Step("power off", (Prompt("shell", r"lab:~# ?", "poweroff", ends=True),), 30, ends_with_machine=True),
+    Step("wait for the end", (), 30, ends_with_machine=True),
+)  # fmt: skip
+MACHINE = r"""
+def shell(prompt):
+    while (line := input(prompt)) != "poweroff":
+        if line == "setup":
+            input("Which disk? "); ran.append("setup")
+            print("disk full: failed" if "broken" in sys.argv and len(ran) < 2 else "Installation is complete.")
+        elif line:
+            ran.append(line)
+    print("RAN", *ran); print("Power down")
+import sys
+ran = []
+input("recovery shell\n~ # ")
+input("lab login: ")
+shell("lab:~# ")
+"""
+
+
+class Person:
+    """Types a few lines, each at what it waits for, whenever the console is theirs; then gives it back."""
+
+    def __init__(self, *lines: tuple[str, str]) -> None:
+        self.lines, self.stopped = list(lines), list[str]()
+
+    async def __call__(self, console: Console, surprise: Surprise) -> bool:
+        self.stopped.append(surprise.step.name)
+        while self.lines and not console.ended:
+            awaited, line = self.lines[0]
+            if awaited == "give back":
+                del self.lines[0]
+                return True
+            if console.text.rstrip().endswith(awaited):
+                del self.lines[0]
+                await console.pass_on(f"{line}\r".encode())
+            await console.wait_news(1)
+        while not console.ended and not console.text.rstrip().endswith(("#", "login:", "?")):
+            await console.wait_news(1)
+        return True
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        [("~ #", "exit")],
+        [("~ #", "exit"), ("login:", "root"), ("lab:~#", "true")],
+        [("~ #", "exit"), ("login:", "root"), ("lab:~#", "setup"), ("Which disk?", "vda"), ("lab:~#", "true")],
+        [("~ #", "exit"), ("login:", "root"), ("lab:~#", "setup")],
+    ],
+    ids=["as far as the login", "logged in", "installed", "at a question of setup"],
+)
+async def test_whatever_a_person_has_done_the_script_goes_on_behind_it(
+    tmp_path: Path, typed: list[tuple[str, str]]
+) -> None:
+    person = Person(*typed)
+    async with program(MACHINE, tmp_path) as console:
+        await play(Script("toy", BOOT), console, Events(), person)
+        ran = console.text.partition("RAN ")[2].split()
+    assert person.stopped == ["boot"]
+    assert [word for word in ran if word in ("setup", "finish")] == ["setup", "finish"]
+
+
+async def test_a_line_that_was_typed_and_taken_back_is_no_reason_to_wait(tmp_path: Path) -> None:
+    """What stands in the terminal's line counts, not what was typed last."""
+    async with program(MACHINE, tmp_path) as console:
+
+        async def person(console: Console, surprise: Surprise) -> bool:
+            await console.pass_on(b"exit\rroot\r")
+            while not console.text.endswith("lab:~# "):
+                await console.wait_news(1)
+            await console.pass_on(b"wrong")
+            while not console.text.endswith("wrong"):
+                await console.wait_news(1)
+            await console.pass_on(b"\x15")
+            while "wrong" in console.screen.splitlines()[-1]:
+                await console.wait_news(1)
+            return True
+
+        await play(Script("toy", BOOT), console, Events(), person)
+        assert "RAN setup finish" in console.text
+
+
+async def test_a_person_who_mends_what_a_step_failed_of_is_followed_by_the_next(tmp_path: Path) -> None:
+    person = Person(("~ #", "exit"), ("give back", ""), ("lab:~#", "setup"), ("Which disk?", "vda"), ("lab:~#", "true"))
+    async with program(MACHINE, tmp_path, ["broken"]) as console:
+        await play(Script("toy", BOOT), console, Events(), person)
+        assert "RAN setup setup true finish" in console.text
+    assert person.stopped == ["boot", "setup"]
+
+
+async def test_a_machine_that_goes_off_in_a_persons_hands_is_told_apart(tmp_path: Path) -> None:
+    """The script cannot go on with it, and what it left can."""
+    person = Person(
+        ("~ #", "exit"), ("login:", "root"), ("lab:~#", "setup"), ("Which disk?", "vda"), ("lab:~#", "poweroff")
+    )
+    async with program(MACHINE, tmp_path) as console:
+        with pytest.raises(SwitchedOff) as caught:
+            await play(Script("toy", BOOT), console, Events(), person)
+    assert "Installation is complete" in caught.value.said
+    assert caught.value.surprise.step.name == "boot"
+
+
+async def test_a_machine_that_goes_off_where_it_was_to_is_done(tmp_path: Path) -> None:
+    source = "print('strange', end='', flush=True); input('? '); print('Power down')"
+    off = Step("power off", (Prompt("shell", "# ?", "poweroff", ends=True),), 30, ends_with_machine=True, unknown_s=0.3)
+    async with program(source, tmp_path) as console:
+        left = await play(Script("toy", (off, BOOT[-1])), console, Events(), Person(("?", "now"), ("never", "")))
+        assert left.steps == ()
 
 
 async def test_an_answer_can_depend_on_what_was_asked(tmp_path: Path) -> None:

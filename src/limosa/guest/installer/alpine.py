@@ -82,7 +82,7 @@ def branch(version: str) -> str:
 
 def install_script(wishes: Wishes, limits: Limits) -> Script:
     """From the ISO's first character to a machine that is off, with an installed disk."""
-    steps = [
+    begin = [
         Step("boot the ISO", (*NOT_BOOTED, Prompt("login", LOGIN, ends=True)), limits.boot_s, unknown_s=limits.boot_s),
         Step(
             "log in",
@@ -90,18 +90,19 @@ def install_script(wishes: Wishes, limits: Limits) -> Script:
             limits.boot_s,
         ),
     ]
-    line = "setup-alpine"
+    setup, line = list[Step](), "setup-alpine"
     if not wishes.as_a_person:
-        steps += [command(name, typed, SHELL, limits.command_s) for name, typed in _answer_file(wishes)]
+        setup += [command(name, typed, SHELL, limits.command_s) for name, typed in _answer_file(wishes)]
         line += f" -f {_ANSWERS}"
-    steps.append(Step("start setup-alpine", (Prompt("shell", SHELL.pattern, line, ends=True),), limits.command_s))
-    steps.append(Step("setup-alpine", dialogue(wishes), limits.answer_s))
-    steps += [command(name, typed, SHELL, limits.command_s) for name, typed in finishing(wishes)]
-    steps += [
-        Step("power off", (Prompt("shell", SHELL.pattern, "poweroff", ends=True),), limits.command_s),
+    setup.append(Step("start setup-alpine", (Prompt("shell", SHELL.pattern, line, ends=True),), limits.command_s))
+    setup.append(Step("setup-alpine", dialogue(wishes), limits.answer_s))
+    finish = [command(name, typed, SHELL, limits.command_s) for name, typed in finishing(wishes)]
+    off = Prompt("shell", SHELL.pattern, "poweroff", ends=True)
+    finish += [
+        Step("power off", (off,), limits.command_s, ends_with_machine=True),
         Step("wait for the end", (), limits.boot_s, ends_with_machine=True),
     ]
-    return Script("install Alpine", tuple(steps))
+    return Script("install Alpine", (*begin, *setup, *finish), resumed=(*begin, *finish))
 
 
 def boot_script(hostname: str, limits: Limits) -> Script:
@@ -218,8 +219,10 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
     lines = [
         (
             "mount the installed system",
-            "for p in /dev/vda3 /dev/vda2 /dev/vda1; do mount -t ext4 $p /mnt 2>/dev/null || continue; "
-            "[ -d /mnt/etc/apk ] && break; umount /mnt; done; [ -d /mnt/etc/apk ]",
+            # Of a live system that was started anew, nothing has used a disk yet.
+            "modprobe ext4 2>/dev/null; for p in /dev/vda3 /dev/vda2 /dev/vda1; do "
+            "mount -t ext4 $p /mnt 2>/dev/null || continue; [ -d /mnt/etc/apk ] && break; umount /mnt; done; "
+            "[ -d /mnt/etc/apk ]",
         ),
         (
             "mount its boot partition",
@@ -238,8 +241,10 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
         ),
         (
             "have a host key",
+            # A live system that was started anew has no such program any more, and the new one has.
             "[ -s /mnt/etc/ssh/ssh_host_ed25519_key ]"
-            " || ssh-keygen -q -t ed25519 -N '' -f /mnt/etc/ssh/ssh_host_ed25519_key",
+            " || ssh-keygen -q -t ed25519 -N '' -f /mnt/etc/ssh/ssh_host_ed25519_key"
+            " || chroot /mnt ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key",
         ),
         ("read the host key", "sed 's/^/limosa-hostkey /' /mnt/etc/ssh/ssh_host_ed25519_key.pub"),
         (

@@ -20,7 +20,7 @@ from limosa.events import Events
 from limosa.guest import library
 from limosa.guest.download import space_errors
 from limosa.guest.installer import login, virtual_machine
-from limosa.guest.installer.player import Surprise, TakeOver, play
+from limosa.guest.installer.player import Surprise, SwitchedOff, TakeOver, play
 from limosa.guest.installer.room import while_room
 from limosa.guest.installer.script import Script
 from limosa.guest.installer.speaker import begun
@@ -159,7 +159,7 @@ async def _run_installer(
 ) -> str:
     """Play the script until the machine is off; the new system's public host key, empty when it was not said."""
     try:
-        return await _install_once(wanted, wanted.installer, script, disk, transcript, events, take_over)
+        return await _with_hands(wanted, wanted.installer, script, disk, transcript, events, take_over)
     except Surprise as surprise:
         if wanted.again is None or TIMER_PANIC not in surprise.why:
             raise
@@ -171,7 +171,36 @@ async def _run_installer(
                 hint="try again when the machine has less to do",
             )
         events.note("the kernel gave up over its timer, as happens under emulation: starting it without that check")
-        return await _install_once(wanted, other, script, disk, transcript, events, take_over)
+        return await _with_hands(wanted, other, script, disk, transcript, events, take_over)
+
+
+async def _with_hands(
+    wanted: Installation,
+    hardware: virtual_machine.Hardware,
+    script: Script,
+    disk: Path,
+    transcript: Transcript,
+    events: Events,
+    take_over: TakeOver | None,
+) -> str:
+    """Install, also when a person had the console and switched the machine off once the system was on its disk."""
+    while True:
+        try:
+            return await _install_once(wanted, hardware, script, disk, transcript, events, take_over)
+        except SwitchedOff as off:
+            if not await asyncio.to_thread(_boots, disk):
+                raise off.surprise from None
+            if not script.resumed:
+                said = wanted.host_key.search(off.said)
+                return said.group(1) if said else ""
+        events.note("the machine was switched off with a system on its disk: started again for what is left to do")
+        script = replace(script, steps=script.resumed)
+
+
+def _boots(disk: Path) -> bool:
+    """Whether a firmware would start from *disk*: its first sector ends as that of a boot loader or a table does."""
+    with disk.open("rb") as file:
+        return file.read(512)[510:] == b"\x55\xaa"
 
 
 async def _install_once(

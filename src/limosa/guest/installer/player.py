@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError
@@ -36,21 +37,71 @@ class Surprise(LimosaError):
         )
 
 
+class SwitchedOff(LimosaError):
+    """The machine went off in a person's hands, who wants to go on with what is on its disk; ``said``: all it said."""
+
+    def __init__(self, surprise: Surprise, console: Console) -> None:
+        self.surprise, self.said = surprise, console.text
+        super().__init__(surprise.message, hint=surprise.hint)
+
+
 TakeOver = Callable[[Console, Surprise], Awaitable[bool]]
-"""Gives the console to a person; whether the script goes on with the step at which it stopped."""
+"""Gives the console to a person; whether to go on: with the script, or with the disk when the machine is off."""
 
 
-async def play(script: Script, console: Console, events: Events, take_over: TakeOver | None = None) -> None:
-    """Play *script* to its end. Raises Surprise when it cannot be, and *take_over* did not mend it."""
-    for step in script.steps:
-        with events.stage(f"{script.name}: {step.name}"):
-            while True:
-                try:
-                    await _step(step, console)
-                    break
-                except Surprise as surprise:
-                    if take_over is None or console.ended or not await take_over(console, surprise):
-                        raise
+async def play(
+    script: Script, console: Console, events: Events, take_over: TakeOver | None = None, *, steps: int | None = None
+) -> Script:
+    """Play *script* to its end, or its first *steps* steps, and return what is left: a person may have done more.
+
+    Raises Surprise when it cannot be played, and *take_over* did not mend it; SwitchedOff as that says.
+    """
+    at = 0
+    while at < (len(script.steps) if steps is None else steps):
+        with events.stage(f"{script.name}: {script.steps[at].name}"):
+            at = await _played(script.steps, at, console, take_over)
+    return replace(script, steps=script.steps[at:])
+
+
+async def _played(steps: Sequence[Step], at: int, console: Console, take_over: TakeOver | None) -> int:
+    """Play the step *at*, with a person's help where it is wanted; the number of the step to go on with."""
+    now = at
+    while now == at:
+        try:
+            await _step(steps[at], console)
+            return at + 1
+        except Surprise as surprise:
+            if take_over is None or console.ended:
+                raise
+            begun = console.heard
+            if not await take_over(console, surprise):
+                raise
+            if console.ended:
+                if all(step.ends_with_machine for step in steps[at:]):
+                    return len(steps)
+                raise SwitchedOff(surprise, console) from surprise
+        now = await _given_back(steps, at, console, begun)
+    return now
+
+
+async def _given_back(steps: Sequence[Step], at: int, console: Console, begun: int) -> int:
+    """The step to go on with after a person had the console, who may have done more than the one at which it stopped.
+
+    What was said meanwhile tells, as “Installation is complete”, and what stands at the cursor now.
+    """
+    said, now = console.since(begun), at
+    for number in range(at, len(steps)):
+        if match := _said(steps[number], said):
+            said, now = said[match.end() :], number + 1
+    console.look_again()
+    while console.quiet_s < SETTLED_S and not console.ended:
+        await console.wait_news(SETTLED_S - console.quiet_s + 0.01)
+    return next((number for number in range(now, len(steps)) if _find(steps[number], console)), now)
+
+
+def _said(step: Step, text: str) -> re.Match[str] | None:
+    found = (re.search(prompt.pattern, text) for prompt in step.prompts if prompt.anywhere and prompt.ends)
+    return next((match for match in found if match), None)
 
 
 async def _step(step: Step, console: Console) -> None:

@@ -73,6 +73,8 @@ class Script:
 
     name: str
     steps: tuple[Step, ...]
+    resumed: tuple[Step, ...] = ()
+    """What is played on the machine started anew after a person switched it off with a system on its disk."""
 
 
 def command(name: str, line: str, prompt: Prompt, within_s: float, *, may_fail: bool = False) -> Step:

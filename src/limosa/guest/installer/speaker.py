@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from limosa import tasks
 from limosa.events import Events
@@ -35,37 +36,55 @@ async def begun(
     if machine.monitor is None:
         yield console, script
         return
-    first, rest = Script(script.name, script.steps[:1]), Script(script.name, script.steps[1:])
     async with Display.over(machine.monitor) as display:
         with events.stage(f"{script.name}: {script.steps[0].name}"):
-            serial = await _on_serial(first, console, display, take_over)
-        if serial:
+            rest = await _on_serial(script, console, display, take_over)
+        if rest is not None:
             yield console, rest
             return
         events.note("the medium asks on its screen alone: its text is read there and its keys are pressed")
         async with _on_screen(display, console) as screen:
-            yield screen, rest
+            yield screen, replace(script, steps=script.steps[1:])
 
 
-async def _on_serial(first: Script, console: Console, display: Display, take_over: TakeOver | None) -> bool:
-    """Whether *first* could be played on the serial console; False when the screen has asked meanwhile."""
-    work = play(first, console, Events(), take_over)  # the stage is told of outside
-    async with tasks.beside(work, _asks(display, first.steps[0], console)) as (playing, watching):
+async def _on_serial(script: Script, console: Console, display: Display, take_over: TakeOver | None) -> Script | None:
+    """What is left once the first step was played on the serial console; None when the screen has asked meanwhile."""
+    free = asyncio.Event()
+    free.set()
+
+    async def held(console: Console, surprise: Surprise) -> bool:
+        assert take_over is not None
+        free.clear()
+        try:
+            return await take_over(console, surprise)
+        finally:
+            free.set()
+
+    # The stage is told of outside.
+    work = play(script, console, Events(), held if take_over else None, steps=1)
+    async with tasks.beside(work, _asks(display, script.steps[0], console, free)) as (playing, watching):
         await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not playing.done() and isinstance(given_up := watching.exception(), Surprise):
             raise given_up
         if playing.done() or watching.exception() is not None:
-            await playing
-            return True
-        return False
+            left: Script = await playing
+            return left
+        return None
 
 
-async def _asks(display: Display, step: Step, console: Console) -> None:
-    """Return when the screen has shown for a while what ends *step*; raise Surprise when it shows what fails it."""
+async def _asks(display: Display, step: Step, console: Console, free: asyncio.Event) -> None:
+    """Return when the screen has shown for a while what ends *step*; raise Surprise when it shows what fails it.
+
+    Neither while a person has the serial console, to whom the machine belongs then: *free* is not set.
+    """
     patterns = [re.compile(rf"(?:{prompt.pattern})[ \t]*\Z") for prompt in step.prompts if prompt.ends]
     since_s: float | None = None
     while True:
         shown = "\n".join(await display.lines() or ())
+        if not free.is_set():
+            since_s = None
+            await free.wait()
+            continue
         for prompt in step.prompts:
             # A kernel that is silent on the serial port says only here that it has given up. What is said there too is
             # heard there, and may have been given to a person.

@@ -19,7 +19,7 @@ def check_terminal() -> None:
 
 
 async def take_over(console: Console, surprise: Surprise) -> bool:
-    """Join the terminal to *console*; whether the script shall go on afterwards."""
+    """Join the terminal to *console*; whether to go on afterwards, with the script or with what the machine left."""
     descriptor = sys.stdin.fileno()
     keys: asyncio.Queue[bytes] = asyncio.Queue()
     print(f"\r\nlimosa: stopped at “{surprise.step.name}”: {surprise.why}", file=sys.stderr)
@@ -28,19 +28,22 @@ async def take_over(console: Console, surprise: Surprise) -> bool:
         _show(b"\x1b[2J\x1b[H" + surprise.screen.replace("\n", "\r\n").encode())
         console.taps.append(_show)
         try:
-            await _type(console, keys)
-            console.taps.clear()
-            if console.ended:
+            if not await _type(console, keys):
                 return False
-            _show(b"\r\nlimosa: go on with the script? [Y/n] ")
+            console.taps.clear()
+            while not keys.empty():  # typed at a machine that was gone
+                keys.get_nowait()
+            asked = "the machine is off: go on with what is on its disk" if console.ended else "go on with the script"
+            _show(f"\r\nlimosa: {asked}? [Y/n] ".encode())
             answer = await keys.get()
-            return answer[:1] not in (b"n", b"N", b"\x03", ESCAPE)
+            return answer[:1] not in (b"", b"n", b"N", b"\x03", ESCAPE)
         finally:
             console.taps.clear()
             _show(b"\r\n")
 
 
-async def _type(console: Console, keys: asyncio.Queue[bytes]) -> None:
+async def _type(console: Console, keys: asyncio.Queue[bytes]) -> bool:
+    """Pass keys on until the console is given back or the machine is off; False when the terminal was hung up."""
     while not console.ended:
         try:
             async with asyncio.timeout(0.5):
@@ -51,7 +54,8 @@ async def _type(console: Console, keys: asyncio.Queue[bytes]) -> None:
         if head:
             await console.pass_on(head)
         if escape or not data:
-            return
+            return bool(data)
+    return True
 
 
 def _show(data: bytes) -> None:

@@ -93,7 +93,7 @@ class Console:
         self._screen = _Screen(self._reply)
         self._stream = pyte.ByteStream(self._screen)
         self._text = ""
-        self._mark = 0
+        self._mark = self._dropped = 0
         self._news = asyncio.Event()
         self._heard_s = self._typed_s = time.monotonic()
         self._replies: list[str] = []
@@ -116,6 +116,15 @@ class Console:
     def text(self) -> str:
         """All of the plain text that is kept."""
         return self._text
+
+    @property
+    def heard(self) -> int:
+        """How many characters of plain text have come: a place to look back to with ``since``."""
+        return self._dropped + len(self._text)
+
+    def since(self, heard: int) -> str:
+        """The plain text since so many characters had come, as far as it is kept."""
+        return self._text[max(0, heard - self._dropped) :]
 
     @property
     def quiet_s(self) -> float:
@@ -145,6 +154,17 @@ class Console:
             self.transcript.keep_secret(text.strip("\r\n"))
         self.transcript.input(text, secret=secret)
         await self._send(text.encode())
+
+    def look_again(self) -> None:
+        """What stands in the line of the cursor, from now on, and nothing before it is recent: so a person left it."""
+        self._heard_s = time.monotonic()
+        row = self._screen.cursor.y
+        line = self._screen.display[row].rstrip()
+        while row and self._screen.display[row - 1][-1] != " ":
+            row -= 1
+            line = self._screen.display[row] + line
+        self._text += "\n" + line
+        self._mark = len(self._text) - len(line)
 
     def pass_over(self, characters: int) -> None:
         """The first *characters* of what is recent are dealt with."""
@@ -186,6 +206,7 @@ class Console:
         self._text += text
         if (surplus := len(self._text) - _KEPT_CHARACTERS) > _KEPT_CHARACTERS:
             self._text, self._mark = self._text[surplus:], max(0, self._mark - surplus)
+            self._dropped += surplus
         try:
             self._stream.feed(data)
         except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -121,23 +122,29 @@ LABEL lts
 """
 
 
-def test_a_medium_whose_kernel_is_silent_is_heard(limosa: Command, tmp_path: Path) -> None:
-    """As alpine-standard is, and alpine-virt since 3.2x: its configuration names no serial console."""
+def silent_medium(folder: Path, init: str) -> Path:
+    """A medium laid out as Alpine's with a small Linux that carries out *init*."""
     linux, why = tiny_linux()
     if linux is None:
         pytest.skip(why)
     medium = pycdlib.PyCdlib()
     medium.new(rock_ridge="1.09", vol_ident="alpine-std 3.22.1 x86_64")
-    for folder in ("boot", "boot/syslinux"):
-        medium.add_directory(f"/{folder.upper()}", rr_name=folder.rpartition("/")[2])
-    initrd = initramfs(linux.busybox, MEDIUM)
+    for name in ("boot", "boot/syslinux"):
+        medium.add_directory(f"/{name.upper()}", rr_name=name.rpartition("/")[2])
+    initrd = initramfs(linux.busybox, init)
     files = {"BOOT/A vmlinuz-lts": linux.kernel.read_bytes(), "BOOT/B initramfs-lts": initrd}
     for name, content in {**files, "BOOT/SYSLINUX/C syslinux.cfg": SILENT}.items():
         short, _, long = name.partition(" ")
         medium.add_fp(BytesIO(content), len(content), f"/{short}.;1", rr_name=long)
-    path = tmp_path / "alpine-standard-3.22.1-x86_64.iso"
+    path = folder / "alpine-standard-3.22.1-x86_64.iso"
     medium.write(str(path))
     medium.close()
+    return path
+
+
+def test_a_medium_whose_kernel_is_silent_is_heard(limosa: Command, tmp_path: Path) -> None:
+    """As alpine-standard is, and alpine-virt since 3.2x: its configuration names no serial console."""
+    path = silent_medium(tmp_path, MEDIUM)
     done = limosa.run("image", "install", "alpine", "--iso", str(path), "--offline", timeout_s=180)
     done.refused(1, "stopped at “log in”: the machine ended")
     (said,) = (limosa.state / "installs").glob("alpine-3.22.1-*/console.txt")
@@ -228,13 +235,7 @@ def test_nonsense_is_refused(limosa: Command, no_system: Path) -> None:
 
 
 def test_a_person_may_take_over_and_give_up(limosa: Command, no_system: Path) -> None:
-    argv = limosa.argv("image", "install", "alpine", "--iso", str(no_system), "--offline", "--attach")
-    master, slave = pty.openpty()
-    child = subprocess.Popen(
-        argv, stdin=slave, stdout=slave, stderr=slave, env=limosa.env(), cwd=limosa.home, start_new_session=True
-    )
-    os.close(slave)
-    try:
+    with attached(limosa, no_system) as (child, master):
         seen = _until(master, "Ctrl-] gives it back")
         assert "nothing there boots" in seen
         _until(master, "Boot failed")
@@ -245,11 +246,84 @@ def test_a_person_may_take_over_and_give_up(limosa: Command, no_system: Path) ->
         seen = _until(master, "hint:")
         assert "limosa: the installation stopped" in seen
         assert child.wait(timeout=10) == 1
+    assert_nothing_left(limosa)
+
+
+@contextlib.contextmanager
+def attached(limosa: Command, iso: Path, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """An installation at a terminal of a person, and the person's end of that terminal."""
+    argv = limosa.argv("image", "install", "alpine", "--iso", str(iso), "--offline", "--attach", *more)
+    master, slave = pty.openpty()
+    child = subprocess.Popen(
+        argv, stdin=slave, stdout=slave, stderr=slave, env=limosa.env(), cwd=limosa.home, start_new_session=True
+    )
+    os.close(slave)
+    try:
+        yield child, master
     finally:
         child.kill()
         child.wait()
         os.close(master)
+
+
+LIVE = r"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs none /dev
+mount -t proc none /proc
+exec </dev/console >/dev/console 2>&1
+printf "initramfs emergency recovery shell launched\\n~ # "; read line
+printf "\\nWelcome to Alpine Linux\\n\\nlocalhost login: "; read name
+while printf "localhost:~# "; read -r line; do
+    case $line in
+        setup-alpine) printf "Enter where to store configs ('floppy' or 'none') [none]: "; read where ;;
+        *limosa-hostkey*) echo "limosa-hostkey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPerson"; echo limosa-exit=0 ;;
+        *limosa-*exit*) echo limosa-exit=0 ;;
+        poweroff) poweroff -f ;;
+        *) echo "a person typed $line" ;;
+    esac
+done
+"""
+
+
+def test_what_a_person_did_is_gone_on_with(limosa: Command, tmp_path: Path) -> None:
+    """They log in at the medium's boot, mend the setup, and switch the machine off themselves: the keys are put on the
+    disk by the medium started anew, and the disk is looked at by itself. It is a stand-in, which is seen then."""
+    path = silent_medium(tmp_path, LIVE)
+    with attached(limosa, path, "--as-a-person") as (child, master):
+        _until(master, "Ctrl-] gives it back", 120)
+        os.write(master, b"exit\r")
+        _until(master, "localhost login: ")
+        os.write(master, b"root\r")
+        _until(master, "localhost:~# ")
+        _give_back(master)
+        seen = _until(master, "Ctrl-] gives it back")
+        assert "setup-alpine" in seen and "the disk was not installed (Enter where to store configs" in seen
+        os.write(master, b"none\r")
+        _until(master, "localhost:~# ")
+        # In place of a system: a boot sector that asks the firmware for another device.
+        with (tmp_path / "c/limosa/images/.alpine-3.22.1.building/disk.raw").open("r+b") as disk:
+            disk.write(b"\xcd\x18".ljust(510, b"\0") + b"\x55\xaa")
+        os.write(master, b"poweroff\r")
+        _until(master, "the machine is off: go on with what is on its disk? [Y/n]")
+        os.write(master, b"\r")
+        seen = _until(master, "Ctrl-] gives it back", 120)
+        assert "started again for what is left to do" in seen
+        os.write(master, b"exit\r")
+        _until(master, "localhost login: ")
+        _give_back(master)
+        seen = _until(master, "Ctrl-] gives it back", 120)
+        assert "write everything to the disk" in seen and "stopped at “login on the serial console”" in seen
+        assert "nothing there boots" in seen
+        _give_back(master, answer=b"n")
+        _until(master, "hint:")
+        assert child.wait(timeout=10) == 1
     assert_nothing_left(limosa)
+
+
+def _give_back(master: int, answer: bytes = b"\r") -> None:
+    os.write(master, b"\x1d")
+    _until(master, "go on with the script? [Y/n]")
+    os.write(master, answer)
 
 
 def _until(master: int, text: str, within_s: float = 40) -> str:

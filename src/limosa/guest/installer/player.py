@@ -11,9 +11,9 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest.installer.cause import cause
-from limosa.guest.installer.question import question
 from limosa.guest.installer.script import Asked, Prompt, Script, Secret, Step
 from limosa.guest.installer.text_console import SETTLED_S, Console
+from limosa.guest.installer.unfinished_line import question
 
 LATE_S = 4.0
 """After so much silence a prompt counts although something was printed behind it, as a kernel's message may be."""

@@ -7,7 +7,7 @@ import re
 import pytest
 import setup_alpine_replay
 
-from limosa.guest.installer.question import question
+from limosa.guest.installer.unfinished_line import question
 
 ASKED = (
     "Do you accept the licence? (y/n) [n] ",

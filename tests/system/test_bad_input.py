@@ -188,9 +188,23 @@ def test_lab_that_is_held_is_busy(lab: Command) -> None:
 
 
 def test_edited_lab_file_is_not_the_running_lab(lab: Command) -> None:
-    (lab.home / "bad2.yaml").write_text(LAB.replace("128 MiB", "64 MiB"))
-    refused = lab.run("up", "bad2.yaml")
-    refused.refused(4, "lab bad is up, made from another description", hint="limosa down --lab bad")
+    file = lab.home / "bad.yaml"
+    file.write_text(LAB.replace("128 MiB", "64 MiB"))
+    try:
+        refused = lab.run("up", "bad.yaml")
+        refused.refused(4, "lab bad is up, made from another description", hint="limosa down --lab bad")
+    finally:
+        file.write_text(LAB)
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+@pytest.mark.parametrize("text", [LAB, LAB.replace("128 MiB", "64 MiB")])
+def test_another_file_of_the_same_name_never_means_the_running_lab(lab: Command, verb: str, text: str) -> None:
+    (lab.home / "bad2.yaml").write_text(text)
+    refused = lab.run(verb, "bad2.yaml")
+    refused.refused(4, "lab bad is up, made from", "bad.yaml, not from", hint="name: bad-2")
+    assert "limosa down" not in refused.errors
+    lab.ok("status", "--lab", f"../{lab.home.name}/./bad.yaml")
 
 
 @pytest.mark.parametrize(("file", "damage"), [

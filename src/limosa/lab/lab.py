@@ -25,7 +25,7 @@ from limosa.hosts.host import CLIENT, Host
 from limosa.lab import copies, identity, log_files, which
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHosts, recorded
-from limosa.lab.record import LabDirectory, Record, existing, remove_remains
+from limosa.lab.record import LabDirectory, Record, directories, remove_remains
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
 from limosa.lab.surroundings import traces
 from limosa.migration import journal
@@ -139,17 +139,18 @@ class Lab:
             self._hosts.identify(identity.settled(self.spec, self.directory))
             await self._hosts.check()
         async with self._hosts.locked("limosa up"):
+            new = not self.directory.is_lab()
             await self._hosts.meet()
             self._hosts.mend()
             if start and any(guest.image_kind.boots_disk for guest in self.spec.guests.values()):
                 from limosa.lab import preparation
 
                 await preparation.have(self.spec, self.events)
-            if self.record.ephemeral and self._hosts.client is None:
-                self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
-            self.directory.create(self.spec)
-            await self._cut_logs(self.spec.hosts)
             try:
+                if self.record.ephemeral and self._hosts.client is None:
+                    self.directory.save(self.record)  # before anything else, so that ``sweep`` knows what it finds
+                self.directory.create(self.spec)
+                await self._cut_logs(self.spec.hosts)
                 failures += await self._converge(made)
                 for guest in self.spec.guests.values():
                     try:
@@ -158,6 +159,9 @@ class Lab:
                         failures.append(error)
             except LimosaError as error:
                 failures.append(error)
+            finally:
+                if new and self._hosts.client is None and self.record.is_empty:
+                    self.directory.remove()  # nothing came to be, so there is no lab
         for other in failures[1:]:
             self.events.note(f"{other.message} ({other.hint})" if other.hint else other.message, level="warning")
         if failures:
@@ -365,7 +369,7 @@ def sweep() -> list[str]:
     lock of a command killed at once; return their names."""
     gone = []
     remove_remains()
-    for directory in existing():
+    for directory in directories():
         with contextlib.suppress(LimosaError):  # damaged, or another command is at work on it
             record = directory.record()
             if not record.ephemeral if record else (directory.path / "spec.json").exists():

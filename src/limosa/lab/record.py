@@ -196,6 +196,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
         except (SpecError, OSError) as error:
             raise self._damaged("spec.json", error) from error
 
+    def is_lab(self) -> bool:
+        """Whether anything in it speaks of a lab. Else it is what a killed command left: empty, or with a lock alone."""
+        return any((self.path / name).exists() for name in ("spec.json", "record.json", "place"))
+
     def described(self) -> bool:
         """Whether the lab was ever brought up and not purged since: it may be up although no record says so."""
         return (self.path / "spec.json").exists()
@@ -322,7 +326,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
 
     @contextlib.contextmanager
     def locked(self, what: str = "", guest: str = "", file: str = "lock") -> Iterator[None]:
-        """Hold the lab's lock *file*, or that of one guest. Raises BusyError when another command holds it."""
+        """Hold the lab's lock *file*, or that of one guest. Raises BusyError when another command holds it.
+
+        Where the lab's was held and nothing came of it, it goes, and so does the directory.
+        """
         path = (self.guest(guest) if guest else self.path) / file
         descriptor = _opened(path)
         try:
@@ -337,7 +344,13 @@ class LabDirectory(msgspec.Struct, frozen=True):
             with contextlib.suppress(OSError):  # a full disk spoils only the text of somebody else's error
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{what or 'a command'} (pid {os.getpid()})".encode(), 0)
-            yield
+            try:
+                yield
+            finally:
+                if not guest and not self.is_lab() and _is_still(descriptor, path):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+                        self.path.rmdir()
         finally:
             os.close(descriptor)
 
@@ -367,6 +380,11 @@ def write(path: Path, data: bytes) -> None:
 
 def existing() -> list[LabDirectory]:
     """Every lab that has a directory here. Raises MachineError."""
+    return [directory for directory in directories() if directory.is_lab()]
+
+
+def directories() -> list[LabDirectory]:
+    """Every directory of a lab, also those in which nothing speaks of one. Raises MachineError."""
     return [LabDirectory(folder) for folder in _folders() if not folder.name.startswith(".")]
 
 

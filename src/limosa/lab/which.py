@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from limosa import paths, spec
 from limosa.errors import LimosaError, SpecError, StateError
 from limosa.lab import identity
-from limosa.lab.record import LabDirectory, existing
+from limosa.lab.record import LabDirectory, directories
 from limosa.lab.surroundings import traces
 from limosa.spec import resolved
 
@@ -24,9 +26,7 @@ def resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory
             raise _lost(directory, f"--lab {directory.name}")
         return directory.spec(), directory
     traces(directory).require_here()
-    lab = identity.known(lab, directory)
-    _same_file(lab, directory)
-    return lab, directory
+    return identity.known(_as_kept(lab, directory), directory), directory
 
 
 def locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
@@ -41,17 +41,45 @@ def locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
     return None, LabDirectory.named(text)
 
 
-def _same_file(lab: resolved.Lab, directory: LabDirectory) -> None:
-    """A running lab keeps the spec it was made from. Raises StateError when *lab* is another."""
-    if not may_run(directory):
-        return
-    if not directory.readable_spec():
+def _as_kept(lab: resolved.Lab, directory: LabDirectory) -> resolved.Lab:
+    """*lab*, named by the path under which what is kept of it was made. A running lab keeps the spec it was made from.
+
+    Raises StateError where what is kept was made from another file, or from what this one said before.
+    """
+    up = may_run(directory)
+    if up and not directory.readable_spec():
         raise _lost(directory, lab.file)
-    if spec.encode(directory.spec()) == spec.encode(lab):
-        return
-    raise StateError(
-        f"lab {lab.name} is up, made from another description than {lab.file} is now",
-        hint=f"limosa down --lab {lab.name}, then up again; or give the new one another name",
+    if not directory.readable_spec():
+        return lab
+    kept = directory.spec()
+    if _is_file(kept.file, lab.file):
+        lab = msgspec.structs.replace(spec.load(kept.file), file=kept.file)  # relative paths in it begin there
+    elif up or os.path.exists(kept.file):  # noqa: PTH110 (there may be none, and then its name is empty)
+        raise _another_file(lab, kept, "up" if up else "kept with its disks")
+    if up and spec.encode(kept) != spec.encode(identity.known(lab, directory)):
+        raise StateError(
+            f"lab {lab.name} is up, made from another description than {lab.file} is now",
+            hint=f"--lab {lab.name} goes on with it as it was made; for the change to count: "
+            f"limosa down --lab {lab.name}, then up again",
+        )
+    return lab
+
+
+def _is_file(one: str, other: str) -> bool:
+    """Whether both are one file: by whatever links and mounts they are named."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
+
+
+def _another_file(lab: resolved.Lab, kept: resolved.Lab, state: str) -> StateError:
+    """Also for an identical copy: what is done with one of two labs must never happen to the other."""
+    made = f"made from {kept.file}, not from" if kept.file else "made from another description than"
+    return StateError(
+        f"lab {lab.name} is {state}, {made} {lab.file}",
+        hint=f"--lab {lab.name} is the one that there is; for another beside it, write a name of its own, such as "
+        f"`name: {lab.name}-2`, into {lab.file}",
     )
 
 
@@ -67,7 +95,7 @@ def _only() -> tuple[resolved.Lab | None, LabDirectory]:
     here = Path("limosa.yaml")
     if here.is_file():
         return locate(here)
-    found = [directory for directory in existing() if may_run(directory)]
+    found = [directory for directory in directories() if may_run(directory)]
     if len(found) == 1:
         return None, found[0]
     if not found:

@@ -6,6 +6,7 @@ Each imports what it needs when called: verbs on a running lab decode, and pay f
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,13 @@ __all__ = ["decode", "encode", "load", "loads", "schema"]
 def load(path: str | Path) -> Lab:
     """The lab that the file *path* describes, checked and filled in.
 
-    Raises SpecError, which names file, line and key; when there are several faults, it names all of them.
+    A file is the same by whatever links it is named: its own name and folder count. Raises SpecError, which names file,
+    line and key; when there are several faults, it names all of them.
     """
     from limosa.spec import document, resolution
 
-    return resolution.resolve(document.parse(document.read(Path(path)), str(path)), Path(path))
+    text = document.read(Path(path))
+    return resolution.resolve(document.parse(text, str(path)), Path(os.path.realpath(path)))
 
 
 def loads(text: str, file: str = "") -> Lab:

@@ -198,7 +198,7 @@ class Lab(msgspec.Struct, frozen=True):
     hosts: dict[str, Host]
     guests: dict[str, Guest]
     file: str = ""
-    """The lab file this came from."""
+    """The lab file this came from: its one real path."""
     identity: str = ""
     """The id of whose lab this is, which the file cannot know. Empty until it is brought up, and in a lab that a
     version brought up which knew none: that keeps the names and MACs which it has."""

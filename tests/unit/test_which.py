@@ -76,7 +76,7 @@ def test_a_changed_file_is_told_what_goes_on_before_what_ends(file: Path) -> Non
     directory.create(spec.load(file))
     directory.save(Record(up=True, claimed=[]))
     file.write_text(TEXT.replace("beta", "gamma"))
-    with pytest.raises(StateError, match="another description than .* is now") as refused:
+    with pytest.raises(StateError, match=r"another description than .* is now") as refused:
         which.resolve(file)
     assert refused.value.hint.startswith("--lab shop goes on with it")
 

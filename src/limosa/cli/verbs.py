@@ -19,6 +19,7 @@ PARTS: dict[str, dict[str, Place]] = {
         "up": ("up", "up", "Make the lab's hosts and start its guests; what is there already is kept, what died is "
                "made again."),
         "down": ("down", "down", "End everything the lab runs, prove that nothing is left, and delete its disks."),
+        "ls": ("ls", "ls", "List all labs: which is up and which down, where each came from, since when."),
         "status": ("status", "status", "Say which hosts are on and what each guest does where."),
         "logs": ("logs", "logs", "Show what guests printed on their consoles, and what QEMU and the hosts said."),
         "host power-off": ("host", "power_off", "Pull the plug: everything that runs on the host ends at once."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 
 from limosa.errors import LimosaError
 from limosa.hosts.host import CLIENT, Host
@@ -98,6 +99,7 @@ class Construction:
 
     async def _make_client(self) -> None:
         self.hosts.on, self.hosts.made_here = {}, True
+        self.hosts.record.since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         if self.hosts.elsewhere and self.hosts.record.ephemeral:
             surroundings.engage_undertaker(self.hosts.directory)
         self.hosts.record.off, self.hosts.record.cut = [], []

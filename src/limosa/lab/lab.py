@@ -48,7 +48,7 @@ class Lab:
     @asynccontextmanager
     async def open(
         cls,
-        what: str | Path | resolved.Lab = "",
+        what: str | Path | resolved.Lab | LabDirectory = "",
         *,
         events: Events | None = None,
         ephemeral: bool = False,
@@ -321,10 +321,12 @@ class Lab:
         await log_files.cut(self.directory.log, [self._hosts.on[name] for name in elsewhere])
 
 
-async def take_down(what: str | Path, *, events: Events, purge: bool = True, forget: Collection[str] = ()) -> bool:
+async def take_down(
+    what: str | Path | LabDirectory, *, events: Events, purge: bool = True, forget: Collection[str] = ()
+) -> bool:
     """``Lab.down``, also for a lab whose record or spec is damaged or lost; return whether there was anything."""
     lab, directory = which.locate(what)
-    meant: str | Path | resolved.Lab = what
+    meant: str | Path | resolved.Lab | LabDirectory = what
     if not directory.readable_spec() and (directory.described() or which.may_run(directory)):
         if lab is None:
             await _end_undescribed(directory, events=events, purge=purge)
@@ -332,6 +334,20 @@ async def take_down(what: str | Path, *, events: Events, purge: bool = True, for
         meant = lab  # its file says what the damaged one said
     async with Lab.open(meant, events=events) as opened:
         return await opened.down(purge=purge, forget=forget)
+
+
+async def take_all_down(names: Collection[str], *, events: Events, purge: bool = True) -> dict[str, LimosaError | None]:
+    """``take_down`` for each of these labs, whatever became of the others: by name, why it is not wholly down."""
+    ends = dict[str, LimosaError | None]()
+    for name in names:
+        directory = LabDirectory.named(name)
+        ends[name] = None
+        try:
+            if directory.is_lab() or traces(directory).processes():  # else another command has taken it down by now
+                await take_down(directory, events=events, purge=purge)
+        except LimosaError as error:
+            ends[name] = error
+    return ends
 
 
 async def _end_undescribed(directory: LabDirectory, *, events: Events, purge: bool) -> None:
@@ -385,4 +401,4 @@ def sweep() -> list[str]:
     return gone
 
 
-__all__ = ["GuestStatus", "HostStatus", "Lab", "LabStatus", "sweep", "take_down"]
+__all__ = ["GuestStatus", "HostStatus", "Lab", "LabStatus", "sweep", "take_all_down", "take_down"]

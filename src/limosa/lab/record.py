@@ -119,6 +119,8 @@ class Record(msgspec.Struct, kw_only=True):
     """Hosts that were powered off on purpose."""
     up: bool = False
     """A lab without namespaces has no process by which it is seen to be up."""
+    since: str = ""
+    """When it was brought up (ISO 8601, UTC). Empty: by a version that did not write it down."""
     claimed: list[str] | None = None
     """Hosts elsewhere on which something of the lab may be: written before it is made there, struck when it was seen
     gone. None: not known, so it may be on any."""
@@ -197,7 +199,7 @@ class LabDirectory(msgspec.Struct, frozen=True):
             raise self._damaged("spec.json", error) from error
 
     def is_lab(self) -> bool:
-        """Whether anything in it speaks of a lab. Else it is what a killed command left: empty, or with a lock alone."""
+        """Whether anything in it speaks of a lab. Else a killed command left it: empty, or with a lock alone."""
         return any((self.path / name).exists() for name in ("spec.json", "record.json", "place"))
 
     def described(self) -> bool:

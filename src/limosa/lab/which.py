@@ -15,7 +15,7 @@ from limosa.lab.surroundings import traces
 from limosa.spec import resolved
 
 
-def resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory]:
+def resolve(what: str | Path | resolved.Lab | LabDirectory) -> tuple[resolved.Lab, LabDirectory]:
     """The lab itself with its directory; see ``Lab.open``. Raises SpecError or StateError."""
     if isinstance(what, resolved.Lab):
         directory = LabDirectory.named(what.name)
@@ -29,8 +29,10 @@ def resolve(what: str | Path | resolved.Lab) -> tuple[resolved.Lab, LabDirectory
     return identity.known(_as_kept(lab, directory), directory), directory
 
 
-def locate(what: str | Path) -> tuple[resolved.Lab | None, LabDirectory]:
+def locate(what: str | Path | LabDirectory) -> tuple[resolved.Lab | None, LabDirectory]:
     """The lab's directory; with the lab itself when *what* is its file. Raises SpecError or StateError."""
+    if isinstance(what, LabDirectory):
+        return None, what
     text = str(what) or os.environ.get("LIMOSA_LAB", "")
     if not text:
         return _only()
@@ -68,7 +70,7 @@ def _as_kept(lab: resolved.Lab, directory: LabDirectory) -> resolved.Lab:
 def _is_file(one: str, other: str) -> bool:
     """Whether both are one file: by whatever links and mounts they are named."""
     try:
-        return os.path.samefile(one, other)
+        return Path(one).samefile(other)
     except (OSError, ValueError):
         return False
 

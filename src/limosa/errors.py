@@ -53,6 +53,8 @@ class SpecError(LimosaError):
         place = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
         super().__init__(place + message, hint=hint)
         self.file, self.line, self.key = file, line, key
+        self.problems: tuple[tuple[int | None, str, str, str], ...] = ()
+        """Where one reading found faults in a file, each of them: line, key, what is wrong with it, the way out."""
 
 
 class MachineError(LimosaError):

@@ -134,6 +134,12 @@ def bandwidth(least_bytes_per_s: int | None = None, *, why: str = "") -> Kind:
     return Kind("BANDWIDTH", type=int, read=read, example="100 MiB/s")
 
 
+def _host_kinds() -> Iterable[str]:
+    from limosa.spec import host_kinds
+
+    return host_kinds.KINDS
+
+
 def _within(value: float, least: float | None, most: float | None, shown: Callable[[Any], str], why: str = "") -> None:
     reason = f": {why}" if why else ""
     if least is not None and value < least:
@@ -182,6 +188,7 @@ LAB = Kind("LAB", values=FILES, known=labs)
 GUEST = Kind("GUEST", known=guests)
 HOST = Kind("HOST", known=hosts)
 GUEST_OR_HOST = Kind("GUEST|HOST", known=guests_and_hosts)
+HOST_KIND = Choice(_host_kinds)
 RUN = Kind("RUN", known=runs)
 IMAGE = Kind("IMAGE", known=images)
 

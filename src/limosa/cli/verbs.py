@@ -16,6 +16,8 @@ PARTS: dict[str, dict[str, Place]] = {
                    "amiss."),
     },
     "The lab": {
+        "init": ("init", "init", "Write a lab file to begin with: it works as it is, and says what each line is for."),
+        "check": ("check", "check", "Read a lab file: whether it is right, and what it makes; nothing is touched."),
         "up": ("up", "up", "Make the lab's hosts and start its guests; what is there already is kept, what died is "
                "made again."),
         "down": ("down", "down", "End everything the lab runs, prove that nothing is left, and delete its disks."),

@@ -99,8 +99,23 @@ class Trial:
     kernel: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """Whether a guest's image is on this machine."""
+
+    there: bool
+    comes: str = ""
+    """How `up` has it where it is not there: "built when it is first needed". Empty: not at all."""
+    hint: str = ""
+    """What brings it then."""
+
+
 class Provision(Protocol):
     """A module of a kind. Its functions raise LimosaError's children."""
+
+    def stock(self, guest: resolved.Guest) -> Stock:
+        """Whether the guest's image is here; looked at, nothing is made."""
+        ...
 
     async def have(self, guest: resolved.Guest, events: Events) -> None:
         """Fetch what the guest's image lacks here, before anything is made for the guest."""

@@ -132,7 +132,8 @@ def _neighbours(path: Path) -> str:
         return f"there is no folder {path.parent}"
     except OSError:
         return f"the folder {path.parent} cannot be read"
-    return f"YAML files there: {', '.join(entry.name for entry in found[:5])}" if found else ""
+    there = f"YAML files there: {', '.join(entry.name for entry in found[:5])}"
+    return there if found else "limosa init writes one to begin with"
 
 
 def _decode(data: bytes, file: str) -> str:

@@ -76,7 +76,9 @@ def raise_all(problems: Sequence[Problem], file: str) -> NoReturn:
         # SpecError puts the first place before the message by itself.
         lines[0] = lines[0].removeprefix(_place(first, file))
         message, hint = "\n".join(lines), _see_also()
-    raise SpecError(message, hint=hint, file=file, line=first.line, key=first.key)
+    error = SpecError(message, hint=hint, file=file, line=first.line, key=first.key)
+    error.problems = tuple((each.line, each.key, each.message, each.hint) for each in ordered if each.message)
+    raise error
 
 
 def _place(problem: Problem, file: str) -> str:

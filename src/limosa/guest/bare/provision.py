@@ -8,9 +8,15 @@ from limosa.architecture import X86_64
 from limosa.events import Events
 from limosa.guest.bare.arguments import kernel_arguments as arguments
 from limosa.guest.bare.image import build, directory_name
-from limosa.guest.provision import Order, Placed, Trial
+from limosa.guest.provision import Order, Placed, Stock, Trial
 from limosa.spec import resolved
 from limosa.spec.image_kinds import BARE
+
+
+def stock(guest: resolved.Guest) -> Stock:
+    """The kernel of the present sources, in its folder of the cache."""
+    there = (paths.cache() / "images" / directory_name()).exists()  # which is made in one step, so it is whole
+    return Stock(there, "built when it is first needed")
 
 
 async def have(guest: resolved.Guest, events: Events) -> None:

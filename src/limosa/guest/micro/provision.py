@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from limosa import paths
 from limosa.accel import Subject
 from limosa.architecture import X86_64
 from limosa.events import Events
@@ -9,7 +10,7 @@ from limosa.guest import built_images, root_disk
 from limosa.guest.agent import executable
 from limosa.guest.built_images import Image
 from limosa.guest.micro.seed import seed
-from limosa.guest.provision import Order, Placed, Trial
+from limosa.guest.provision import Order, Placed, Stock, Trial
 from limosa.spec import resolved
 from limosa.storage.disk_file import Claim
 
@@ -18,6 +19,13 @@ SAME_RATE = 1e-4
 
 IMAGE_ROOT = "root=/dev/vda"
 """What the image's own kernel arguments say of the root disk."""
+
+
+def stock(guest: resolved.Guest) -> Stock:
+    """The image of the present recipe, with the present agent in it."""
+    names = (name for name in current() if name.rpartition("-")[0] == guest.image)
+    there = any(built_images.find(paths.cache() / "images" / name) is not None for name in names)
+    return Stock(there, "built when it is first needed")
 
 
 async def have(guest: resolved.Guest, events: Events) -> None:

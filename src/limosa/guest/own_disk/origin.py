@@ -51,12 +51,17 @@ async def find(guest: resolved.Guest, events: Events) -> Entry:
     return msgspec.structs.replace(described, provenance=described.provenance | {"path": image.path})
 
 
+def kept_name(image: resolved.DiskImage) -> str:
+    """How the library calls the disk behind a URL."""
+    stem = re.sub(r"[^a-z0-9._-]+", "-", image.url.rpartition("/")[2].lower()).lstrip("._-")[:40] or "disk"
+    return f"{stem}-{image.sha256[:12]}"
+
+
 async def _fetched(image: resolved.DiskImage, events: Events) -> Entry:
     """The disk behind a URL, from the library, where it is an entry of its own."""
     from limosa.guest import download
 
-    stem = re.sub(r"[^a-z0-9._-]+", "-", image.url.rpartition("/")[2].lower()).lstrip("._-")[:40] or "disk"
-    name = f"{stem}-{image.sha256[:12]}"
+    name = kept_name(image)
     if (entry := library.find(name)) is not None:
         return entry
     # Beside the library, so that a broken download goes on where it stopped.

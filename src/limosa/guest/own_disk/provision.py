@@ -5,13 +5,26 @@ from __future__ import annotations
 import dataclasses
 
 from limosa.events import Events
-from limosa.guest import built_images
+from limosa.guest import built_images, library
 from limosa.guest.agent import executable
 from limosa.guest.micro.provision import subject
 from limosa.guest.own_disk import access, leases, origin, storage_files
-from limosa.guest.provision import Order, Placed, Trial
+from limosa.guest.provision import Order, Placed, Stock, Trial
 from limosa.spec import resolved
 from limosa.spec.image_kinds import MICRO
+
+
+def stock(guest: resolved.Guest) -> Stock:
+    """The disk: a file that is there, or what the library keeps."""
+    image = guest.disk_image
+    if image is not None and not image.url:
+        return Stock(there=True)
+    name = guest.image if image is None else origin.kept_name(image)
+    if library.find(name) is not None:
+        return Stock(there=True)
+    if image is not None:
+        return Stock(there=False, comes=f"fetched from {image.url} when it is first needed")
+    return Stock(there=False, hint=library.unknown(name).hint)
 
 
 async def have(guest: resolved.Guest, events: Events) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from limosa.cli.verbs import GROUPS, PARTS, ROOT_OPTIONS, VERBS, children
 
 _HELP = {"-h, --help": "Show this page."}
-_ABOUT = "Builds a live-migration laboratory, moves running virtual machines, says exactly what the move cost."
-_EXIT_CODES = (
+ABOUT = "Builds a live-migration laboratory, moves running virtual machines, says exactly what the move cost."
+EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong lab file or argument, 3 the machine lacks something, "
     "4 not possible as things stand, 5 another command is at work, 6 the migration did not complete and the "
     "guest is safe, 7 a person must decide, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP."
@@ -109,4 +109,4 @@ def _page(path: str) -> str:
         words = dict.fromkeys(verb.split(" ")[0] for verb in verbs)
         parts.append((part, [(word, known[word]) for word in words]))
     options = [*ROOT_OPTIONS.items(), *_HELP.items()]
-    return page(usage, [_ABOUT], [*parts, ("Options", options)], _EXIT_CODES)
+    return page(usage, [ABOUT], [*parts, ("Options", options)], EXIT_CODES)

@@ -39,7 +39,7 @@ _limosa_completion() {
     esac
     if (( $#found )); then _describe limosa found; fi
 }
-compdef _limosa_completion limosa
+if [[ ${funcstack[1]-} == _limosa ]]; then _limosa_completion; else compdef _limosa_completion limosa; fi
 """
 _FISH = """function _limosa_completion
     env COMP_WORDS=(commandline -cp | string collect) _LIMOSA_COMPLETE=complete_fish limosa
@@ -47,6 +47,14 @@ end
 complete --command limosa --no-files --condition '_limosa_completion >/dev/null' --arguments '(_limosa_completion)'
 """
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+PLACES = {
+    "bash": "share/bash-completion/completions/limosa",
+    "zsh": "share/zsh/site-functions/_limosa",
+    "fish": "share/fish/vendor_completions.d/limosa.fish",
+}
+"""Where each shell looks for the script of a program, below the prefix that the program is installed to. What zsh finds
+there it runs as the completion itself, when it is first asked for one."""
 
 Found = list[tuple[str, str]]
 """What may stand at the cursor, each with what it is, where that is known."""

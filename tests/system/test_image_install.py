@@ -224,7 +224,7 @@ def test_nonsense_is_refused(limosa: Command, no_system: Path) -> None:
     limosa.run(*iso, "--name", "../x").refused(2, "cannot be the name of an image")
     limosa.run(*iso, "--size", "10MiB").refused(2, "too small for Alpine")
     limosa.run(*iso, "--size", "many").refused(2, "--size: 'many' is not a size", hint="--size '2 GiB'")
-    limosa.run(*iso, "--step-limit", "0s").refused(2, "--step-limit: 0 s is less than 1 s")
+    limosa.run(*iso, "--step-limit", "0s").refused(2, "--step-limit: '0s' is less than 1 s")
     limosa.run(*iso, "--ssh-key", "/etc/hostname").refused(2, "is no public SSH key")
     limosa.run(*iso, "--attach").refused(4, "--attach needs a terminal")
     limosa.run(*iso, "--password-ask").refused(4, "--password-ask needs a terminal")

@@ -69,11 +69,11 @@ def test_the_table_of_verbs_says_what_they_say(path: str) -> None:
     (["logs", "-nx"], "-n: 'x' is not a whole number", "usage"),
     (["migrate", "g", "h", "--timeout", "5"], "--timeout: '5' has no unit, write for instance 300 ms (units: ns, us, "
      "µs, ms, s, min, h)", "as in --timeout '30 s'"),
-    (["migrate", "g", "h", "--timeout", "0 s"], "--timeout: 0 s is less than 1 ms", "as in --timeout '30 s'"),
+    (["migrate", "g", "h", "--timeout", "0 s"], "--timeout: '0 s' is less than 1 ms", "as in --timeout '30 s'"),
     (["bench", "cpu", "--time", "1.5 s"], "--time: '1.5 s' is not a whole number of seconds", "as in --time '30 s'"),
     (["bench", "cpu", "--guest", "micor"], "--guest: 'micor' is none of micro, bare; did you mean micro?", "usage:"),
     (["image", "build", "solaris"], "system: 'solaris' is none of debian", "usage: limosa image build"),
-    (["image", "install", "alpine", "--step-limit=0s"], "--step-limit: 0 s is less than 1 s", "as in --step-limit"),
+    (["image", "install", "alpine", "--step-limit=0s"], "--step-limit: '0s' is less than 1 s", "as in --step-limit"),
     (["--jsn"], "limosa has no option --jsn", "limosa -h lists the options"),
     (["--versoin"], "limosa has no option --versoin", "did you mean --version?"),
     (["host", "--version"], "limosa host has no option --version", "limosa host -h lists the options"),

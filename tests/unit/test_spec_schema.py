@@ -182,7 +182,7 @@ def test_documentation_examples_load() -> None:
 
 
 def test_documentation_shows_errors_as_they_are() -> None:
-    shown = re.findall(r"```\n(lab\.yaml:.*?)\n```", PAGE.read_text(), re.DOTALL)
+    shown = re.findall(r"```text\n(lab\.yaml:.*?)\n```", PAGE.read_text(), re.DOTALL)
     text = "name: x\nhosts: {host1: }\nguests:\n  guest1: {host: host1,\n    memroy: 1 GiB}\n  guest2: {host: }\n"
     with pytest.raises(SpecError) as caught:
         loads(text, "lab.yaml")

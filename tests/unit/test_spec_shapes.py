@@ -220,6 +220,18 @@ SHAPES: list[tuple[str, str, str]] = [
         "",
     ),
     (
+        HEAD + "guests: {g: {host: a, machine: pc}}\n",
+        "<text>:3: guests.g.machine: 'pc' has no version: each QEMU takes it for the newest machine of its own, and a "
+        "guest would not be the same on every host; expected a machine type such as pc-q35-7.2",
+        "",
+    ),
+    (
+        HEAD + "guests: {g: {host: a, machine: pc-i440fx-7.2}}\n",
+        "<text>:3: guests.g.machine: guests cannot have the machine type 'pc-i440fx-7.2'; expected a q35 one such as "
+        "pc-q35-7.2",
+        "",
+    ),
+    (
         HEAD + "guests: {g: {host: a, address: 10.77}}\n",
         "<text>:3: guests.g.address: expected an address such as 10.77.1.100, found the number 10.77",
         "",

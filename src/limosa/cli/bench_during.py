@@ -8,7 +8,7 @@ from typing import Annotated
 from limosa.cli.bench_account import run_bench
 from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption, NoInstallOption
-from limosa.cli.values import COUNT, FILE, SIZE, Choice, bandwidth, duration
+from limosa.cli.values import COUNT, FILE, MIGRATION_BANDWIDTH, SIZE, Choice, duration
 
 
 def _loads() -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def during_migration(
     memory: Annotated[int, Option(kind=SIZE, help="Random data in the guest's memory, to be sent.")] = 256 << 20,
     max_bandwidth: Annotated[
         int | None,
-        Option(kind=bandwidth(), help="Upper limit of the migration."),
+        Option(kind=MIGRATION_BANDWIDTH, help="Upper limit of the migration."),
     ] = None,
     no_install: NoInstallOption = False,
     as_json: JsonOption = False,

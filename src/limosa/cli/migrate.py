@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
-from limosa.cli.values import bandwidth, duration
+from limosa.cli.values import DOWNTIME_LIMIT, MIGRATION_BANDWIDTH, duration
 
 if TYPE_CHECKING:
     from limosa.migration.engine import Outcome
@@ -18,11 +18,9 @@ def migrate(
     lab: LabOption = "",
     max_bandwidth: Annotated[
         int | None,
-        Option(kind=bandwidth(), help="Upper limit; without it unlimited."),
+        Option(kind=MIGRATION_BANDWIDTH, help="Upper limit; without it unlimited."),
     ] = None,
-    downtime_limit: Annotated[
-        float, Option(kind=duration(most_s=2000), help="The pause that QEMU may plan for.")
-    ] = 0.3,
+    downtime_limit: Annotated[float, Option(kind=DOWNTIME_LIMIT, help="The pause that QEMU may plan for.")] = 0.3,
     timeout: Annotated[
         float | None, Option(kind=duration(0.001), help="Give up after this; the guest stays on the source.")
     ] = None,

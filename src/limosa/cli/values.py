@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limosa.cli.known import guests, guests_and_hosts, hosts, images, labs, runs
+from limosa.migration import limits
 
 FREE, KNOWN, FILES, DIRECTORIES = "free", "known", "files", "directories"
 """Which words may stand somewhere: any of its form; those that ``complete`` lists; a file's or a directory's path."""
@@ -87,7 +88,7 @@ def number(least: int | None = None, most: int | None = None) -> Kind:
             value = int(text)
         except ValueError as error:
             raise ValueError(f"{text!r} is not a whole number") from error
-        _within(value, least, most, str)
+        _within(text, value, least, most, str)
         return value
 
     return Kind("NUMBER", type=int, read=read)
@@ -102,7 +103,7 @@ def duration(least_s: float | None = None, most_s: float | None = None, *, why: 
         value_s = parse_seconds(text)
         if whole and value_s != int(value_s):
             raise ValueError(f"{text!r} is not a whole number of seconds")
-        _within(value_s, least_s, most_s, _duration, why)
+        _within(repr(text), value_s, least_s, most_s, _seconds, why)
         return int(value_s) if whole else value_s
 
     return Kind("DURATION", type=int if whole else float, read=read, shown=_duration, example="30 s")
@@ -115,7 +116,7 @@ def size(least_bytes: int | None = None) -> Kind:
         from limosa.units import parse_bytes
 
         value_bytes = parse_bytes(text)
-        _within(value_bytes, least_bytes, None, _size)
+        _within(repr(text), value_bytes, least_bytes, None, _size)
         return value_bytes
 
     return Kind("SIZE", type=int, read=read, shown=_size, example="2 GiB")
@@ -128,7 +129,7 @@ def bandwidth(least_bytes_per_s: int | None = None, *, why: str = "") -> Kind:
         from limosa.units import format_bytes_per_s, parse_bytes_per_s
 
         value_bytes_per_s = parse_bytes_per_s(text)
-        _within(value_bytes_per_s, least_bytes_per_s, None, format_bytes_per_s, why)
+        _within(repr(text), value_bytes_per_s, least_bytes_per_s, None, format_bytes_per_s, why)
         return value_bytes_per_s
 
     return Kind("BANDWIDTH", type=int, read=read, example="100 MiB/s")
@@ -140,12 +141,19 @@ def _host_kinds() -> Iterable[str]:
     return host_kinds.KINDS
 
 
-def _within(value: float, least: float | None, most: float | None, shown: Callable[[Any], str], why: str = "") -> None:
+def _within(
+    text: str, value: float, least: float | None, most: float | None, shown: Callable[[Any], str], why: str = ""
+) -> None:
     reason = f": {why}" if why else ""
     if least is not None and value < least:
-        raise ValueError(f"{shown(value)} is less than {shown(least)}{reason}")
+        raise ValueError(f"{text} is less than {shown(least)}{reason}")
     if most is not None and value > most:
-        raise ValueError(f"{shown(value)} is more than {shown(most)}{reason}")
+        raise ValueError(f"{text} is more than {shown(most)}{reason}")
+
+
+def _seconds(value_s: float) -> str:
+    """A limit, in the unit in which it is known."""
+    return f"{value_s:g} s" if value_s >= 1 else _duration(value_s)
 
 
 def _duration(value_s: float) -> str:
@@ -177,6 +185,8 @@ COUNT = number(1)
 DURATION = duration()
 SIZE = size()
 BANDWIDTH = bandwidth()
+MIGRATION_BANDWIDTH = bandwidth(limits.LEAST_BYTES_PER_S, why=limits.WHY_LEAST)
+DOWNTIME_LIMIT = duration(most_s=limits.MOST_DOWNTIME_MS / 1000, why=limits.WHY_MOST)
 RATE = Kind("BANDWIDTH", type=int, read=_bits_per_s, shown=_rate, example="20 Mbit/s")
 """A bandwidth, in bits per second, as links are sold."""
 

@@ -13,12 +13,13 @@ from limosa.lab import copies, interruption, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import GuestRecord, Launched
-from limosa.migration import journal
+from limosa.migration import journal, limits
 from limosa.migration.rescue import lost
 from limosa.migration.settings import Settings
 from limosa.qemu import argv, dirty_log, launches, own_log
 from limosa.qemu.features import Features
 from limosa.tasks import uninterrupted
+from limosa.units import format_bytes_per_s
 
 if TYPE_CHECKING:
     from limosa.migration.engine import Migration, Outcome
@@ -178,6 +179,7 @@ async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
             ready = ready or await _readiness(guest, to)
             assert ready is not None, "the target is on, and the guest on record"
             _check_target(guest, to, record.machine, ready.known, settings)
+            await _check_bandwidth(guest.hosts.named(copy.host), record.accel, settings)
             dirty_log.check_target(guest.name, target, ready.known, record.ram_bytes, record.accel)
             if ready.refusal is not None:
                 raise ready.refusal
@@ -201,6 +203,21 @@ def _free(guest: LabGuest, copy: copies.Copy, target: str, to: LabHost | None) -
         cut = target if target in hosts.record.cut else copy.host
         raise StateError(f"host {cut} is cut off from the network", hint=f"limosa host restore {cut}")
     return to
+
+
+async def _check_bandwidth(source: LabHost, accel: str, settings: Settings) -> None:
+    """QEMUs differ in the least that they send: the source's is asked about a limit that not all of them keep."""
+    limit = settings.max_bandwidth_bytes_per_s
+    if limit is None or limit >= limits.LEAST_BUFFERED_BYTES_PER_S:
+        return
+    known = await source.offer(accel)
+    least = limits.least_bytes_per_s(known.migration_capabilities)
+    if limit < least:
+        raise SpecError(
+            f"QEMU {known.version} on {source.name} cannot be held to {format_bytes_per_s(limit)}: "
+            f"it sends at least {format_bytes_per_s(least)}",
+            hint="give it a larger limit, or the network a `rate`",
+        )
 
 
 def _check_target(guest: LabGuest, target: LabHost, machine: str, known: Features, settings: Settings) -> None:

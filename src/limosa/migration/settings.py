@@ -6,12 +6,19 @@ from typing import Any
 
 import msgspec
 
+from limosa.errors import SpecError
+from limosa.migration import limits
+
 UNLIMITED_BYTES_PER_S = 1 << 50
 """What "no limit" is in QEMU's ``max-bandwidth``: 1 PiB/s. (Its own default is 128 MiB/s.)"""
+_MOST = (1 << 63) - 1
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Sensible by default: bandwidth unlimited, downtime limit 300 ms as QEMU's own."""
+    """Sensible by default: bandwidth unlimited, downtime limit 300 ms as QEMU's own.
+
+    Raises SpecError for limits that no QEMU keeps, in ``parameters`` too.
+    """
 
     max_bandwidth_bytes_per_s: int | None = None
     downtime_limit_ms: int = 300
@@ -28,6 +35,12 @@ class Settings(msgspec.Struct, frozen=True):
     parameters: tuple[tuple[str, Any], ...] = ()
     """Further migration parameters, set on both sides."""
 
+    def __post_init__(self) -> None:
+        asked = self.qemu_parameters()
+        _check("downtime limit", asked["downtime-limit"], "ms", 0, limits.MOST_DOWNTIME_MS, limits.WHY_MOST)
+        bandwidth = asked["max-bandwidth"]
+        _check("bandwidth", bandwidth, "bytes/s", limits.LEAST_BYTES_PER_S, _MOST, limits.WHY_LEAST)
+
     def qemu_parameters(self) -> dict[str, Any]:
         """As ``migrate-set-parameters`` takes them: bytes/s and ms."""
         limit = self.max_bandwidth_bytes_per_s
@@ -36,3 +49,8 @@ class Settings(msgspec.Struct, frozen=True):
             "downtime-limit": self.downtime_limit_ms,
             **dict(self.parameters),
         }
+
+
+def _check(what: str, value: object, unit: str, least: int, most: int, why: str) -> None:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise SpecError(f"a {what} of {value} {unit} cannot be: it is from {least} to {most} {unit}", hint=why)

@@ -163,6 +163,13 @@ def _matching(pattern: str, what: str) -> tuple[BeforeValidator, WithJsonSchema]
     return _text(what, check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
 
 
+def _check_machine(text: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
+        raise ValueError(f"{text!r} is not a machine type such as {X86_64.machine_example}")
+    if fault := X86_64.machine_fault(text):
+        raise ValueError(fault)
+
+
 def _check_cpus(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"expected a whole number, found {found(value)}")
@@ -207,7 +214,9 @@ Server = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9.:-]*", "a host of the
 FilePath = Annotated[str, _text("a path", _check_path), _NOT_EMPTY]
 Reference = Annotated[str, _text("a name", _check_reference), _NOT_EMPTY]
 MachineType = Annotated[
-    str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", f"a machine type such as {X86_64.machine_example}")
+    str,
+    _text(f"a machine type such as {X86_64.machine_example}", _check_machine),
+    _string(f"^{X86_64.machine_pattern}$"),
 ]
 CpuModel = Annotated[str, *_matching(r"[A-Za-z0-9][A-Za-z0-9._+,=-]*", "a CPU model such as Haswell-v4")]
 GuestImage = Annotated[

@@ -1,0 +1,71 @@
+"""The limits of a migration that no QEMU keeps are refused, by whatever way they are given."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from limosa.cli.app import call
+from limosa.errors import SpecError
+from limosa.lab.lab_hosts import LabHost
+from limosa.lab.move import _check_bandwidth
+from limosa.migration.settings import Settings
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    ({"downtime_limit_ms": 3_000_000}, "a downtime limit of 3000000 ms cannot be: it is from 0 to 2000000 ms"),
+    ({"downtime_limit_ms": -1}, "a downtime limit of -1 ms"),
+    ({"parameters": (("downtime-limit", 2_000_001),)}, "a downtime limit of 2000001 ms"),
+    ({"max_bandwidth_bytes_per_s": 5}, "a bandwidth of 5 bytes/s cannot be: it is from 40960 to"),
+    ({"max_bandwidth_bytes_per_s": 0}, "a bandwidth of 0 bytes/s"),
+    ({"parameters": (("max-bandwidth", "fast"),)}, "a bandwidth of fast bytes/s"),
+])  # fmt: skip
+def test_settings_that_no_qemu_keeps(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(SpecError, match=told) as caught:
+        Settings(**given)
+    assert "QEMU" in caught.value.hint
+    with pytest.raises(SpecError, match=told):
+        msgspec.structs.replace(Settings(), **given)
+
+
+def test_settings_at_the_limits() -> None:
+    least = Settings(max_bandwidth_bytes_per_s=40960, downtime_limit_ms=2_000_000).qemu_parameters()
+    assert least == {"max-bandwidth": 40960, "downtime-limit": 2_000_000}
+    assert Settings(downtime_limit_ms=0).qemu_parameters() == {"max-bandwidth": 1 << 50, "downtime-limit": 0}
+
+
+@pytest.mark.parametrize("words", [
+    ("migrate", "g", "h", "--downtime-limit", "3000 s"),
+    ("migrate", "g", "h", "--max-bandwidth", "5 B/s"),
+    ("bench", "during-migration", "--max-bandwidth", "40 kB/s"),
+])  # fmt: skip
+def test_options_that_no_qemu_keeps(words: tuple[str, ...]) -> None:
+    with pytest.raises(SpecError, match=rf"^{words[-2]}: .*QEMU"):
+        call(words)
+
+
+@pytest.mark.parametrize(("capabilities", "limit", "refused"), [
+    ({"events"}, 40_960, False),
+    ({"events", "switchover-ack"}, 1 << 20, True),
+    ({"events", "switchover-ack"}, 1_310_720, False),
+    ({"events", "switchover-ack"}, None, False),
+])  # fmt: skip
+async def test_what_the_sources_qemu_cannot_be_held_to(
+    capabilities: set[str], limit: int | None, refused: bool
+) -> None:
+    async def offer(accel: str) -> object:
+        return SimpleNamespace(version="10.0.13", migration_capabilities=capabilities, accel=accel)
+
+    checked = _check_bandwidth(
+        cast("LabHost", SimpleNamespace(name="host1", offer=offer)), "tcg", Settings(max_bandwidth_bytes_per_s=limit)
+    )
+    if refused:
+        with pytest.raises(
+            SpecError, match=r"QEMU 10.0.13 on host1 cannot be held to 1 MiB/s: it sends at least 1.25 MiB/s"
+        ):
+            await checked
+    else:
+        await checked

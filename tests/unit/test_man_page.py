@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from limosa.cli.man_page import man_page
 from limosa.cli.verbs import PARTS, ROOT_OPTIONS, VERBS
 from limosa.errors import LimosaError
 
+ROOT = Path(__file__).parents[2]
 REQUESTS = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".nh", ".ad"}
 
 
@@ -53,6 +56,23 @@ def test_it_tells_the_exit_codes() -> None:
     for kind in kinds:
         kinds += kind.__subclasses__()
     assert {0, *(kind.exit_code for kind in kinds)} <= told
+
+
+def test_a_build_can_make_it() -> None:
+    """Who builds a wheel has the standard library, and what pyproject.toml names for it."""
+    built_by = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    there = {re.split(r"\W", each)[0] for each in built_by} | sys.stdlib_module_names | {"limosa"}
+    code = f"""import sys
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] not in {there!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent)
+from limosa.cli.man_page import man_page
+from limosa.cli.completion import PLACES, script
+print(len(man_page()), *map(script, PLACES))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_man_complains_of_nothing(tmp_path: Path) -> None:

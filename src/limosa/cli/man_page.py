@@ -1,5 +1,5 @@
 """The manual page limosa(1), in the language of man(7), made from what help is made from: the tables of verbs and what
-each verb declares. The build of a wheel writes it; nothing but the standard library is needed for that."""
+each verb declares. The build of a wheel writes it, and has no more than ``build-system`` in pyproject.toml names."""
 
 from __future__ import annotations
 

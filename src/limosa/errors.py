@@ -42,6 +42,16 @@ class LimosaError(Exception):
         super().__init__(self.message)
         self.made: tuple[str, ...] = ()
         """What a verb of several steps has made all the same."""
+        self.others: tuple[LimosaError, ...] = ()
+        """What else went wrong in such a verb."""
+        self.about = ""
+        """What it is about, where a verb is at work on several things: "guest web"."""
+
+    @property
+    def sentence(self) -> str:
+        """The message, with what it is about where it does not say so itself."""
+        named = self.about.rpartition(" ")[2]
+        return f"{self.about}: {self.message}" if named and named not in self.message else self.message
 
 
 class SpecError(LimosaError):

@@ -9,11 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import msgspec
 
 from limosa import untrusted
+
+_GUEST: ContextVar[str] = ContextVar("guest", default="")
+"""The guest that this task is at work on, where several are worked on side by side."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +32,8 @@ class StageStarted(Event, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "stage-started"
     stage: str
+    guest: str = ""
+    """The guest that it is for, where several are worked on side by side."""
 
 
 class StageFinished(Event, frozen=True, kw_only=True):
@@ -37,6 +43,7 @@ class StageFinished(Event, frozen=True, kw_only=True):
     stage: str
     duration_s: float
     ok: bool = True
+    guest: str = ""
 
 
 class Note(Event, frozen=True, kw_only=True):
@@ -45,6 +52,7 @@ class Note(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "note"
     text: str
     level: str = "info"
+    guest: str = ""
 
 
 class CommandRan(Event, frozen=True, kw_only=True):
@@ -148,19 +156,35 @@ class Events:
         if once and text in self._said:
             return
         self._said.add(text)
-        self.emit(Note(text=text, level=level))
+        self.emit(Note(text=text, level=level, guest=_GUEST.get()))
+
+    @contextmanager
+    def about(self, guest: str) -> Iterator[None]:
+        """Stages and notes of what this task does inside are for *guest*."""
+        token = _GUEST.set(guest)
+        try:
+            yield
+        finally:
+            _GUEST.reset(token)
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[Step]:
         """Mark what happens inside as one step with a duration."""
-        self.emit(StageStarted(stage=stage))
+        guest = _GUEST.get()
+        self.emit(StageStarted(stage=stage, guest=guest))
         started, step, ended = time.monotonic(), Step(), False
         try:
             yield step
             ended = True
         finally:
             ok = ended and step.ok
-            self.emit(StageFinished(stage=stage, duration_s=time.monotonic() - started, ok=ok))
+            self.emit(StageFinished(stage=stage, duration_s=time.monotonic() - started, ok=ok, guest=guest))
+
+
+def told(text: str, guest: str) -> str:
+    """*text* of an event for a person: of several guests it says which is meant."""
+    words = text.replace(":", " ").replace(",", " ").split()
+    return f"{guest}: {text}" if guest and guest not in words else text
 
 
 def to_json(event: Event) -> bytes:

@@ -31,8 +31,17 @@ def limosa(tmp_path: Path) -> Iterator[Command]:
 
 def test_a_guest_that_cannot_start_keeps_no_other(limosa: Command) -> None:
     up = limosa.run("up", "partial.yaml")
-    up.refused(3, "no room for big")
+    assert up.returncode == 3 and "Traceback" not in up.errors
     assert up.text == "made: fabric, host host1, guest small\n"
-    assert "warning: " in up.errors and "no room for huge" in up.errors
+    told = [line for line in up.errors.splitlines() if line.startswith(("limosa: ", "  hint: "))]
+    assert [word for line in told for word in ("big", "hint", "huge") if word in line] == [
+        "big",
+        "hint",
+        "huge",
+        "hint",
+    ]
     again = limosa.run("up", "partial.yaml", "--json")
     assert again.returncode == 3 and "no room for big" in again.json["error"] and "made" not in again.json
+    assert again.json["about"] == "guest big"
+    (other,) = again.json["others"]
+    assert other["about"] == "guest huge" and "no room for huge" in other["error"] and other["exit_code"] == 3

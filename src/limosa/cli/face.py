@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from limosa.errors import LimosaError
-from limosa.events import Event, Events, MigrationProgressed, Note, Sink, StageFinished, StageStarted
+from limosa.events import Event, Events, MigrationProgressed, Note, Sink, StageFinished, StageStarted, told
 
 if TYPE_CHECKING:
     from limosa.cli.live import LiveFace
@@ -36,9 +36,11 @@ class PlainFace:
         if isinstance(event, StageStarted):
             self._next_ms = 0.0
         elif isinstance(event, StageFinished):
-            self._say(f"{event.stage}: {'' if event.ok else 'failed after '}{event.duration_s:.1f} s")
+            self._say(
+                f"{told(event.stage, event.guest)}: {'' if event.ok else 'failed after '}{event.duration_s:.1f} s"
+            )
         elif isinstance(event, Note):
-            self._say(("warning: " if event.level == "warning" else "") + event.text)
+            self._say(("warning: " if event.level == "warning" else "") + told(event.text, event.guest))
         elif isinstance(event, MigrationProgressed) and event.total_bytes and event.elapsed_ms >= self._next_ms:
             self._next_ms = event.elapsed_ms + _PLAIN_EVERY_MS
             from limosa.cli.progress_line import progress_line
@@ -81,7 +83,7 @@ class _Lasting:
 
 def _warnings_only(event: Event) -> None:
     if isinstance(event, Note) and event.level == "warning":
-        print(f"warning: {event.text}", file=sys.stderr, flush=True)
+        print(f"warning: {told(event.text, event.guest)}", file=sys.stderr, flush=True)
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -141,17 +143,24 @@ def show_result(value: Any) -> None:
 def show_error(error: LimosaError, as_json: bool) -> None:
     """The sentence and the hint on standard error; with JSON, the same as a document on standard output."""
     if as_json:
-        made = {"made": error.made} if error.made else {}
-        show_result({"error": error.message, "hint": error.hint, "exit_code": error.exit_code, **made})
+        show_result(as_document(error))
     else:
         from limosa.cli.printable import printable
 
         if error.made:
             print("made: " + ", ".join(error.made))
-        # An error may quote a guest's console or a QEMU.
-        print(printable(f"limosa: {error}"), file=sys.stderr)
-        if error.hint:
-            print(printable(f"  hint: {error.hint}"), file=sys.stderr)
+        for each in (error, *error.others):
+            # An error may quote a guest's console or a QEMU.
+            print(printable(f"limosa: {each.sentence}"), file=sys.stderr)
+            if each.hint:
+                print(printable(f"  hint: {each.hint}"), file=sys.stderr)
+
+
+def as_document(error: LimosaError) -> dict[str, Any]:
+    """The error as JSON shows it; parts that are empty are left out."""
+    more = {"about": error.about, "made": error.made, "others": [as_document(other) for other in error.others]}
+    told = {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    return told | {key: value for key, value in more.items() if value}
 
 
 def first_error(group: BaseExceptionGroup) -> LimosaError | None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from limosa.cli.printable import printable, raw
 from limosa.cli.progress_line import progress_line
-from limosa.events import Event, MigrationProgressed, Note, StageFinished, StageStarted
+from limosa.events import Event, MigrationProgressed, Note, StageFinished, StageStarted, told
 
 
 class _Bar(BarColumn):
@@ -42,7 +42,8 @@ class LiveFace:
             console=self._console,
             transient=True,
         )
-        self._tasks: list[tuple[str, TaskID]] = []
+        self._tasks: list[tuple[str, str, TaskID]] = []
+        """The stages under way, each with its guest, and its line."""
 
     def __enter__(self) -> LiveFace:
         self._progress.start()
@@ -57,27 +58,31 @@ class LiveFace:
     def __call__(self, event: Event) -> None:
         """Hear one event."""
         if isinstance(event, StageStarted):
-            self._tasks.append((event.stage, self._progress.add_task(printable(event.stage), total=None, detail="")))
+            line = self._progress.add_task(printable(told(event.stage, event.guest)), total=None, detail="")
+            self._tasks.append((event.stage, event.guest, line))
         elif isinstance(event, StageFinished):
             self._finish(event)
         elif isinstance(event, Note):
             style = "yellow" if event.level == "warning" else "none"
-            self._console.print(printable(event.text), style=style, markup=False)
+            self._console.print(printable(told(event.text, event.guest)), style=style, markup=False)
         elif isinstance(event, MigrationProgressed) and self._tasks:
             done = 0 if event.remaining_bytes is None else (event.total_bytes or 0) - event.remaining_bytes
             self._progress.update(
-                self._tasks[-1][1], total=event.total_bytes, completed=done, detail=f"\n{progress_line(event)}"
+                self._tasks[-1][2], total=event.total_bytes, completed=done, detail=f"\n{progress_line(event)}"
             )
 
     def _finish(self, event: StageFinished) -> None:
-        for index, (stage, task) in reversed(list(enumerate(self._tasks))):
-            if stage == event.stage:
+        for index, (stage, guest, task) in reversed(list(enumerate(self._tasks))):
+            if (stage, guest) == (event.stage, event.guest):
                 self._progress.remove_task(task)
                 del self._tasks[index]
                 break
         mark = ("✓", "green") if event.ok else ("✗", "red")
-        indent = "  " * len(self._tasks)
+        # Below what it is a part of: of several guests each has stages of its own.
+        indent = "  " * sum(guest in ("", event.guest) for _, guest, _ in self._tasks)
         # One print a line: what is printed without a line end is drawn over by the live part.
         self._console.print(
-            Text.assemble(indent, mark, f" {printable(event.stage)} ", (f"{event.duration_s:.1f} s", "dim"))
+            Text.assemble(
+                indent, mark, f" {printable(told(event.stage, event.guest))} ", (f"{event.duration_s:.1f} s", "dim")
+            )
         )

@@ -132,8 +132,10 @@ class Lab:
         """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do.
 
         What cannot be made does not keep the rest from it: the first error is raised at the end, with what was made in
-        ``made``; further ones are warnings.
+        ``made`` and the further errors in ``others``. Guests boot side by side, as many as the machine has room for.
         """
+        from limosa.lab import guests_up
+
         made, failures = list[str](), list[LimosaError]()
         if self._hosts.client is None:
             self._hosts.identify(identity.settled(self.spec, self.directory))
@@ -152,35 +154,16 @@ class Lab:
                 self.directory.create(self.spec)
                 await self._cut_logs(self.spec.hosts)
                 failures += await self._converge(made)
-                for guest in self.spec.guests.values():
-                    try:
-                        await self._bring_up(guest, made, start=start, wait=wait)
-                    except LimosaError as error:
-                        failures.append(error)
+                failures += await guests_up.bring_up(self._hosts, made, start=start, wait=wait)
             except LimosaError as error:
                 failures.append(error)
             finally:
                 if new and self._hosts.client is None and self.record.is_empty:
                     self.directory.remove()  # nothing came to be, so there is no lab
-        for other in failures[1:]:
-            self.events.note(f"{other.message} ({other.hint})" if other.hint else other.message, level="warning")
         if failures:
-            failures[0].made = tuple(made)
+            failures[0].made, failures[0].others = tuple(made), tuple(failures[1:])
             raise failures[0]
         return made
-
-    async def _bring_up(self, guest: resolved.Guest, made: list[str], *, start: bool, wait: bool) -> None:
-        from limosa.lab import interruption
-        from limosa.lab.start import start as start_guest
-
-        with self.directory.locked("limosa up", guest.name):
-            found = LabGuest(self._hosts, guest)
-            for settle in (interruption.finish, interruption.end_strays):
-                if told := await settle(found):
-                    self.events.note(told, level="warning")
-            on = guest.host in self._hosts.on
-            if start and on and await start_guest(found, wait=wait):
-                made.append(f"guest {guest.name}")
 
     async def _converge(self, made: list[str]) -> list[LimosaError]:
         """Append what was made to *made*; return why some hosts could not be made. Raises when none is on."""

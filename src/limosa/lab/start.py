@@ -19,12 +19,21 @@ async def start(guest: LabGuest, *, wait: bool = True) -> bool:
 
     With *wait* it returns when the agent inside answers. Raises LimosaError's children.
     """
+    record = await launch(guest)
+    if record is not None and wait:
+        await boot(guest, record)
+    return record is not None
+
+
+async def launch(guest: LabGuest) -> GuestRecord | None:
+    """Prepare *guest* and start its QEMU, unless it runs: then None. Raises as ``start``."""
     hosts, name = guest.hosts, guest.name
     found = await copies.copies(guest)
     await copies.close(found)
     if found:
         guest.take_back([(copy.host, copy.running) for copy in found])
-        return _runs_already(guest, found)
+        _require_running(guest, found)
+        return None
     await copies.refuse_to_double(guest)
     host = hosts.named(guest.spec.host)
     from limosa.lab import guest_access, preparation
@@ -35,14 +44,18 @@ async def start(guest: LabGuest, *, wait: bool = True) -> bool:
     await qemu_launch.check_room(guest, host)
     with hosts.events.stage(f"start {name} on {host.name}"):
         await _launch(guest, host, record)
-    if wait and guest.spec.image_kind.has_agent:
-        with hosts.events.stage(f"boot {name}"):
-            await wait_ready(guest, host, record)
-    return True
+    return record
 
 
-def _runs_already(guest: LabGuest, found: list[copies.Copy]) -> bool:
-    """False: nothing is to be done. Raises StateError for a copy that only waits, DecisionError for two that run."""
+async def boot(guest: LabGuest, record: GuestRecord) -> None:
+    """Wait until the agent inside answers, where the guest can have one."""
+    if guest.spec.image_kind.has_agent:
+        with guest.hosts.events.stage(f"boot {guest.name}"):
+            await wait_ready(guest, guest.hosts.named(guest.spec.host), record)
+
+
+def _require_running(guest: LabGuest, found: list[copies.Copy]) -> None:
+    """Nothing is to be done. Raises StateError for a copy that only waits, DecisionError for two that run."""
     runs = [copy for copy in found if copy.status in copies.RUNNING or not copy.answers]
     if len(runs) > 1:
         raise copies.twice(guest, runs)
@@ -54,7 +67,6 @@ def _runs_already(guest: LabGuest, found: list[copies.Copy]) -> bool:
     if not runs[0].answers:
         told = f"{guest.name} is there on {runs[0].host}, but its monitors do not answer"
         guest.hosts.events.note(told, level="warning")
-    return False
 
 
 async def _launch(guest: LabGuest, host: LabHost, record: GuestRecord) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from limosa import spec
+from limosa.deadline import Deadline
 from limosa.errors import BusyError, LimosaError, MachineError
 from limosa.events import Event, Events, Note, StageFinished, StageStarted
 from limosa.hosts.host import HostFacts
@@ -70,9 +71,10 @@ class Stage:
         self.log.append(f"up {guest.name}")
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
-            while not condition():
-                await asyncio.sleep(0)
+        async for _ in Deadline.after(60).ticks(0.001):
+            if condition():
+                return
+        raise AssertionError(self.log)
 
     async def at_rest(self) -> None:
         """Everybody has had many turns, and waits."""

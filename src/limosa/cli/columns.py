@@ -13,12 +13,14 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if sys.stdout.isatty():
         from rich import box
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
         from limosa.cli.printable import printable, raw
 
-        table = Table(*head, box=box.SIMPLE_HEAD, header_style="bold")
+        # Where a word has no room it goes on in the next line: of a path every part may matter.
+        columns = [Column(name, overflow="fold") for name in head]
+        table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold")
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         Console(file=raw(sys.stdout)).print(table)

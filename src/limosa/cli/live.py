@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from types import TracebackType
 
 from rich.console import Console
@@ -15,6 +16,9 @@ from rich.text import Text
 from limosa.cli.printable import printable, raw
 from limosa.cli.progress_line import progress_line
 from limosa.events import Event, MigrationProgressed, Note, StageFinished, StageStarted, told
+
+_EVERY_S = 0.1
+"""Between two pictures of the spinner."""
 
 
 class _Bar(BarColumn):
@@ -41,22 +45,40 @@ class LiveFace:
             TextColumn("{task.description}{task.fields[detail]}", markup=False),
             console=self._console,
             transient=True,
+            # Rich's own thread may draw while we print: where several lines are alive, one is left and one lost.
+            auto_refresh=False,
         )
+        self._drawing = threading.Lock()
+        self._over = threading.Event()
+        self._spinner = threading.Thread(target=self._spin, daemon=True)
         self._tasks: list[tuple[str, str, TaskID]] = []
         """The stages under way, each with its guest, and its line."""
 
     def __enter__(self) -> LiveFace:
         self._progress.start()
+        self._spinner.start()
         return self
+
+    def _spin(self) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            while not self._over.wait(_EVERY_S):
+                with self._drawing:
+                    self._progress.refresh()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
+        self._spinner.join()
         with contextlib.suppress(OSError):  # the terminal may be gone
             self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Hear one event."""
+        with self._drawing:
+            self._hear(event)
+
+    def _hear(self, event: Event) -> None:
         if isinstance(event, StageStarted):
             line = self._progress.add_task(printable(told(event.stage, event.guest)), total=None, detail="")
             self._tasks.append((event.stage, event.guest, line))

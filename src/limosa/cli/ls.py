@@ -33,7 +33,7 @@ def show_labs(labs: list[KnownLab]) -> None:
     from limosa.cli.columns import print_table
     from limosa.cli.printable import print_sentence
 
-    print_table(("lab", "state", "since", "hosts", "guests", "file"), [_row(lab) for lab in labs])
+    print_table(("lab", "state", "since", "hosts", "guests on", "file"), [_row(lab) for lab in labs])
     for lab in labs:
         if lab.why:
             print_sentence(lab.name, lab.why)
@@ -44,14 +44,25 @@ def show_labs(labs: list[KnownLab]) -> None:
 
 
 def _row(lab: KnownLab) -> tuple[str, ...]:
-    guests = f"{len(lab.started)} of {len(lab.guests)} started" if lab.started else str(len(lab.guests))
+    guests = f"{len(lab.started)} of {len(lab.guests)}"
     counts = (str(len(lab.hosts)), guests) if lab.hosts else ("", "")
     state = f"{lab.state}, ephemeral" if lab.ephemeral and lab.state == "up" else str(lab.state)
-    return lab.name, state, _local(lab.since), *counts, lab.file
+    return lab.name, state, _local(lab.since), *counts, _told(lab.file)
 
 
 def _local(since: str) -> str:
-    """A moment as a clock on the wall here shows it."""
+    """A moment as people here call it: of today its time, of another day that too."""
     import datetime
 
-    return datetime.datetime.fromisoformat(since).astimezone().strftime("%Y-%m-%d %H:%M") if since else ""
+    if not since:
+        return ""
+    then, now = datetime.datetime.fromisoformat(since).astimezone(), datetime.datetime.now().astimezone()
+    return then.strftime("%H:%M" if then.date() == now.date() else "%d %b" if then.year == now.year else "%Y-%m-%d")
+
+
+def _told(file: str) -> str:
+    from pathlib import Path
+
+    from limosa import paths
+
+    return paths.told(Path(file)) if file else ""

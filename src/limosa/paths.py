@@ -6,9 +6,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from pathlib import Path
 
-from limosa.errors import MachineError
+from limosa.errors import LimosaError, MachineError, SpecError
+
+_TRIED_BYTES = 1 << 16
+"""An empty file can be had on a full disk, too."""
 
 _BROUGHT = Path(__file__).parent
 
@@ -57,16 +61,64 @@ def told(path: Path) -> str:
 
 
 def cannot_write(error: OSError, path: Path) -> MachineError:
-    """The error for a directory that takes no file."""
-    variable = "XDG_CACHE_HOME" if path.is_relative_to(cache()) else "XDG_STATE_HOME"
+    """The error for a directory that takes no file, or a file that takes no more."""
+    known = {"XDG_CACHE_HOME": cache(), "XDG_STATE_HOME": state()}
+    variable = next((name for name, ours in known.items() if path.is_relative_to(ours)), "")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MachineError(f"no space left in {path}", hint=f"make room, or set {variable} to another disk")
+        other = f"set {variable} to another disk" if variable else "name a place on another disk"
+        return MachineError(f"no space left in {path}", hint=f"make room, or {other}")
     if error.errno == errno.EISDIR:
         place = error.filename2 or error.filename or path
         return MachineError(f"{place} is a directory, where a file of limosa's should be", hint=f"remove {place}")
-    return MachineError(
-        f"{path} cannot be written: {error.strerror}", hint=f"set {variable} to a directory that can be"
-    )
+    hint = f"set {variable} to a directory that can be" if variable else "name a place that can be"
+    return MachineError(f"{path} cannot be written: {error.strerror}", hint=hint)
+
+
+def writable_folder(named: str, option: str) -> Path:
+    """The folder that a person *named* by *option*, asked before anything long begins; nothing of it is made yet.
+
+    Raises SpecError where no file could be put there, MachineError where there is no room for one.
+    """
+    folder = Path(named)
+    try:
+        missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _try_file(folder)
+        finally:
+            for each in missing:
+                with contextlib.suppress(OSError):  # it was not made, or somebody else has put something there
+                    each.rmdir()
+    except OSError as error:
+        raise _refused(error, folder, option) from error
+    return folder
+
+
+def writable_file(named: str, option: str) -> Path:
+    """The same of a file, whose folder has to be there."""
+    file = Path(named)
+    try:
+        if file.exists():
+            with file.open("ab"):
+                pass
+        else:
+            _try_file(file.parent)
+    except OSError as error:
+        raise _refused(error, file, option) from error
+    return file
+
+
+def _try_file(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_TRIED_BYTES))
+        file.flush()
+
+
+def _refused(error: OSError, place: Path, option: str) -> LimosaError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return cannot_write(error, place)
+    why = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
+    return SpecError(f"{option}: {place} cannot be written: {why}", hint=f"name another place by {option}")
 
 
 def cannot_read(error: OSError, path: Path) -> MachineError:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from limosa import paths
 from limosa.bench.repetitions import SECONDS_COLUMNS, SECONDS_FILE, Bench, Repetition, append, write
-from limosa.errors import MachineError
 from limosa.events import Events
 from limosa.results import environment
 from limosa.results.account import Finding
@@ -88,7 +88,7 @@ class Ledger:
                 key = (repetition.subject, repetition.metric, repetition.repetition)
                 writer.writerows((*key, second, value) for second, value in enumerate(repetition.seconds, start=1))
         except OSError as error:
-            raise MachineError(f"{path} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME") from error
+            raise paths.cannot_write(error, path.parent) from error
         self.bench = replace(self.bench, repetitions=[*self.bench.repetitions, repetition])
         append(self.run, repetition)
 

@@ -61,7 +61,7 @@ async def _unpacked(image: Image) -> Path:
         final.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
     except OSError as error:
-        raise MachineError(f"{final} cannot be written: {error.strerror}", hint="set XDG_CACHE_HOME") from error
+        raise paths.cannot_write(error, final) from error
     try:
         for folder in ("/usr/bin", "/usr/lib64", LIBRARIES):
             target = (work / folder[1:]).parent

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import msgspec
 
 from limosa import paths, untrusted
-from limosa.errors import LimosaError, MachineError
+from limosa.errors import LimosaError
 from limosa.results.account import Finding
 from limosa.results.store import Document, RunDirectory
 
@@ -211,4 +211,4 @@ def append(run: RunDirectory, repetition: Repetition) -> None:
         with path.open("ab") as file:
             file.write(msgspec.json.encode(repetition) + b"\n")
     except OSError as error:
-        raise MachineError(f"{path} cannot be written: {error.strerror}", hint="set XDG_STATE_HOME") from error
+        raise paths.cannot_write(error, path.parent) from error

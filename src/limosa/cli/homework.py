@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
@@ -27,6 +26,9 @@ def homework(
 ) -> None:
     """Run the whole course recipe, from two hosts to the benches, and write the model answer as HTML and PDF."""
     from limosa.cli.face import face, run, show_result
+    from limosa.paths import writable_folder
+
+    folder = writable_folder(output, "--output") if output else None
 
     async def work() -> Handout:
         from limosa.homework import do, remake

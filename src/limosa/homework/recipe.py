@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from limosa import paths, process, requirements, spec, untrusted
+from limosa import paths, process, report, requirements, spec, untrusted
 from limosa.bench.benches import chapters
 from limosa.bench.entry import Chapter
 from limosa.errors import LimosaError, MachineError, StateError
@@ -76,10 +76,9 @@ async def remake(wanted: str, *, events: Events, folder: Path | None = None) -> 
 
 async def _write(run: RunDirectory, homework: Homework, events: Events, folder: Path | None) -> Handout:
     target = folder or run.path
-    target.mkdir(parents=True, exist_ok=True)
     html = target / "homework.html"
     with events.stage("write the handout"):
-        html.write_text(await asyncio.to_thread(handout.page, run, homework), encoding="utf-8")
+        report.write(html, (await asyncio.to_thread(handout.page, run, homework)).encode())
     files = [html]
     try:
         with events.stage("print it as PDF"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limosa import paths
 from limosa.deadline import Deadline
 from limosa.guest.agent.client import AgentClient
 from limosa.probes.pace import Probing
@@ -76,7 +77,10 @@ class CpuProbe(Probe[CpuSamples]):
                 break
             last, after = batch.last, batch.samples[-1].index
             rows += [f"{s.monotonic_ns},{s.cpu_ns},{s.events}" for s in batch.samples]
-        path.write_text("\n".join([*rows, ""]))
+        try:
+            path.write_text("\n".join([*rows, ""]))
+        except OSError as error:
+            raise paths.cannot_write(error, path.parent) from error
 
 
 PROBE = CpuProbe()

@@ -10,10 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limosa import paths
+
 if TYPE_CHECKING:
     from limosa.results.account import Account
 
-__all__ = ["build", "csv", "png"]
+__all__ = ["build", "csv", "png", "write"]
 
 
 def build(run: Path, account: Account | None = None) -> Path:
@@ -24,7 +26,7 @@ def build(run: Path, account: Account | None = None) -> Path:
     """
     from limosa.report import data, page
 
-    return _replace(run / "report.html", page.page(data.load(run), account).encode())
+    return write(run / "report.html", page.page(data.load(run), account).encode())
 
 
 def png(run: Path, directory: Path) -> list[Path]:
@@ -44,8 +46,7 @@ def png(run: Path, directory: Path) -> list[Path]:
     }
     if account is not None and account.plot is not None:
         drawn[f"{account.plot.name}.png"] = plots.spec(account.plot, theme.PRINT)
-    directory.mkdir(parents=True, exist_ok=True)
-    return [_replace(directory / name, vega.png(spec, scale=2.0)) for name, spec in drawn.items() if spec is not None]
+    return [write(directory / name, vega.png(spec, scale=2.0)) for name, spec in drawn.items() if spec is not None]
 
 
 def csv(run: Path, directory: Path) -> list[Path]:
@@ -55,18 +56,24 @@ def csv(run: Path, directory: Path) -> list[Path]:
     """
     from limosa.report import data, tables
 
-    return tables.write(data.load(run), directory)
+    made = tables.tables(data.load(run))
+    return [write(directory / name, text.encode()) for name, text in made.items()]
 
 
-def _replace(path: Path, content: bytes) -> Path:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def write(path: Path, content: bytes) -> Path:
+    """Put *content* there in one step, in a folder that is made where it is not; return *path*. Raises MachineError."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        # mkstemp makes files for the owner alone; a report is for showing.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            # mkstemp makes files for the owner alone; a report is for showing.
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise paths.cannot_write(error, path.parent) from error
     return path

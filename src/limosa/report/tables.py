@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 
 from limosa.report.data import RunData
 from limosa.results.metrics import CLOCKS, METRICS, Metric
@@ -66,13 +65,3 @@ def _csv(head: list[str], rows: list[list[object]]) -> str:
     writer.writerow(head)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write(data: RunData, directory: Path) -> list[Path]:
-    """Write the tables into *directory*, which is made when it does not exist; return their paths."""
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, text in tables(data).items():
-        paths.append(directory / name)
-        paths[-1].write_text(text, encoding="utf-8")
-    return paths

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Literal
 
+from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.results.store import EventFile, RunDirectory
 
@@ -23,12 +25,12 @@ async def kept(
     try:
         yield run
     except asyncio.CancelledError:
-        run.finish("cancelled", "interrupted")
+        _finished(run, events, "cancelled", "interrupted")
         if told:
             events.note(f"interrupted; what was measured is kept: limosa report {run.id}", level="warning")
         raise
     except BaseException as error:
-        run.finish("failed", str(error))
+        _finished(run, events, "failed", str(error))
         raise
     else:
         failed = failures()
@@ -36,3 +38,11 @@ async def kept(
     finally:
         events.remove(sink)
         sink.close()
+
+
+def _finished(run: RunDirectory, events: Events, status: Literal["failed", "cancelled"], error: str) -> None:
+    """Where run.json cannot be written either, as on a full disk, what went wrong first is not hidden by that."""
+    try:
+        run.finish(status, error)
+    except LimosaError as trouble:
+        events.note(f"{run.id} does not say how it ended: {trouble.message}", level="warning")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
@@ -20,7 +21,7 @@ import msgspec
 
 import limosa
 from limosa import paths, untrusted
-from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Event, from_json, to_json
 from limosa.results.format import (
     FORMAT_VERSION,
@@ -92,7 +93,7 @@ class RunDirectory:
             base.mkdir(parents=True, exist_ok=True)
             hidden = Path(tempfile.mkdtemp(prefix=".new-", dir=base))
         except OSError as error:
-            raise _unwritable(base, error) from error
+            raise paths.cannot_write(error, base) from error
         try:
             hidden.chmod(0o755)
             (hidden / "samples").mkdir()
@@ -105,7 +106,7 @@ class RunDirectory:
                     hidden.rename(base / name)
                 except OSError as error:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                        raise _unwritable(base, error) from error
+                        raise paths.cannot_write(error, base) from error
                     continue
                 return cls(base / name)
             raise StateError(f"{base} has 999 runs named {stem}")
@@ -168,8 +169,9 @@ class RunDirectory:
             fresh.write_bytes(data)
             fresh.replace(path)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
-            raise _unwritable(path, error) from error
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            raise paths.cannot_write(error, path) from error
 
     def mark_incomplete(self, sentence: str) -> None:
         """Note what could not be recorded; ``finish`` writes it into run.json."""
@@ -299,12 +301,3 @@ def _check_version(path: Path, raw: object) -> None:
 
 def _damaged(path: Path, error: Exception) -> LimosaError:
     return LimosaError(f"{path} is damaged: {error}", hint=f"{paths.document('results-format.md')} describes the file")
-
-
-def _unwritable(path: Path, error: OSError) -> MachineError:
-    hint = {
-        errno.ENOSPC: "free some disk space, or set XDG_STATE_HOME to a place that has some",
-        errno.EROFS: "set XDG_STATE_HOME to a directory that can be written to",
-        errno.EACCES: "set XDG_STATE_HOME to a directory that can be written to",
-    }.get(error.errno or 0, "")
-    return MachineError(f"{path} cannot be written: {error.strerror}", hint=hint)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from limosa import process, tasks
+from limosa import paths, process, tasks
 from limosa.errors import LimosaError
 
 FIRST_S = 60.0
@@ -28,6 +28,8 @@ class Load:
         self._said: list[str] = []
         self._first = asyncio.Event()
         self.count = 0
+        self.trouble: LimosaError | None = None
+        """Why figures are missing, if any are: the disk took no more of them."""
 
     @classmethod
     @asynccontextmanager
@@ -64,8 +66,14 @@ class Load:
                 await self._first.wait()
         except TimeoutError as error:
             raise LimosaError(f"{self._name} gave no figure within {FIRST_S:g} s{self._complaint()}") from error
+        self.require_whole()
         if not self.count:
             raise LimosaError(f"{self._name} ended without a figure{self._complaint()}")
+
+    def require_whole(self) -> None:
+        """Raise the error by which figures are missing, if there is one."""
+        if self.trouble is not None:
+            raise self.trouble
 
     @property
     def alive(self) -> bool:
@@ -77,10 +85,16 @@ class Load:
         return f": {last.strip()}" if last else "; it said nothing"
 
     async def _read(self, parse: Parse, table: Path, columns: Sequence[str], said: Path) -> None:
-        """To the end of the output. Files that cannot be written end the load, and its check finds too few rows."""
+        """To the end of the output, also when its files cannot be written any more: a child that nobody reads stays."""
         assert self._child.stdout is not None and self._child.stderr is not None
         async with tasks.beside(self._child.stderr.read()) as (errors,):
-            await self._tabulate(self._child.stdout, errors, parse, table, columns, said)
+            try:
+                await self._tabulate(self._child.stdout, errors, parse, table, columns, said)
+            except OSError as error:
+                self.trouble = paths.cannot_write(error, table.parent)
+                self._first.set()
+                async for _ in self._child.stdout:
+                    pass
         self._first.set()
 
     async def _tabulate(

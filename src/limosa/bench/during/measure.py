@@ -159,7 +159,7 @@ class _PartRecord:
         self.part = replace(self.part, begin_ns=time.time_ns())
         try:
             with events.stage(f"before: {self.options.before_s:g} s"):
-                await self._wait(self.options.before_s)
+                await self._wait(self.options.before_s, load)
             here = await self.track.where(self.track.guest)
             target = next(name for name in self.track.hosts if name != here)
             settings = Settings(
@@ -168,7 +168,7 @@ class _PartRecord:
             )
             outcome = await mover.migrate(target, settings)
             with events.stage(f"after: {self.options.after_s:g} s"):
-                await self._wait(self.options.after_s)
+                await self._wait(self.options.after_s, load)
         except asyncio.CancelledError:
             self.fail("interrupted")
             raise
@@ -178,11 +178,13 @@ class _PartRecord:
         elif load is not None and not load.alive:
             self.fail("the load ended before the measurement did")
 
-    async def _wait(self, length_s: float) -> None:
-        """For *length_s*, or until the guest is gone: raises LimosaError then."""
+    async def _wait(self, length_s: float, load: Load | None) -> None:
+        """For *length_s*, or until the guest is gone or *load* cannot be recorded any more: raises LimosaError then."""
         deadline = Deadline.after(length_s)
         while not deadline.passed:
             await asyncio.sleep(min(WATCH_S, deadline.left_s))
+            if load is not None:
+                load.require_whole()
             try:
                 await self.track.where(self.track.guest)
             except StateError as error:

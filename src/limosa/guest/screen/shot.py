@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from limosa.errors import LimosaError, StateError
+from limosa.errors import StateError
 from limosa.guest.screen import glyphs
 from limosa.guest.screen.camera import Camera
+from limosa.paths import cannot_write
 
 
 class Shot(msgspec.Struct, frozen=True):
@@ -59,6 +60,4 @@ def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise LimosaError(
-            f"the picture cannot be written to {path}: {error.strerror}", hint="name a file in a folder of yours"
-        ) from error
+        raise cannot_write(error, path) from error

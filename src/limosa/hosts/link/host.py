@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from limosa import tasks
+from limosa import paths, tasks
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import CommandRan, Events
@@ -229,7 +229,7 @@ class LinkedHost:
         except Refused as error:
             raise LimosaError(f"{path} on {self.name} cannot be read: {error.strerror}") from error
         except OSError as error:
-            raise LimosaError(f"{local} cannot be written: {error.strerror}") from error
+            raise paths.cannot_write(error, local) from error
 
     async def _receive(self, path: str, file: local_file.Arriving) -> None:
         with (await self.link()).channel() as channel:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa import tasks
+from limosa import paths, tasks
 from limosa.errors import LimosaError, MachineError
 from limosa.events import CommandRan, Events
 from limosa.hosts import own_facts
@@ -147,7 +147,7 @@ class NamespaceHost:
         try:
             await asyncio.to_thread(local.write_bytes, done.stdout)
         except OSError as error:
-            raise LimosaError(f"{local} cannot be written: {error.strerror}") from error
+            raise paths.cannot_write(error, local) from error
 
     async def facts(self) -> HostFacts:
         """The machine's own facts: namespaces share its kernel and its memory."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 from pathlib import Path
 
 from limosa.errors import LimosaError, MachineError, SpecError
@@ -71,7 +70,7 @@ def cannot_write(error: OSError, path: Path) -> MachineError:
         place = error.filename2 or error.filename or path
         return MachineError(f"{place} is a directory, where a file of limosa's should be", hint=f"remove {place}")
     hint = f"set {variable} to a directory that can be" if variable else "name a place that can be"
-    return MachineError(f"{path} cannot be written: {error.strerror}", hint=hint)
+    return MachineError(f"{path} cannot be written: {error.strerror or error}", hint=hint)
 
 
 def writable_folder(named: str, option: str) -> Path:
@@ -109,6 +108,8 @@ def writable_file(named: str, option: str) -> Path:
 
 
 def _try_file(folder: Path) -> None:
+    import tempfile  # most verbs do not need it
+
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(_TRIED_BYTES))
         file.flush()

@@ -6,6 +6,7 @@ Parsing is exact (decimals, no floats), so that what is printed in full reads ba
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -93,9 +94,23 @@ def parse_seconds(text: str) -> float:
     return float(_quantity(text.replace(_MICRO, "µ"), SECONDS, "a duration", "300 ms"))
 
 
-def format_bytes(size_bytes: float) -> str:
+def format_number(value: float, digits: int = 3) -> str:
+    """*value* as a person writes it: *digits* that count, or all of a whole number, and never an exponent.
+
+    ``1,234,567``, ``940``, ``16.7``, ``0.00123``.
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
+
+
+def format_bytes(size_bytes: float, digits: int = 4) -> str:
     """A size in the largest binary unit that it fills: 536870912 is ``512 MiB``."""
-    return _scaled(size_bytes, {unit: BYTES[unit] for unit in ("B", "KiB", "MiB", "GiB", "TiB")})
+    return _scaled(size_bytes, {unit: BYTES[unit] for unit in ("B", "KiB", "MiB", "GiB", "TiB")}, digits)
 
 
 def format_rate(rate_bits_per_s: float) -> str:
@@ -103,9 +118,9 @@ def format_rate(rate_bits_per_s: float) -> str:
     return _scaled(rate_bits_per_s, BITS_PER_S)
 
 
-def format_bytes_per_s(bandwidth_bytes_per_s: float) -> str:
+def format_bytes_per_s(bandwidth_bytes_per_s: float, digits: int = 4) -> str:
     """A bandwidth in the largest binary unit that it fills: 104857600 is ``100 MiB/s``."""
-    return f"{format_bytes(bandwidth_bytes_per_s)}/s"
+    return f"{format_bytes(bandwidth_bytes_per_s, digits)}/s"
 
 
 def format_duration(duration_s: float) -> str:
@@ -171,8 +186,8 @@ def _refuse_bytes_per_s(text: str) -> None:
     )
 
 
-def _scaled(value: float, factors: Mapping[str, float] | Mapping[str, int]) -> str:
-    """At most four significant digits, or all of a whole number: 1000 MiB stays 1000 MiB."""
+def _scaled(value: float, factors: Mapping[str, float] | Mapping[str, int], digits: int = 4) -> str:
+    """At most *digits* significant digits, or all of a whole number: 1000 MiB stays 1000 MiB."""
     units = sorted(factors.items(), key=lambda item: item[1])
     unit, factor = units[0]
     for larger, larger_factor in units[1:]:
@@ -181,5 +196,4 @@ def _scaled(value: float, factors: Mapping[str, float] | Mapping[str, int]) -> s
             break
         unit, factor = larger, larger_factor
     scaled = value / factor
-    digits = f"{scaled:.4g}" if abs(scaled) < 1000 else f"{scaled:.0f}"
-    return f"{digits} {unit}"
+    return f"{format_number(scaled, digits).replace(',', '')} {unit}"

@@ -70,7 +70,7 @@ def test_cpu_and_throughput_through_a_migration(tmp_path: Path) -> None:
     assert json.loads(explained.stdout) == {name: result[name] for name in ("explanations", "findings")}
     assert not list((tmp_path / "limosa" / "labs").iterdir()), "the lab ends with its bench"
     page = Path(result["report"]).read_text()
-    for shown in ('data-plot="during"', "precopy, cpu", "sysbench", result["explanations"][0][:40]):
+    for shown in ('data-plot="during-1"', "precopy, cpu", "sysbench", result["explanations"][0][:40]):
         assert shown in page
 
 

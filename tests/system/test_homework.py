@@ -28,7 +28,7 @@ async def test_the_recipe_runs_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
         ("lab", "done"), ("during", "done"), ("wrong", "failed"),
     ]  # fmt: skip
     html = handout.files[0].read_text()
-    for wanted in ("-nodefaults", "migrate-incoming", "info migrate", "tap0", "during-plot-spec", "COLO"):
+    for wanted in ("-nodefaults", "migrate-incoming", "info migrate", "tap0", "during-plot-1-spec", "COLO"):
         assert wanted in html
     homework = RunDirectory.open(handout.run).read(HOMEWORK)
     assert any(line == "ip -brief link" and "br0" in said for _, line, said in homework.shown)

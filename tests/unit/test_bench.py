@@ -255,8 +255,8 @@ def test_fio_counts_of_each_second_are_differences() -> None:
 def test_the_table_shows_medians_ratios_references_and_reasons() -> None:
     made = replace(QUIET, references=[Reference(subject="host", metric=METRIC.name, value=1237.8, source="elsewhere")])
     table = comparison_page.table(comparison.compare(made))
-    assert table.rows[0][:2] == ("host", "1000 events/s")
-    assert table.rows[0][-1] == "1238 events/s"
+    assert table.rows[0][:2] == ("host", "1,000 events/s")
+    assert table.rows[0][-1] == "1,238 events/s"
     assert table.rows[1][4] == "0.95"
     assert table.rows[2][1] == "skipped"
     assert comparison_page.reasons(made) == ["guest without: skipped, because it is too late"]
@@ -269,7 +269,7 @@ def test_the_table_shows_medians_ratios_references_and_reasons() -> None:
         (0.00125, "s", "1.25 ms"),
         (0.0012, "share", "0.12 %"),
         (3 * 2**20, "bytes/s", "3 MiB/s"),
-        (12_345, "IO/s", "12345 IO/s"),
+        (12_345, "IO/s", "12,345 IO/s"),
         (0.0, "share", "0 %"),
     ],
 )

@@ -103,7 +103,7 @@ async def jumps(entry: Entry[str]) -> RunDirectory:
 
 def test_the_report_draws_a_bench_it_never_heard_of(jumps: RunDirectory, tmp_path: Path) -> None:
     page = report.build(jumps.path).read_text()
-    for wanted in ("The &lt;frog&gt; jumps highest.", "1.5 m", 'data-plot="jumps"', "There was wind.", "a pond"):
+    for wanted in ("The &lt;frog&gt; jumps highest.", "1.5 m", 'data-plot="jumps-1"', "There was wind.", "a pond"):
         assert wanted in page
     drawn = {path.name: path for path in report.png(jumps.path, tmp_path / "pictures")}
     assert drawn["jumps.png"].stat().st_size > 2_000
@@ -116,7 +116,7 @@ def test_so_does_the_handout(jumps: RunDirectory, tmp_path: Path) -> None:
     page = handout.page(run, Homework(quick=True, parts=[lab, part]))
     for wanted in (
         "Long legs jump high.",
-        'id="jumps-plot-spec"',
+        'id="jumps-plot-1-spec"',
         "The book: 2 m.",
         "because it slept",
         "who jumps highest",

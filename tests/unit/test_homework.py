@@ -9,13 +9,12 @@ import pytest
 
 from limosa import process
 from limosa.bench.benches import chapters
-from limosa.bench.repetitions import BENCH, Bench, Metric, Reference, Repetition, Subject
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
 from limosa.homework import HOMEWORK, Homework, PartResult, handout, pdf, recipe
 from limosa.qemu.purpose import QMP
 from limosa.results.store import RunDirectory
-from tests import run_sample
+from tests import bench_sample, run_sample
 
 
 @pytest.fixture
@@ -28,33 +27,12 @@ def homework(*parts: PartResult) -> Homework:
     return Homework(quick=True, explained=[("-nodefaults", "Leaves out <everything>.")], parts=[lab, *parts])
 
 
-def a_bench(path: Path) -> RunDirectory:
-    run = RunDirectory.create(kind="bench-cpu", lab="b", guest="g", base=path)
-    metric = Metric(name="cpu-events", label="prime search", unit="events/s")
-    subjects = [
-        Subject(name="host", label="host"),
-        Subject(name="guest-tcg", label="guest without KVM"),
-        Subject(name="guest-kvm", label="guest with KVM", status="skipped", reason="KVM runs no Linux here"),
-    ]
-    repetitions = [
-        Repetition(subject=name, metric="cpu-events", repetition=n, order=n, value=level * (1 + n / 1000),
-                   duration_s=1.0, started_ns=0, ended_ns=1)
-        for name, level in (("host", 1000.0), ("guest-tcg", 250.0))
-        for n in range(1, 8)
-    ]  # fmt: skip
-    run.write(
-        BENCH,
-        Bench(kind="bench-cpu", title="CPU", baseline="host", seed=1, settings={}, metrics=[metric],
-              subjects=subjects, repetitions=repetitions, references=list[Reference](), complete=True),
-    )  # fmt: skip
-    return run
-
-
 def test_a_bench_that_failed_says_so_and_the_rest_is_there(run: RunDirectory, tmp_path: Path) -> None:
     failed = PartResult(
         name="network", title="Network", command=["bench", "network"], status="failed", reason="no <iperf3>"
     )
-    done = PartResult(name="cpu", title="CPU", command=["bench", "cpu"], run=str(a_bench(tmp_path / "runs").path))
+    made = bench_sample.cpu(tmp_path / "runs")
+    done = PartResult(name="cpu", title="CPU", command=["bench", "cpu"], run=str(made.path))
     html = handout.page(run, homework(done, failed))
     assert "Not measured: no &lt;iperf3&gt;" in html and "<iperf3>" not in html
     assert "Leaves out &lt;everything&gt;." in html
@@ -62,7 +40,7 @@ def test_a_bench_that_failed_says_so_and_the_rest_is_there(run: RunDirectory, tm
     assert "KVM runs no Linux here" in html
     for figure in ("18,678", "3,621", "12,378"):
         assert figure in html
-    assert 'id="cpu-plot-spec"' in html and 'id="network-plot-spec"' not in html
+    assert 'id="cpu-plot-1-spec"' in html and 'id="network-plot-1-spec"' not in html
 
 
 def test_the_page_asks_nothing_of_a_network(run: RunDirectory) -> None:

@@ -136,7 +136,7 @@ def test_a_figure_more_takes_two_files(tmp_path: Path) -> None:
     table = list(csv.DictReader((run / "migrations.csv").read_text().splitlines()))
     assert [row["setup_ms"] for row in table] == ["1234.0", ""]
     page = (run / "report.html").read_text()
-    assert '<td class="number" data-value="1234.0" data-name="setup_ms">1234 ms</td>' in page
+    assert '<td class="number" data-value="1234.0" data-name="setup_ms">1,234 ms</td>' in page
     assert (
         "<dd>1234 ms</dd><dt>QEMU&#x27;s preparation</dt>" in page
         and '<th scope="col" title="how long QEMU prepared">Setup</th>' in page

@@ -81,7 +81,7 @@ def test_silences_at_rest_are_the_floor_of_those_of_a_move() -> None:
     during = (ticks(10, hole=(5.0, 5.5)), NONE, exchanges(10, slow_at_s=5.0))
     quiet = at_rest(rest.stretches(moves, [], [], *during), Samples(*during))
     assert quiet is not None and quiet.longest_wait_ms == quiet.tick_gap_ms == 0
-    assert rest_table(Summary(rest=found)).rows == (("in 6.0 s", "178.0 ms", "178.0 ms", "-", "119.0 ms"),)
+    assert rest_table(Summary(rest=found)).rows == (("in 6.0 s", "178 ms", "178 ms", "-", "119 ms"),)
     assert rest_table(Summary()).rows == ()
 
 
@@ -114,7 +114,7 @@ def test_a_rate_is_told_as_it_was_asked_for_and_as_it_came() -> None:
 def test_ticks_that_the_guest_could_not_send_are_said() -> None:
     slow = ticks(12, every_ms=3)
     found = rest.rates({}, {"ticks per s": 1000}, [], [], [(BEGIN + S, BEGIN + 11 * S)], slow, NONE)
-    assert rest.shortfall(found[0]) == "Ticks: 1000/s asked for, 333.3/s reached at rest"
+    assert rest.shortfall(found[0]) == "Ticks: 1,000/s asked for, 333/s reached at rest"
 
 
 def _behind_ms(found: Ticks) -> float | None:

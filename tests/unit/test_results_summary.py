@@ -167,7 +167,7 @@ def test_tables_have_a_cell_for_every_column(run: RunDirectory) -> None:
     cells = {row[0]: row[1:] for row in table.rows}
     assert table.columns[1:] == ("1: host1 → host2", "2: host1 → host2")
     assert cells["guest lost"] == ("90.0 ms", "30.0 ms") and cells["echo gap"] == ("-", "-")
-    assert cells["transferred"][0] == "100.0 MiB" and cells["CPU during"][1] == "2000/s (100%)"
+    assert cells["transferred"][0] == "100 MiB" and cells["CPU during"][1] == "2,000/s (100%)"
 
 
 def test_calibration_shows_the_median_error_of_each_clock(run: RunDirectory) -> None:
@@ -185,7 +185,7 @@ def test_calibration_shows_the_median_error_of_each_clock(run: RunDirectory) -> 
 
 
 def test_figures_for_people() -> None:
-    assert [milliseconds(v) for v in (None, 0.04, 999.96, 12_345)] == ["-", "0.0 ms", "1000.0 ms", "12.35 s"]
+    assert [milliseconds(v) for v in (None, 0.04, 999.96, 12_345)] == ["-", "0.0 ms", "1,000 ms", "12.3 s"]
     assert tables(Summary()) == []
 
 

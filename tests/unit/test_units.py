@@ -180,3 +180,36 @@ def test_the_schema_pattern_knows_every_unit_and_no_other(known: dict[str, int])
         assert pattern.search(f"1{unit}")
     for wrong in ("1", "1 X", "-1 s", "1 MiBs", "x 1 MiB"):
         assert not pattern.search(wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0, 3, "0"),
+        (999.6, 3, "1,000"),
+        (123.4, 2, "123"),
+        (104_857_600, 3, "104,857,600"),
+        (1.04858e8, 2, "104,858,000"),
+        (5218.2, 3, "5,218"),
+        (16.66, 3, "16.7"),
+        (99.96, 3, "100"),
+        (2.0, 3, "2"),
+        (0.5, 3, "0.5"),
+        (0.001234, 3, "0.00123"),
+        (-1234.5, 3, "-1,234"),
+        (float("inf"), 3, "inf"),
+    ],
+)
+def test_numbers_are_written_as_a_person_would(value: float, digits: int, text: str) -> None:
+    assert units.format_number(value, digits) == text
+
+
+@pytest.mark.parametrize("value", [10.0**power * digit for power in range(-6, 16) for digit in (1, 9.996)])
+def test_no_number_has_an_exponent(value: float) -> None:
+    from limosa.bench.quantity import quantity
+    from limosa.results import figures
+
+    shown = [units.format_number(value, 2), units.format_bytes(value), units.format_rate(value)]
+    shown += [figures.size(value), figures.milliseconds(value), figures.seconds(value)]
+    shown += [quantity(value, unit) for unit in ("bit/s", "bytes/s", "s", "share", "events/s", "")]
+    assert not [text for text in shown if "e+" in text or "e-" in text or "nan" in text]

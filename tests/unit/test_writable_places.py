@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_file(tmp_path: Path) -> None:
     paths.writable_file(os.devnull, "--png")
     assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
     for wrong in (tmp_path, tmp_path / "no" / "a.png"):
-        with pytest.raises(SpecError, match="--png: .* cannot be written"):
+        with pytest.raises(SpecError, match=r"--png: .* cannot be written"):
             paths.writable_file(str(wrong), "--png")
 
 
@@ -56,7 +57,7 @@ def test_a_full_disk_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch, tmp_
     def full(**_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(paths.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(MachineError, match="no space left in") as caught:
         paths.writable_folder(str(tmp_path), "--output")
     assert caught.value.hint == "make room, or name a place on another disk"

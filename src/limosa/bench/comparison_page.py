@@ -25,11 +25,12 @@ from limosa.results.account import (
     Text,
     Verdict,
 )
-from limosa.results.figures import mebibytes
+from limosa.results.figures import size
 from limosa.results.phrases import capital, listed, sentence
 from limosa.results.statistics import Estimate
 from limosa.results.store import RunDirectory
 from limosa.results.summary_tables import NO_READING, Table
+from limosa.units import format_number
 
 MOST_TOLD = 2
 """Ratios in the first sentence: more are for the table."""
@@ -127,7 +128,7 @@ def _cells(bench: Bench, row: Row) -> list[str]:
     cells = [quantity(estimate.value, unit), interval(estimate, unit), str(estimate.count)]
     if bench.baseline:
         ratio = row.ratio
-        cells += [NO_READING] * 2 if ratio is None else [f"{ratio.value:.3g}", interval(ratio, "")]
+        cells += [NO_READING] * 2 if ratio is None else [format_number(ratio.value), interval(ratio, "")]
     return cells
 
 
@@ -142,10 +143,10 @@ def _verdict(compared: Comparison, unsound: list[str]) -> Verdict:
     rows = [row for row in compared.rows if row.estimate is not None]
     first = [row for row in rows if row.metric == rows[0].metric]
     ratios = [(bench.subject(row.subject).label, row.ratio.value) for row in first if row.ratio]
-    told = listed([f"{label} {value:.2g} times" for label, value in ratios])
+    told = listed([f"{label} {format_number(value, 2)} times" for label, value in ratios])
     if len(ratios) > MOST_TOLD:
         values = [value for _, value in ratios]
-        told = f"the others from {min(values):.2g} to {max(values):.2g} times"
+        told = f"the others from {format_number(min(values), 2)} to {format_number(max(values), 2)} times"
     said = f"{bench.title}: measured." if rows else "No subject could be measured."
     if told:
         label = bench.subject(bench.baseline).label
@@ -225,7 +226,7 @@ def _machine(bench: Bench) -> list[tuple[str, str]]:
     found = bench.machine
     rows = [(label, str(found[name])) for name, label in _MACHINE.items() if found.get(name)]
     if found.get("memory_bytes"):
-        rows.append(("Memory", mebibytes(found["memory_bytes"])))
+        rows.append(("Memory", size(found["memory_bytes"])))
     told = {when: found.get(f"load_average_{when}") for when in ("before", "after")}
     loads = [f"{load} {when}" for when, load in told.items() if load is not None]
     return [*rows, ("Load average", ", ".join(loads))] if loads else rows

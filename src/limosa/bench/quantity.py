@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from limosa.results.statistics import Estimate
 from limosa.results.summary_tables import NO_READING
+from limosa.units import format_number
 
 
 def interval(estimate: Estimate, unit: str) -> str:
@@ -32,6 +33,4 @@ def scale(unit: str, value: float) -> tuple[str, float]:
 def quantity(value: float, unit: str) -> str:
     """A value for people, with three or four digits: ``940 Mbit/s``."""
     name, factor = scale(unit, value)
-    number = value / factor
-    digits = f"{number:.0f}" if abs(number) >= 1000 else f"{number:.3g}"
-    return f"{digits} {name}".strip()
+    return f"{format_number(value / factor)} {name}".strip()

@@ -25,6 +25,7 @@ from limosa.lab import Lab, sweep
 from limosa.probes.pace import Probing
 from limosa.results.store import RunDirectory
 from limosa.spec.resolved import Guest
+from limosa.units import format_bytes
 
 LOGIN_S = 60.0
 
@@ -159,7 +160,7 @@ class LabBeds:
         if guest is None or len(described.hosts) < 2:
             raise SpecError("this bench needs two hosts and a guest with an operating system", file=described.file)
         if memory_bytes >= guest.memory_bytes:
-            wanted, there = (f"{size / 2**20:g} MiB" for size in (memory_bytes, guest.memory_bytes))
+            wanted, there = map(format_bytes, (memory_bytes, guest.memory_bytes))
             text = f"--memory {wanted} does not fit into {guest.name}, which has {there}"
             raise SpecError(text, hint="ask for half of it at the most")
         async with Lab.open(described, events=self._events, ephemeral=True) as lab:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,18 @@ from limosa.results import figures
 from limosa.results.store import RunDirectory, read_events
 
 _STYLE = """
-main{max-width:1000px}
-table.wide{min-width:0}
+table.wide{min-width:0;table-layout:fixed}
 table.wide td{font-size:.86rem;vertical-align:top}
-td code,li code,p code{overflow-wrap:anywhere}
+table.wide th:first-child:nth-last-child(2){width:44%}
+li code,p code{overflow-wrap:anywhere}
 .explained{margin:1rem 0 0;padding-left:1.2rem}
 .explained li{margin:.45rem 0}
 .answer h3{margin:1.2rem 0 .3rem;font-size:1.02rem}
 .sources{font-size:.82rem;color:var(--soft)}
 ol.contents{columns:2;font-size:.92rem;padding-left:1.3rem}
 a{color:var(--blue)}
+@media (max-width:640px){table.wide tr,table.wide td{display:block;width:auto}table.wide thead{display:none}
+table.wide td+td{border:0;padding-top:0}}
 @media print{@page{size:A4;margin:14mm}html{font-size:11.5px}pre{max-height:none;overflow:visible}
 section{break-before:auto}.scroll{overflow:visible}table{min-width:0}#commands .stages{display:none}}
 """
@@ -109,7 +112,12 @@ def _table(head: list[str], rows: list[list[Child]], caption: str) -> Html:
 
 
 def _code(text: str) -> Html:
-    return tag("code", text)
+    """A line of code that breaks at spaces and behind commas, where a reader would break it."""
+    pieces = _PIECES.findall(text)
+    return tag("code", [piece if piece.isspace() else tag("span", piece, class_="piece") for piece in pieces])
+
+
+_PIECES = re.compile(r"\s+|[^\s,]*,|[^\s,]+")
 
 
 def _setting_up(homework: Homework) -> Html:

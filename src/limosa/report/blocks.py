@@ -27,7 +27,7 @@ def page_parts(account: Account, data: RunData) -> list[Html | None]:
 
 def in_handout(account: Account, name: str) -> list[Html]:
     """The account as a chapter of something longer; *name* makes its plot's identity."""
-    shown: list[Block] = [account.table, *references(account)]
+    shown: list[Block] = [*(account.tables or [account.table]), *references(account)]
     shown += [Text(f"{reason}.", "outcome") for reason in account.reasons]
     if account.plot is not None:
         shown.append(Text(account.plot.legend, "note"))
@@ -71,4 +71,7 @@ def _drawn(block: Block) -> Html:
 
 
 def _plot(plot: Plot, identity: str) -> Html:
-    return sections.figure(identity, plots.spec(plot, PAGE), plot.label)
+    """Each pane by itself: on paper none is torn in two."""
+    panes = enumerate(plots.each(plot, PAGE), start=1)
+    drawn = [sections.figure(f"{identity}-{n}", spec, f"{plot.label}: {title}") for n, (title, spec) in panes]
+    return tag("div", drawn, class_="panes")

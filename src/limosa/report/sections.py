@@ -18,6 +18,7 @@ from limosa.results.format import Migration, MigrationSummary
 from limosa.results.metrics import BY_KEY, CLOCKS, METRICS, REFERENCE, Metric
 from limosa.results.remarks import looks_faster
 from limosa.results.summary_tables import Table, rates_table, rest_table
+from limosa.units import format_bytes_per_s
 
 _MARK = raw(
     '<svg class="bird" viewBox="0 0 64 32" aria-hidden="true"><path d="M2 20c9-1 15-4 21-10 3 4 3 8 0 12 '
@@ -61,12 +62,18 @@ LONGEST_FIGURE = 24
 
 def plain_table(shown: Table) -> Html:
     """A table of text as markup: names first, figures unbroken."""
-    rows = [
-        [tag("td", cell, class_="name" if not i else "number" if len(cell) <= LONGEST_FIGURE else None)
-         for i, cell in enumerate(row)]
-        for row in shown.rows
-    ]  # fmt: skip
+    rows = [[tag("td", row[0], class_="name"), *map(_cell, row[1:])] for row in shown.rows]
     return _table(shown.columns, rows, shown.title)
+
+
+def _cell(text: str) -> Html:
+    """A figure keeps its unit on its line; what is said of it in brackets may stand below."""
+    figure, bracket, said = text.partition(" (")
+    if len(figure) > LONGEST_FIGURE:
+        return tag("td", text)
+    if not bracket:
+        return tag("td", text, class_="number")
+    return tag("td", tag("span", figure, class_="number"), " ", tag("span", f"({said}", class_="bracket"))
 
 
 def bullets(sentences: Iterable[Child | list[Child]]) -> Html:
@@ -317,7 +324,7 @@ def environment(data: RunData) -> Html:
             tag("td", name, class_="name"),
             tag("td", host.kind),
             tag("td", f"{host.cpus} × {host.cpu_model}"),
-            tag("td", figures.mebibytes(host.memory_bytes), class_="number"),
+            tag("td", figures.size(host.memory_bytes), class_="number"),
             tag("td", host.kernel),
             tag("td", tag("span", host.qemu_version, title=host.qemu_path)),
         ]
@@ -347,7 +354,7 @@ def described(values: Mapping[str, object]) -> list[Html]:
 def _named(name: str, value: object) -> str:
     """``region: 32 MiB`` for ``region_bytes`` 33554432."""
     if isinstance(value, (int, float)) and name.endswith("_bytes"):
-        return f"{name.removesuffix('_bytes').replace('_', ' ')}: {figures.mebibytes(value)}"
+        return f"{name.removesuffix('_bytes').replace('_', ' ')}: {figures.size(value)}"
     if isinstance(value, (int, float)) and name.endswith("_bytes_per_s"):
-        return f"{name.removesuffix('_bytes_per_s').replace('_', ' ')}: {figures.mebibytes_per_s(value)}"
+        return f"{name.removesuffix('_bytes_per_s').replace('_', ' ')}: {format_bytes_per_s(value)}"
     return f"{name.replace('_', ' ')}: {value}"

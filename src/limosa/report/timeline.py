@@ -36,13 +36,13 @@ def _x(theme: Theme, *, last: bool) -> Spec:
     return {"field": "t", "type": "quantitative", "axis": axis}
 
 
-def _y(field: str, unit: str) -> Spec:
+def _y(field: str, unit: str, highest: float) -> Spec:
     return {
         "field": field,
         "type": "quantitative",
         "scale": {"zero": True, "nice": True},
         "stack": None,
-        "axis": {**_Y_AXIS, "title": unit, "format": "~s"},
+        "axis": {**_Y_AXIS, **vega.counted(unit, highest)},
     }
 
 
@@ -54,7 +54,7 @@ def _log_y(field: str, unit: str, rows: list[series.Row]) -> Spec:
     domain = [floor, max(highest * 1.3, floor * 10)]
     scale = {"type": "log", "domain": domain, "nice": False, "clamp": True}
     values = [10.0**power for power in range(-2, 6) if floor <= 10.0**power <= domain[1]]
-    axis = {**_Y_AXIS, "title": unit, "values": values, "format": "~g", "labelOverlap": False}
+    axis = {**_Y_AXIS, **vega.counted(unit, 0), "values": values, "labelOverlap": False}
     return {"field": field, "type": "quantitative", "scale": scale, "stack": None, "axis": axis}
 
 
@@ -161,7 +161,7 @@ def _was_read(drawn: Series, rows: list[series.Row]) -> bool:
 
 def _of_probes(theme: Theme, x: Spec, pane: Pane, drawables: list[Drawable], rows: Datasets) -> Spec:
     """The pane of these series, with what was not answered along its top."""
-    y = _y("middle", pane.unit)
+    y = _y("middle", pane.unit, _highest(drawables, rows))
     if pane.logarithmic:
         y = _log_y("high", pane.unit, [row for probe, _ in drawables for row in rows[probe.name]])
     layers, key, silent = list[Spec](), dict[str, str](), list[str]()
@@ -172,6 +172,12 @@ def _of_probes(theme: Theme, x: Spec, pane: Pane, drawables: list[Drawable], row
         silent += [name for name in [series.unanswered_name(probe)] if name in rows]
     layers += [_unanswered(name, theme["ink"], x) for name in silent]
     return _pane(pane.title, pane.height, layers, theme, x, key | ({"no answer": "ink"} if silent else {}))
+
+
+def _highest(drawables: list[Drawable], rows: Datasets) -> float:
+    """The highest value that is drawn."""
+    fields = [(rows[probe.name], drawn.field if isinstance(drawn, Value) else "high") for probe, drawn in drawables]
+    return max((row[field] for found, field in fields for row in found if row[field] is not None), default=0.0)
 
 
 def _marks(name: str, drawn: Series, color: str, y: Spec, x: Spec) -> list[Spec]:

@@ -53,6 +53,17 @@ def config(theme: Theme) -> Spec:
     }
 
 
+MANY = 100_000
+"""From here on an axis counts in thousands: longer numbers would cover its title."""
+
+
+def counted(unit: str, highest: float) -> Spec:
+    """Title and labels of an axis of *unit* that goes up to *highest*, its numbers as a person writes them."""
+    if highest >= MANY:
+        return {"title": f"thousand {unit}", "labelExpr": "format(datum.value / 1000, ',')"}
+    return {"title": unit, "labelExpr": "format(datum.value, ',')"}
+
+
 def compiled(spec: Spec) -> Spec:
     """*spec* as Vega, so that the page draws sooner."""
     import vl_convert

@@ -116,7 +116,7 @@ def progress_sentence(data: RunData, migration: Migration) -> str:
         sent, left = ram.get("transferred"), ram.get("remaining")
         passes = ram.get("dirty-sync-count")
         within = "" if passes is None else f" in {figures.count(int(passes), 'pass', 'passes')}"
-        far = f"{figures.mebibytes(sent)} sent{within}, {figures.mebibytes(left)} still to send"
+        far = f"{figures.size(sent)} sent{within}, {figures.size(left)} still to send"
     error = f" {sentence(migration.error)}" if migration.error else ""
     return f"{way} after {took}: {far}.{error}"
 

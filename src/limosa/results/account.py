@@ -171,6 +171,8 @@ class Account:
     """None: there is nothing to draw."""
     sections: list[Section]
     """The page below its head."""
+    tables: list[Table] = field(default_factory=list)
+    """The figures in several tables, where one is too wide for a sheet of paper."""
     moves: list[tuple[str, Migration]] = field(default_factory=list)
     """Migrations by what each is called: the page tells how QEMU was set."""
     figures: dict[str, Any]

@@ -1,12 +1,18 @@
-"""Figures as a reader sees them: value and unit, three or four significant digits."""
+"""Figures as a reader sees them, on a page, on paper and in a terminal: value and unit, three or four digits.
+
+Numbers, sizes and rates are written by ``limosa.units``; here is what a reader of results needs beside.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from limosa.results.metrics import Quantity, Reading
+from limosa.units import format_bytes, format_bytes_per_s
 
 NONE = "–"
+DIGITS = 3
+"""That count, of a size or a rate."""
 
 
 def spelt(quantity: Quantity, reading: Reading) -> str:
@@ -19,13 +25,13 @@ def spelt(quantity: Quantity, reading: Reading) -> str:
         case "span":
             return seconds(reading)
         case "size":
-            return mebibytes(reading)
+            return format_bytes(reading, DIGITS)
         case "rate":
-            return mebibytes_per_s(reading)
+            return format_bytes_per_s(reading, DIGITS)
         case "count":
             return str(reading)
         case "speed":
-            return f"{reading:.0f}/s"
+            return f"{reading:,.0f}/s"
 
 
 def milliseconds(value_ms: float | None) -> str:
@@ -34,12 +40,12 @@ def milliseconds(value_ms: float | None) -> str:
         return NONE
     if value_ms >= 10_000:
         return f"{value_ms / 1000:.1f} s"
-    return f"{value_ms:.0f} ms" if value_ms >= 100 else f"{value_ms:.1f} ms"
+    return f"{value_ms:,.0f} ms" if value_ms >= 100 else f"{value_ms:.1f} ms"
 
 
 def rounded(value_ms: float) -> str:
     """*value_ms* for a sentence: whole ms from 10 ms up."""
-    return f"{value_ms:.0f} ms" if 10 <= value_ms < 10_000 else milliseconds(value_ms)
+    return f"{value_ms:,.0f} ms" if 10 <= value_ms < 10_000 else milliseconds(value_ms)
 
 
 def seconds(value_ms: float | None) -> str:
@@ -49,17 +55,9 @@ def seconds(value_ms: float | None) -> str:
     return f"{value_ms / 1000:.2f} s" if value_ms < 100_000 else f"{value_ms / 1000:.0f} s"
 
 
-def mebibytes(value_bytes: float | None) -> str:
-    """*value_bytes* in MiB, or GiB from 10 GiB up."""
-    if value_bytes is None:
-        return NONE
-    mib = value_bytes / 1024**2
-    return f"{mib / 1024:.1f} GiB" if mib >= 10_240 else f"{mib:.0f} MiB" if mib >= 10 else f"{mib:.1f} MiB"
-
-
-def mebibytes_per_s(value: float | None) -> str:
-    """*value* bytes per second in MiB/s."""
-    return NONE if value is None else f"{value / 1024**2:.0f} MiB/s"
+def size(value_bytes: float | None) -> str:
+    """*value_bytes* in the unit that fits."""
+    return NONE if value_bytes is None else format_bytes(value_bytes, DIGITS)
 
 
 def percent(share: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from limosa.results.statistics import Estimate
+from limosa.units import format_number
 
 WIDE = 0.10
 """Half an interval of a ratio: beyond it, a tenth more or less cannot be told."""
@@ -39,14 +40,14 @@ def percent(share: float) -> str:
 
 def times(ratio: Estimate) -> str:
     """``0.113 times (95 % interval 0.108 to 0.129)``."""
-    return f"{ratio.value:.3g} times ({interval(ratio)})"
+    return f"{format_number(ratio.value)} times ({interval(ratio)})"
 
 
 def interval(ratio: Estimate) -> str:
     """``95 % interval 0.108 to 0.129``; without one it is said."""
     if ratio.low is None or ratio.high is None:
         return "no interval"
-    return f"95 % interval {ratio.low:.3g} to {ratio.high:.3g}"
+    return f"95 % interval {format_number(ratio.low)} to {format_number(ratio.high)}"
 
 
 def listed(parts: Sequence[str]) -> str:

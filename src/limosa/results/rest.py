@@ -17,6 +17,7 @@ from limosa.probes.whole_numbers import Column
 from limosa.results.clocks import MS, SETTLE_NS, usual_hole_ns
 from limosa.results.format import LoadReading, Migration, Pause, Rate
 from limosa.results.samples import LOST
+from limosa.units import format_bytes_per_s, format_number
 
 Stretch = tuple[int, int]
 _Counts = npt.NDArray[np.int64]
@@ -162,7 +163,7 @@ def worded(rate: Rate, value: float | None) -> str:
     """A value of *rate* with its unit; a dash for no reading."""
     if value is None:
         return "-"
-    return f"{value / 2**20:.4g} MiB/s" if rate.unit == "bytes/s" else f"{value:.4g}/s"
+    return format_bytes_per_s(value, digits=3) if rate.unit == "bytes/s" else f"{format_number(value)}/s"
 
 
 def shortfall(rate: Rate) -> str:

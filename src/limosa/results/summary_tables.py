@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
+from limosa.results import figures
 from limosa.results.format import MigrationSummary, Pause, Summary
 from limosa.results.metrics import BY_KEY, CLOCKS, METRICS, REFERENCE, Metric, Quantity, Reading
 from limosa.results.remarks import looks_faster
@@ -27,8 +28,8 @@ def migrations_table(summary: Summary) -> Table:
     moves = summary.migrations
     columns = ("", *(f"{row.index}: {row.source} → {row.target}" for row in moves))
     outcomes = ("outcome", *(row.outcome for row in moves))
-    figures = ((metric.label, *(_told(metric, row) for row in moves)) for metric in METRICS)
-    return Table("Migrations", columns, (outcomes, *figures))
+    readings = ((metric.label, *(_told(metric, row) for row in moves)) for metric in METRICS)
+    return Table("Migrations", columns, (outcomes, *readings))
 
 
 def _told(metric: Metric, row: MigrationSummary) -> str:
@@ -50,7 +51,7 @@ def calibration_table(summary: Summary) -> Table:
         lost_ms = [lost for pause in pauses if (lost := REFERENCE.of(pause.clocks)) is not None]
         errors = [_error(pauses, metric) for metric in judged]
         rows.append(
-            (f"{length_ms:g} ms", str(len(pauses)), milliseconds(median(lost_ms)) if lost_ms else NO_READING, *errors)
+            (f"{length_ms:g} ms", str(len(pauses)), f"{median(lost_ms):.1f} ms" if lost_ms else NO_READING, *errors)
         )
     names = (metric.label for metric in judged)
     return Table("Errors of the clocks", ("pause", "times", REFERENCE.label, *names), tuple(rows))
@@ -102,28 +103,18 @@ def tables(summary: Summary) -> list[Table]:
 
 
 def spelt(quantity: Quantity, reading: Reading) -> str:
-    """A figure as a terminal shows it, its unit with it; a dash for no reading."""
-    if reading is None:
-        return NO_READING
-    match quantity:
-        case "pause" | "span":
-            return milliseconds(reading)
-        case "size":
-            return f"{reading / 2**20:.1f} MiB"
-        case "rate":
-            # Links are told in bits.
-            return f"{reading * 8 / 1e6:.0f} Mbit/s"
-        case "count":
-            return str(reading)
-        case "speed":
-            return f"{reading:.0f}/s"
+    """A figure as a table of text has it; a dash for no reading."""
+    return NO_READING if reading is None else figures.spelt(quantity, reading)
 
 
 def milliseconds(value: float | None) -> str:
-    """``12.3 ms``, ``4.56 s`` from ten seconds on; a dash for no reading."""
-    if value is None:
-        return NO_READING
-    return f"{value / 1000:.2f} s" if value >= 10_000 else f"{value:.1f} ms"
+    """A pause as a table of text has it; a dash for no reading."""
+    return NO_READING if value is None else figures.milliseconds(value)
+
+
+def seconds(value: float | None) -> str:
+    """A span of *value* ms as a table of text has it; a dash for no reading."""
+    return NO_READING if value is None else figures.seconds(value)
 
 
 def _error(pauses: list[Pause], metric: Metric) -> str:

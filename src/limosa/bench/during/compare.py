@@ -19,6 +19,7 @@ from limosa.results.statistics import Estimate
 from limosa.results.store import RunDirectory
 from limosa.results.summary import at_rest, summarise
 from limosa.results.summary_tables import NO_READING
+from limosa.units import format_number
 
 MS = 1_000_000
 NEAR_NS = 2_000 * MS
@@ -209,5 +210,5 @@ def level(estimate: Estimate | None, unit: str) -> str:
     if estimate is None:
         return NO_READING
     if unit == "bit/s":
-        return f"{estimate.value / 1e6:.0f} Mbit/s"
-    return f"{estimate.value:.3g} {unit}" if estimate.value < 1000 else f"{estimate.value:,.0f} {unit}"
+        return f"{format_number(estimate.value / 1e6)} Mbit/s"  # one unit, so that what is side by side compares
+    return f"{format_number(estimate.value)} {unit}"

@@ -6,6 +6,7 @@ from limosa.bench.during.compare import Moved
 from limosa.bench.soundness import STEAL_CAUTION, steal
 from limosa.results.account import Finding, gravest_first
 from limosa.results.rest import short, shortfall
+from limosa.units import format_number
 
 LOAD_PER_CPU = 1.5
 """Before a bench of migrations: the guest itself has just started, which is a load of 1."""
@@ -21,7 +22,8 @@ def of_migrations(found: list[Moved]) -> list[Finding]:
     starved = [found_at for moved in found if (found_at := moved.starved_at) is not None]
     if starved:
         text = "The guest wanted a whole CPU for sysbench, and before or during a move this machine gave it only"
-        text += f" {min(starved):.2g} of one: such a speed is that of a queue for CPUs and says little of the move."
+        text += f" {format_number(min(starved), 2)} of one:"
+        text += " such a speed is that of a queue for CPUs and says little of the move."
         said.append(Finding(rule="starved", severity="unsound", text=text))
     if known:
         first, cpus = known[0], max((host.cpus for host in known[0].hosts.values()), default=1)

@@ -7,14 +7,15 @@ import numpy as np
 from limosa.bench.during import judge, say
 from limosa.bench.during.compare import Measure, Moved, read
 from limosa.bench.during.course import SHARE, Moments
-from limosa.bench.during.moves_table import MEANINGS, table
+from limosa.bench.during.moves_table import MEANINGS, levels, table, waits
 from limosa.bench.during.parts import LOADS, During
 from limosa.results import account, figures, store
 from limosa.results.account import Account, Colour, Course, Findings, Pairs, Plot, Section, Sentences, Text, Verdict
 from limosa.results.metrics import BY_KEY
 from limosa.results.phrases import sentence
 from limosa.results.store import RunDirectory
-from limosa.results.summary_tables import Table, milliseconds
+from limosa.results.summary_tables import Table, milliseconds, seconds
+from limosa.units import format_bytes_per_s
 
 _LEGEND = (
     "Light: the migration, from the verb's begin (the target's launch included) to the end of the source. Strong: the"
@@ -60,6 +61,7 @@ def of(during: During, found: list[Moved], error: str) -> Account:
     return Account(
         verdict=_verdict(during, found, error, [f.text for f in careful if f.severity == "unsound"]),
         table=table(found),
+        tables=[levels(found), waits(found)],
         reasons=[],
         explanations=said,
         findings=careful,
@@ -150,13 +152,8 @@ def _unsteady(found: list[Moved]) -> list[str]:
 
 
 def _figures(found: list[Moved]) -> Section:
-    shown = table(found)
-    below = ("outage", "longest silence", "silence at rest", "move took")  # told there by move
-    kept = [i for i, name in enumerate(shown.columns) if name not in below]
-    columns = tuple(shown.columns[i] for i in kept)
-    less = Table(shown.title, columns, tuple(tuple(row[i] for i in kept) for row in shown.rows))
     note = "Levels are medians of samples, with 95 % bootstrap intervals of the ratios within this one move."
-    return Section(title="Figures", identity="figures", blocks=[less], note=note)
+    return Section(title="Figures", identity="figures", blocks=[levels(found)], note=note)
 
 
 def _through(plot: Plot | None) -> Section:
@@ -174,8 +171,8 @@ def _moves(found: list[Moved]) -> Section:
         if migration is None:
             continue
         clocks = moved.clocks
-        took = milliseconds((migration.ended_ns - migration.started_ns) / 1e6)
-        sent = figures.mebibytes((migration.qemu.get("ram") or {}).get("transferred"))
+        took = seconds((migration.ended_ns - migration.started_ns) / 1e6)
+        sent = figures.size((migration.qemu.get("ram") or {}).get("transferred"))
         pauses = (clocks.stop_resume_ms, clocks.guest_lost_ms, clocks.qemu_downtime_ms)
         rows.append((_short(moved), f"{migration.source} → {migration.target}", migration.outcome, took,
                      *map(milliseconds, pauses), milliseconds(moved.outage_ms),
@@ -199,8 +196,8 @@ def _settings(during: During, found: list[Moved]) -> Section:
     limit = during.max_bandwidth_bytes_per_s
     rows = [
         ("Before and after", f"{during.before_s:g} s and {during.after_s:g} s"),
-        ("Random data in the guest's memory", figures.mebibytes(during.memory_bytes)),
-        ("Upper limit of the migration", f"{limit / 2**20:g} MiB/s" if limit else "none"),
+        ("Random data in the guest's memory", figures.size(during.memory_bytes)),
+        ("Upper limit of the migration", format_bytes_per_s(limit) if limit else "none"),
     ]
     rows += [(f"Run directory of {_short(moved)}", moved.part.directory or "none") for moved in found]
     return Section(title="Settings", identity="settings", blocks=[Pairs(rows, "pairs")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limosa.bench.during.compare import Measure, Moved, level
 from limosa.results.statistics import Estimate
-from limosa.results.summary_tables import NO_READING, Table, milliseconds
+from limosa.results.summary_tables import NO_READING, Table, milliseconds, seconds
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "sysbench": (
@@ -58,10 +58,31 @@ def table(found: list[Moved]) -> Table:
     return Table("Before, during and after", (*columns, *more), tuple(rows))
 
 
+_OF_MOVES = ("outage", "longest silence", "silence at rest", "move took")
+"""Columns that are the same for all measures of a move."""
+
+
+def levels(found: list[Moved]) -> Table:
+    """The table without what is told by move: it fits on a page."""
+    whole = table(found)
+    return _columns(whole, whole.title, [name for name in whole.columns if name not in _OF_MOVES])
+
+
+def waits(found: list[Moved]) -> Table:
+    """What is told by move, a row each."""
+    told = _columns(table(found), "How long clients waited", ["part", *_OF_MOVES])
+    return Table(told.title, told.columns, tuple(dict.fromkeys(told.rows)))
+
+
+def _columns(whole: Table, title: str, names: list[str]) -> Table:
+    kept = [whole.columns.index(name) for name in names]
+    return Table(title, tuple(names), tuple(tuple(row[i] for i in kept) for row in whole.rows))
+
+
 def _row(name: str, moved: Moved, measure: Measure) -> tuple[str, ...]:
     course, moments = measure.course, moved.moments
     assert course is not None and moments is not None
-    back = milliseconds(course.recovered_ms) if course.recovered_ms is not None else "not within the measurement"
+    back = seconds(course.recovered_ms) if course.recovered_ms is not None else "not within the measurement"
     return (
         name,
         measure.label,
@@ -73,7 +94,7 @@ def _row(name: str, moved: Moved, measure: Measure) -> tuple[str, ...]:
         milliseconds(moved.longest_silence_ms),
         milliseconds(moved.rest_silence_ms),
         back + ("" if course.steady else " (unsteady before)"),
-        milliseconds((moments.end_ns - moments.start_ns) / 1e6),
+        seconds((moments.end_ns - moments.start_ns) / 1e6),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from limosa.bench.during.compare import Measure, Moved, level
 from limosa.bench.during.course import Course
 from limosa.results.phrases import above, below, interval, listed, percent, sentence, times, unlike
+from limosa.units import format_number
 
 LONGER = 1.2
 """An outage is longer than the blackout when it is this many times as long: both are read to some ms only."""
@@ -39,7 +40,7 @@ def brownout(found: list[Moved]) -> Iterator[str]:
     for moved, measure, course in _told(found):
         ratio, more = course.during_ratio, measure.samples.more_is_better
         if ratio is not None and (below(ratio) if more else above(ratio)):
-            change = f"{percent(1 - ratio.value)} lower" if more else f"{ratio.value:.2g} times as long"
+            change = f"{percent(1 - ratio.value)} lower" if more else f"{format_number(ratio.value, 2)} times as long"
             clauses.append(f"{_what(moved, measure)} was {change} (ratio {ratio.value:.2f}, {interval(ratio)})")
     if clauses:
         yield f"While the guest was moving, {listed(clauses)}."

@@ -76,6 +76,7 @@ LIST = (
     Permitted("tests/system/test_nfs.py::*", ("this kernel mounts NFS",), EVERY),
     Permitted("tests/system/test_containers.py::*", ("cannot show a directory of this machine",), EVERY),
     Permitted("tests/system/test_agent.py::*", ("apt knows no package linux-image-cloud",), NOT_DEBIAN),
+    Permitted("tests/system/test_pages_browser.py::*", ("no browser", "no pdftotext"), UBUNTU),
     Permitted("tests/system/test_report_browser.py::*", ("no browser", "the browser does not start"), UBUNTU),
     Permitted("tests/system/test_launcher.py::*", ("Python is older than 3.11", "uv is not installed"), EVERY),
 )

@@ -73,12 +73,11 @@ def cannot_write(error: OSError, path: Path) -> MachineError:
     return MachineError(f"{path} cannot be written: {error.strerror or error}", hint=hint)
 
 
-def writable_folder(named: str, option: str) -> Path:
-    """The folder that a person *named* by *option*, asked before anything long begins; nothing of it is made yet.
+def require_writable_folder(folder: Path, option: str) -> None:
+    """Ask of a *folder* that a person named by *option* before anything long begins; nothing of it is made yet.
 
     Raises SpecError where no file could be put there, MachineError where there is no room for one.
     """
-    folder = Path(named)
     try:
         missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
         try:
@@ -90,12 +89,10 @@ def writable_folder(named: str, option: str) -> Path:
                     each.rmdir()
     except OSError as error:
         raise _refused(error, folder, option) from error
-    return folder
 
 
-def writable_file(named: str, option: str) -> Path:
+def require_writable_file(file: Path, option: str) -> None:
     """The same of a file, whose folder has to be there."""
-    file = Path(named)
     try:
         if file.exists():
             with file.open("ab"):
@@ -104,7 +101,6 @@ def writable_file(named: str, option: str) -> Path:
             _try_file(file.parent)
     except OSError as error:
         raise _refused(error, file, option) from error
-    return file
 
 
 def _try_file(folder: Path) -> None:

@@ -15,10 +15,10 @@ from limosa.errors import LimosaError, MachineError, SpecError
 
 def test_a_folder_that_can_be_written_is_not_made_yet(tmp_path: Path) -> None:
     wanted = tmp_path / "new" / "deeper"
-    assert paths.writable_folder(str(wanted), "--output") == wanted
+    paths.require_writable_folder(wanted, "--output")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "there").mkdir()
-    paths.writable_folder(str(tmp_path / "there"), "--output")
+    paths.require_writable_folder(tmp_path / "there", "--output")
     assert list((tmp_path / "there").iterdir()) == []
 
 
@@ -36,7 +36,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     with pytest.raises(SpecError, match=f"--output: .* cannot be written: {why}") as caught:
-        paths.writable_folder(str(tmp_path / name), "--output")
+        paths.require_writable_folder(tmp_path / name, "--output")
     assert caught.value.hint == "name another place by --output"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file"]
 
@@ -44,13 +44,14 @@ def test_a_folder_that_cannot_be(tmp_path: Path, name: str, why: str) -> None:
 def test_a_file(tmp_path: Path) -> None:
     there = tmp_path / "there.png"
     there.write_bytes(b"old")
-    assert paths.writable_file(str(there), "--png") == there and there.read_bytes() == b"old"
-    paths.writable_file(str(tmp_path / "new.png"), "--png")
-    paths.writable_file(os.devnull, "--png")
+    paths.require_writable_file(there, "--png")
+    assert there.read_bytes() == b"old"
+    paths.require_writable_file(tmp_path / "new.png", "--png")
+    paths.require_writable_file(Path(os.devnull), "--png")
     assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
     for wrong in (tmp_path, tmp_path / "no" / "a.png"):
         with pytest.raises(SpecError, match=r"--png: .* cannot be written"):
-            paths.writable_file(str(wrong), "--png")
+            paths.require_writable_file(wrong, "--png")
 
 
 def test_a_full_disk_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_full_disk_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch, tmp_
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(MachineError, match="no space left in") as caught:
-        paths.writable_folder(str(tmp_path), "--output")
+        paths.require_writable_folder(tmp_path, "--output")
     assert caught.value.hint == "make room, or name a place on another disk"
 
 

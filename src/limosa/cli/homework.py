@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
@@ -26,9 +27,10 @@ def homework(
 ) -> None:
     """Run the whole course recipe, from two hosts to the benches, and write the model answer as HTML and PDF."""
     from limosa.cli.face import face, run, show_result
-    from limosa.paths import writable_folder
+    from limosa.paths import require_writable_folder
 
-    folder = writable_folder(output, "--output") if output else None
+    if output is not None:
+        require_writable_folder(output, "--output")
 
     async def work() -> Handout:
         from limosa.homework import do, remake

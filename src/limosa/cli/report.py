@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from limosa.cli.declared import Argument, Option
@@ -25,13 +26,14 @@ def report(
     from limosa import report as reports
     from limosa.cli.face import show_result
     from limosa.experiment.result import reported
-    from limosa.paths import writable_folder
+    from limosa.paths import require_writable_folder
     from limosa.results.store import find, latest
 
-    folder = writable_folder(output, "--output") if output else None
+    if output is not None:
+        require_writable_folder(output, "--output")
     chosen = find(run) if run else latest()
     result = reported(chosen)
-    folder = folder or chosen.path
+    folder = output or chosen.path
     written = [result.report]
     written += reports.png(chosen.path, folder) if png else []
     written += reports.csv(chosen.path, folder) if csv else []

@@ -24,7 +24,7 @@ def screen(
     """Show a guest's screen in the terminal and type on its keyboard, also across migrations. Ctrl-] leaves."""
     from limosa.cli.face import run, show_result
     from limosa.lab import Lab
-    from limosa.paths import writable_file
+    from limosa.paths import require_writable_file
 
     async def attach() -> str:
         from limosa.guest.screen.viewer import attach as join
@@ -38,8 +38,8 @@ def screen(
         async with Lab.open(lab) as opened:
             return await take(opened.guests.screens(guest), guest, str(png or ""))
 
-    if png:
-        writable_file(png, "--png")
+    if png is not None:
+        require_writable_file(png, "--png")
     if not (png or text or as_json):
         print(run(attach), file=sys.stderr)
         return

@@ -35,6 +35,15 @@ def limosa(tmp_path: Path) -> Iterator[Command]:
         command.run("down", "--lab", name)
 
 
+def test_every_wrong_image_is_told_at_once(limosa: Command) -> None:
+    guests = "one: {host: host1, image: mirco}, two: {host: host1, image: mirco}, three: {host: host1, image: debain}"
+    (limosa.home / "bad.yaml").write_text(f"hosts: {{host1: {{}}}}\nguests: {{{guests}}}\n")
+    refused = limosa.run("up", "bad.yaml")
+    assert refused.returncode == 2 and limosa.labs == []
+    told = [line for line in refused.errors.splitlines() if line.startswith("limosa: ")]
+    assert told == ["limosa: guest one: there is no image 'mirco'", "limosa: guest three: there is no image 'debain'"]
+
+
 @pytest.mark.parametrize("why", REFUSED)
 def test_a_refused_up_leaves_no_lab(limosa: Command, why: str) -> None:
     text, exit_code, said = REFUSED[why]

@@ -64,7 +64,8 @@ class Lab:
         events = events or Events()
         record = recorded(directory, events)
         if ephemeral and record is not None and (traces(directory).processes() or (record.up and not record.ephemeral)):
-            raise StateError(f"lab {lab.name} is up already", hint=f"limosa down --lab {lab.name}")
+            hint = f"write another `name` for this one; or, if that may end: limosa down --lab {lab.name}"
+            raise StateError(f"lab {lab.name} is up already", hint=hint)
         user = os.geteuid() != 0 if rootless is None else rootless
         if record is None or ephemeral:
             claimed = record.claimed if record else None if directory.described() else []

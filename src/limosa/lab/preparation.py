@@ -9,6 +9,7 @@ from pathlib import Path
 
 from limosa import accel as acceleration
 from limosa import tasks
+from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest import provision
 from limosa.guest.provision import Order, Placed, Provision
@@ -24,9 +25,22 @@ from limosa.storage.shelf import HostShelf, LocalShelf, Shelf
 
 
 async def have(lab: resolved.Lab, events: Events) -> None:
-    """Have the images of all guests, fetched where they have to be: before anything is made for them."""
+    """Have the images of all guests, fetched where they have to be: before anything is made for them.
+
+    An image that several need is tried once. Raises the first error, with the further ones in ``others``.
+    """
+    failures = dict[object, LimosaError]()
     for guest in lab.guests.values():
-        await provision.of(guest.image_kind).have(guest, events)
+        image = guest.disk_image or guest.image
+        try:
+            if image not in failures:
+                await provision.of(guest.image_kind).have(guest, events)
+        except LimosaError as error:
+            error.about, failures[image] = f"guest {guest.name}", error
+    if failures:
+        first, *others = failures.values()
+        first.others = tuple(others)
+        raise first
 
 
 async def prepare(lab_hosts: LabHosts, guest: resolved.Guest) -> GuestRecord:

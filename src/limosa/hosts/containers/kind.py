@@ -283,7 +283,7 @@ class Containers:
         if instance.config.get(definition.MARK) and not self._is_mine(instance, name):
             raise StateError(
                 f"container {container} is in use already, by {definition.owner(instance.config)}",
-                hint="one lab at a time: limosa down takes the other one down",
+                hint="name another container; it is free when that lab is down",
             )
         if instance.type != "container":
             raise SpecError(f"{container} is a virtual machine, and a host has to be a container")

@@ -20,7 +20,7 @@ import msgspec
 
 from limosa import paths, process, remedies, remembered
 from limosa.errors import LimosaError
-from limosa.requirements import REQUIREMENTS, Requirement, find, install_argv, missing, purpose
+from limosa.requirements import REQUIREMENTS, Requirement, find, install_line, missing, purpose
 
 GIB = 1024**3
 DISK_NEEDED_BYTES = 2 * GIB
@@ -84,7 +84,7 @@ def _install(packages: Sequence[str]) -> str:
     """The line that installs packages of Debian and Ubuntu."""
     if find("apt-get") is None:
         return "install it with this system's own tools"
-    return " ".join(install_argv(packages, root=os.geteuid() == 0))
+    return install_line(packages, root=os.geteuid() == 0)
 
 
 async def _python() -> Finding:
@@ -274,7 +274,8 @@ async def _nfs() -> Finding:
 
 async def _containers() -> Finding:
     found = next((path for name in ("incus", "lxc") if (path := find(name))), "")
-    fix = "" if found else "install Incus (Debian 13, Ubuntu 24.04) or LXD (Debian 12); docs/hosts-containers.md"
+    how = f"install Incus (Debian 13, Ubuntu 24.04) or LXD (Debian 12); see {paths.document('hosts.md')}"
+    fix = "" if found else how
     return Finding("Incus or LXD", bool(found), found or "missing", fix, False, "hosts that are containers")
 
 

@@ -8,11 +8,15 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from limosa import process
 from limosa.architecture import X86_64
 from limosa.errors import MachineError
 from limosa.events import Events
+
+LISTS = Path("/var/lib/apt/lists")
+"""Where apt keeps what it knows of packages that are not installed."""
 
 _STATIC_PROGRAM = b"int main(void) { return 0; }\n"
 
@@ -125,6 +129,22 @@ def install_argv(names: Sequence[str], *, root: bool) -> list[str]:
     return [*prefix, "apt-get", "install", "-y", "--no-install-recommends", *names]
 
 
+def install_line(names: Sequence[str], *, root: bool) -> str:
+    """The same for a person to type. A fresh machine has no package lists, so they are fetched first there."""
+    argv = install_argv(names, root=root)
+    before = [] if has_lists() else [_update_argv(argv)]
+    return " && ".join(" ".join(each) for each in (*before, argv))
+
+
+def has_lists() -> bool:
+    """Whether apt has lists of packages; a container's image often comes without."""
+    return any(LISTS.glob("*_Packages*"))
+
+
+def _update_argv(install: Sequence[str]) -> list[str]:
+    return [*install[: install.index("apt-get")], "apt-get", "update"]
+
+
 async def install(
     requirements: Sequence[Requirement],
     events: Events,
@@ -141,8 +161,7 @@ async def install(
     if not requirements:
         return
     root = os.geteuid() == 0
-    argv = install_argv(packages(requirements), root=root)
-    line = " ".join(argv)
+    argv, line = install_argv(packages(requirements), root=root), install_line(packages(requirements), root=root)
     reasons = "; ".join(f"{r.program}, which {r.why}" for r in requirements)
     if find("apt-get") is None:
         names = ", ".join(r.program for r in requirements)
@@ -153,7 +172,7 @@ async def install(
     terminal = os.isatty(0) and os.isatty(2) if may_ask is None else may_ask
     silent = root or await _sudo_is_silent()
     if not silent and not (terminal and find("sudo")):
-        hint = f"run as root: {line.removeprefix('sudo ')}"
+        hint = f"run as root: {line.replace('sudo ', '')}"
         raise MachineError(f"this machine lacks {reasons}, and sudo cannot be used here", hint=hint)
     events.note(f"this machine lacks {reasons}. Installing: {line}")
     with events.stage("install packages"):
@@ -169,15 +188,16 @@ async def _sudo_is_silent() -> bool:
 
 
 async def _install(argv: Sequence[str], *, asks: bool, line: str) -> None:
-    """Run apt-get; when it fails, bring its lists up to date (a fresh machine has none) and run it once more."""
-    before = list(argv[: argv.index("apt-get")])
-    update = [*before, "apt-get", "update"]
-    last = ""
-    for command in (argv, update, argv):
+    """Run apt-get; where it has no lists, or fails with those that it has, they are brought up to date before."""
+    update, no_lists = _update_argv(argv), ""
+    for command in (argv, update, argv) if has_lists() else (update, argv):
         status, last = await _run_apt(command, asks=asks)
         if status == 0 and command is argv:
             return
-    raise MachineError(f"apt-get could not install the packages: {last}", hint=f"to see it again: {line}")
+        if command is update:
+            no_lists = last if status else ""
+    what = "fetch its lists of packages" if no_lists else "install the packages"
+    raise MachineError(f"apt-get could not {what}: {no_lists or last}", hint=f"to see it again: {line}")
 
 
 async def _run_apt(argv: Sequence[str], *, asks: bool) -> tuple[int, str]:

@@ -19,7 +19,9 @@ def program(folder: Path, name: str, script: str) -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is the whole PATH."""
+    """A folder that is the whole PATH, and holds apt's lists."""
+    monkeypatch.setattr(requirements, "LISTS", tmp_path)
+    (tmp_path / "mirror_main_Packages.lz4").touch()
     monkeypatch.setattr(requirements.process, "base_environment", lambda *_: {"PATH": str(tmp_path)})
     return tmp_path
 
@@ -94,6 +96,37 @@ async def test_lists_are_brought_up_to_date_when_the_first_try_fails(
     assert (machine / "ran").read_text().splitlines() == [line, "update", line]
     notes = [event.text for event in heard if isinstance(event, Note)]
     assert notes == [f"this machine lacks tc, which shapes links. Installing: {'sudo ' * (uid > 0)}apt-get {line}"]
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+async def test_a_machine_without_lists_fetches_them_first(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """As the image of a container has none: nothing is tried that must fail, and the line works as it is printed."""
+    (machine / "mirror_main_Packages.lz4").unlink()
+    program(
+        machine,
+        "apt-get",
+        f"""echo "$@" >> {machine}/ran
+        [ "$1" = update ] || {{ echo '#!/bin/sh' > {machine}/tc; /bin/chmod 755 {machine}/tc; }}""",
+    )
+    program(machine, "sudo", '[ "$1" = -n ] && shift; [ "$1" = true ] || exec "$@"')
+    monkeypatch.setattr(requirements.os, "geteuid", lambda: uid)
+    sudo, line = "sudo " * (uid > 0), "install -y --no-install-recommends iproute2"
+    with pytest.raises(MachineError) as caught:
+        await install([REQUIREMENTS["tc"]], Events(), no_install=True)
+    assert caught.value.hint == f"run: {sudo}apt-get update && {sudo}apt-get {line}"
+    await install([REQUIREMENTS["tc"]], Events(), may_ask=False)
+    assert (machine / "ran").read_text().splitlines() == ["update", line]
+
+
+async def test_lists_that_cannot_be_fetched_are_what_is_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (machine / "mirror_main_Packages.lz4").unlink()
+    script = "[ $1 = update ] && echo 'E: no network' >&2 || echo 'E: Unable to locate package iproute2' >&2; exit 100"
+    program(machine, "apt-get", script)
+    monkeypatch.setattr(requirements.os, "geteuid", lambda: 0)
+    with pytest.raises(MachineError, match="could not fetch its lists of packages: E: no network"):
+        await install([REQUIREMENTS["tc"]], Events())
 
 
 async def test_failure_carries_the_last_line(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

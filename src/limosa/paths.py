@@ -18,8 +18,19 @@ _BROUGHT = Path(__file__).parent
 
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
-    base = Path(value) if value.startswith("/") else Path.home() / fallback
+    base = Path(value) if value.startswith("/") else home() / fallback
     return base / "limosa"
+
+
+def home() -> Path:
+    """The user's home. Raises MachineError when nobody says where that is, as for a user number of a container."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise MachineError(
+            f"this user has no home: HOME is not set, and the system has no user with the number {os.getuid()}",
+            hint="set HOME to a directory of your own, or XDG_STATE_HOME and XDG_CACHE_HOME",
+        ) from error
 
 
 def state() -> Path:
@@ -53,9 +64,11 @@ def document(name: str) -> str:
 
 
 def told(path: Path) -> str:
-    """*path* as somebody would name it from here: what is below the current directory from there, else whole."""
-    with contextlib.suppress(OSError, ValueError):
-        return str(path.relative_to(Path.cwd()))
+    """*path* as somebody would name it from here: by a short name from the root of a clone, else whole."""
+    with contextlib.suppress(OSError):
+        here = Path.cwd()
+        if here in path.parents[:2]:
+            return str(path.relative_to(here))
     return str(path)
 
 

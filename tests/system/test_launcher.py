@@ -192,19 +192,33 @@ def test_missing_venv_module_is_said_with_the_apt_line(clone: Path, tmp_path: Pa
     assert not (clone / ".venv").exists()
 
 
-def test_missing_venv_module_is_installed_after_saying_so(clone: Path, tmp_path: Path) -> None:
-    (tmp_path / "apt").write_text('#!/bin/sh\necho "apt ran: $*"\nexit 1\n')
+@pytest.mark.parametrize(
+    ("lists", "update", "runs"),
+    [
+        pytest.param(["mirror_main_Packages"], 0, ["install", "update", "install"], id="lists that are old"),
+        pytest.param([], 0, ["update", "install"], id="no lists"),
+        pytest.param([], 1, ["update"], id="no lists and no mirror"),
+    ],
+)
+def test_missing_venv_module_is_installed_after_saying_so(
+    clone: Path, tmp_path: Path, lists: list[str], update: int, runs: list[str]
+) -> None:
+    """A container's image often has no lists of packages: nothing is tried that can only fail."""
+    (tmp_path / "apt").write_text(f'#!/bin/sh\necho "apt ran: $*"\n[ $1 = update ] && exit {update}\nexit 1\n')
     (tmp_path / "apt").chmod(0o755)
-    script = without_pip(tmp_path) + f"\nmount --bind '{tmp_path}/apt' /usr/bin/apt-get"
-    done = in_namespace(clone, script, "up")
+    (tmp_path / "lists").mkdir()
+    for name in lists:
+        (tmp_path / "lists" / name).touch()
+    covers = {"apt": "/usr/bin/apt-get", "lists": "/var/lib/apt/lists"}
+    script = "\n".join(f"mount --bind '{tmp_path}/{name}' {place}" for name, place in covers.items())
+    done = in_namespace(clone, f"{without_pip(tmp_path)}\n{script}", "up")
     package = Path("/usr/bin/python3").resolve().name + "-venv"
+    lines = {"install": f"install -y --no-install-recommends {package}", "update": "update"}
     said = done.stderr.splitlines()
     assert done.returncode == 3
-    assert f"limosa: running: apt-get install -y --no-install-recommends {package}" in said
-    assert [line for line in said if line.startswith("apt ran")] == [
-        f"apt ran: install -y --no-install-recommends {package}",
-        "apt ran: update",
-    ]
+    assert [line for line in said if line.startswith("apt ran")] == [f"apt ran: {lines[run]}" for run in runs]
+    assert any(line.startswith("limosa: running") and line.endswith(f"apt-get {lines[runs[0]]}") for line in said)
+    assert said[-1].endswith(f"apt-get {lines['install']}")
 
 
 def test_read_only_clone_keeps_the_environment_in_the_cache(clone: Path, tmp_path: Path) -> None:
@@ -215,6 +229,65 @@ def test_read_only_clone_keeps_the_environment_in_the_cache(clone: Path, tmp_pat
     second = in_namespace(clone, script, "up")
     assert (second.stdout, second.stderr) == (f"['up'] {made}\n", "")
     assert not (clone / ".venv").exists()
+
+
+NOEXEC = "mount --bind '{0}' '{0}'; mount -o remount,bind,noexec '{0}'"
+
+
+def test_clone_on_a_file_system_that_runs_no_programs(clone: Path, tmp_path: Path) -> None:
+    """Python itself lies elsewhere, and so has what it loads: libraries are refused there as programs are."""
+    script = NOEXEC.format(clone) + '; set -- bash "$@"'
+    first = in_namespace(clone, script, "up")
+    (made,) = (tmp_path / ".cache/limosa").glob("venv-*")
+    assert (first.returncode, first.stdout) == (0, f"['up'] {made}\n"), first.stderr
+    second = in_namespace(clone, script, "up")
+    assert (second.stdout, second.stderr) == (f"['up'] {made}\n", "")
+    assert not (clone / ".venv").exists()
+
+
+def test_environment_that_was_made_before_the_file_system_was_mounted_so(warm: Path, tmp_path: Path) -> None:
+    done = in_namespace(warm, NOEXEC.format(warm) + '; set -- bash "$@"', "up")
+    (made,) = (tmp_path / ".cache/limosa").glob("venv-*")
+    assert (done.returncode, done.stdout) == (0, f"['up'] {made}\n"), done.stderr
+
+
+def test_no_place_that_runs_programs_is_said(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    script = f'{NOEXEC.format(clone)}; {NOEXEC.format(tmp_path / ".cache")}; set -- bash "$@"'
+    done = in_namespace(clone, script, "up")
+    assert done.returncode == 3
+    assert done.stderr == (
+        f"limosa: there is no place for the Python environment: programs in {clone} do not run, and programs in "
+        f"{tmp_path}/.cache/limosa do not run.\n"
+        "  hint: set XDG_CACHE_HOME to a directory of your own, on a disk that programs run from\n"
+    )
+    assert list((tmp_path / ".cache/limosa").iterdir()) == []
+
+
+NOBODY = 45678
+
+
+def as_nobody(root: Path, setting: str) -> subprocess.CompletedProcess[str]:
+    """Launch as a user whom the system does not know, without HOME, where only the clone's parent is writable."""
+    script = f"""for place in '{root.parent}' '{root}'; do mount --bind "$place" "$place"; done
+for place in '{root}' /; do mount -o remount,bind,ro "$place"; done
+set -- unshare --user --map-user={NOBODY} --map-group={NOBODY} env -u HOME TMPDIR='{root.parent}' '{setting}' "$@" """
+    return in_namespace(root, script, "up")
+
+
+def test_nobodys_home_is_said(clone: Path) -> None:
+    done = as_nobody(clone, "XDG_CACHE_HOME=")
+    assert done.returncode == 3
+    assert done.stderr == (
+        f"limosa: there is no place for the Python environment: {clone} cannot be written, and /.cache/limosa cannot "
+        "be written.\n  hint: set HOME to a directory of your own, or XDG_CACHE_HOME and XDG_STATE_HOME\n"
+    )
+
+
+def test_nobody_with_a_cache_can_go_on(clone: Path, tmp_path: Path) -> None:
+    done = as_nobody(clone, f"XDG_CACHE_HOME={tmp_path}/cache")
+    (made,) = (tmp_path / "cache/limosa").glob("venv-*")
+    assert (done.returncode, done.stdout) == (0, f"['up'] {made}\n"), done.stderr
 
 
 def test_warm_start_spawns_no_process(warm: Path) -> None:

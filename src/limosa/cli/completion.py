@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from limosa import paths
 from limosa.cli.declared import Parameter, parameters
 from limosa.cli.values import DIRECTORIES, FILES, FREE, KNOWN
 from limosa.cli.verbs import ROOT_OPTIONS, VERBS, children
 from limosa.cli.words import HELP
 from limosa.errors import SpecError
-from limosa.paths import cannot_write
 
 _BASH = """_limosa_completion() {
     local IFS=$'\\n'
@@ -139,11 +139,11 @@ def script(shell: str = "") -> str:
 
 def install(shell: str = "") -> str:
     """Put that where the shell reads it, in the user's home; a sentence that says what was done. Raises SpecError."""
-    shell, home = _known(shell), Path.home()
+    shell, home = _known(shell), paths.home()
     try:
         return _installed(shell, home)
     except OSError as error:
-        raise cannot_write(error, Path(error.filename or home)) from error
+        raise paths.cannot_write(error, Path(error.filename or home)) from error
 
 
 def _installed(shell: str, home: Path) -> str:

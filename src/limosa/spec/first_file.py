@@ -26,7 +26,7 @@ MARK = "# EDIT"
 _HEAD = """\
 # Two hosts and a guest that moves between them. `limosa check FILE` reads this and says what it makes, `limosa up FILE`
 # makes it, `limosa migrate guest1 host2` moves the guest, `limosa down FILE` takes everything away again.
-# All keys are in docs/lab-file.md; `limosa schema` prints them for editors.
+# All keys are in limosa's docs/lab-file.md; `limosa schema` prints them for editors.
 name: NAME
 """
 

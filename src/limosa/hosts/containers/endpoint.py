@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from limosa import paths
 from limosa.errors import LimosaError, MachineError
 
 
@@ -161,9 +162,9 @@ def _remote(flavour: Flavour, address: str) -> Endpoint:
 def _configuration(flavour: Flavour) -> Path:
     if folder := os.environ.get(flavour.configuration_variable):
         return Path(folder)
-    if flavour is LXD and (snap := Path.home() / "snap/lxd/common/config").exists():
+    if flavour is LXD and (snap := paths.home() / "snap/lxd/common/config").exists():
         return snap
-    return Path.home() / flavour.configuration
+    return paths.home() / flavour.configuration
 
 
 def _remote_name(flavour: Flavour, folder: Path, address: str) -> str:

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limosa import paths
+
 if TYPE_CHECKING:
     import asyncssh
 
@@ -49,7 +51,7 @@ class HostKeys:
 
 def known_hosts_files(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
     """The files of the user's configuration, or ssh's own defaults. ``none`` switches no check off."""
-    own = [str(Path.home() / ".ssh" / file) for file in ("known_hosts", "known_hosts2")]
+    own = [str(paths.home() / ".ssh" / file) for file in ("known_hosts", "known_hosts2")]
     found = []
     for name, usual in (("UserKnownHostsFile", own), ("GlobalKnownHostsFile", [_SYSTEM_KNOWN_HOSTS])):
         configured: Any = options.config.get(name)
@@ -61,7 +63,7 @@ def expanded(text: str, options: asyncssh.SSHClientConnectionOptions) -> str:
     """With ssh_config(5)'s tokens and variables, where asyncssh leaves them as they are."""
     tokens = {
         "%": "%",
-        "d": str(Path.home()),
+        "d": str(paths.home()),
         "h": options.host,
         "i": str(os.getuid()),
         "k": options.host_key_alias or options.orig_host,

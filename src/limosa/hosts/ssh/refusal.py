@@ -6,8 +6,8 @@ import os
 import re
 import shlex
 import socket
-from pathlib import Path
 
+from limosa import paths
 from limosa.errors import LimosaError, MachineError, UnreachableError
 from limosa.hosts.ssh.host_keys import HostKeys
 
@@ -31,7 +31,7 @@ def silent(what: str, waited_s: float, by_hand: str) -> UnreachableError:
 def jump(what: str, why: str) -> MachineError:
     """The error for a way over jump hosts that does not lead there."""
     return MachineError(
-        f"the ssh config's ProxyJump of {what} {why}", hint=f"correct {Path.home() / '.ssh' / 'config'}"
+        f"the ssh config's ProxyJump of {what} {why}", hint=f"correct {paths.home() / '.ssh' / 'config'}"
     )
 
 
@@ -54,7 +54,9 @@ def sentence(what: str, host: str, by_hand: str, keys: HostKeys, error: Exceptio
             f"a key for {host} ({what}) cannot be read: {said}", hint="keys with a passphrase are used through ssh-add"
         )
     if isinstance(error, asyncssh.ConfigParseError):
-        return MachineError(f"the ssh config cannot be used: {said}", hint=f"correct {Path.home() / '.ssh' / 'config'}")
+        return MachineError(
+            f"the ssh config cannot be used: {said}", hint=f"correct {paths.home() / '.ssh' / 'config'}"
+        )
     if isinstance(error, asyncssh.ChannelOpenError) and error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
         return MachineError(
             f"the jump host before {what} does not forward connections: {said}",
@@ -84,7 +86,7 @@ def _nothing_in_common(what: str, host: str, by_hand: str, said: str) -> Machine
     return MachineError(
         f"limosa and the sshd of {host} ({what}) have no {found['what']} algorithm in common: here "
         f"{_few(found['ours'].split(','))}, there {_few(theirs)}",
-        hint=f"the algorithms are those of {option} in {Path.home() / '.ssh' / 'config'} and in the sshd_config "
+        hint=f"the algorithms are those of {option} in {paths.home() / '.ssh' / 'config'} and in the sshd_config "
         "there: let one be in both",
     )
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from limosa import process
+from limosa import paths, process
 from limosa.errors import LimosaError, SpecError, UnreachableError
 from limosa.hosts.ssh import host_keys, refusal
 from limosa.hosts.ssh.host_keys import HostKeys
@@ -91,13 +91,13 @@ class Machine(msgspec.Struct, frozen=True):
 
 def user_config() -> Path:
     """The user's own ssh config, by $HOME as everything else here."""
-    return Path.home() / ".ssh" / "config"
+    return paths.home() / ".ssh" / "config"
 
 
 def ssh_line(machine: Machine, argv: Sequence[str]) -> list[str]:
     """The ``ssh`` command line that runs *argv* there with the caller's terminal."""
     # ssh looks for its config in the password database's home directory, not in $HOME.
-    elsewhere = user_config().exists() and Path(_home()) != Path.home()
+    elsewhere = user_config().exists() and Path(_home()) != paths.home()
     config = ["-F", str(user_config())] if elsewhere else []
     options = ["StrictHostKeyChecking=yes", *_ALSO_PLAIN, *(_PLAIN_SINCE_8_7 if _is_since_8_7() else ())]
     said = [word for option in options for word in ("-o", option)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,21 @@ async def test_what_is_shown(places: Path) -> None:
     )
     (places / "alpine" / "disk.raw").unlink()
     assert image_store.find("alpine").kind == "damaged"
+
+
+async def test_what_limosa_builds_itself_is_known_by_its_name(places: Path) -> None:
+    with pytest.raises(StateError, match="the image micro is not built yet") as raised:
+        image_store.find("micro")
+    assert "image: micro" in raised.value.hint
+    for number, name in enumerate(
+        ("micro-0123456789abcdef", "micro-generic-0123456789abcdef", "micro-1123456789abcdef")
+    ):
+        (places / name).mkdir(parents=True)
+        os.utime(places / name, (1_700_000_000 + number, 1_700_000_000 + number))
+    assert image_store.find("micro").name == "micro-1123456789abcdef"
+    assert image_store.find("micro-0123456789abcdef").name == "micro-0123456789abcdef"
+    assert image_store.remove("micro").keys() == {"micro-0123456789abcdef", "micro-1123456789abcdef"}
+    assert [image.name for image in image_store.kept()] == ["micro-generic-0123456789abcdef"]
+    with pytest.raises(SpecError, match="there is no image 'micor'") as mistyped:
+        image_store.find("micor")
+    assert mistyped.value.hint.startswith("did you mean micro?")

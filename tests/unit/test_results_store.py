@@ -15,7 +15,7 @@ import pytest
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Event, MigrationProgressed, Note
 from limosa.probes.looks import ProgressRecorder
-from limosa.results import store
+from limosa.results import meant, store
 from limosa.results.format import Run
 from limosa.results.samples import LOST, read_exchanges, read_progress, read_ticks
 from limosa.results.store import DOCUMENTS, Document, EventFile, RunDirectory
@@ -110,24 +110,31 @@ def test_find_takes_ids_beginnings_paths_and_latest(tmp_path: Path, monkeypatch:
         ids.append(RunDirectory.create(kind=kind, lab="l", guest="g", base=tmp_path).id)
     (tmp_path / ".new-x").mkdir()
     (tmp_path / "20990101-000000-other").mkdir()
-    assert store.latest(tmp_path).id == ids[1] == store.find("latest", tmp_path).id
-    assert store.find(ids[0], tmp_path).id == ids[0] == store.find(ids[0][:-3], tmp_path).id
-    assert store.find(str(tmp_path / ids[0])).id == ids[0]
+    with pytest.raises(StateError, match="there is no run with anything measured in it"):
+        meant.find("latest", tmp_path)
+    (tmp_path / ids[0] / "samples" / "ticks.csv").write_text("a,b\n1,2\n")
+    assert meant.latest(tmp_path).id == ids[0], "the last one is empty"
+    (tmp_path / ids[1] / "pauses.json").write_text("[]")
+    assert meant.latest(tmp_path).id == ids[0], "so it still is"
+    (tmp_path / ids[1] / "pauses.json").write_text("[{}]")
+    assert meant.latest(tmp_path).id == ids[1] == meant.find("latest", tmp_path).id
+    assert meant.find(ids[0], tmp_path).id == ids[0] == meant.find(ids[0][:-3], tmp_path).id
+    assert meant.find(str(tmp_path / ids[0])).id == ids[0]
     with pytest.raises(SpecError) as caught:
-        store.find(ids[0].replace("demo", "dmo"), tmp_path)
+        meant.find(ids[0].replace("demo", "dmo"), tmp_path)
     assert ids[0] in caught.value.hint
     with pytest.raises(SpecError, match="2 runs begin with"):
-        store.find(ids[0][:4], tmp_path)
+        meant.find(ids[0][:4], tmp_path)
     with pytest.raises(SpecError, match="no directory"):
-        store.find("./nowhere", tmp_path)
+        meant.find("./nowhere", tmp_path)
     with pytest.raises(StateError, match="not a run"):
-        store.find(str(tmp_path), tmp_path)
+        meant.find(str(tmp_path), tmp_path)
 
 
 def test_find_without_any_run(tmp_path: Path) -> None:
     for wanted in ("latest", "x"):
         with pytest.raises(StateError):
-            store.find(wanted, tmp_path / "absent")
+            meant.find(wanted, tmp_path / "absent")
 
 
 def test_where_nothing_can_be_made_the_place_is_named(tmp_path: Path) -> None:

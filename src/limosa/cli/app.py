@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from limosa.cli.verbs import GROUPS, PARTS, ROOT_OPTIONS, VERBS, children
+from limosa.cli.verbs import GROUPS, PARTS, ROOT_OPTIONS, VERBS, children, ends
 
 _HELP = {"-h, --help": "Show this page."}
 ABOUT = "Builds a live-migration laboratory, moves running virtual machines, says exactly what the move cost."
@@ -27,7 +27,7 @@ def call(words: Sequence[str]) -> int:
 
         return answer(os.environ)
     path, rest = "", list(words)
-    while path not in VERBS:
+    while not ends(path, rest):
         if not rest:
             sys.stderr.write(_page(path))
             return 2
@@ -60,7 +60,7 @@ def _run(path: str, rest: list[str]) -> int:
     except HelpAskedError:
         from limosa.cli.help_text import verb_page
 
-        sys.stdout.write(verb_page(f"limosa {path}", function.__doc__ or "", takes))
+        sys.stdout.write(verb_page(f"limosa {path}", function.__doc__ or "", takes, children(path)))
         return 0
     guard()
     _load_msgspec()

@@ -15,7 +15,7 @@ from pathlib import Path
 from limosa import paths
 from limosa.cli.declared import Parameter, parameters
 from limosa.cli.values import DIRECTORIES, FILES, FREE, KNOWN
-from limosa.cli.verbs import ROOT_OPTIONS, VERBS, children
+from limosa.cli.verbs import ROOT_OPTIONS, VERBS, children, ends
 from limosa.cli.words import HELP
 from limosa.errors import SpecError
 
@@ -80,7 +80,7 @@ def answer(environment: Mapping[str, str]) -> int:
 def suggestions(words: Sequence[str], beginning: str) -> tuple[Found, str]:
     """What may stand behind *words* and begins so, and which values there can be at all (``values``)."""
     path, rest = "", list(words)
-    while path not in VERBS:
+    while not ends(path, rest):
         known = children(path) | ({} if path else ROOT_OPTIONS)
         if not rest:
             return [(word, about) for word, about in known.items() if word.startswith(beginning)], KNOWN
@@ -91,7 +91,9 @@ def suggestions(words: Sequence[str], beginning: str) -> tuple[Found, str]:
             return [], FREE
     module, name, _ = VERBS[path]
     takes = parameters(getattr(import_module(f"limosa.cli.{module}"), name))
-    return _of_verb(takes, rest, beginning)
+    found, values = _of_verb(takes, rest, beginning)
+    behind = [] if rest else [(word, about) for word, about in children(path).items() if word.startswith(beginning)]
+    return [*behind, *found], values
 
 
 def _of_verb(takes: Sequence[Parameter], words: Sequence[str], beginning: str) -> tuple[Found, str]:

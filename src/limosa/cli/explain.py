@@ -61,18 +61,24 @@ def _of_guest(guest: str, lab: str) -> list[tuple[str, str]]:
 
 
 def _of_migration(run: str) -> list[tuple[str, str]]:
+    from limosa.errors import StateError
     from limosa.qemu.purpose import explain_exchanges
-    from limosa.results.store import find, read_events
+    from limosa.results.meant import MIGRATION, find
+    from limosa.results.store import read_events
 
-    return explain_exchanges(read_events(find(run)))
+    chosen = find(run, holding=MIGRATION)
+    told = explain_exchanges(read_events(chosen))
+    if not told:
+        raise StateError(f"the run {chosen.id} has no migration in it", hint="limosa runs lists what others have")
+    return told
 
 
 def _of_bench(run: str, as_json: bool) -> None:
     from limosa.bench.benches import told
     from limosa.cli.face import show_result
-    from limosa.results.store import find
+    from limosa.results.meant import BENCH, find
 
-    account = told(find(run))
+    account = told(find(run, holding=BENCH))
     if as_json:
         show_result({"explanations": account.explanations, "findings": account.findings})
         return

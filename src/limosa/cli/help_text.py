@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 TYPE_CHECKING = False  # importing it from typing would take as long as all else here
 if TYPE_CHECKING:
@@ -66,15 +66,17 @@ def _bold(text: str) -> str:
     return text if plain else f"\x1b[1m{text}\x1b[0m"
 
 
-def verb_page(path: str, about: str, takes: Sequence[Parameter]) -> str:
-    """The page of one verb, whose function says *about* in its docstring."""
+def verb_page(path: str, about: str, takes: Sequence[Parameter], verbs: Mapping[str, str]) -> str:
+    """The page of one verb, whose function says *about* in its docstring; *verbs* are those behind it."""
     from limosa.cli.words import usage
 
     paragraphs = [" ".join(each.split()) for each in about.split("\n\n")]
     arguments = [(each.metavar, each.told) for each in takes if not each.names]
     options = [(written(each), each.told) for each in takes if each.names]
-    parts = [("Arguments", arguments)] if arguments else []
-    return page(usage(path, takes), paragraphs, [*parts, ("Options", [*options, ("-h, --help", "Show this page.")])])
+    parts = [("Verbs", [*verbs.items()])] if verbs else []
+    parts += [("Arguments", arguments)] if arguments else []
+    words = usage(path, takes) + (f", or {path} VERB ..." if verbs else "")
+    return page(words, paragraphs, [*parts, ("Options", [*options, ("-h, --help", "Show this page.")])])
 
 
 def written(option: Parameter) -> str:

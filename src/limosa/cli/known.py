@@ -38,17 +38,19 @@ def guests_and_hosts() -> list[str]:
 
 def runs() -> list[str]:
     """Ids of runs, the newest first, behind the word for that."""
-    from limosa.results.store import LATEST, all_runs
+    from limosa.results.meant import LATEST
+    from limosa.results.store import all_runs
 
     found = [path.name for path in reversed(all_runs())]
     return [LATEST, *found] if found else []
 
 
 def images() -> list[str]:
-    """Names of the images that are kept."""
+    """Names of images: those that limosa builds itself, and those that are kept."""
     from limosa.guest import library
+    from limosa.spec import image_kinds
 
-    return library.names()
+    return [*image_kinds.built(), *library.names()]
 
 
 def _specs() -> Iterator[Lab]:

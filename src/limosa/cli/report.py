@@ -25,17 +25,21 @@ def report(
     """Make a run's report again, from its raw data."""
     from limosa import report as reports
     from limosa.cli.face import show_result
+    from limosa.errors import StateError
     from limosa.experiment.result import reported
     from limosa.paths import require_writable_folder
-    from limosa.results.store import find, latest
+    from limosa.results.meant import LATEST, find
 
     if output is not None:
         require_writable_folder(output, "--output")
-    chosen = find(run) if run else latest()
+    chosen = find(run or LATEST)
     result = reported(chosen)
     folder = output or chosen.path
     written = [result.report]
-    written += reports.png(chosen.path, folder) if png else []
+    if png:
+        if not (pictures := reports.png(chosen.path, folder)):
+            raise StateError(f"the run {chosen.id} has no data for a plot", hint=f"limosa runs show {chosen.id}")
+        written += pictures
     written += reports.csv(chosen.path, folder) if csv else []
     if as_json:
         show_result({"run": str(chosen.path), "files": [str(path) for path in written], "summary": result.summary})

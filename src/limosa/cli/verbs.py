@@ -5,6 +5,10 @@ So that help and a wrong verb import none of them.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Place = tuple[str, str, str]
 """Of a verb: its module in ``limosa.cli``, the function there, and what it does."""
 
@@ -61,6 +65,10 @@ PARTS: dict[str, dict[str, Place]] = {
                                    "before, during and after a live migration."),
         "homework": ("homework", "homework", "Run the whole course recipe, from two hosts to the benches, and write "
                      "the model answer as HTML and PDF."),
+        "runs": ("runs", "list_runs", "List what was measured, the newest first."),
+        "runs show": ("runs", "show", "Show what a run found: its figures, how it ended, where it is."),
+        "runs open": ("runs", "open_report", "Open a run's report in the browser; it is made if there is none."),
+        "runs prune": ("runs", "prune", "Remove old runs; one that is being written stays."),
         "report": ("report", "report", "Make a run's report again, from its raw data."),
         "explain": ("explain", "explain", "Explain a guest's real command line, a migration's QMP commands "
                     "(--migration), or a bench's figures (--bench)."),
@@ -87,8 +95,13 @@ def children(path: str) -> dict[str, str]:
     """The words that may follow *path*, each with what it does."""
     before = f"{path} " if path else ""
     found: dict[str, str] = {}
-    for verb, (_, _, about) in VERBS.items():
+    for verb in VERBS:
         if verb.startswith(before):
             word = verb.removeprefix(before).split(" ")[0]
-            found.setdefault(word, about if f"{before}{word}" == verb else GROUPS[word])
+            found[word] = VERBS[before + word][2] if before + word in VERBS else GROUPS[word]
     return found
+
+
+def ends(path: str, rest: Sequence[str]) -> bool:
+    """Whether *path* is the verb that is meant, before *rest*: one that has verbs behind it is, when none is named."""
+    return path in VERBS and not (children(path) and rest and not rest[0].startswith("-"))

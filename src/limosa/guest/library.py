@@ -116,9 +116,14 @@ def check_name(name: str) -> None:
 
 
 def is_built(name: str) -> bool:
-    """Whether the directory *name* is one of an image that limosa builds itself: its name ends with a digest."""
-    kind, _, digest = name.rpartition("-")
-    return kind in image_kinds.built() and re.fullmatch(r"[0-9a-f]{16}", digest) is not None
+    """Whether the directory *name* is one of an image that limosa builds itself."""
+    return bool(built_as(name))
+
+
+def built_as(directory: str) -> str:
+    """The name of the image that limosa builds itself into *directory*, whose name ends with a digest; else empty."""
+    kind, _, digest = directory.rpartition("-")
+    return kind if kind in image_kinds.built() and re.fullmatch(r"[0-9a-f]{16}", digest) else ""
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ from limosa.homework.chapters import HOMEWORK, Homework, PartResult
 from limosa.hosts.host import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.probes.pace import Probing
-from limosa.results import store
+from limosa.results import meant, store
 from limosa.results.store import RunDirectory
 from limosa.results.summary import summarise
 
@@ -68,7 +68,7 @@ async def do(*, quick: bool, events: Events, folder: Path | None = None, no_inst
 
 async def remake(wanted: str, *, events: Events, folder: Path | None = None) -> Handout:
     """The pages of an earlier run, from its data. Raises StateError when it is no homework."""
-    run = store.find(wanted)
+    run = meant.find(wanted, holding=meant.HOMEWORK)
     if not run.has(HOMEWORK):
         raise StateError(f"the run {run.id} is no homework", hint="limosa homework makes one")
     return await _write(run, run.read(HOMEWORK), events, folder)

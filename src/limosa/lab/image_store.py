@@ -15,6 +15,7 @@ from limosa.errors import LimosaError, MachineError, StateError
 from limosa.guest import built_images, library, provision
 from limosa.guest.image_folder import try_lock
 from limosa.lab.record import existing
+from limosa.spec import image_kinds
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -61,10 +62,22 @@ def kept() -> list[Kept]:
 
 
 def find(name: str) -> Kept:
-    """One of them. Raises SpecError when there is none, with the nearest."""
-    for image in kept():
-        if image.name == name:
-            return image
+    """One of them; of those that limosa builds itself, and are called so, the newest.
+
+    Raises SpecError when there is none, with the nearest, StateError for one that limosa has not built yet.
+    """
+    return max(_called(name), key=lambda image: image.made_at)
+
+
+def _called(name: str) -> list[Kept]:
+    """Those of that name: every build of what limosa builds itself, whose directories have a digest behind it."""
+    if found := [image for image in kept() if name in (image.name, library.built_as(image.name))]:
+        return found
+    if name in image_kinds.built():
+        raise StateError(
+            f"the image {name} is not built yet",
+            hint=f"limosa builds it when a guest with `image: {name}` is first started",
+        )
     raise library.unknown(name)
 
 
@@ -114,16 +127,17 @@ def remove(*names: str) -> dict[str, int]:
 
     Raises StateError while a lab uses one of them, SpecError for a name that none has.
     """
-    for name in names:
-        _require_unused(name)
-    return {name: library.remove(name) for name in names}
+    found = {image.name: image for name in names for image in _called(name)}
+    for image in found.values():
+        _require_unused(image)
+    return {name: library.remove(name) for name in found}
 
 
-def _require_unused(name: str) -> None:
-    if used_by := find(name).used_by:
+def _require_unused(image: Kept) -> None:
+    if used_by := image.used_by:
         labs = "labs" if len(used_by) > 1 else "lab"
         raise StateError(
-            f"the image {name} is used by the {labs} {', '.join(used_by)}",
+            f"the image {image.name} is used by the {labs} {', '.join(used_by)}",
             hint=f"limosa down --lab {used_by[0]} first",
         )
 

@@ -33,6 +33,9 @@ from typing import Any, Literal
 
 import msgspec
 
+EVENTS = "events.jsonl"
+"""What happened. Whoever writes a run holds the lock on it."""
+
 FORMAT_VERSION = 1
 
 

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -21,9 +21,10 @@ import msgspec
 
 import limosa
 from limosa import paths, untrusted
-from limosa.errors import LimosaError, SpecError, StateError
+from limosa.errors import LimosaError, StateError
 from limosa.events import Event, from_json, to_json
 from limosa.results.format import (
+    EVENTS,
     FORMAT_VERSION,
     Check,
     ClientReport,
@@ -37,9 +38,6 @@ from limosa.results.format import (
 from limosa.spec.resolved import Lab
 
 T = TypeVar("T")
-
-LATEST = "latest"
-"""What a person says instead of a run's id, for the one that began last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ DOCUMENTS: tuple[Document[Any], ...] = (
 
 
 class RunDirectory:
-    """One run. Get it from ``create``, ``open``, ``latest`` or ``find``."""
+    """One run. Get it from ``create``, ``open``, or by what a person says (``meant``)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -196,7 +194,9 @@ class EventFile:
         self._fd = -1
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(run.path / "events.jsonl", flags, 0o644)
+            self._fd = os.open(run.path / EVENTS, flags, 0o644)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._fail(error)
 
@@ -233,7 +233,7 @@ def read_events(run: RunDirectory) -> list[Event]:
 
 def read_event_lines(run: RunDirectory) -> tuple[list[Event], int]:
     """The events of a run, in order, and how many lines cannot be read. Raises StateError when it has no events."""
-    path, found, bad = run.path / "events.jsonl", list[Event](), 0
+    path, found, bad = run.path / EVENTS, list[Event](), 0
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -256,38 +256,6 @@ def all_runs(base: Path | None = None) -> list[Path]:
         return []
     found = [p for p in base.iterdir() if not p.name.startswith(".") and (p / RUN.file).is_file()]
     return sorted(found, key=lambda p: (p.name[:15], p.stat().st_mtime_ns, p.name))
-
-
-def latest(base: Path | None = None) -> RunDirectory:
-    """The run that began last. Raises StateError when there is none."""
-    runs = all_runs(base)
-    if not runs:
-        raise StateError("there is no run yet", hint="limosa demo makes one")
-    return RunDirectory.open(runs[-1])
-
-
-def find(wanted: str, base: Path | None = None) -> RunDirectory:
-    """The run with this id, this beginning of an id, this path, or ``latest``.
-
-    Raises SpecError, with the nearest names, when there is none; StateError when there are no runs at all.
-    """
-    if wanted == LATEST:
-        return latest(base)
-    if "/" in wanted or wanted in (".", ".."):
-        if not Path(wanted).is_dir():
-            raise SpecError(f"there is no directory {wanted}")
-        return RunDirectory.open(Path(wanted))
-    names = [path.name for path in all_runs(base)]
-    begun = [name for name in names if name.startswith(wanted)]
-    if wanted in names or len(begun) == 1:
-        return RunDirectory.open((paths.runs() if base is None else base) / (wanted if wanted in names else begun[0]))
-    if (Path(wanted) / RUN.file).is_file():
-        return RunDirectory.open(Path(wanted))
-    if not names:
-        raise StateError(f"there is no run {wanted}, nor any other", hint="limosa demo makes one")
-    near = begun[:3] or difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names[-3:]
-    problem = f"{len(begun)} runs begin with {wanted}" if begun else f"there is no run {wanted}"
-    raise SpecError(problem, hint=f"the nearest {'is' if len(near) == 1 else 'are'} {', '.join(near)}")
 
 
 def _check_version(path: Path, raw: object) -> None:

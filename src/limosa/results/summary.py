@@ -8,6 +8,7 @@ from typing import Any
 
 from limosa.errors import StateError
 from limosa.results import rest
+from limosa.results.archive import is_written
 from limosa.results.clocks import clock_offsets_ms
 from limosa.results.format import Clocks, Migration, MigrationSummary, Rest, Summary
 from limosa.results.metrics import CLOCKS, METRICS
@@ -22,7 +23,7 @@ from limosa.results.store import RunDirectory
 def summarise(run: RunDirectory) -> Summary:
     """Derive the summary; nothing is written. The clocks come from samples and STOP/RESUME, not from elsewhere."""
     raw = Reader(run).raw()
-    if not raw.migrations and not raw.pauses and raw.run.status == "running":
+    if not raw.migrations and not raw.pauses and raw.run.status == "running" and is_written(run):
         raise StateError(f"the run {run.id} has no migration yet", hint="wait until it has ended")
     return summary_of(raw)
 

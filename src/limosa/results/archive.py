@@ -1,0 +1,128 @@
+"""All runs that are kept: what each is and how it ended, and which go when room is wanted.
+
+A run is being written as long as its writer holds the lock on its events; the lock goes with the process, however that
+ends. One that says it is running, and is not, was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from limosa.errors import LimosaError, MachineError
+from limosa.results import store
+from limosa.results.format import EVENTS
+from limosa.results.store import RunDirectory
+
+_FIRST_EVENT_S = 60.0
+"""A run that has just been made has no events to lock yet."""
+
+
+class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. What a damaged one does not tell is empty."""
+
+    id: str
+    kind: str = ""
+    lab: str = ""
+    guest: str = ""
+    began_ns: int
+    ended_ns: int | None = None
+    outcome: str
+    """``completed``, ``failed``, ``cancelled``; ``running``; ``interrupted``, without an end; ``damaged``."""
+    error: str = ""
+    size_bytes: int
+    directory: str
+    report: str
+    """Its page; empty while there is none."""
+
+
+def kept(base: Path | None = None) -> list[KeptRun]:
+    """All runs, the newest first."""
+    return [of(RunDirectory(path)) for path in reversed(store.all_runs(base))]
+
+
+def of(directory: RunDirectory) -> KeptRun:
+    """What there is to say of one."""
+    page = directory.path / "report.html"
+    found = KeptRun(
+        id=directory.id,
+        began_ns=(directory.path / store.RUN.file).stat().st_mtime_ns,
+        outcome="damaged",
+        size_bytes=_size_bytes(directory.path),
+        directory=str(directory.path),
+        report=str(page) if page.is_file() else "",
+    )
+    try:
+        run = directory.read(store.RUN)
+    except LimosaError as error:
+        return msgspec.structs.replace(found, error=error.message)
+    return msgspec.structs.replace(
+        found,
+        kind=run.kind,
+        lab=run.lab,
+        guest=run.guest,
+        began_ns=run.started_ns,
+        ended_ns=run.ended_ns,
+        outcome="interrupted" if run.status == "running" and not is_written(directory) else run.status,
+        error=run.error,
+    )
+
+
+def is_written(run: RunDirectory) -> bool:
+    """Whether somebody is writing it now."""
+    try:
+        descriptor = os.open(run.path / EVENTS, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return time.time() - run.path.stat().st_mtime < _FIRST_EVENT_S
+    except OSError:
+        return True  # nobody knows
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def superfluous(
+    runs: Sequence[KeptRun], *, keep: int | None = None, older_than_s: float | None = None
+) -> list[KeptRun]:
+    """Which of *runs* (newest first) go: those beyond the newest *keep* that began longer ago than that, never one
+    that is being written."""
+    latest_ns = time.time_ns() - round((older_than_s or 0.0) * 1e9)
+    beyond = runs[keep or 0 :]
+    return [run for run in beyond if run.outcome != "running" and run.began_ns <= latest_ns]
+
+
+def remove(run: KeptRun) -> bool:
+    """Delete a run, from sight first; False when somebody has begun to write it, or took it away, meanwhile.
+
+    Raises MachineError when it may not be.
+    """
+    path = Path(run.directory)
+    if not path.is_dir() or of(RunDirectory(path)).outcome == "running":
+        return False
+    gone = path.with_name(f".gone-{path.name}")
+    try:
+        path.rename(gone)
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise MachineError(f"{path} cannot be removed: {error.strerror}", hint="is it your own?") from error
+    return True
+
+
+def _size_bytes(directory: Path) -> int:
+    """What its files take on the disk."""
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_blocks * 512
+    return total

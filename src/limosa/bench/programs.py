@@ -31,9 +31,12 @@ class Program:
     files: dict[str, str]
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line that runs it on this machine, with nothing of this machine's own."""
-        loader, libraries = self.root / LOADER[1:], self.root / LIBRARIES[1:]
-        return [str(loader), "--library-path", str(libraries), str(self.root / self.path[1:]), *arguments]
+        """The command line that runs it on this machine, with nothing of this machine's own.
+
+        From *root*, as a path of libraries is divided by colons, which a folder's name may have.
+        """
+        runs = ["env", f"--chdir={self.root}", f".{LOADER}", "--library-path", LIBRARIES[1:]]
+        return [*runs, f".{self.path}", *arguments]
 
 
 async def program(image: Image, name: str) -> Program:
@@ -44,11 +47,12 @@ async def program(image: Image, name: str) -> Program:
         raise _lacks(image, name)
     found = Program(name, root, path, {})
     try:
-        listed = await process.run([*found.command()[:-1], "--list", str(root / path[1:])], timeout_s=30)
+        *loads, runs = found.command()
+        listed = await process.run([*loads, "--list", runs], timeout_s=30)
     except CommandError as error:
         raise _lacks(image, f"all of {name}'s libraries: {error.message}") from error
-    libraries = {word for line in listed.text.splitlines() for word in line.split() if word.startswith(str(root))}
-    files = [path, LOADER, *sorted("/" + str(Path(word).relative_to(root)) for word in libraries)]
+    libraries = {word for word in listed.text.split() if word.startswith(LIBRARIES[1:])}
+    files = [path, LOADER, *sorted(f"/{word}" for word in libraries)]
     return Program(name, root, path, {file: _sha256(root / file[1:]) for file in dict.fromkeys(files)})
 
 
@@ -67,7 +71,8 @@ async def _unpacked(image: Image) -> Path:
             target = (work / folder[1:]).parent
             target.mkdir(parents=True, exist_ok=True)
             # debugfs complains on standard error that an ordinary user may not change owners; the content is right.
-            await process.run(["debugfs", "-R", f"rdump {folder} {target}", str(image.disk)], timeout_s=120)
+            argv = ["env", f"--chdir={target}", "debugfs", "-R", f"rdump {folder} .", str(image.disk)]
+            await process.run(argv, timeout_s=120)
         if not (work / LOADER[1:]).is_file():
             raise _lacks(image, "a loader")
         work.chmod(0o755)

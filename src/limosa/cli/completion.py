@@ -153,7 +153,8 @@ def _installed(shell: str, home: Path) -> str:
         file = home / ".config/fish/completions/limosa.fish"
     else:
         file = home / (".zfunc/_limosa" if shell == "zsh" else ".bash_completions/limosa.sh")
-        line = "fpath+=~/.zfunc; autoload -Uz compinit; compinit" if shell == "zsh" else f"source '{file}'"
+        sourced = f"source {shlex.quote(str(file))}"
+        line = "fpath+=~/.zfunc; autoload -Uz compinit; compinit" if shell == "zsh" else sourced
         settings = home / f".{shell}rc"
         text = settings.read_text() if settings.is_file() else ""
         if line not in text.splitlines():

@@ -70,7 +70,11 @@ except OSError:
 
 
 def ssh_words(keys: Path, guest: resolved.Guest, record: GuestRecord | None) -> list[str]:
-    """The ``ssh`` that logs in to *guest*, without a command; *keys* is the lab's folder of keys."""
+    """The ``ssh`` that logs in to *guest*, without a command; *keys* is the lab's folder of keys.
+
+    It runs in that folder: ssh splits the values of its options at spaces and quotes, takes ``%`` and ``${`` for
+    variables, and each version has other ways to write a path that has them.
+    """
     own = record.own_disk if record else None
     key, known, strict = keys / "user_key", keys / "known_hosts", "yes"
     if own is not None and own.own_keys:
@@ -82,8 +86,8 @@ def ssh_words(keys: Path, guest: resolved.Guest, record: GuestRecord | None) -> 
         # Whoever installed the disk did not say its host keys: the first answer is believed, and none that differs.
         strict = "yes" if known.exists() and known.stat().st_size else "accept-new"
     options = {
-        "IdentityFile": str(key),
-        "UserKnownHostsFile": str(known),
+        "IdentityFile": key.name,
+        "UserKnownHostsFile": known.name,
         "StrictHostKeyChecking": strict,
         "IdentitiesOnly": "yes",
         "PasswordAuthentication": "no",
@@ -91,7 +95,7 @@ def ssh_words(keys: Path, guest: resolved.Guest, record: GuestRecord | None) -> 
         "LogLevel": "ERROR",
     }
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    return ["ssh", "-F", "none", *words, f"{own.user if own else 'root'}@{guest.address}"]
+    return ["env", f"--chdir={keys}", "ssh", "-F", "none", *words, f"{own.user if own else 'root'}@{guest.address}"]
 
 
 async def carry_agent(hosts: LabHosts, guest: resolved.Guest, record: GuestRecord, program: Path) -> str:

@@ -79,6 +79,8 @@ async def _launch(guest: LabGuest, host: LabHost, record: GuestRecord) -> None:
     try:
         words, log = argv.command_line(planned), host.qemu_log(guest.name)
         qemu = await guest_process.start(host.port, guest.name, launch_id, words, log, events)
+        # Bridges go on sending to where it ran before until they hear of it, and it may be silent for minutes.
+        await qemu.control.announce()
         await qemu.close()
     except BaseException:
         await uninterrupted(copies.review(guest))

@@ -31,6 +31,9 @@ GREETING_S = 10.0
 ANSWER_S = 30.0
 """How long QEMU may take to answer a command: its main loop is held up while a large guest's state is loaded."""
 
+_ANNOUNCED = {"initial": 50, "max": 550, "rounds": 5, "step": 100}
+"""How often, and after how many ms: what QEMU's targets do unless told otherwise."""
+
 YANK_S = 5.0
 """How long QEMU may take to do what its main loop has no part in."""
 
@@ -335,6 +338,10 @@ class Monitor:
     async def resume(self) -> None:
         """Let the guest's processors run."""
         await self.execute("cont")
+
+    async def announce(self) -> None:
+        """Send the guest's MAC into the network, as a target does by itself, so that switches learn its place."""
+        await self.execute("announce-self", _ANNOUNCED)
 
     async def press_power_button(self) -> None:
         """Ask the guest to shut down."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from limosa.deadline import Deadline
@@ -29,6 +30,7 @@ def ganesha_config(storage: resolved.Storage, clients: str, runtime_directory: s
 
     ``Clients`` counts in a CLIENT block only: outside of one ganesha warns, and serves everybody.
     """
+    path, folder = (text.replace("\\", "\\\\").replace('"', '\\"') for text in (storage.path, runtime_directory))
     number = int(hashlib.sha256(storage.path.encode()).hexdigest()[:4], 16) or 1
     return f"""NFS_CORE_PARAM {{
   Protocols = 4;
@@ -39,12 +41,12 @@ def ganesha_config(storage: resolved.Storage, clients: str, runtime_directory: s
 NFSv4 {{
   Grace_Period = 5;
   Lease_Lifetime = 5;
-  RecoveryRoot = "{runtime_directory}/ganesha";
+  RecoveryRoot = "{folder}/ganesha";
 }}
 EXPORT {{
   Export_Id = {number};
-  Path = "{storage.path}";
-  Pseudo = "{storage.path}";
+  Path = "{path}";
+  Pseudo = "{path}";
   Access_Type = None;
   SecType = sys;
   CLIENT {{
@@ -151,7 +153,7 @@ async def listens(host: Host) -> bool:
 async def mount(host: Host, storage: resolved.Storage, server: str) -> None:
     """Mount *storage* from *server* (an address) on *host*. Raises MachineError. Twice is no error."""
     seen = (await host.run(["cat", "/proc/self/mounts"])).text
-    if any(line.split()[1] == storage.mount_point for line in seen.splitlines()):
+    if any(_named(line.split()[1]) == storage.mount_point for line in seen.splitlines()):
         return
     if not await can_mount(host):
         facts = await host.facts()
@@ -168,6 +170,11 @@ async def mount(host: Host, storage: resolved.Storage, server: str) -> None:
             f"{host.name} cannot mount {storage.path} of {server}: {error.stderr.strip().splitlines()[-1:]}",
             hint="is it exported to this host? apt install nfs-common brings mount.nfs4",
         ) from error
+
+
+def _named(place: str) -> str:
+    """A path as proc_mounts(5) writes it: spaces, tabs, line ends and backslashes by their octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place)
 
 
 async def unmount(host: Host, storage: resolved.Storage) -> None:

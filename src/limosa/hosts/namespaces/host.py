@@ -187,7 +187,7 @@ async def make_fabric(fabric: Fabric, events: Events) -> tuple[NamespaceHost, in
     lifeline = ["--lifeline", str(fabric.lifeline)] if fabric.lifeline is not None else []
     hold = ["--hold", str(fabric.hold)] if fabric.hold is not None else []
     remove = ["--remove", fabric.remove] if fabric.remove else []
-    binds = [word for path in fabric.below_run for word in ("--bind", f"{path}=>{path}")]
+    binds = [word for path in fabric.below_run for word in ("--bind", str(path), str(path))]
     keeper = _keeper_argv(fabric.lab, CLIENT, theirs.fileno(), [*lifeline, *hold, *remove, *binds])
     argv = ["unshare", *user, *spaces, "--fork", "--kill-child", "--", *keeper]
     passed = [theirs.fileno(), *(number for number in (fabric.lifeline, fabric.hold) if number is not None)]
@@ -225,7 +225,7 @@ async def make_host(client: NamespaceHost, lab: str, name: str, binds: Mapping[s
     """Make one host in the fabric; *binds* maps a path on the host to a directory of this machine."""
     spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--mount-proc"]
     ours, theirs = first_process.ready_pair()
-    shared = [part for target, source in binds.items() for part in ("--bind", f"{source}=>{target}")]
+    shared = [part for target, source in binds.items() for part in ("--bind", str(source), target)]
     argv = ["unshare", *spaces, "--fork", "--kill-child", "--", *_keeper_argv(lab, name, 3, shared)]
     with ours, Path(os.devnull).open("rb") as nothing, log.open("ab") as said:
         with theirs:

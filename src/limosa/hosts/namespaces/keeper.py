@@ -251,9 +251,9 @@ def _found(program: str, path: str) -> str:
     return found
 
 
-def furnish(binds: list[str]) -> None:
+def furnish(binds: list[list[str]]) -> None:
     """A private /run for sockets, the shared directories bound into it, and this namespace's own /sys."""
-    sources = [(os.open(source, os.O_PATH), target) for source, target in (b.split("=>", 1) for b in binds)]
+    sources = [(os.open(source, os.O_PATH), target) for source, target in binds]
     mount("limosa", "/run", "tmpfs", data="mode=0755,size=64m")
     Path(RUN).mkdir(mode=0o700)
     for number, target in sources:
@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--lifeline", type=int, help="descriptor whose end of file ends this host")
     parser.add_argument("--hold", type=int, help="descriptor that is kept open for the lock that it holds")
     parser.add_argument("--remove", default="", help="directory removed when the lifeline breaks")
-    parser.add_argument("--bind", action="append", default=[], help="SOURCE=>TARGET")
+    parser.add_argument("--bind", action="append", nargs=2, default=[], metavar=("SOURCE", "TARGET"))
     options = parser.parse_args()
     kept = {number for number in (options.ready, options.lifeline, options.hold) if number is not None}
     close_others(kept)

@@ -71,7 +71,9 @@ async def _unpacked(image: Image) -> Path:
             target = (work / folder[1:]).parent
             target.mkdir(parents=True, exist_ok=True)
             # debugfs complains on standard error that an ordinary user may not change owners; the content is right.
-            argv = ["env", f"--chdir={target}", "debugfs", "-R", f"rdump {folder} .", str(image.disk)]
+            # It takes what follows a ? in the disk's path for options; a quote is doubled in its words.
+            there, disk = '"' + str(target).replace('"', '""') + '"', image.disk
+            argv = ["env", f"--chdir={disk.parent}", "debugfs", "-R", f"rdump {folder} {there}", disk.name]
             await process.run(argv, timeout_s=120)
         if not (work / LOADER[1:]).is_file():
             raise _lacks(image, "a loader")

@@ -39,7 +39,10 @@ async def _give_to_root(root: Path, disk: Path) -> None:
     lines = [f'set_inode_field "/{name}" {field} 0' for name in names for field in ("uid", "gid")]
     commands = disk.with_suffix(".debugfs")
     commands.write_text("\n".join(lines) + "\n")
-    done = await packages.run_bound(["debugfs", "-w", "-f", str(commands), str(disk)])
+    # From its folder, as debugfs takes what follows a ? in a path for options.
+    done = await packages.run_bound(
+        ["env", f"--chdir={disk.parent.resolve()}", "debugfs", "-w", "-f", commands.name, disk.name]
+    )
     commands.unlink()
     complaints = [line for line in done.stderr.decode(errors="replace").splitlines()[1:] if line.strip()]
     if complaints:

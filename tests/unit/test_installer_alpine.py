@@ -15,7 +15,19 @@ from console_program import program
 
 from limosa.errors import LimosaError
 from limosa.events import Events
-from limosa.guest.installer import Prompt, Script, Step, Surprise, alpine, installation, play, player, virtual_machine
+from limosa.guest.installer import (
+    Prompt,
+    Script,
+    Step,
+    Surprise,
+    alpine,
+    alpine_medium,
+    installation,
+    play,
+    player,
+    virtual_machine,
+)
+from limosa.guest.installer.alpine_medium import Mirror
 from limosa.guest.installer.installation import HOST_KEY
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey limosa-alpine"
@@ -177,9 +189,56 @@ def test_the_finishing_lines_do_to_a_tree_what_they_say(tmp_path: Path, times: i
     assert f'DEFAULT="{check} {consoles} modules=ext4 quiet"' in texts["etc/default/grub"]
     assert f"root=UUID=1 quiet {consoles} {check}\n" in texts["boot/grub/grub.cfg"]
     assert texts["etc/apk/repositories"] == f"{alpine.MIRROR}/v3.15/main\n{alpine.MIRROR}/v3.15/community\n"
+    hook, other = root / alpine.NAME_HOOK[1:], root / alpine.DHCPCD_HOOK[1:]
+    assert (hook.read_text(), hook.stat().st_mode & 0o777) == (alpine.NAME_SCRIPT, 0o755)
+    assert (other.read_text(), other.stat().st_mode & 0o777) == (alpine.DHCPCD_SCRIPT, 0o644)
     assert (root / "root/.ssh/authorized_keys").read_text() == KEY + "\n"
     assert (root / "root/.ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
     assert (root / "etc/runlevels/default/sshd").readlink() == Path("/etc/init.d/sshd")
+
+
+@pytest.mark.parametrize(
+    ("mirror", "wanted", "kept"),
+    [
+        (Mirror(), "", alpine.MIRROR),
+        (Mirror(), "http://mirror.example/alpine/", "http://mirror.example/alpine"),
+        (Mirror(), "http://localhost:8000", alpine.MIRROR),
+        (Mirror(url="http://10.0.2.2:8000", passing=True), "http://127.0.0.1:8000", alpine.MIRROR),
+        (Mirror(url="http://dl-cdn.alpinelinux.org/alpine"), "", "http://dl-cdn.alpinelinux.org/alpine"),
+    ],
+)
+def test_an_installed_system_has_repositories_that_it_can_reach(mirror: Mirror, wanted: str, kept: str) -> None:
+    """Installed without a network it had the medium's folder, which is gone then."""
+    lasting = alpine_medium.lasting(mirror, wanted)
+    assert lasting == kept
+    offline = dataclasses.replace(wishes(), kept_mirror=lasting)
+    line = dict(alpine.finishing(offline))["name the mirror"]
+    assert line == f"printf '%s\\n' {kept}/v3.15/main {kept}/v3.15/community > /mnt/etc/apk/repositories"
+
+
+@pytest.mark.parametrize("given", ["guest7", "", "-x", "a b", "$(reboot)"])
+def test_the_name_that_dhcp_gives_is_taken(tmp_path: Path, given: str) -> None:
+    """By the hook itself, in a place where a name may be given; what cannot be one is left alone."""
+    unshare = ["unshare", "--user", "--map-root-user", "--uts"]
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine permits no user namespace, so no host name can be given")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/hostname").write_text("lab-alpine\n")
+    (tmp_path / "etc/hosts").write_text("127.0.0.1\tlab-alpine localhost\n")
+    hook, other = tmp_path / "limosa-name", tmp_path / "exit-hook"
+    hook.write_text(alpine.NAME_SCRIPT.replace("/etc/", f"{tmp_path}/etc/"))
+    hook.chmod(0o755)
+    other.write_text(alpine.DHCPCD_SCRIPT.replace(alpine.NAME_HOOK, str(hook)))
+    for environment, run in (("hostname", hook), ("new_host_name", other)):
+        told = f"hostname before; {environment}='{given}'; export {environment}; . {run}; hostname"
+        if run == hook:
+            told = told.replace(f". {run}", str(run))
+        done = subprocess.run([*unshare, "sh", "-c", told], check=True, capture_output=True, text=True)
+        assert done.stdout == ("guest7\n" if given == "guest7" else "before\n")
+    named = given == "guest7"
+    assert (tmp_path / "etc/hostname").read_text() == ("guest7\n" if named else "lab-alpine\n")
+    added = "127.0.1.1\tguest7\n" if named else ""
+    assert (tmp_path / "etc/hosts").read_text() == "127.0.0.1\tlab-alpine localhost\n" + added
 
 
 async def test_a_kernel_that_gave_up_over_its_timer_is_started_once_more(

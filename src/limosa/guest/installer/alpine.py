@@ -56,14 +56,26 @@ class Wishes:
     as_a_person: bool = False
     """Whether every question is answered, or an answer file is used."""
 
+    kept_mirror: str = MIRROR
+    """As the installed system calls it: from any network, also where there was none while it was installed."""
+
     @property
     def repositories(self) -> tuple[str, ...]:
         """What the mirror has of the release; none without a mirror."""
-        return tuple(f"{self.mirror}/{self.branch}/{part}" for part in ("main", "community")) if self.mirror else ()
+        return _parts(self.mirror, self.branch) if self.mirror else ()
+
+    @property
+    def kept_repositories(self) -> tuple[str, ...]:
+        """The same as the installed system has them."""
+        return _parts(self.kept_mirror, self.branch)
 
     def letting_in(self, key: str) -> Wishes:
         """The same, with one more key for root."""
         return replace(self, authorized_keys=(*self.authorized_keys, key))
+
+
+def _parts(mirror: str, branch: str) -> tuple[str, ...]:
+    return tuple(f"{mirror}/{branch}/{part}" for part in ("main", "community"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,10 +216,12 @@ LONGEST_TYPED = 400
 def _typed_file(text: str, path: str) -> list[str]:
     """Shell commands that write *text* to ``path.001``, ``path.002`` and so on, in pieces that can be typed."""
     pieces = [text[start : start + LONGEST_TYPED] for start in range(0, len(text), LONGEST_TYPED)]
-    return [
-        "printf '%b' " + shlex.quote(piece.replace("\\", r"\\").replace("\n", r"\n")) + f" > {path}.{number:03}"
-        for number, piece in enumerate(pieces, start=1)
-    ]
+    return [f"printf '%b' {_escaped(piece)} > {path}.{number:03}" for number, piece in enumerate(pieces, start=1)]
+
+
+def _escaped(text: str) -> str:
+    """*text* as one line of a shell's, for ``printf '%b'``."""
+    return shlex.quote(text.replace("\\", r"\\").replace("\n", r"\n"))
 
 
 def finishing(wishes: Wishes) -> list[tuple[str, str]]:
@@ -262,8 +276,10 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
         ),
         *_boot_loader(),
     ]
-    if wishes.mirror:
-        lines.append(("name the mirror", naming(wishes, "/mnt/etc/apk/repositories")))
+    # Until its first boot is over it may know the mirror by another name; without one, setup left the medium's folder.
+    repositories = wishes.repositories or wishes.kept_repositories
+    lines.append(("name the mirror", naming(repositories, "/mnt/etc/apk/repositories")))
+    lines += _own_name("/mnt")
     if wishes.proxy:
         lines.append(("forget the proxy", "rm -f /mnt/etc/profile.d/proxy.sh"))
     if not wishes.password:
@@ -272,9 +288,38 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
     return [*lines, ("write everything to the disk", "sync && umount /mnt/boot; umount /mnt")]
 
 
-def naming(wishes: Wishes, path: str) -> str:
-    """A shell command that writes the repositories to *path*."""
-    return f"printf '%s\\n' {shlex.join(wishes.repositories)} > {path}"
+def naming(repositories: tuple[str, ...], path: str) -> str:
+    """A shell command that writes *repositories* to *path*."""
+    return f"printf '%s\\n' {shlex.join(repositories)} > {path}"
+
+
+NAME_HOOK = "/etc/udhcpc/post-bound/limosa-name"
+NAME_SCRIPT = """\
+#!/bin/sh
+# Take the name that DHCP gives: else all systems made of one image were called alike.
+name=${1:-$hostname}
+case $name in "" | -* | *[!a-zA-Z0-9.-]*) exit 0 ;; esac
+[ "$(cat /etc/hostname)" = "$name" ] || echo "$name" > /etc/hostname
+grep -qw "$name" /etc/hosts || printf "127.0.1.1\\t%s\\n" "$name" >> /etc/hosts
+hostname "$name"
+"""
+DHCPCD_HOOK = "/etc/dhcpcd.exit-hook"
+DHCPCD_SCRIPT = f'[ -z "$new_host_name" ] || {NAME_HOOK} "$new_host_name"\n'
+"""Newer releases have dhcpcd, which leaves alone a name that a system has already."""
+
+
+def _own_name(root: str) -> list[tuple[str, str]]:
+    return [
+        (
+            f"take the name that {client} gives",
+            f"mkdir -p {root}{path.rpartition('/')[0]} && printf '%b' {_escaped(text)} > {root}{path}"
+            f" && chmod {mode} {root}{path}",
+        )
+        for client, path, text, mode in (
+            ("udhcpc", NAME_HOOK, NAME_SCRIPT, 755),
+            ("dhcpcd", DHCPCD_HOOK, DHCPCD_SCRIPT, 644),
+        )
+    ]
 
 
 CONSOLES = "console=tty0 console=ttyS0,115200"

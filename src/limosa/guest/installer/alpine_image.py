@@ -72,6 +72,7 @@ def _installation(
         branch=alpine.branch(source.version),
         mirror=mirror.url,
         proxy=mirror.proxy,
+        kept_mirror=alpine_medium.lasting(mirror, request.mirror),
         as_a_person=request.as_a_person,
     )
     limit_s = request.step_limit_s
@@ -136,9 +137,9 @@ async def _finish(
             added.append("sysbench")
         except LimosaError as error:
             left_out.append(f"sysbench ({error.message})")
-    if mirror.passing:
+    if wishes.repositories not in ((), wishes.kept_repositories):
         # Elsewhere nobody answers at this machine's loopback.
-        await login.run(connection, alpine.naming(replace(wishes, mirror=alpine.MIRROR), "/etc/apk/repositories"), 60)
+        await login.run(connection, alpine.naming(wishes.kept_repositories, "/etc/apk/repositories"), 60)
     try:
         await _add_agent(connection, await executable.ensure(events))
         added.append("limosa-agent")

@@ -168,6 +168,17 @@ async def reachable(mirror: str, version: str) -> Mirror:
     return Mirror(why=f"{mirror} cannot be reached ({why})")
 
 
+def lasting(found: Mirror, wanted: str) -> str:
+    """A mirror as a system calls it that may be anywhere: the one that was found, or the *wanted* one where none was.
+
+    On this machine's loopback is none: Alpine's own takes its place.
+    """
+    if found.url and not found.passing:
+        return found.url
+    wanted = wanted.rstrip("/")
+    return alpine.MIRROR if not wanted or _LOOPBACK.search(wanted) else wanted
+
+
 def _proxies(url: str) -> list[str]:
     """The proxy that this machine's environment has for an address, if it can be used."""
     from urllib.parse import urlsplit

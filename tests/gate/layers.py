@@ -9,7 +9,7 @@ from pathlib import Path
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "events", "units", "architecture", "deadline", "durable", "paths", "untrusted", "bundle"),
-        *("remembered", "spec", "tasks"),
+        *("remembered", "spec", "tasks", "temporary"),
     ),
     ("process", "remedies", "requirements", "capabilities"),
     ("network",),

@@ -31,7 +31,8 @@ pytestmark = pytest.mark.system
 @pytest.fixture
 def limosa(tmp_path: Path) -> Command:
     home = fresh(tmp_path / "s")
-    return Command(home.home, environment={"XDG_CACHE_HOME": str(tmp_path / "c")})
+    (tmp_path / "tmp").mkdir()
+    return Command(home.home, environment={"XDG_CACHE_HOME": str(tmp_path / "c"), "TMPDIR": str(tmp_path / "tmp")})
 
 
 @pytest.fixture
@@ -79,13 +80,13 @@ def machines(command: Command) -> list[Path]:
 
 
 def assert_nothing_left(command: Command) -> None:
-    """No machine, and nothing in the library that could be taken for an image."""
+    """No machine, and nothing in the library, nor where temporary files are."""
     end = time.monotonic() + 3
     while machines(command) and time.monotonic() < end:
         time.sleep(0.02)
     assert not machines(command)
     images = command.home.parent / "c/limosa/images"
-    assert not [path for path in images.iterdir() if not path.name.endswith(".lock")]
+    assert left(images) == left(command.home.parent / "tmp") == []
 
 
 def test_an_iso_that_does_not_boot(limosa: Command, no_system: Path) -> None:
@@ -155,7 +156,32 @@ def test_a_medium_whose_kernel_is_silent_is_heard(limosa: Command, tmp_path: Pat
     assert_nothing_left(limosa)
 
 
-def test_a_command_that_is_killed_takes_its_machine_along(limosa: Command, no_system: Path) -> None:
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_says_what_is_left(limosa: Command, no_system: Path, number: int, code: int) -> None:
+    child = limosa.begin("image", "install", "alpine", "--iso", str(no_system), "--offline")
+    end = time.monotonic() + 60
+    while not machines(limosa) and time.monotonic() < end:
+        time.sleep(0.01)
+    # Another installation's folder is not swept while that one lives.
+    limosa.ok("image", "list")
+    assert (limosa.home.parent / "c/limosa/images/.alpine-3.15.4.building/disk.raw").exists()
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=30)
+    text = errors.decode() if isinstance(errors, bytes) else errors
+    assert child.returncode == code, text
+    assert "the installation of Alpine 3.15.4 was interrupted; its disk is gone, and no image was made" in text
+    (transcript,) = (limosa.state / "installs").glob("*/console.txt")
+    assert str(transcript) in text and "the same command begins it anew" in text
+    assert not machines(limosa)
+    assert left(limosa.home.parent / "c/limosa/images") == []
+    assert left(limosa.home.parent / "tmp") == []
+
+
+def test_a_command_that_is_killed_takes_its_machine_along(limosa: Command, no_system: Path, tmp_path: Path) -> None:
     # A medium that boots something else would do; this one is caught while its firmware runs.
     child = limosa.begin("image", "install", "alpine", "--iso", str(no_system), "--offline")
     end = time.monotonic() + 30
@@ -167,7 +193,14 @@ def test_a_command_that_is_killed_takes_its_machine_along(limosa: Command, no_sy
     while machines(limosa) and time.monotonic() < end:
         time.sleep(0.02)
     assert not machines(limosa)
-    # What it left is swept by the next, which is not kept from doing the same.
+    # What it left is swept by the next that can know that nobody is at it any more, and by no other.
+    images = limosa.home.parent / "c/limosa/images"
+    mine = tmp_path / "tmp/limosa-mine.tmp"
+    mine.mkdir()
+    assert left(images) == [".alpine-3.15.4.building", ".alpine-3.15.4.lock"] and left(tmp_path / "tmp")[1:]
+    limosa.ok("image", "list")
+    assert (left(images), left(tmp_path / "tmp")) == ([], [mine.name])
+    mine.rmdir()
     done = limosa.run("image", "install", "alpine", "--iso", str(no_system), "--offline", "--step-limit", "60s")
     done.refused(1, "nothing there boots")
     assert_nothing_left(limosa)

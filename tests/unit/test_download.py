@@ -34,7 +34,7 @@ async def test_a_file_arrives_whole_and_is_not_fetched_twice(server: Server, tmp
         assert await download.fetch(server.url, target, Events(), sha256=SHA256.upper()) == SHA256
     assert target.read_bytes() == CONTENT
     assert server.ranges == [""]
-    assert sorted(path.name for path in target.parent.iterdir()) == ["file", "file.lock"]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["file"]
 
 
 async def test_two_commands_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_a_wrong_checksum_leaves_nothing_that_could_be_used(server: Server
         await download.fetch(server.url, tmp_path / "file", Events(), sha256="0" * 64)
     assert SHA256 in caught.value.message
     assert caught.value.hint
-    assert [path.name for path in tmp_path.iterdir()] == ["file.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 async def test_a_file_that_was_changed_in_the_cache_is_fetched_again(server: Server, tmp_path: Path) -> None:

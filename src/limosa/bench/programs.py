@@ -6,13 +6,12 @@ files are read out of the image's disk, kept in the cache, and run with the imag
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from limosa import paths, process
+from limosa import paths, process, temporary
 from limosa.errors import CommandError, MachineError
 from limosa.guest.built_images import Image
 
@@ -61,12 +60,12 @@ async def _unpacked(image: Image) -> Path:
     final = paths.cache() / "programs" / image.directory.name
     if final.is_dir():
         return final
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
-    except OSError as error:
-        raise paths.cannot_write(error, final) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            work = stack.enter_context(temporary.folder("programs", final.parent))
+        except OSError as error:
+            raise paths.cannot_write(error, final) from error
         for folder in ("/usr/bin", "/usr/lib64", LIBRARIES):
             target = (work / folder[1:]).parent
             target.mkdir(parents=True, exist_ok=True)
@@ -83,8 +82,6 @@ async def _unpacked(image: Image) -> Path:
         except OSError:  # another command was faster
             if not final.is_dir():
                 raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return final
 
 

@@ -4,7 +4,7 @@
 
     <target>        appears when it is whole, and its checksum right
     <target>.part   what has arrived; a broken download leaves it, the next one goes on behind it
-    <target>.lock   held by whoever fetches; a second command waits, and then finds the file
+    <target>.lock   held by whoever fetches, and gone when nobody does; a second command waits, and then finds the file
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
+from limosa.temporary import held, sweep_locks
 from limosa.units import format_bytes
 
 if TYPE_CHECKING:
@@ -61,8 +61,21 @@ async def fetch(url: str, target: Path, events: Events, *, sha256: str = "", aga
                     return found
                 events.note(f"{target} is not what its checksum says: fetching it again", level="warning")
                 target.unlink()
-            with events.stage(f"download {_called(target)}"):
+            with events.stage(f"download {_called(target)}"), _telling_what_is_kept(target):
                 return await _fetch(url, target, events, wanted, again_s)
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(target: Path) -> Iterator[None]:
+    """Have a cancellation say what is kept, and that it is of use."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        part = target.with_name(target.name + ".part")
+        kept = f"{format_bytes(part.stat().st_size)} are kept in {part}" if part.exists() else "nothing had arrived yet"
+        raise asyncio.CancelledError from LimosaError(
+            f"the download of {_called(target)} was interrupted: {kept}", hint="the same command goes on from there"
+        )
 
 
 async def text(url: str) -> str:
@@ -253,18 +266,17 @@ def _settle_beyond(headers: Mapping[str, str], part: Path, before: int) -> None:
 
 @contextlib.asynccontextmanager
 async def _locked(lock: Path, events: Events) -> AsyncIterator[None]:
-    with lock.open("wb") as file:
-        told = False
-        while True:
-            try:
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    events.note(f"another command fetches {_called(lock)}: waiting for it")
-                    told = True
-                await asyncio.sleep(_LOCK_POLL_S)
-        yield
+    sweep_locks(lock.parent)
+    told = False
+    while True:
+        with held(lock) as ours:
+            if ours:
+                yield
+                return
+        if not told:
+            events.note(f"another command fetches {_called(lock)}: waiting for it")
+            told = True
+        await asyncio.sleep(_LOCK_POLL_S)
 
 
 def _sync(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    <cache>/images/.KEY.lock       held by whoever makes KEY
+    <cache>/images/.KEY.lock       held by whoever makes KEY, and gone when nobody does
     <cache>/images/.KEY.building/  being made; left by a killed command, swept by the next
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from limosa.errors import MachineError
 from limosa.events import Events
+from limosa.temporary import held, sweep_locks
 
 _LOCK_POLL_S = 0.1
 
@@ -27,31 +27,28 @@ _LOCK_POLL_S = 0.1
 @contextlib.asynccontextmanager
 async def locked(images: Path, key: str, events: Events) -> AsyncIterator[None]:
     """Hold the lock of one image; whoever comes second waits, and then finds what the first has built."""
-    with (images / f".{key}.lock").open("wb") as file:
-        told = False
-        while not try_lock(file.fileno()):
-            if not told:
-                events.note("another command is building this image: waiting for it")
-                told = True
-            await asyncio.sleep(_LOCK_POLL_S)
-        yield
+    told = False
+    while True:
+        with held(images / f".{key}.lock") as ours:
+            if ours:
+                yield
+                return
+        if not told:
+            events.note("another command is building this image: waiting for it")
+            told = True
+        await asyncio.sleep(_LOCK_POLL_S)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Take the lock of an open file, if nobody holds it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def sweep(images: Path, own_key: str) -> None:
+def sweep(images: Path, own_key: str = "") -> None:
     """Remove what killed builds have left: our own, whose lock we hold, and those whose lock nobody holds."""
     for building in images.glob(".*.building"):
-        with building.with_suffix(".lock").open("wb") as file:
-            if building.stem == f".{own_key}" or try_lock(file.fileno()):
+        if building.stem == f".{own_key}":
+            shutil.rmtree(building, ignore_errors=True)
+            continue
+        with contextlib.suppress(OSError), held(building.with_suffix(".lock")) as ours:
+            if ours:
                 shutil.rmtree(building, ignore_errors=True)
+    sweep_locks(images)
 
 
 @contextlib.contextmanager

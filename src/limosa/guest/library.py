@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import os
 import re
 import shutil
 import time
@@ -31,8 +30,9 @@ import msgspec
 from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Events
-from limosa.guest.image_folder import locked, sha256, space_errors, sweep, sync, try_lock
+from limosa.guest.image_folder import locked, sha256, space_errors, sweep, sync
 from limosa.spec import image_kinds
+from limosa.temporary import held
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
 _RECORD = "image.json"
@@ -234,13 +234,14 @@ def remove(name: str) -> int:
     folder = directory() / name
     if "/" in name or name.startswith(".") or not folder.is_dir():
         raise unknown(name)
-    with (directory() / f".{name}.lock").open("wb") as file:
-        if not try_lock(file.fileno()):
+    with held(directory() / f".{name}.lock") as ours:
+        if not ours:
             raise StateError(f"the image {name} is being made", hint="wait for the command that makes it")
         taken_bytes = size_bytes(folder)
         # At once for whoever looks for it, and swept by the next if this is killed.
-        gone = directory() / f".{name}.{os.getpid()}.building"
+        gone = directory() / f".{name}.building"
         try:
+            shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)
             shutil.rmtree(gone)
         except OSError as error:

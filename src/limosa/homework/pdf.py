@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
-from limosa import process, requirements
+from limosa import process, requirements, temporary
 from limosa.errors import LimosaError, MachineError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -31,8 +30,8 @@ async def printed(page: Path, pdf: Path) -> Path:
     if browser is None:
         raise MachineError("no Chromium is installed", hint="apt-get install chromium")
     pdf.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="limosa-") as profile:
-        argv = arguments(browser, page.resolve(), pdf.resolve(), profile, root=os.geteuid() == 0)
+    with temporary.folder("browser") as profile:
+        argv = arguments(browser, page.resolve(), pdf.resolve(), str(profile), root=os.geteuid() == 0)
         done = await process.run(argv, check=False, timeout_s=LIMIT_S)
     if not pdf.exists():
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 
+from limosa import temporary
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.guest import built_images, library, provision
-from limosa.guest.image_folder import try_lock
+from limosa.guest.image_folder import sweep
 from limosa.lab.record import existing
 from limosa.spec import image_kinds
+from limosa.temporary import held
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -50,7 +52,10 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def kept() -> list[Kept]:
-    """Every image, by name. Raises MachineError when the cache cannot be read."""
+    """Every image, by name; what killed commands left of others is swept. Raises MachineError when the cache cannot be
+    read."""
+    temporary.sweep()
+    sweep(library.directory())
     try:
         folders = sorted(library.directory().iterdir())
     except FileNotFoundError:
@@ -158,8 +163,8 @@ def _remove_left() -> dict[str, int]:
     gone: dict[str, int] = {}
     images = library.directory()
     for left in [path for end in ("building", "download", "download.part") for path in images.glob(f".*.{end}")]:
-        with left.with_suffix(".lock").open("wb") as lock:
-            if try_lock(lock.fileno()):
+        with held(left.with_suffix(".lock")) as ours:
+            if ours:
                 gone[left.name] = library.size_bytes(left) if left.is_dir() else left.stat().st_blocks * 512
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
     return gone

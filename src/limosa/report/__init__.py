@@ -5,12 +5,10 @@ Heavy imports (numpy, Vega) wait until a report is asked for.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limosa import paths
+from limosa import paths, temporary
 
 if TYPE_CHECKING:
     from limosa.results.account import Account
@@ -64,16 +62,11 @@ def write(path: Path, content: bytes) -> Path:
     """Put *content* there in one step, in a folder that is made where it is not; return *path*. Raises MachineError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            # mkstemp makes files for the owner alone; a report is for showing.
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with temporary.folder("report", path.parent) as folder:
+            made = folder / path.name
+            made.write_bytes(content)
+            made.chmod(0o644)  # whatever the umask: a report is for showing
+            made.replace(path)
     except OSError as error:
         raise paths.cannot_write(error, path.parent) from error
     return path

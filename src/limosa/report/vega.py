@@ -6,13 +6,10 @@ No version is named to ``vl_convert``: its newest Vega-Lite is the one that fits
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from limosa import paths
+from limosa import paths, temporary
 from limosa.report.theme import FONT, Theme
 
 Spec = dict[str, Any]
@@ -105,10 +102,9 @@ def scripts() -> str:
     bundle = bundle.replace("</script", "<\\/script")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=kept.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(bundle)
-        Path(temporary).replace(kept)
+        with temporary.folder("vega", kept.parent) as folder:
+            (folder / kept.name).write_text(bundle, encoding="utf-8")
+            (folder / kept.name).replace(kept)
     except OSError:
         pass
     return bundle

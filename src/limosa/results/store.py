@@ -9,8 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +18,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 import limosa
-from limosa import paths, untrusted
+from limosa import paths, temporary, untrusted
 from limosa.errors import LimosaError, StateError
 from limosa.events import Event, from_json, to_json
 from limosa.results.format import (
@@ -87,12 +85,12 @@ class RunDirectory:
         base = paths.runs() if base is None else base
         started_ns = time.time_ns()
         stem = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(started_ns / 1e9))}-{kind}-{lab}"
-        try:
-            base.mkdir(parents=True, exist_ok=True)
-            hidden = Path(tempfile.mkdtemp(prefix=".new-", dir=base))
-        except OSError as error:
-            raise paths.cannot_write(error, base) from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                base.mkdir(parents=True, exist_ok=True)
+                hidden = stack.enter_context(temporary.folder("run", base))
+            except OSError as error:
+                raise paths.cannot_write(error, base) from error
             hidden.chmod(0o755)
             (hidden / "samples").mkdir()
             for number in range(1, 1000):
@@ -108,9 +106,6 @@ class RunDirectory:
                     continue
                 return cls(base / name)
             raise StateError(f"{base} has 999 runs named {stem}")
-        except BaseException:
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:

@@ -8,12 +8,11 @@ import errno
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from limosa import paths, process
+from limosa import paths, process, temporary
 from limosa.errors import CommandError, MachineError, SpecError
 from limosa.hosts.host import Host
 from limosa.storage import disk_file
@@ -224,17 +223,16 @@ class HostShelf:
 
     async def write(self, name: str, data: bytes) -> None:
         """Replace the file by *data*."""
-        with tempfile.NamedTemporaryFile(prefix="limosa-") as file:
-            file.write(data)
-            file.flush()
-            await self.copy(Path(file.name), name)
+        with temporary.folder("file") as folder:
+            (folder / "data").write_bytes(data)
+            await self.copy(folder / "data", name)
 
     async def convert(self, claim: Claim, name: str, wanted: Format) -> None:
         """Converted here, then sent."""
-        with tempfile.TemporaryDirectory(prefix="limosa-") as folder:
-            here = LocalShelf(Path(folder))
+        with temporary.folder("disk") as folder:
+            here = LocalShelf(folder)
             await here.convert(claim, name, wanted)
-            await self.copy(Path(folder) / name, name)
+            await self.copy(folder / name, name)
 
 
 def _sha256(path: Path) -> str:

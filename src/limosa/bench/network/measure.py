@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
-from limosa import tasks
+from limosa import tasks, temporary
 from limosa.bench.bed import HOST, PATIENCE_S, Bed, Beds, in_guest
 from limosa.bench.ledger import Ledger, recorded, unnumbered, watched
 from limosa.bench.network import parse
@@ -174,14 +172,14 @@ async def _round_trips(bed: Bed, run: RunDirectory, name: str, time_s: int) -> t
     config = EchoConfig(address=bed.address(name), port=ECHO_PORT, rate_hz=ECHO_RATE_HZ)
 
     async def ask() -> None:
-        async with ClientProbe.open(bed.host(CLIENT), [config], Path(folder)) as probe:
+        async with ClientProbe.open(bed.host(CLIENT), [config], folder) as probe:
             await probe.start()
             await asyncio.sleep(time_s)
             await probe.stop()
 
-    with tempfile.TemporaryDirectory(prefix=".echo-", dir=run.path) as folder:
+    with temporary.folder("echo", run.path) as folder:
         _, seen = await watched(ask)
-        path = Path(folder) / "echo.csv"
+        path = folder / "echo.csv"
         raw = await asyncio.to_thread(path.read_text)
         echo = read_exchanges(path)
     trips = parse.round_trips(echo)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 
-from limosa import paths, process
+from limosa import paths, process, temporary
 from limosa.errors import CommandError, MachineError
 from limosa.events import CommandRan, Events
 
@@ -59,8 +58,8 @@ async def build(target: Path, events: Events) -> None:
 
     Raises MachineError when gcc or the C library's static part is missing, CommandError when gcc refuses.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-        made = Path(folder) / PROGRAM
+    with temporary.folder("agent", target.parent) as folder:
+        made = folder / PROGRAM
         argv = ["gcc", *FLAGS, f'-DLIMOSA_DIGEST="{source_digest()}"', "-o", str(made)]
         argv += [*map(str, sources()), *LIBRARIES]
         done = await _compile(argv)

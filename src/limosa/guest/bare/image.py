@@ -6,9 +6,7 @@ place and moved there in one step, so a folder of that name is always whole, wha
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +21,7 @@ from limosa.errors import BusyError, CommandError, MachineError
 from limosa.events import Events
 from limosa.process import run
 from limosa.spec.image_kinds import BARE
+from limosa.temporary import held
 
 SOURCES = Path(__file__).parent / "source"
 UNITS = ("entry.S", "main.c", "settings.c", "serial.c", "write.c", "primes.c")
@@ -114,19 +113,12 @@ async def build(directory: Path, events: Events) -> BareImage:
 async def _lock(directory: Path) -> AsyncIterator[None]:
     """Hold *directory* for one build of this guest; the kernel lets go when the holder dies."""
     directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory / "bare.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        async for _ in Deadline.after(LOCK_PATIENCE_S).ticks(0.05):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                continue
-        else:
-            raise BusyError("another command is building the bare guest", hint="wait for it, then try again")
-        yield
-    finally:
-        os.close(handle)
+    async for _ in Deadline.after(LOCK_PATIENCE_S).ticks(0.05):
+        with held(directory / "bare.lock") as ours:
+            if ours:
+                yield
+                return
+    raise BusyError("another command is building the bare guest", hint="wait for it, then try again")
 
 
 async def _build_beside(final: Path) -> None:

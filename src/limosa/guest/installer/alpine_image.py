@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from limosa import temporary
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import download, library
@@ -51,8 +51,8 @@ async def install_alpine(request: Request, events: Events, take_over: TakeOver |
     alpine_medium.check_enough(source, mirror)
     if mirror.why:
         events.note(f"{mirror.why}: installing from the ISO alone, without sysbench")
-    with tempfile.TemporaryDirectory(prefix="limosa-kernel-") as folder:
-        wanted = await asyncio.to_thread(_installation, request, source, mirror, name, Path(folder), events)
+    with temporary.folder("kernel") as folder:
+        wanted = await asyncio.to_thread(_installation, request, source, mirror, name, folder, events)
         return await install(wanted, events, take_over)
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from limosa import paths
+from limosa import paths, temporary
 from limosa.errors import MachineError, SpecError
 from limosa.events import Events
 from limosa.guest import library
@@ -191,8 +190,8 @@ async def install_debian(request: Request, events: Events, take_over: TakeOver |
         )
     hostname, limit_s = re.sub(r"[^a-z0-9-]", "-", name)[:32].strip("-"), request.step_limit_s or STEP_LIMIT_S
     kernel, initrd, version = await _netboot(system.version.partition(".")[0], events)
-    with tempfile.TemporaryDirectory(prefix="limosa-preseed-") as folder:
-        whole = Path(folder) / "initrd"
+    with temporary.folder("preseed") as folder:
+        whole = folder / "initrd"
 
         def script(key: str) -> Script:
             wishes = Wishes(hostname=hostname, authorized_keys=(*request.public_keys, key), mirror=mirror)
@@ -249,9 +248,8 @@ async def _netboot(release: str, events: Events) -> tuple[Path, Path, str]:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with (
             events.stage(f"fetch {package}"),
-            tempfile.TemporaryDirectory(prefix=f".{package}-", dir=kept.parent) as folder,
+            temporary.folder("netboot", kept.parent) as work,
         ):
-            work = Path(folder)
             chosen = await packages.Apt(work / "apt").fetch([package], work / "archives", events)
             await packages.unpack(sorted((work / "archives").glob("*.deb")), work / "unpacked")
             new = work / "new"

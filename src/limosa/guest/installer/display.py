@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from limosa import tasks
+from limosa import tasks, temporary
 from limosa.errors import MachineError
 from limosa.guest.screen.camera import BIOS_AT, BIOS_BYTES, portable_pixmap
 from limosa.guest.screen.glyphs import Font, recognise
@@ -54,13 +53,13 @@ class Display:
     @asynccontextmanager
     async def over(cls, connection: socket.socket) -> AsyncIterator[Display]:
         """Join to the monitor behind *connection*. Raises MachineError when nobody answers there."""
-        with tempfile.TemporaryDirectory(prefix="limosa-screen-") as folder:
+        with temporary.folder("screen") as folder:
             try:
                 qmp = await Qmp.over(connection)
             except Ended as error:
                 raise MachineError(f"QEMU's monitor does not answer: {error}") from error
             try:
-                yield cls(qmp, Path(folder))
+                yield cls(qmp, folder)
             finally:
                 await qmp.close()
 

@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limosa import paths
+from limosa import paths, temporary
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest import library
@@ -122,6 +121,15 @@ async def install(wanted: Installation, events: Events, take_over: TakeOver | No
             host_key = await while_room(disk, _run_installer(wanted, script, disk, transcript, events, take_over))
             installed_s = time.monotonic() - started
             found = await while_room(disk, _check(wanted, disk, key, host_key, transcript, events, take_over))
+        except asyncio.CancelledError:
+            raise asyncio.CancelledError from LimosaError(
+                f"the installation of {wanted.title} was interrupted; its disk is gone, and no image was made",
+                hint=f"what went over its console is in {transcript.plain}; the same command begins it anew",
+            )
+        except LimosaError as error:
+            if str(folder) not in error.hint:
+                error.hint = "; ".join(filter(None, (error.hint, f"what went over its console: {transcript.plain}")))
+            raise
         finally:
             transcript.close()
         for file in (transcript.cast, transcript.plain):
@@ -163,8 +171,8 @@ async def _run_installer(
     except Surprise as surprise:
         if wanted.again is None or TIMER_PANIC not in surprise.why:
             raise
-    with tempfile.TemporaryDirectory(prefix="limosa-kernel-") as folder:
-        other = await asyncio.to_thread(wanted.again, Path(folder))
+    with temporary.folder("kernel") as folder:
+        other = await asyncio.to_thread(wanted.again, folder)
         if other is None:
             raise LimosaError(
                 "the installer's kernel gave up over its timer, as happens on a busy machine without KVM",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limosa import temporary
 from limosa.errors import SpecError
 from limosa.guest.library import Entry
 from limosa.paths import cannot_write
@@ -38,8 +38,8 @@ async def place_seed(shelf: Shelf, lab: resolved.Lab, guest: resolved.Guest, key
     )
     # cloud-init does its work again when the instance is another: here, when anything of it changed.
     digest = hashlib.sha256(repr(given).encode()).hexdigest()[:12]
-    with tempfile.TemporaryDirectory(prefix="limosa-") as folder:
-        made = Path(folder) / "seed.iso"
+    with temporary.folder("seed") as folder:
+        made = folder / "seed.iso"
         instance = f"{guest_uuid(lab.name, guest.name)}-{digest}"
         await asyncio.to_thread(nocloud.write, dataclasses.replace(given, instance=instance), made)
         await shelf.copy(made, name := f"{guest.name}.seed.iso")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 from pathlib import Path
 
+from limosa import temporary
 from limosa.errors import MachineError
 from limosa.guest.library import Entry
 from limosa.guest.own_disk.origin import claim
@@ -87,8 +87,8 @@ async def _place_disk(shelf: Shelf, guest: resolved.Guest, entry: Entry) -> File
         await (shelf.link(said.path, base) if entry.name else shelf.copy(said.path, base, said))
     # Of the base as it lies there now, whatever the file was when it was looked at.
     facts = Claim(path=Path(base), format=entry.format).check(await shelf.head(base))
-    with tempfile.TemporaryDirectory(prefix="limosa-") as folder:
-        made = Path(folder) / name
+    with temporary.folder("overlay") as folder:
+        made = folder / name
         await disk_file.overlay(base, facts, made)
         await shelf.copy(made, name)
     return Files(name, form, base, entry.format)

@@ -66,7 +66,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recipe:
 
 
 def kept(tmp_path: Path) -> list[str]:
-    """What is in the cache, lock files left aside."""
+    """What is in the cache."""
     return sorted(path.name for path in (tmp_path / "limosa/images").iterdir())
 
 
@@ -151,7 +151,7 @@ async def test_what_a_killed_build_left_is_swept(recipe: Recipe, tmp_path: Path)
     with (cache / ".other-busy.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         image = await built_images.ensure("tiny", Events())
-    assert kept(tmp_path) == [".other-busy.building", "tiny-0123"]
+    assert kept(tmp_path) == [".other-busy.building", ".other-busy.lock", "tiny-0123"]
     assert image.disk.read_bytes() == b"d"
 
 
@@ -195,4 +195,4 @@ def test_a_build_killed_with_sigkill_leaves_no_half_image(tmp_path: Path) -> Non
         assert child.stdout is not None and child.stdout.readline() == b"building\n"
         child.send_signal(signal.SIGKILL)
     assert built_images.find(tmp_path / "limosa/images/tiny-0123") is None
-    assert kept(tmp_path) == [".tiny-0123.building"]
+    assert kept(tmp_path) == [".tiny-0123.building", ".tiny-0123.lock"]

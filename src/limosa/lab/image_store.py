@@ -150,12 +150,12 @@ def _require_unused(image: Kept) -> None:
 def remove_unused() -> dict[str, int]:
     """Delete what limosa built itself and would build otherwise now, and what broken commands left; the sizes."""
     current = provision.current()
-    gone: dict[str, int] = {}
+    gone = _remove_left()
     for image in kept():
         if library.is_built(image.name) and image.name not in current and not image.used_by:
             with contextlib.suppress(StateError):  # somebody is at work on it
                 gone[image.name] = library.remove(image.name)
-    return gone | _remove_left()
+    return gone
 
 
 def _remove_left() -> dict[str, int]:

@@ -261,7 +261,7 @@ def test_nonsense_is_refused(limosa: Command, no_system: Path) -> None:
     limosa.run(*iso, "--ssh-key", "/etc/hostname").refused(2, "is no public SSH key")
     limosa.run(*iso, "--attach").refused(4, "--attach needs a terminal")
     limosa.run(*iso, "--password-ask").refused(4, "--password-ask needs a terminal")
-    limosa.run(*iso, "--step-limit", "0s").refused(2, "--step-limit: 0 s is less than 1 s")
+    limosa.run(*iso, "--step-limit", "0s").refused(2, "--step-limit", "is less than 1 s")
     limosa.run(*install, "debian", "--version", "12").refused(2, "installed from its mirror")
     limosa.run(*install, "debian", "--mirror", "ftp://x").refused(2, "is no mirror")
     assert not machines(limosa)

@@ -224,6 +224,22 @@ def _escaped(text: str) -> str:
     return shlex.quote(text.replace("\\", r"\\").replace("\n", r"\n"))
 
 
+MOUNTING = (
+    (
+        "mount the installed system",
+        # Of a live system that was started anew, nothing has used a disk yet.
+        "modprobe ext4 2>/dev/null; for p in /dev/vda3 /dev/vda2 /dev/vda1; do "
+        "mount -t ext4 $p /mnt 2>/dev/null || continue; [ -d /mnt/etc/apk ] && break; umount /mnt; done; "
+        "[ -d /mnt/etc/apk ]",
+    ),
+    (
+        "mount its boot partition",
+        "ls /mnt/boot/vmlinuz* >/dev/null 2>&1 || mount -t ext4 /dev/vda1 /mnt/boot || mount /dev/vda1 /mnt/boot",
+    ),
+)
+"""The new system's root and boot partition, whatever setup-disk has made of the disk."""
+
+
 def finishing(wishes: Wishes) -> list[tuple[str, str]]:
     """What a person would still do before the reboot, each a name and a line for the live system's shell.
 
@@ -231,17 +247,7 @@ def finishing(wishes: Wishes) -> list[tuple[str, str]]:
     """
     keys = _typed_file("\n".join(wishes.authorized_keys) + "\n", "/tmp/limosa-keys")
     lines = [
-        (
-            "mount the installed system",
-            # Of a live system that was started anew, nothing has used a disk yet.
-            "modprobe ext4 2>/dev/null; for p in /dev/vda3 /dev/vda2 /dev/vda1; do "
-            "mount -t ext4 $p /mnt 2>/dev/null || continue; [ -d /mnt/etc/apk ] && break; umount /mnt; done; "
-            "[ -d /mnt/etc/apk ]",
-        ),
-        (
-            "mount its boot partition",
-            "ls /mnt/boot/vmlinuz* >/dev/null 2>&1 || mount -t ext4 /dev/vda1 /mnt/boot || mount /dev/vda1 /mnt/boot",
-        ),
+        *MOUNTING,
         *((f"type the keys, part {number}", line) for number, line in enumerate(keys, start=1)),
         (
             "allow the keys",

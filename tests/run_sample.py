@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from limosa import events
+from limosa import events, spec
 from limosa.probes import cpu_loop, exchange, looks
 from limosa.probes import ticks as tick_probe
 from limosa.results import format as f
@@ -252,7 +252,8 @@ class Sample:
         if self.migrations:
             self.write_csv("progress", tuple(looks.COLUMNS), self.progress)
         self.write_json("run.json", self.run)
-        self.write_json("spec.json", {"name": self.run.lab, "hosts": {"host1": {}, "host2": {}}})
+        lab = "hosts: {host1: {}, host2: {}}\nguests: {guest1: {host: host1}}\n"
+        self.write_json("spec.json", spec.loads(f"name: {self.run.lab}\n{lab}"))
         self.write_json("environment.json", environment())
         self.write_json("migrations.json", self.migrations)
         if self.pauses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from limosa.bench.benches import chapters
-from limosa.events import Events
+from limosa.events import Events, Note
 from limosa.homework import HOMEWORK, pdf, recipe
 from limosa.results.store import RunDirectory
+from tests.limosa_command import fresh
 
 pytestmark = pytest.mark.system
 
@@ -32,6 +34,48 @@ async def test_the_recipe_runs_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
         assert wanted in html
     homework = RunDirectory.open(handout.run).read(HOMEWORK)
     assert any(line == "ip -brief link" and "br0" in said for _, line, said in homework.shown)
+    assert homework.lab == "" and homework.notes == []
     if any(shutil.which(name) for name in pdf.BROWSERS):
         assert handout.files[1].read_bytes().startswith(b"%PDF")
         assert handout.files[1].stat().st_size > 50_000
+
+
+OWN = """
+name: mine
+networks: {study: {subnet: 10.91.7.0/24}}
+hosts: {left: {}, right: {}}
+guests: {web: {host: right, network: study, address: 10.91.7.77, memory: 192 MiB}}
+"""
+
+
+async def test_on_a_lab_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in it is called as in the example, and the guest has less memory than the bench would fill."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text(OWN)
+    during = chapters()["during"]
+    short = ("--load", "latency", "--before", "2 s", "--after", "2 s")
+    monkeypatch.setattr(recipe, "chapters", lambda: {"during": replace(during, quick=short)})
+    notes: list[str] = []
+    events = Events(lambda event: notes.append(event.text) if isinstance(event, Note) else None)
+    made = await recipe.do(quick=True, events=events, file=tmp_path / "mine.yaml", folder=tmp_path / "out")
+    assert [(part.name, part.status, part.reason) for part in made.parts] == [("lab", "done", ""), ("during", "done", "")]
+    assert made.parts[1].command[-4:] == ["--lab", str(tmp_path / "mine.yaml"), "--memory", "96 MiB"]
+    assert re.match(r"this takes some \d+ to \d+ minutes", notes[0])
+    html = made.files[0].read_text()
+    for wanted in ("The lab is that of mine.yaml.", "web moved right → left → right", "10.91.7.77", "during-plot-1-spec"):
+        assert wanted in html
+    assert "guest1" not in html and "host1:" not in html
+
+
+def test_what_cannot_be_is_refused_before_anything_begins(tmp_path: Path) -> None:
+    command = fresh(tmp_path)
+    (tmp_path / "one.yaml").write_text("hosts: {only: {}}\nguests: {web: {host: only}}\n")
+    for words, said in (
+        (("--lab", "one.yaml"), "the homework needs two hosts and a guest"),
+        (("--lab", "nowhere.yaml"), "nowhere.yaml"),
+        (("--lab", "one.yaml", "--again", "latest"), "--again makes the pages of a run"),
+    ):
+        done = command.run("homework", *words)
+        done.refused(2, said)
+        assert "this takes" not in done.errors
+    assert command.labs == [] and command.runs == []

@@ -12,7 +12,7 @@ import limosa
 from limosa import report
 from limosa.bench import benches
 from limosa.bench.bed import Beds
-from limosa.bench.entry import Chapter, Entry
+from limosa.bench.entry import Chapter, Entry, Lasting
 from limosa.cli import bench as bench_verb
 from limosa.cli.bench_account import run_bench
 from limosa.errors import StateError
@@ -88,7 +88,8 @@ def entry(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     made = Entry(
         name="jumps", purpose="who jumps highest", kind="bench-jumps", file="jumps.txt", defaults="1.5 m",
         measure=jump, account=lambda run: toy(run, request.param),
-        chapters=(Chapter(name="jumps", title="Jumps", words=("bench", "jumps"), quick=(), document="The book: 2 m."),),
+        chapters=(Chapter(name="jumps", title="Jumps", words=("bench", "jumps"), quick=(), document="The book: 2 m.",
+                          lasts=Lasting(whole_s=2, quick_s=1, guests=0)),),
     )  # fmt: skip
     monkeypatch.setitem(benches.BENCHES, made.name, made)
     return made

@@ -138,7 +138,7 @@ def test_a_figure_more_takes_two_files(tmp_path: Path) -> None:
     page = (run / "report.html").read_text()
     assert '<td class="number" data-value="1234.0" data-name="setup_ms">1,234 ms</td>' in page
     assert (
-        "<dd>1234 ms</dd><dt>QEMU&#x27;s preparation</dt>" in page
+        "<dd>1,234 ms</dd><dt>QEMU&#x27;s preparation</dt>" in page
         and '<th scope="col" title="how long QEMU prepared">Setup</th>' in page
     )
     shown = python("-c", SHOW, str(run))

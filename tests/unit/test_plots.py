@@ -34,8 +34,8 @@ def texts(plot: Plot) -> list[str]:
 @pytest.mark.parametrize(
     ("highest", "wanted", "unit"),
     [
-        (0.8, "0.5", "MiB/s"),
-        (1100.0, "500", "MiB/s"),
+        (0.8, "0.4", "MiB/s"),
+        (1100.0, "1,000", "MiB/s"),
         (4200.0, "4,000", "MiB/s"),
         (618_225.0, "600", "thousand MiB/s"),
         (104_857_600.0, "100,000", "thousand MiB/s"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,6 +10,15 @@ from limosa.bench.bed import Beds
 from limosa.events import Events
 from limosa.results.account import Account
 from limosa.results.store import RunDirectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting:
+    """What a chapter's time is made of: seconds of measuring as its settings say, and the guests that are started."""
+
+    whole_s: float
+    quick_s: float
+    guests: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +31,12 @@ class Chapter:
     """Without the word limosa."""
     quick: tuple[str, ...]
     """Further words for the short version."""
+    lasts: Lasting
+    programs: tuple[str, ...] = ()
+    """What it runs in a guest of a lab of the student's own."""
+    on_own_lab: Callable[[int, Collection[str]], tuple[str, ...]] | None = None
+    """Of one that takes ``--lab``: the words that fit it to the guest's memory (bytes), and to those programs that the
+    guest lacks."""
     installs: bool = False
     """Whether the command installs what it needs, and takes ``--no-install``."""
     document: str = ""

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Option
 from limosa.cli.options import JsonOption, NoInstallOption
-from limosa.cli.values import DIRECTORY, RUN
+from limosa.cli.values import DIRECTORY, FILE, RUN
 
 if TYPE_CHECKING:
     from limosa.homework import Handout
 
 
 def homework(
+    lab: Annotated[
+        Path | None,
+        Option("--lab", kind=FILE, help="A lab file of your own, in place of the two hosts that limosa brings."),
+    ] = None,
     quick: Annotated[bool, Option("--quick", help="Short measurements: to see what it looks like.")] = False,
     again: Annotated[
         str,
@@ -27,8 +31,11 @@ def homework(
 ) -> None:
     """Run the whole course recipe, from two hosts to the benches, and write the model answer as HTML and PDF."""
     from limosa.cli.face import face, run, show_result
+    from limosa.errors import SpecError
     from limosa.paths import require_writable_folder
 
+    if again and lab is not None:
+        raise SpecError("--again makes the pages of a run: it measures no lab", hint="leave --lab out, or --again")
     if output is not None:
         require_writable_folder(output, "--output")
 
@@ -38,7 +45,7 @@ def homework(
         with face(as_json) as events:
             if again:
                 return await remake(again, events=events, folder=output)
-            return await do(quick=quick, events=events, folder=output, no_install=no_install)
+            return await do(quick=quick, events=events, file=lab, folder=output, no_install=no_install)
 
     handout = run(work)
     if as_json:

@@ -9,16 +9,15 @@ from pathlib import Path
 import msgspec
 
 from limosa import paths, requirements, spec
-from limosa.errors import SpecError
 from limosa.events import Events
 from limosa.experiment.measurement import has_agent, measure, recorded_run
 from limosa.experiment.result import Result, reported
+from limosa.experiment.route import route
 from limosa.experiment.workload import Workload
 from limosa.lab import Lab, sweep
 from limosa.migration.settings import Settings
 from limosa.probes.pace import Probing
 from limosa.results.store import RunDirectory
-from limosa.spec import resolved
 
 SETTLE_S = 3.0
 """Time before, between and after the migrations: the clocks compare half a second on either side of a pause."""
@@ -42,28 +41,16 @@ async def demo(
     described = spec.load(file or paths.example())
     # A name of its own: the user's lab of that name, or another demo, may be running.
     lab_spec = msgspec.structs.replace(described, name=f"demo-{os.getpid()}")
-    guest, there, back = _route(lab_spec)
+    way = route(lab_spec, "a demo")
+    guest = way.guest.name
     async with Lab.open(lab_spec, events=events, ephemeral=True) as lab:
         await lab.up()
         async with recorded_run(lab, guest, "demo") as run:
-            await _measured(lab, guest, (there, back), run, settings or Settings(), workload or Workload())
+            await _measured(lab, guest, (way.there, way.back), run, settings or Settings(), workload or Workload())
         with events.stage("write the report"):
             result = await asyncio.to_thread(reported, run)
         await lab.stop(guest, force=True)
     return result
-
-
-def _route(lab: resolved.Lab) -> tuple[str, str, str]:
-    """The guest that moves, the host it moves to, and the one it comes back to."""
-    guests = [guest for guest in lab.guests.values() if guest.image_kind.has_agent]
-    if not guests or len(lab.hosts) < 2:
-        raise SpecError(
-            "a demo needs two hosts and a guest with an operating system",
-            file=lab.file,
-            hint=f"see {paths.told(paths.example())}",
-        )
-    back = guests[0].host
-    return guests[0].name, next(name for name in lab.hosts if name != back), back
 
 
 async def _measured(

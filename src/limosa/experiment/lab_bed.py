@@ -17,6 +17,7 @@ from limosa.errors import LimosaError, SpecError, StateError
 from limosa.events import Events
 from limosa.experiment.bare_guest import BareGuests
 from limosa.experiment.measurement import Measurement, measure, recorded_run
+from limosa.experiment.route import route
 from limosa.guest import built_images
 from limosa.guest.agent import executable
 from limosa.guest.agent.client import AgentClient
@@ -24,6 +25,7 @@ from limosa.hosts.host import Host
 from limosa.lab import Lab, sweep
 from limosa.probes.pace import Probing
 from limosa.results.store import RunDirectory
+from limosa.spec.image_kinds import MICRO
 from limosa.spec.resolved import Guest
 from limosa.units import format_bytes
 
@@ -110,7 +112,9 @@ class LabTrack(LabBed):
 
     def __init__(self, lab: Lab, guest: Guest) -> None:
         super().__init__(lab)
-        self.guest, self.image = guest.name, guest.image
+        self.guest = guest.name
+        self.image = guest.image if guest.image_kind.built else MICRO.name
+        """What the client's programs are taken from: a system that limosa did not build has none for it."""
 
     @property
     def hosts(self) -> Sequence[str]:
@@ -156,9 +160,7 @@ class LabBeds:
         """The lab of the file, under a *name* of its own. Raises SpecError when no guest of it can be measured so."""
         await self._prepare()
         described = msgspec.structs.replace(spec.load(self._file), name=f"{name}-{os.getpid()}")
-        guest = next((g for g in described.guests.values() if g.image_kind.has_agent), None)
-        if guest is None or len(described.hosts) < 2:
-            raise SpecError("this bench needs two hosts and a guest with an operating system", file=described.file)
+        guest = route(described, "this bench").guest
         if memory_bytes >= guest.memory_bytes:
             wanted, there = map(format_bytes, (memory_bytes, guest.memory_bytes))
             text = f"--memory {wanted} does not fit into {guest.name}, which has {there}"

@@ -28,6 +28,10 @@ class Homework:
 
     format: int = 1
     quick: bool
+    lab: str = ""
+    """The lab file, where it is one of the student's own."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out, and why."""
     explained: list[tuple[str, str]] = field(default_factory=list)
     """The guest's command line, option by option, with its purpose."""
     shown: list[tuple[str, str, str]] = field(default_factory=list)

@@ -11,14 +11,15 @@ from limosa import __version__
 from limosa.bench.benches import BENCHES, told
 from limosa.bench.entry import Chapter, Entry
 from limosa.errors import LimosaError
-from limosa.homework import questions
+from limosa.homework import questions, steps
 from limosa.homework.chapters import Homework, PartResult
 from limosa.qemu.purpose import QMP, explain_exchanges
 from limosa.report import blocks, commands, sections, verdict, whole_file
 from limosa.report import data as report_data
 from limosa.report.markup import Child, Html, tag
-from limosa.results import figures
+from limosa.results import figures, store
 from limosa.results.store import RunDirectory, read_events
+from limosa.spec import resolved
 
 _STYLE = """
 table.wide{min-width:0;table-layout:fixed}
@@ -45,9 +46,11 @@ def page(run: RunDirectory, homework: Homework) -> str:
         image = {key: value for key, value in data.environment.image.items() if not isinstance(value, dict | list)}
         data = replace(data, environment=replace(data.environment, image=image))
     parts = {part.name: part for part in homework.parts}
+    lab = run.read(store.SPEC)
+    guest = lab.guests[data.run.guest]
     shown = [
-        _setting_up(homework),
-        _command_line(homework),
+        _setting_up(homework, lab, guest),
+        _command_line(homework, guest),
         _migration(run, data, parts["lab"]),
         *[_bench(parts[chapter.name], entry, chapter) for entry, chapter in _chapters() if chapter.name in parts],
         _answers(),
@@ -69,6 +72,8 @@ def _header(homework: Homework, data: report_data.RunData) -> Html:
     said = "Everything below was run by one command, limosa homework, and every figure was measured on this machine."
     if homework.quick:
         said += " This is the short version: times and repetitions are too few for intervals worth having."
+    if homework.lab:
+        said += f" The lab is that of {Path(homework.lab).name}."
     contents = ["Setting it up", "QEMU's command line", "The live migration"]
     contents += [part.title for part in homework.parts if part.command] + ["Questions"]
     return tag(
@@ -76,6 +81,7 @@ def _header(homework: Homework, data: report_data.RunData) -> Html:
         tag("p", tag("b", "Limosa"), tag("span", figures.moment(data.run.started_ns)), class_="where-when"),
         tag("h1", "Live migration of virtual machines: a worked answer"),
         tag("p", said, class_="detail"),
+        [tag("p", note, class_="outcome") for note in homework.notes],
         tag("ol", [tag("li", title) for title in contents], class_="contents"),
         [tag("p", f"“{part.title}” could not be done: {part.reason}", class_="outcome") for part in failed],
         _in_short(homework, data),
@@ -120,8 +126,8 @@ def _code(text: str) -> Html:
 _PIECES = re.compile(r"\s+|[^\s,]*,|[^\s,]+")
 
 
-def _setting_up(homework: Homework) -> Html:
-    rows: list[list[Child]] = [[_code(theirs), _code(ours), why] for theirs, ours, why in questions.STEPS]
+def _setting_up(homework: Homework, lab: resolved.Lab, guest: resolved.Guest) -> Html:
+    rows: list[list[Child]] = [[_code(theirs), _code(ours), why] for theirs, ours, why in steps.steps(lab, guest)]
     looks = [
         tag("div", tag("p", f"{host}: ", _code(line), class_="soft"), tag("pre", said))
         for host, line, said in homework.shown
@@ -132,12 +138,13 @@ def _setting_up(homework: Homework) -> Html:
         tag("h3", "What there was then"),
         tag("div", looks) if looks else tag("p", "The hosts could not be looked at.", class_="empty"),
         identity="setup",
-        note="Two hosts, storage that both see, the device of KVM, a bridge and a TAP in each.",
+        note="Hosts, storage that they all see, the device of KVM, a bridge and a TAP in each.",
     )
 
 
-def _command_line(homework: Homework) -> Html:
-    theirs: list[list[Child]] = [[_code(a), _code(b), why] for a, b, why in questions.QEMU_ARGUMENTS]
+def _command_line(homework: Homework, guest: resolved.Guest) -> Html:
+    rows = [*questions.QEMU_ARGUMENTS, steps.boot(guest)]
+    theirs: list[list[Child]] = [[_code(a), _code(b), why] for a, b, why in rows]
     ours: list[list[Child]] = [[_code(what), why] for what, why in homework.explained]
     empty = tag("p", "The guest was not started, so there is no command line.", class_="empty")
     return sections.part(

@@ -78,38 +78,6 @@ ANSWERS = (
     ),
 )
 
-STEPS = (
-    (
-        "lxc launch image:alpine:3.15 host1 (and host2)",
-        "unshare --net --mount --pid --uts --ipc … (in the stage “make the hosts”)",
-        "A host: its own network, mounts, processes, name. A container is made of the same namespaces; no root and no"
-        " daemon are needed for them.",
-    ),
-    (
-        "storage volume nfs, added to both at /mnt/nfs",
-        "a directory bound to /run/limosa/storage/shared on both hosts",
-        "The guest's disk, at the same path on source and target. (The course asks for NFS; between two machines it"
-        " would be that.)",
-    ),
-    (
-        "/dev/kvm added to both as unix-char",
-        "/dev/kvm as the machine has it; KVM is tried with a guest's kernel before it is used",
-        "Lets QEMU run the guest's instructions on the processor.",
-    ),
-    (
-        "tunctl -t tap0, br0 over eth0 and tap0, STP off",
-        "ip link add … type bridge, ip tuntap add … mode tap, ip link set … master …",
-        "The guest's card is a port of the host's bridge, so it is in the same network as the hosts, wherever it runs."
-        " Without STP a new port forwards at once, not after a delay of some seconds.",
-    ),
-    (
-        "setup-alpine on the guest's console, PermitRootLogin",
-        "an image that is built from the distribution's packages, root by key only",
-        "A guest that starts, has an address and lets one in. No password has to be set, or allowed.",
-    ),
-)
-"""(what the document types, what is run here, what it is for)"""
-
 QEMU_ARGUMENTS = (
     ("-enable-kvm", "-accel", "KVM where it really runs a guest, else -accel tcg: emulation."),
     ("-cpu host", "-cpu", "A named model that both hosts have; host itself cannot be promised to another machine."),
@@ -119,7 +87,6 @@ QEMU_ARGUMENTS = (
         "-blockdev, -device virtio-blk-pci",
         "The same disk, with the image's file, its format and the guest's device named apart.",
     ),
-    ("-boot d -cdrom alpine-virt-….iso", "-kernel, -initrd, -append", "No installer is needed: the kernel starts."),
     (
         "-curses -nographic",
         "-display none, -chardev socket, -serial",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from limosa.bench.benches import chapters
 from limosa.bench.entry import Chapter
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
-from limosa.experiment.measurement import measure, recorded_run
-from limosa.homework import handout, pdf
+from limosa.experiment.measurement import has_agent, measure, recorded_run
+from limosa.experiment.route import Route, route
+from limosa.homework import expected, handout, own_lab, pdf
 from limosa.homework.chapters import HOMEWORK, Homework, PartResult
 from limosa.hosts.host import CLIENT
 from limosa.lab import Lab, sweep
@@ -28,6 +30,7 @@ from limosa.probes.pace import Probing
 from limosa.results import meant, store
 from limosa.results.store import RunDirectory
 from limosa.results.summary import summarise
+from limosa.spec import resolved
 
 LONGEST_S = 3600.0
 """No bench of the recipe takes nearly this long; one that hangs must not hang the rest."""
@@ -48,15 +51,26 @@ class Handout:
     parts: list[PartResult]
 
 
-async def do(*, quick: bool, events: Events, folder: Path | None = None, no_install: bool = False) -> Handout:
-    """Run everything and write the pages. Raises LimosaError's children when not even the lab can be made."""
+async def do(
+    *, quick: bool, events: Events, file: Path | None = None, folder: Path | None = None, no_install: bool = False
+) -> Handout:
+    """Run everything and write the pages. *file* is the student's own lab; without it the example of two hosts.
+
+    Raises LimosaError's children when not even the lab can be made, at once where that can be known.
+    """
     sweep()
+    described = msgspec.structs.replace(spec.load(file or paths.example()), name=f"homework-{os.getpid()}")
+    way = route(described, "the homework")
+    span_s = expected.range_s(chapters().values(), way.guest, quick=quick)
+    events.note(f"this takes {expected.told(span_s)}, and longer where something has to be fetched first")
     await requirements.install(await requirements.missing(), events, no_install=no_install)
-    run, homework = await _lab(quick, events)
+    run, homework, lacking = await _lab(described, way, quick, events)
+    homework = replace(homework, lab=str(file or ""))
     run.write(HOMEWORK, homework)
     for chapter in chapters().values():
         with events.stage(chapter.title) as step:
-            part = await _bench(chapter, quick, no_install)
+            more = _on_own_lab(chapter, file, way, lacking) if file is not None else ()
+            part = await _bench(chapter, quick, no_install, more)
             if part.reason:
                 step.fail()
         if part.reason:
@@ -64,6 +78,12 @@ async def do(*, quick: bool, events: Events, folder: Path | None = None, no_inst
         homework = replace(homework, parts=[*homework.parts, part])
         run.write(HOMEWORK, homework)
     return await _write(run, homework, events, folder)
+
+
+def _on_own_lab(chapter: Chapter, file: Path, way: Route, lacking: Collection[str]) -> tuple[str, ...]:
+    if chapter.on_own_lab is None:
+        return ()
+    return ("--lab", str(file.resolve()), *chapter.on_own_lab(way.guest.memory_bytes, lacking))
 
 
 async def remake(wanted: str, *, events: Events, folder: Path | None = None) -> Handout:
@@ -88,16 +108,22 @@ async def _write(run: RunDirectory, homework: Homework, events: Events, folder: 
     return Handout(run=run.path, files=files, parts=homework.parts)
 
 
-async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
-    described = msgspec.structs.replace(spec.load(paths.example()), name=f"homework-{os.getpid()}")
-    guest = next(iter(described.guests))
-    reason, homework, run = "", Homework(quick=quick), None
+async def _lab(
+    described: resolved.Lab, way: Route, quick: bool, events: Events
+) -> tuple[RunDirectory, Homework, list[str]]:
+    """The lab's own part; and the programs that its guest lacks for the others."""
+    guest, reason, homework, run, lacking = way.guest.name, "", Homework(quick=quick), None, list[str]()
     async with Lab.open(described, events=events, ephemeral=True) as lab:
+        await own_lab.require_ready(lab)
         try:
             await lab.up()
             async with recorded_run(lab, guest, "homework") as run:
                 homework = replace(homework, explained=await lab.guests.explain(guest), shown=await _shown(lab))
-                await _moved(lab, guest, run)
+                wanted = [program for chapter in chapters().values() for program in chapter.programs]
+                if lacking := await own_lab.missing(lab, guest, wanted):
+                    homework = replace(homework, notes=[own_lab.note(guest, lacking)])
+                    events.note(homework.notes[0], level="warning")
+                await _moved(lab, way, run)
             await lab.stop(guest, force=True)
         except MachineError:
             raise
@@ -105,8 +131,7 @@ async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
             reason = error.message
     if run is None:
         raise LimosaError(f"the lab of the recipe could not be built: {reason}", hint="limosa doctor")
-    outcome = run.read(store.RUN)
-    reason = reason or outcome.error
+    reason = reason or run.read(store.RUN).error
     part = PartResult(
         name="lab",
         title="Two hosts, a guest, and its live migration",
@@ -114,15 +139,14 @@ async def _lab(quick: bool, events: Events) -> tuple[RunDirectory, Homework]:
         reason=reason,
         run=str(run.path),
     )
-    return run, replace(homework, parts=[part])
+    return run, replace(homework, parts=[part]), lacking
 
 
-async def _moved(lab: Lab, guest: str, run: RunDirectory) -> None:
-    back = lab.guest(guest).host
-    there = next(name for name in lab.spec.hosts if name != back)
-    async with measure(lab, guest, run, Probing(), {}) as measurement:
+async def _moved(lab: Lab, way: Route, run: RunDirectory) -> None:
+    guest = way.guest.name
+    async with measure(lab, guest, run, Probing(), {}, agent=await has_agent(lab, guest)) as measurement:
         await asyncio.sleep(SETTLE_S)
-        for target in (there, back):
+        for target in (way.there, way.back):
             await measurement.migrate(target)
             await asyncio.sleep(SETTLE_S)
         await measurement.check_alive()
@@ -139,9 +163,9 @@ async def _shown(lab: Lab) -> list[tuple[str, str, str]]:
     return shown
 
 
-async def _bench(chapter: Chapter, quick: bool, no_install: bool) -> PartResult:
+async def _bench(chapter: Chapter, quick: bool, no_install: bool, more: tuple[str, ...] = ()) -> PartResult:
     """The bench as a command of its own: nothing that happens to it can harm the rest."""
-    words = [*chapter.words, *(chapter.quick if quick else ())]
+    words = [*chapter.words, *(chapter.quick if quick else ()), *more]
     part = PartResult(name=chapter.name, title=chapter.title, command=words)
     silent = ["--no-install"] if no_install and chapter.installs else []
     argv = [sys.executable, "-m", "limosa", *words, *silent, "--json"]

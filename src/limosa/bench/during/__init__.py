@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from limosa.bench.during import measure, moves_page
 from limosa.bench.during.parts import DURING, KIND
-from limosa.bench.entry import Chapter, Entry
+from limosa.bench.entry import Chapter, Entry, Lasting
+from limosa.units import format_bytes
+
+PROGRAMS = {"cpu": "sysbench", "receive": "iperf3"}
+"""By load: what makes it in the guest."""
+
+
+def _on_own_lab(memory_bytes: int, missing: Collection[str]) -> tuple[str, ...]:
+    """At most half of the guest's memory is filled; a load whose program is missing is left out."""
+    half_bytes = memory_bytes // 2
+    words = [] if measure.Options().memory_bytes <= half_bytes else ["--memory", format_bytes(half_bytes >> 20 << 20)]
+    loads = [load for load in measure.Options().loads if PROGRAMS.get(load) not in missing]
+    if len(loads) < len(measure.Options().loads):
+        words += [word for load in loads for word in ("--load", load)]
+    return tuple(words)
+
+
+MOVE_S = 5.0
+"""256 MiB at 64 MiB/s, and what is around it."""
+
+
+def _lasts_s(options: measure.Options) -> float:
+    """Each load settles, runs, moves with the guest, and runs again."""
+    return len(options.loads) * (measure.SETTLE_S + options.before_s + MOVE_S + options.after_s)
+
 
 DURING_MIGRATION = Entry(
     name="during-migration",
@@ -20,6 +46,13 @@ DURING_MIGRATION = Entry(
             title="CPU and network during a live migration",
             words=("bench", "during-migration", "--max-bandwidth", "64 MiB/s"),
             quick=("--before", "4 s", "--after", "5 s"),
+            lasts=Lasting(
+                whole_s=_lasts_s(measure.Options()),
+                quick_s=_lasts_s(measure.Options(before_s=4, after_s=5)),
+                guests=1,
+            ),
+            programs=tuple(PROGRAMS.values()),
+            on_own_lab=_on_own_lab,
             installs=True,
         ),
     ),

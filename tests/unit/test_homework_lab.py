@@ -12,6 +12,7 @@ import pytest
 
 from limosa import process, spec
 from limosa.bench.benches import chapters
+from limosa.bench.entry import fitted
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.experiment.route import route
@@ -115,10 +116,10 @@ async def test_an_installed_guest_is_asked(
     monkeypatch: pytest.MonkeyPatch, said: bytes | LimosaError, lacking: list[str], loads: list[str]
 ) -> None:
     assert await missing(monkeypatch, CONTAINERS, "vm", said) == lacking
-    fitted = chapters()["during"].on_own_lab
-    assert fitted is not None
-    assert [word for word in fitted(1 << 30, lacking) if word != "--load"] == loads
-    assert fitted(256 << 20, []) == ("--memory", "128 MiB")
+    own = chapters()["during"].own_lab
+    assert own is not None
+    assert [word for word in fitted(own, 1 << 30, lacking) if word != "--load"] == loads
+    assert fitted(own, 256 << 20, []) == ("--memory", "128 MiB")
     assert own_lab.note("vm", ["sysbench", "iperf3"]).startswith("vm has no sysbench and iperf3:")
 
 

@@ -10,6 +10,7 @@ from limosa.bench.bed import Beds
 from limosa.events import Events
 from limosa.results.account import Account
 from limosa.results.store import RunDirectory
+from limosa.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,27 @@ class Lasting:
     whole_s: float
     quick_s: float
     guests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLab:
+    """What a chapter that takes ``--lab`` asks of the lab's guest."""
+
+    memory_bytes: int
+    """It fills so much, if it is not told to fill less by ``--memory``."""
+    loads: tuple[tuple[str, str], ...]
+    """Its loads, as ``--load`` names them, and the program in the guest that makes each; empty: it takes none."""
+
+
+def fitted(own: OwnLab, memory_bytes: int, missing: Collection[str]) -> tuple[str, ...]:
+    """The words that fit it to a guest with *memory_bytes*, without the programs that are *missing*: at most half of
+    the memory is filled, and a load that cannot be made is left out."""
+    half_bytes = memory_bytes // 2
+    words = [] if own.memory_bytes <= half_bytes else ["--memory", format_bytes(half_bytes >> 20 << 20)]
+    loads = [load for load, program in own.loads if program not in missing]
+    if len(loads) < len(own.loads):
+        words += [word for load in loads for word in ("--load", load)]
+    return tuple(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +54,8 @@ class Chapter:
     quick: tuple[str, ...]
     """Further words for the short version."""
     lasts: Lasting
-    programs: tuple[str, ...] = ()
-    """What it runs in a guest of a lab of the student's own."""
-    on_own_lab: Callable[[int, Collection[str]], tuple[str, ...]] | None = None
-    """Of one that takes ``--lab``: the words that fit it to the guest's memory (bytes), and to those programs that the
-    guest lacks."""
+    own_lab: OwnLab | None = None
+    """What it asks of a lab of the reader's own; None: it is measured on this machine alone."""
     installs: bool = False
     """Whether the command installs what it needs, and takes ``--no-install``."""
     document: str = ""

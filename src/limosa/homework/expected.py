@@ -22,8 +22,8 @@ SKIPPED, SLOWED = 0.8, 2.0
 def range_s(chapters: Collection[Chapter], guest: resolved.Guest, *, quick: bool) -> tuple[float, float]:
     """From the least to the most that is to be expected, in seconds; downloads and installations not counted."""
     measured_s = sum(chapter.lasts.quick_s if quick else chapter.lasts.whole_s for chapter in chapters)
-    theirs = 1 + sum(chapter.lasts.guests for chapter in chapters if chapter.on_own_lab)
-    ours = sum(chapter.lasts.guests for chapter in chapters if not chapter.on_own_lab)
+    theirs = 1 + sum(chapter.lasts.guests for chapter in chapters if chapter.own_lab)
+    ours = sum(chapter.lasts.guests for chapter in chapters if not chapter.own_lab)
     starts_s = [
         ours * STARTS_S[True][end] + theirs * STARTS_S[guest.image_kind.built][end] for end in (0, 1)
     ]  # fmt: skip

@@ -17,7 +17,7 @@ import msgspec
 
 from limosa import paths, process, report, requirements, spec, untrusted
 from limosa.bench.benches import chapters
-from limosa.bench.entry import Chapter
+from limosa.bench.entry import Chapter, fitted
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.events import Events
 from limosa.experiment.measurement import has_agent, measure, recorded_run
@@ -81,9 +81,9 @@ async def do(
 
 
 def _on_own_lab(chapter: Chapter, file: Path, way: Route, lacking: Collection[str]) -> tuple[str, ...]:
-    if chapter.on_own_lab is None:
+    if chapter.own_lab is None:
         return ()
-    return ("--lab", str(file.resolve()), *chapter.on_own_lab(way.guest.memory_bytes, lacking))
+    return ("--lab", str(file.resolve()), *fitted(chapter.own_lab, way.guest.memory_bytes, lacking))
 
 
 async def remake(wanted: str, *, events: Events, folder: Path | None = None) -> Handout:
@@ -119,8 +119,9 @@ async def _lab(
             await lab.up()
             async with recorded_run(lab, guest, "homework") as run:
                 homework = replace(homework, explained=await lab.guests.explain(guest), shown=await _shown(lab))
-                wanted = [program for chapter in chapters().values() for program in chapter.programs]
-                if lacking := await own_lab.missing(lab, guest, wanted):
+                asked = [chapter.own_lab.loads for chapter in chapters().values() if chapter.own_lab]
+                programs = [program for loads in asked for _, program in loads if program]
+                if lacking := await own_lab.missing(lab, guest, programs):
                     homework = replace(homework, notes=[own_lab.note(guest, lacking)])
                     events.note(homework.notes[0], level="warning")
                 await _moved(lab, way, run)

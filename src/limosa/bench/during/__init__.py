@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from limosa.bench.during import measure, moves_page
 from limosa.bench.during.parts import DURING, KIND
-from limosa.bench.entry import Chapter, Entry, Lasting
-from limosa.units import format_bytes
-
-PROGRAMS = {"cpu": "sysbench", "receive": "iperf3"}
-"""By load: what makes it in the guest."""
-
-
-def _on_own_lab(memory_bytes: int, missing: Collection[str]) -> tuple[str, ...]:
-    """At most half of the guest's memory is filled; a load whose program is missing is left out."""
-    half_bytes = memory_bytes // 2
-    words = [] if measure.Options().memory_bytes <= half_bytes else ["--memory", format_bytes(half_bytes >> 20 << 20)]
-    loads = [load for load in measure.Options().loads if PROGRAMS.get(load) not in missing]
-    if len(loads) < len(measure.Options().loads):
-        words += [word for load in loads for word in ("--load", load)]
-    return tuple(words)
-
+from limosa.bench.entry import Chapter, Entry, Lasting, OwnLab
 
 MOVE_S = 5.0
 """256 MiB at 64 MiB/s, and what is around it."""
@@ -51,8 +34,10 @@ DURING_MIGRATION = Entry(
                 quick_s=_lasts_s(measure.Options(before_s=4, after_s=5)),
                 guests=1,
             ),
-            programs=tuple(PROGRAMS.values()),
-            on_own_lab=_on_own_lab,
+            own_lab=OwnLab(
+                memory_bytes=measure.Options().memory_bytes,
+                loads=(("cpu", "sysbench"), ("receive", "iperf3"), ("latency", "")),
+            ),
             installs=True,
         ),
     ),

@@ -9,6 +9,7 @@ from limosa.bench.repetitions import BENCH
 
 PAGE = ComparisonPage(judge.RULES, say.SAYINGS, {"udp_bits_per_s": ("Rate of the datagrams", "bit/s")})
 
+
 def _lasts_s(settings: measure.NetworkSettings) -> float:
     """Four turns of each card (there, back, datagrams, echoes), with their warm-ups."""
     return float(len(settings.models) * 4 * (1 + settings.repeat) * settings.time_s)

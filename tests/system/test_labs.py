@@ -35,6 +35,14 @@ def limosa(tmp_path: Path) -> Iterator[Command]:
         command.run("down", "--lab", name)
 
 
+def test_what_is_no_lab_is_not_taken_down_as_one(limosa: Command) -> None:
+    (limosa.home / "none.yaml").write_text("name: none\nhosts: {host1: {}}\n")
+    (limosa.state / "labs/none/log").mkdir(parents=True)
+    assert "there is no such lab" in limosa.ok("down", "none.yaml").text
+    assert limosa.labs == [], "and what a killed command left is gone"
+    limosa.run("down", "--lab", "none").refused(4, "there is no lab called none")
+
+
 def test_every_wrong_image_is_told_at_once(limosa: Command) -> None:
     guests = "one: {host: host1, image: mirco}, two: {host: host1, image: mirco}, three: {host: host1, image: debain}"
     (limosa.home / "bad.yaml").write_text(f"hosts: {{host1: {{}}}}\nguests: {{{guests}}}\n")

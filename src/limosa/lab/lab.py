@@ -205,7 +205,8 @@ class Lab:
         for name in forget:
             if name not in self.spec.hosts and name not in (self.record.claimed or ()):
                 raise qemu_launch.unknown_host(self.spec, name)
-        if not self.directory.path.exists() and not traces(self.directory).processes():
+        known = self.directory.is_lab() or bool(traces(self.directory).processes())
+        if not known and not self.directory.path.exists():
             return False
         async with self._hosts.locked("limosa down"):
             with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
@@ -221,7 +222,7 @@ class Lab:
                     raise remains.not_wholly_down(self._hosts, left)
                 if purge:
                     self.directory.remove()
-        return True
+        return known or bool(self._hosts.elsewhere)  # there something may have been that is not on record here
 
     def _keep(self, left: Collection[str]) -> None:
         """Have the record say what is left on the hosts *left*. It stays, as a lost one leaves all in doubt."""

@@ -338,8 +338,9 @@ async def test_down_while_up_waits_never_loses_the_lock(state: Path) -> None:
     with directory.locked("one"):
         directory.remove()
         with directory.locked("another"):  # a new lab of that name
-            pass
-        assert directory.path.exists()
+            directory.create(two())
+        lock = (directory.path / "lock").stat().st_ino
+    assert (directory.path / "lock").stat().st_ino == lock
     directory.remove()
     assert not list(paths.labs().iterdir())
 

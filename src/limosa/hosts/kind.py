@@ -290,6 +290,10 @@ class Traces(Protocol):
         """The pids of what keeps its hosts."""
         ...
 
+    def made_s(self) -> float | None:
+        """When what runs was made, in seconds since the epoch; None where nothing here tells."""
+        ...
+
     async def end(self) -> None:
         """End all of it. Raises LimosaError."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import time
 
 from limosa.errors import LimosaError
 from limosa.hosts.host import CLIENT, Host
@@ -99,11 +99,11 @@ class Construction:
 
     async def _make_client(self) -> None:
         self.hosts.on, self.hosts.made_here = {}, True
-        self.hosts.record.since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         if self.hosts.elsewhere and self.hosts.record.ephemeral:
             surroundings.engage_undertaker(self.hosts.directory)
         self.hosts.record.off, self.hosts.record.cut = [], []
         if not self.hosts.has_fabric:  # it is up when its first host is made
+            self.hosts.record.since_s = time.time()
             self.hosts.client = self.hosts.this_machine()
             return
         fabric = self.hosts.fabric

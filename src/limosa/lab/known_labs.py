@@ -115,12 +115,15 @@ def _up_without_fabric(lab: resolved.Lab | None, record: Record) -> bool:
 
 
 def _since(directory: LabDirectory, record: Record | None, state: LabState) -> str:
-    """Of one that is up as recorded; of one that is down, when that was put on record."""
-    if record is None:
-        return ""
-    if state is not LabState.DOWN:
-        return record.since
-    with contextlib.suppress(OSError):
-        changed_s = (directory.path / "record.json").stat().st_mtime
-        return datetime.datetime.fromtimestamp(changed_s, datetime.UTC).isoformat(timespec="seconds")
-    return ""
+    """Of one that is down, when that was put on record; of another, when what runs was made."""
+    moment_s = record.since_s if record is not None else None
+    if state is LabState.DOWN:
+        with contextlib.suppress(OSError):
+            moment_s = (directory.path / "record.json").stat().st_mtime
+    elif (made_s := traces(directory).made_s()) is not None:
+        moment_s = made_s
+    return (
+        ""
+        if moment_s is None
+        else datetime.datetime.fromtimestamp(moment_s, datetime.UTC).isoformat(timespec="seconds")
+    )

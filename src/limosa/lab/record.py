@@ -119,8 +119,8 @@ class Record(msgspec.Struct, kw_only=True):
     """Hosts that were powered off on purpose."""
     up: bool = False
     """A lab without namespaces has no process by which it is seen to be up."""
-    since: str = ""
-    """When it was brought up (ISO 8601, UTC). Empty: by a version that did not write it down."""
+    since_s: float | None = None
+    """When a lab without namespaces was brought up, in seconds since the epoch: no process here tells."""
     claimed: list[str] | None = None
     """Hosts elsewhere on which something of the lab may be: written before it is made there, struck when it was seen
     gone. None: not known, so it may be on any."""

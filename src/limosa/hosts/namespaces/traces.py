@@ -51,6 +51,13 @@ class FabricTraces:
         """The pids of what keeps its hosts."""
         return marked(self._mark)
 
+    def made_s(self) -> float | None:
+        """When its fabric was: the file that says where is written then."""
+        try:
+            return place.file(self._path).stat().st_mtime
+        except OSError:
+            return None
+
     async def end(self) -> None:
         """End all of it. Raises LimosaError."""
         await end_marked(self._mark)

@@ -122,8 +122,6 @@ def _since(directory: LabDirectory, record: Record | None, state: LabState) -> s
             moment_s = (directory.path / "record.json").stat().st_mtime
     elif (made_s := traces(directory).made_s()) is not None:
         moment_s = made_s
-    return (
-        ""
-        if moment_s is None
-        else datetime.datetime.fromtimestamp(moment_s, datetime.UTC).isoformat(timespec="seconds")
-    )
+    if moment_s is None:
+        return ""
+    return datetime.datetime.fromtimestamp(moment_s, datetime.UTC).isoformat(timespec="seconds")

@@ -19,6 +19,7 @@ from tests import permitted_skips, slow, turns
 
 ORDER = ("gate", "unit", "golden", "contract", "system")
 LONG_FIRST = (
+    "test_other_distributions.py",
     "test_ssh_servers.py",
     "test_installer_iso.py",
     "test_containers.py",
@@ -47,8 +48,19 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``./limosa test --slow``."""
+    """``./limosa test --slow`` and ``--on``."""
+    parser.addoption("--on", metavar="DISTRIBUTION", help="run all of it in a root of another distribution: trixie")
     parser.addoption("--slow", action="store_true", help=f"run the slow tests too (or set {slow.VARIABLE}=1)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """With ``--on`` nothing is run here."""
+    if config.option.on is None:
+        return None
+    from tests import elsewhere
+
+    return elsewhere.main(config.option.on, elsewhere.passed_on(config.invocation_params.args))
 
 
 def pytest_configure(config: pytest.Config) -> None:

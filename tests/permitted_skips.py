@@ -14,6 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.distributions import INSIDE
+from tests.qemu_versions import SUITES
+
 
 @dataclass(frozen=True, slots=True)
 class Machines:
@@ -53,7 +56,8 @@ EVERY = Machines("every machine", lambda: True)
 ORDINARY_USER = Machines("where the tests do not run as root", lambda: os.geteuid() != 0)
 NOT_X86 = Machines("other processors than x86-64", lambda: platform.machine() != "x86_64")
 NOT_DEBIAN = Machines("other distributions than Debian", lambda: _release("ID") != "debian")
-NOT_BOOKWORM = Machines("other releases than Debian 12", lambda: _release("VERSION_CODENAME") != "bookworm")
+NO_SECOND_QEMU = Machines("other releases than Debian 12 and 13", lambda: _release("VERSION_CODENAME") not in SUITES)
+OTHER_ROOT = Machines("in a root of another distribution", lambda: INSIDE in os.environ)
 UBUNTU = Machines("Ubuntu, whose browser is no package", lambda: _release("ID") == "ubuntu")
 NO_LATENCY = Machines("where /dev/cpu_dma_latency may not be written", _closed("/dev/cpu_dma_latency"))
 NO_VHOST = Machines("where /dev/vhost-net does not open", _closed("/dev/vhost-net"))
@@ -65,7 +69,8 @@ LIST = (
     Permitted("tests/system/test_documents.py::*", ("a document's block needs",), EVERY),
     Permitted("tests/*", ONLY_ROOT, ORDINARY_USER),
     Permitted("tests/*", ("/dev/kvm", "KVM opens, but"), EVERY),
-    Permitted("tests/*", ("no suite with another QEMU is known", "apt knows no mirror of Debian"), NOT_BOOKWORM),
+    Permitted("tests/*", ("no suite with another QEMU is known", "apt knows no mirror of Debian"), NO_SECOND_QEMU),
+    Permitted("tests/system/test_other_distributions.py::*", ("this is a root of",), OTHER_ROOT),
     Permitted("tests/*", ("and dnsmasq-base)",), NOT_DEBIAN),
     Permitted("tests/*", ("no cgroup of one's own can be made",), NO_CGROUP),
     Permitted("tests/contract/test_host.py::*", ("nobody switches off the machine",), EVERY),

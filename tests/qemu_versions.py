@@ -1,7 +1,7 @@
 """The QEMUs that tests can try: the machine's own, and a second version unpacked beside it, never installed.
 
-On Debian 12 the second comes from the backports suite of the mirror that the machine itself uses, through an apt
-state of our own, so that the machine's package lists stay as they are.
+On Debian the second comes from the backports suite of the mirror that the machine itself uses, through an apt state of
+our own, so that the machine's package lists stay as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from limosa import paths
 
 PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data")
-SUITES = {"bookworm": "bookworm-backports"}
+SUITES = {"bookworm": "bookworm-backports", "trixie": "trixie-backports"}
 """The suite that has another QEMU than the distribution's own, whose libraries are those of the distribution."""
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -39,9 +39,9 @@ def machine_qemu() -> tuple[QemuBinary | None, str]:
 
 def second_qemu() -> tuple[QemuBinary | None, str]:
     """Another version of QEMU, fetched and unpacked once and kept in the cache; or None and why it cannot be had."""
-    folder = paths.cache() / "tests" / "qemu-10"
+    folder = paths.cache() / "tests" / "second-qemu"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "qemu-10.lock").open("w") as lock:
+    with (folder.parent / "second-qemu.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             try:

@@ -16,6 +16,9 @@ from limosa.hosts.host import Host
 
 USER = "ordinary"
 USER_ID = 12345
+SESSIONS = "^sshd(-session|-auth)?: [^/]"
+"""The processes that serve connections, for pgrep; since OpenSSH 9.8 they are a program of their own. The title of the
+one that listens has its path."""
 CONFIG = """
 ListenAddress {address}
 Port {port}

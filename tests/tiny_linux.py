@@ -69,8 +69,17 @@ def _unpack(folder: Path) -> None:
         for package in sorted(work.glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", str(package), "tree"], cwd=work, check=True)
         folder.mkdir(exist_ok=True)
-        (work / "tree/bin/busybox").rename(folder / "busybox")
-        next((work / "tree/boot").glob("vmlinuz-*")).rename(folder / "kernel")
+        # In Debian 13 all programs are in /usr, and so may kernels be one day.
+        _first(work / "tree", "bin/busybox", "usr/bin/busybox").rename(folder / "busybox")
+        _first(work / "tree", "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz").rename(folder / "kernel")
+
+
+def _first(tree: Path, *patterns: str) -> Path:
+    """The first file that one of the patterns finds. Raises LookupError."""
+    for pattern in patterns:
+        if found := sorted(tree.glob(pattern)):
+            return found[0]
+    raise LookupError(f"the packages have no {patterns[0]}")
 
 
 def initramfs(busybox: Path, init: str) -> bytes:

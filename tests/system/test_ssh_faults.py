@@ -20,7 +20,7 @@ from limosa.hosts.ssh.kind import SshKind
 from limosa.hosts.ssh.way_in import Machine
 from limosa.spec import resolved
 from tests.ssh_machine import SshMachine, let_go, ssh_machine
-from tests.sshd import USER, keygen, required
+from tests.sshd import SESSIONS, USER, keygen, required
 
 pytestmark = pytest.mark.system
 ACCEPTS = "import socket,sys,time; s=socket.socket(1); s.bind(sys.argv[1]); s.listen(); c,_=s.accept()"
@@ -217,7 +217,7 @@ async def test_sudo_that_lets_us_makes_us_root(machine: SshMachine) -> None:
 
 async def end_sessions(machine: SshMachine) -> None:
     """Kill the processes of sshd that serve connections, not the one that listens."""
-    await machine.host.run(["pkill", "-KILL", "-f", "^sshd: [^/]"])
+    await machine.host.run(["pkill", "-KILL", "-f", SESSIONS])
 
 
 async def test_a_connection_that_is_cut_says_so_and_comes_back(machine: SshMachine) -> None:

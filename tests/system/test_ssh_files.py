@@ -154,7 +154,7 @@ async def test_a_connection_that_breaks_leaves_nothing_half(
     here = tmp_path / "here"
     here.write_bytes(secrets.token_bytes(5_000_000))
     # Whoever serves a connection ends, not who listens.
-    end = machine.host.interactive(["pkill", "-KILL", "-f", "^sshd: [^/]"])
+    end = machine.host.interactive(["pkill", "-KILL", "-f", sshd.SESSIONS])
     async with on() as host:
         with monkeypatch.context() as patch:
             after_the_first_piece(patch, lambda: subprocess.run(end, check=False))

@@ -127,7 +127,11 @@ async def test_two_jumps_one_behind_the_other(ssh: Path) -> None:
 async def test_the_connections_of_jumps_end_with_it(ssh: Path, machine: SshMachine) -> None:
     config(ssh, "HOSTS\nHost inner\nProxyJump machine1,jump2\n")
     assert await arrives("inner") == "2202"
-    left = ["sh", "-c", "for _ in $(seq 100); do pgrep -f '^sshd: [^/]' >/dev/null || exit 0; sleep 0.1; done; exit 1"]
+    left = [
+        "sh",
+        "-c",
+        f"for _ in $(seq 100); do pgrep -f '{sshd.SESSIONS}' >/dev/null || exit 0; sleep 0.1; done; exit 1",
+    ]
     assert (await machine.host.run(left, check=False)).returncode == 0
 
 

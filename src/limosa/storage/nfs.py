@@ -28,7 +28,9 @@ seeing errors that it would take for a broken disk (nfs(5))."""
 def ganesha_config(storage: resolved.Storage, clients: str, runtime_directory: str) -> str:
     """The configuration of nfs-ganesha that exports *storage* to *clients*, a subnet, by NFS 4 alone.
 
-    ``Clients`` counts in a CLIENT block only: outside of one ganesha warns, and serves everybody.
+    ``Clients`` counts in a CLIENT block only: outside of one ganesha warns, and serves everybody. From version 6 on it
+    ends where it may not have its memory spared under pressure (PR_SET_IO_FLUSHER, which takes CAP_SYS_RESOURCE),
+    unless that is allowed to fail; older ones only warn of a word that they do not know.
     """
     path, folder = (text.replace("\\", "\\\\").replace('"', '\\"') for text in (storage.path, runtime_directory))
     number = int(hashlib.sha256(storage.path.encode()).hexdigest()[:4], 16) or 1
@@ -37,6 +39,7 @@ def ganesha_config(storage: resolved.Storage, clients: str, runtime_directory: s
   NFS_Port = {PORT};
   Enable_NLM = false;
   Enable_RQUOTA = false;
+  Allow_Set_Io_Flusher_Fail = true;
 }}
 NFSv4 {{
   Grace_Period = 5;

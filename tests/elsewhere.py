@@ -51,8 +51,8 @@ def passed_on(arguments: Sequence[str]) -> list[str]:
 def suite(distribution: Distribution, person: Person, arguments: Sequence[str]) -> tuple[int, list[str]]:
     """The suite as *person*, shown while it runs; its exit status, and its last lines from its first summary on."""
     with other_root.room(distribution, other_root.furnished(distribution)) as made:
-        home = made.own_folder(person.home, person)
-        folder = other_root.put_clone(home, person)
+        made.own_folder(person.home, person, mode=0o700)
+        folder = other_root.put_clone(made, person)
         argv = made.argv([f"{folder}/limosa", "test", *arguments], person, folder, CI="true")
         last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         print(f"== {distribution.title}, {person.words}", flush=True)

@@ -26,6 +26,7 @@ from tests.distributions import INSIDE, Distribution
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL = ROOT / ".ci/install"
+CLONE = "/srv/limosa"
 USER, USER_ID = "newcomer", 1000
 MAKING_S = 1200.0
 NEEDED_BYTES = 8 * 1024**3
@@ -223,9 +224,10 @@ def _run(argv: Sequence[str], failed: str) -> None:
 # -- the clone --------------------------------------------------------------------------------------------------------
 
 
-def put_clone(home: Path, person: Person) -> str:
-    """A clone of this one in *home*, with what is not committed yet; its path in the room."""
-    folder = home / "limosa"
+def put_clone(made: Room, person: Person) -> str:
+    """A clone of this one for *person*, with what is not committed yet; its path in the room. It lies where others may
+    read it: tests of root's become other users."""
+    folder = made.own_folder(CLONE)
     _git("clone", "-q", "--no-hardlinks", str(ROOT), str(folder))
     listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, listed):
@@ -236,7 +238,7 @@ def put_clone(home: Path, person: Person) -> str:
             shutil.copy2(source, target, follow_symlinks=False)
     for path in (folder, *folder.rglob("*")):
         os.chown(path, person.uid, person.uid, follow_symlinks=False)
-    return f"{person.home}/limosa"
+    return CLONE
 
 
 def _git(*words: str) -> str:

@@ -22,6 +22,7 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
 from limosa.guest.agent import PORT_NAME, AgentClient, build
+from limosa.guest.micro import kernel
 
 pytestmark = pytest.mark.system
 
@@ -46,16 +47,6 @@ class Image:
     initramfs: Path
 
 
-def _needed(modules: Path, name: str, order: list[Path]) -> None:
-    """Append a module behind those that its ``depends`` line names."""
-    (path,) = [p for p in modules.rglob("*.ko") if p.stem.replace("-", "_") == name]
-    found = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())
-    for depends in filter(None, found[1].decode().split(",") if found else []):
-        _needed(modules, depends.replace("-", "_"), order)
-    if path not in order:
-        order.append(path)
-
-
 def _unpack_kernel(folder: Path) -> Path:
     """The distribution's cloud kernel, downloaded and unpacked but not installed; skips where that fails."""
     for program in ("qemu-system-x86_64", "apt-get", "dpkg-deb", "busybox", "gcc"):
@@ -75,13 +66,11 @@ def _unpack_kernel(folder: Path) -> Path:
 
 def _pack(folder: Path, unpacked: Path) -> Path:
     tree = folder / "tree"
-    order: list[Path] = []
-    for name in ("virtio_pci", "virtio_console"):
-        _needed(unpacked / "lib/modules", name, order)
+    order = asyncio.run(kernel.load_order(kernel.find(unpacked), unpacked, ("virtio_pci", "virtio_console")))
     for directory in ("bin", "dev", "proc", "sys", "modules"):
         (tree / directory).mkdir(parents=True)
     for module in order:
-        shutil.copy(module, tree / "modules")
+        (tree / "modules" / module.name).write_bytes(module.data)
     (tree / "order").write_text("\n".join(module.name for module in order))
     shutil.copy(shutil.which("busybox") or "", tree / "bin/busybox")
     asyncio.run(build(tree / "limosa-agent", Events()))
@@ -103,8 +92,7 @@ def _pack(folder: Path, unpacked: Path) -> Path:
 def image() -> Iterator[Image]:
     with tempfile.TemporaryDirectory(prefix="limosa-agent-image-") as name:
         unpacked = _unpack_kernel(Path(name))
-        (kernel,) = (unpacked / "boot").glob("vmlinuz-*")
-        yield Image(kernel, _pack(Path(name), unpacked))
+        yield Image(kernel.find(unpacked).file, _pack(Path(name), unpacked))
 
 
 @dataclass

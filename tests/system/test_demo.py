@@ -17,9 +17,9 @@ import pytest
 from test_report_browser import PANES, browse, panes_with_data, works
 
 from limosa.events import Events
-from limosa.guest import built_images
 from limosa.guest.agent import executable
 from limosa.results import store
+from tests import micro_image
 from tests.limosa_command import SOURCE, Command, Done, Traces
 
 pytestmark = pytest.mark.system
@@ -36,8 +36,7 @@ ORDINARY_USER = 12345
 @pytest.fixture(scope="module")
 def image() -> Path:
     """The micro image, so that no test's time holds its building."""
-    agent = asyncio.run(executable.ensure(Events()))
-    return asyncio.run(built_images.ensure("micro", Events(), agent=agent)).directory
+    return micro_image.at_hand()
 
 
 def _place() -> Iterator[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
@@ -17,10 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from limosa.events import Events
-from limosa.guest import built_images
-from limosa.guest.agent import executable
 from limosa.lab import sweep
+from tests import micro_image
 from tests.limosa_command import Command, Traces
 
 pytestmark = pytest.mark.system
@@ -36,7 +33,7 @@ GONE_S = 5.0
 @pytest.fixture(scope="module", autouse=True)
 def image() -> None:
     """The micro image, so that a demo does not end while it builds it."""
-    asyncio.run(built_images.ensure("micro", Events(), agent=asyncio.run(executable.ensure(Events()))))
+    micro_image.at_hand()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_the_demo_of_a_newcomer_installs_what_it_needs(trixie: Distribution) -> 
     """A fresh machine: git, Python and sudo, and no package list. One command."""
     with other_root.room(trixie, other_root.bare(trixie)) as made:
         home = made.own_folder("/root", ROOT_USER)
-        folder = other_root.put_clone(home, ROOT_USER)
+        folder = other_root.put_clone(made, ROOT_USER)
         argv = made.argv([f"{folder}/limosa", "demo"], ROOT_USER, folder)
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -14,7 +14,7 @@ import pytest
 
 from limosa.deadline import Deadline
 from limosa.errors import StateError
-from tests import sshd
+from tests import micro_image, sshd
 from tests.limosa_command import Command
 from tests.ssh_servers import Servers, servers_of
 
@@ -35,6 +35,7 @@ guests:
 
 @pytest.fixture(scope="module")
 def servers(runner: asyncio.Runner) -> Iterator[Servers]:
+    micro_image.at_hand()
     with servers_of(runner, "servers") as opened:
         yield opened
 

@@ -34,7 +34,7 @@ DISTRIBUTIONS = {
             "noble",
             "Ubuntu 24.04",
             Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg"),
-            untried="its packages could not be had where limosa is tested",
+            untried="no keyring that vouches for its packages was at hand",
         ),
     )
 }

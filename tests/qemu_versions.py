@@ -7,6 +7,7 @@ our own, so that the machine's package lists stay as they are.
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
 import subprocess
 import tempfile
@@ -59,6 +60,16 @@ def second_qemu() -> tuple[QemuBinary | None, str]:
 def qemus() -> list[QemuBinary]:
     """Every QEMU that can be tried here."""
     return [q for q, _ in (machine_qemu(), second_qemu()) if q is not None]
+
+
+def newer_machine() -> str:
+    """The newest machine type that the second QEMU knows and the machine's does not."""
+    known = [set(_machines(binary)) for binary, _ in (machine_qemu(), second_qemu()) if binary is not None]
+    return max(known[1] - known[0], key=lambda name: [int(part) for part in name.rpartition("-")[2].split(".")])
+
+
+def _machines(binary: QemuBinary) -> list[str]:
+    return re.findall(r"^(pc-q35-[\d.]+) ", _run([binary.path, "-machine", "help"], None), re.MULTILINE)
 
 
 def _unpack(folder: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from limosa import spec
+from limosa import paths, spec
 from limosa.errors import MachineError
 from limosa.lab import Lab
 from limosa.spec import resolved
@@ -20,14 +22,26 @@ pytestmark = pytest.mark.system
 
 SUBNET = "10.98.1.0/24"
 LAB = f"name: nfs\nnetworks: {{lan: {{subnet: {SUBNET}}}}}\nhosts: {{host1: {{}}, host2: {{}}}}\n"
-STORAGE = resolved.Storage("vms", kind="nfs", path="/run/export", server="host1", mount="/run/vms")
 WITH_GUEST = (
     LAB
     + """
-storage: {vms: {kind: nfs, server: host1, path: /run/export, mount: /run/vms}}
+storage: {vms: {kind: nfs, server: host1, path: "{path}", mount: /run/vms}}
 guests: {guest1: {image: bare, host: host1, memory: 16 MiB}}
 """
 )
+
+
+def storage(path: str) -> resolved.Storage:
+    return resolved.Storage("vms", kind="nfs", path=path, server="host1", mount="/run/vms")
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A directory on a disk's file system: newer versions of nfs-ganesha serve none in memory, as /tmp may be."""
+    place = paths.cache() / "tests"
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="export-", dir=place) as name:
+        yield Path(name)
 
 
 def mountable() -> bool:
@@ -40,7 +54,9 @@ def serves() -> None:
             pytest.skip(f"{program} is not installed (packages nfs-ganesha, nfs-ganesha-vfs, libnfs-utils)")
 
 
-async def test_user_space_server_exports_to_the_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_user_space_server_exports_to_the_lab(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_disk: Path
+) -> None:
     serves()
     if os.geteuid() != 0:
         pytest.skip("only root serves NFS")
@@ -48,25 +64,26 @@ async def test_user_space_server_exports_to_the_lab(monkeypatch: pytest.MonkeyPa
     async with Lab.open(spec.loads(LAB), ephemeral=True) as lab:
         await lab.up()
         host1, host2 = lab.host("host1"), lab.host("host2")
-        await host1.run(["sh", "-c", "mkdir /run/export && echo on the server >/run/export/disk"])
-        await nfs.export(host1, STORAGE, SUBNET)
-        await nfs.export(host1, STORAGE, SUBNET)  # twice is no error
+        (on_disk / "disk").write_text("on the server\n")
+        served = storage(str(on_disk))
+        await nfs.export(host1, served, SUBNET)
+        await nfs.export(host1, served, SUBNET)  # twice is no error
         address = lab.hosts.address("host1", "lan")
         async with asyncio.timeout(30):
-            done = await host2.run(["nfs-cat", f"nfs://{address}/run/export/disk?version=4"])
+            done = await host2.run(["nfs-cat", f"nfs://{address}{on_disk}/disk?version=4"])
         assert done.text == "on the server"
         for host, stranger in ((host1, "10.97.9.1/24"), (host2, "10.97.9.2/24")):
             await host.run(["ip", "address", "add", stranger, "dev", "br0"])
         async with asyncio.timeout(30):
-            refused = await host2.run(["nfs-cat", "nfs://10.97.9.1/run/export/disk?version=4"], check=False)
+            refused = await host2.run(["nfs-cat", f"nfs://10.97.9.1{folder}/disk?version=4"], check=False)
         assert refused.returncode and not refused.stdout, "the subnet alone is served"
         if mountable():
-            await nfs.mount(host2, STORAGE, address)
+            await nfs.mount(host2, served, address)
             assert (await host2.run(["cat", "/run/vms/disk"])).text == "on the server"
-            await nfs.unmount(host2, STORAGE)
+            await nfs.unmount(host2, served)
         else:
             with pytest.raises(MachineError, match=r"the kernel of host2 .* cannot mount NFS") as caught:
-                await nfs.mount(host2, STORAGE, address)
+                await nfs.mount(host2, served, address)
             assert "CONFIG_NFS_V4" in caught.value.hint
 
 
@@ -79,15 +96,15 @@ async def test_an_ordinary_users_hosts_serve_none(monkeypatch: pytest.MonkeyPatc
         except MachineError as error:
             pytest.skip(f"this machine makes no lab: {error}")
         with pytest.raises(MachineError, match="host1 cannot serve NFS") as caught:
-            await nfs.export(lab.host("host1"), STORAGE, SUBNET)
+            await nfs.export(lab.host("host1"), storage("/run/export"), SUBNET)
         assert "as root" in caught.value.hint
 
 
-def test_up_says_that_the_kernel_cannot_mount(tmp_path: Path) -> None:
+def test_up_says_that_the_kernel_cannot_mount(tmp_path: Path, on_disk: Path) -> None:
     if mountable():
         pytest.skip("this kernel mounts NFS")
     command: Command = fresh(tmp_path / "state")
-    (tmp_path / "nfs.yaml").write_text(WITH_GUEST)
+    (tmp_path / "nfs.yaml").write_text(WITH_GUEST.replace("{path}", str(on_disk)))
     done = command.run("up", str(tmp_path / "nfs.yaml"))
     if shutil.which("ganesha.nfsd") is None and shutil.which("exportfs") is None:
         done.refused(3, "no NFS server", hint="nfs-ganesha")
@@ -140,3 +157,16 @@ class Elsewhere:
     async def run(self, argv: list[str], **more: object) -> object:
         moved = [word.replace(self._place, self._other) for word in argv]
         return await self._host.run(moved, **more)  # type: ignore[attr-defined]
+
+
+async def test_what_the_server_cannot_serve_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """/proc has no file handles, so no version of nfs-ganesha serves it: it listens, and has no export."""
+    serves()
+    if os.geteuid() != 0:
+        pytest.skip("only root serves NFS")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    async with Lab.open(spec.loads(LAB), ephemeral=True) as lab:
+        await lab.up()
+        with pytest.raises(MachineError, match="cannot serve /proc/self") as caught:
+            await nfs.export(lab.host("host1"), storage("/proc/self"), SUBNET)
+        assert "file system of a disk" in caught.value.hint

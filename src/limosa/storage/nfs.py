@@ -119,6 +119,8 @@ async def export(host: Host, storage: resolved.Storage, subnet: str) -> None:
         await _start_ganesha(host, storage, subnet)
     async for _ in Deadline.after(SERVE_S).ticks(0.1):
         if await listens(host):
+            if not started:
+                await _refuse_empty(host, storage)
             return
     raise MachineError(
         f"the NFS server on {host.name} does not listen within {SERVE_S:g} s",
@@ -144,6 +146,17 @@ async def _start_ganesha(host: Host, storage: resolved.Storage, subnet: str) -> 
     await host.run(["sh", "-c", 'cat >"$1"', "sh", f"{folder}/ganesha.conf"], stdin=config.encode())
     words = [where, "-F", "-f", f"{folder}/ganesha.conf", "-p", f"{folder}/ganesha.pid", "-L", "STDERR"]
     await host.spawn(words, log=f"{folder}/log/nfs.log")
+
+
+async def _refuse_empty(host: Host, storage: resolved.Storage) -> None:
+    """Raise MachineError where ganesha serves, but not what it was told to: it starts without that all the same."""
+    said = (await host.run(["cat", f"{host.runtime_directory}/log/nfs.log"], check=False)).text
+    if "Could not create export" in said:
+        raise MachineError(
+            f"nfs-ganesha on {host.name} cannot serve {storage.path}",
+            hint="take a directory on a file system of a disk (newer versions serve none in memory); "
+            f"see {host.runtime_directory}/log/nfs.log there",
+        )
 
 
 async def listens(host: Host) -> bool:

@@ -75,7 +75,7 @@ async def test_user_space_server_exports_to_the_lab(
         for host, stranger in ((host1, "10.97.9.1/24"), (host2, "10.97.9.2/24")):
             await host.run(["ip", "address", "add", stranger, "dev", "br0"])
         async with asyncio.timeout(30):
-            refused = await host2.run(["nfs-cat", f"nfs://10.97.9.1{folder}/disk?version=4"], check=False)
+            refused = await host2.run(["nfs-cat", f"nfs://10.97.9.1{on_disk}/disk?version=4"], check=False)
         assert refused.returncode and not refused.stdout, "the subnet alone is served"
         if mountable():
             await nfs.mount(host2, served, address)

@@ -7,6 +7,7 @@ one sentence, when this machine cannot make such a root.
 from __future__ import annotations
 
 import collections
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
         known = ", ".join(f"{row.name} ({row.title})" for row in DISTRIBUTIONS.values())
         print(f"limosa: no distribution {name!r} is known\n  hint: one of {known}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if reason := other_root.refusal(distribution):
             raise Impossible(reason)

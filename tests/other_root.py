@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ INSTALL = ROOT / ".ci/install"
 CLONE = "/srv/limosa"
 USER, USER_ID = "newcomer", 1000
 MAKING_S = 1200.0
+KEPT_S = 14 * 86400.0
+"""How long a layer is kept that nobody uses: another recipe makes another."""
 NEEDED_BYTES = 8 * 1024**3
 _ENTRY = Path(__file__).with_name("root_entry.py")
 
@@ -131,9 +134,31 @@ class Room:
 @contextlib.contextmanager
 def room(distribution: Distribution, layers: Sequence[Path]) -> Iterator[Room]:
     """A room over *layers*, the uppermost first; nothing of it is left afterwards."""
+    with _work() as work:
+        yield _furnished(Room(distribution, tuple(layers), work, work / "upper"))
+
+
+@contextlib.contextmanager
+def _work() -> Iterator[Path]:
+    """A folder for a room, locked while that is used; those that a killed run left are removed."""
     cache().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="room-", dir=cache(), ignore_cleanup_errors=True) as name:
-        yield _furnished(Room(distribution, tuple(layers), Path(name), Path(name) / "upper"))
+    for left in cache().glob("room-*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+    made = tempfile.TemporaryDirectory(prefix="room-", dir=cache(), ignore_cleanup_errors=True)
+    with made as name, _locked(Path(name)):
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on *folder*. Raises BlockingIOError where somebody holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _furnished(made: Room) -> Room:
@@ -192,6 +217,10 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
                 building.rename(final)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
+        os.utime(final)
+        for other in cache().iterdir():
+            if (other / "usr").is_dir() and other.stat().st_mtime < time.time() - KEPT_S:
+                shutil.rmtree(other, ignore_errors=True)
     return final
 
 
@@ -203,8 +232,8 @@ def _bootstrap(distribution: Distribution, folder: Path) -> None:
 
 
 def _install(distribution: Distribution, below: Sequence[Path], folder: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="room-", dir=cache(), ignore_cleanup_errors=True) as name:
-        made = _furnished(Room(distribution, tuple(below), Path(name), folder))
+    with _work() as work:
+        made = _furnished(Room(distribution, tuple(below), work, folder))
         shutil.copy(INSTALL, made.work / "own-tmp/install")
         made.work.joinpath("own-tmp/install").chmod(0o755)
         script = f"/tmp/install && useradd --create-home --shell /bin/bash --uid {USER_ID} {USER}"

@@ -39,6 +39,16 @@ def trixie() -> Iterator[Distribution]:
     assert not [path.name for path in other_root.cache().glob("room-*")]
 
 
+def test_a_room_that_a_killed_run_left_is_removed(trixie: Distribution) -> None:
+    left = other_root.cache() / "room-left"
+    (left / "upper/etc").mkdir(parents=True)
+    with other_root.room(trixie, []) as used:
+        assert not left.exists()
+        with other_root.room(trixie, []) as other:
+            assert used.work.exists() and other.work.exists()
+    assert not used.work.exists() and not other.work.exists()
+
+
 def test_the_demo_of_a_newcomer_installs_what_it_needs(trixie: Distribution) -> None:
     """A fresh machine: git, Python and sudo, and no package list. One command."""
     with other_root.room(trixie, other_root.bare(trixie)) as made:

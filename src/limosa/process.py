@@ -89,8 +89,8 @@ async def run(
 ) -> Completed:
     """Run *argv* to its end and return what it printed.
 
-    Raises CommandError for an exit status other than 0 (with ``check``), MachineError when the program
-    does not exist, LimosaError when *timeout_s* passes. Cancelled or timed out, the process group is ended first.
+    Raises CommandError for an exit status other than 0 (with ``check``), MachineError when the program does not exist
+    or may not be run, LimosaError when *timeout_s* passes. Cancelled or timed out, the process group is ended first.
     """
     started = time.monotonic()
     try:
@@ -104,8 +104,8 @@ async def run(
             pass_fds=pass_fds,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise _missing(argv[0]) from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise _cannot_start(argv[0], error) from error
     try:
         async with asyncio.timeout(timeout_s):
             out, err = await child.communicate(stdin or None)
@@ -130,7 +130,7 @@ async def start(
 ) -> asyncio.subprocess.Process:
     """Start *argv* with pipes to all three of its streams; the caller has to end it with ``stop``.
 
-    Raises MachineError when the program does not exist.
+    Raises MachineError when the program does not exist or may not be run.
     """
     try:
         return await _create(
@@ -143,8 +143,8 @@ async def start(
             pass_fds=pass_fds,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise _missing(argv[0]) from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise _cannot_start(argv[0], error) from error
 
 
 async def _create(*argv: str, **options: Any) -> asyncio.subprocess.Process:
@@ -160,8 +160,13 @@ async def _create(*argv: str, **options: Any) -> asyncio.subprocess.Process:
     return child
 
 
-def _missing(program: str) -> MachineError:
-    return MachineError(f"the program {program} is not installed", hint="limosa doctor says which package has it")
+def _cannot_start(program: str, error: OSError) -> MachineError:
+    if isinstance(error, FileNotFoundError):
+        return MachineError(f"the program {program} is not installed", hint="limosa doctor says which package has it")
+    return MachineError(
+        f"the program {program} cannot be run: {error.strerror}",
+        hint="it has to be executable for this user, on a file system that is not mounted noexec",
+    )
 
 
 async def stop(child: asyncio.subprocess.Process, grace_s: float = GRACE_S) -> None:
@@ -192,10 +197,8 @@ def detach(argv: Sequence[str], *, log: os.PathLike[str], pass_fds: Sequence[int
         os.set_inheritable(number, True)
     try:
         return os.posix_spawnp(argv[0], list(argv), base_environment(), file_actions=actions, setsid=True)
-    except FileNotFoundError as error:
-        raise MachineError(
-            f"the program {argv[0]} is not installed", hint="limosa doctor says which package has it"
-        ) from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise _cannot_start(argv[0], error) from error
     finally:
         for number in pass_fds:
             os.set_inheritable(number, False)

@@ -13,6 +13,7 @@ import pytest
 
 from limosa import process
 from limosa.deadline import Deadline
+from limosa.errors import MachineError
 
 # The second process of the group holds all three pipes and waits for its input, as a compiler's second stage does.
 ARGV = ["sh", "-c", 'sh -c "echo \\$\\$ > new && mv new pid; cat"; true']
@@ -52,3 +53,25 @@ async def test_a_cancellation_while_a_process_is_made_ends_its_group(
         if not second.exists():
             return
     pytest.fail("a process of the group was left behind")
+
+
+async def detach(argv: list[str], log: Path) -> None:
+    process.detach(argv, log=log)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [lambda argv, log: process.run(argv), lambda argv, log: process.start(argv), detach],
+    ids=["run", "start", "detach"],
+)
+async def test_a_program_that_may_not_be_run_is_said(
+    begin: Callable[[list[str], Path], Awaitable[Any]], tmp_path: Path
+) -> None:
+    """As one that was built in a cache on a file system mounted noexec: its mode is right, and it is refused."""
+    program = tmp_path / "host_primes"
+    program.touch(mode=0o644)
+    with pytest.raises(MachineError, match="host_primes cannot be run: Permission denied") as caught:
+        await begin([str(program)], tmp_path / "log")
+    assert "noexec" in caught.value.hint
+    with pytest.raises(MachineError, match="no-such-program is not installed"):
+        await begin(["no-such-program"], tmp_path / "log")

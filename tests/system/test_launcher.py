@@ -181,14 +181,28 @@ def without_pip(tmp_path: Path) -> str:
     return "\n".join(f"mount --bind '{tmp_path}/empty' '{Path(origin).parent}'" for origin in found)
 
 
-def test_missing_venv_module_is_said_with_the_apt_line(clone: Path, tmp_path: Path) -> None:
+def with_lists(tmp_path: Path, lists: list[str]) -> str:
+    """A script after which those are apt's lists of packages."""
+    (tmp_path / "lists").mkdir()
+    for name in lists:
+        (tmp_path / "lists" / name).touch()
+    return f"mount --bind '{tmp_path}/lists' /var/lib/apt/lists"
+
+
+@pytest.mark.parametrize(
+    ("lists", "first"), [(["mirror_main_Packages"], ""), ([], "apt-get update && ")], ids=["lists", "no lists"]
+)
+def test_missing_venv_module_is_said_with_the_apt_line(
+    clone: Path, tmp_path: Path, lists: list[str], first: str
+) -> None:
     if not Path("/usr/bin/apt-get").exists():
         pytest.skip("no apt-get here")
-    done = in_namespace(clone, without_pip(tmp_path), "up", "--no-install")
+    script = f"{without_pip(tmp_path)}\n{with_lists(tmp_path, lists)}"
+    done = in_namespace(clone, script, "up", "--no-install")
     package = Path("/usr/bin/python3").resolve().name + "-venv"
     assert done.returncode == 3
     assert f"the package {package} is missing" in done.stderr
-    assert f"hint: run: apt-get install -y --no-install-recommends {package}" in done.stderr
+    assert f"hint: run: {first}apt-get install -y --no-install-recommends {package}" in done.stderr
     assert not (clone / ".venv").exists()
 
 
@@ -206,12 +220,8 @@ def test_missing_venv_module_is_installed_after_saying_so(
     """A container's image often has no lists of packages: nothing is tried that can only fail."""
     (tmp_path / "apt").write_text(f'#!/bin/sh\necho "apt ran: $*"\n[ $1 = update ] && exit {update}\nexit 1\n')
     (tmp_path / "apt").chmod(0o755)
-    (tmp_path / "lists").mkdir()
-    for name in lists:
-        (tmp_path / "lists" / name).touch()
-    covers = {"apt": "/usr/bin/apt-get", "lists": "/var/lib/apt/lists"}
-    script = "\n".join(f"mount --bind '{tmp_path}/{name}' {place}" for name, place in covers.items())
-    done = in_namespace(clone, f"{without_pip(tmp_path)}\n{script}", "up")
+    script = f"{without_pip(tmp_path)}\n{with_lists(tmp_path, lists)}"
+    done = in_namespace(clone, f"{script}\nmount --bind '{tmp_path}/apt' /usr/bin/apt-get", "up")
     package = Path("/usr/bin/python3").resolve().name + "-venv"
     lines = {"install": f"install -y --no-install-recommends {package}", "update": "update"}
     said = done.stderr.splitlines()

@@ -12,6 +12,7 @@ import pytest
 
 from limosa.bench.benches import chapters
 from limosa.events import Events, Note
+from limosa.experiment.lab_bed import LabBeds
 from limosa.homework import HOMEWORK, pdf, recipe
 from limosa.results.store import RunDirectory
 from tests import daemons
@@ -96,8 +97,10 @@ guests: {{vm: {{host: a, network: lan, address: 10.83.0.100, memory: 256 MiB}}}}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", daemons.PARAMETERS)
-def test_in_containers(flavour: str, tmp_path: Path) -> None:
+async def test_in_containers(flavour: str, tmp_path: Path) -> None:
     """As the course has it: two containers, a volume that both see, and the whole recipe."""
+    for image in ("micro", "micro-generic"):  # there is no network where the daemon lives
+        await LabBeds(Events()).image(image)
     with daemons.running(flavour) as daemon, tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as home:
         command = Command(Path(home), tuple(daemon.enter([])), environment=daemon.variables)
         file = command.home / "course.yaml"

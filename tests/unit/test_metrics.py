@@ -142,6 +142,6 @@ def test_a_figure_more_takes_two_files(tmp_path: Path) -> None:
         and '<th scope="col" title="how long QEMU prepared">Setup</th>' in page
     )
     shown = python("-c", SHOW, str(run))
-    assert "setup\t1234.0 ms\t-\n" in shown
+    assert "setup\t1,234 ms\t-\n" in shown
     assert "| `setup_ms` | ms | | how long QEMU prepared |\n" in shown
     assert "| setup | `setup_ms` | table, key figure | |\n" in shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limosa.spec import host_kinds, resolved
+from limosa.spec import resolved
 
 Step = tuple[str, str, str]
 """(what the recipe types, what is run here, what it is for)"""
@@ -50,7 +50,7 @@ def boot(guest: resolved.Guest) -> Step:
 
 
 def _host(host: resolved.Host) -> Step:
-    if host.kind == host_kinds.NAMESPACES.name:
+    if not host.traits.own_system:
         return (
             _LAUNCH,
             "unshare --net --mount --pid --uts --ipc … (in the stage “make the hosts”)",

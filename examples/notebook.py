@@ -1,7 +1,7 @@
 """A live migration from Python: build a lab, move a guest, read the raw samples with numpy.
 
 Runs as a script (`.venv/bin/python examples/notebook.py`) and cell by cell. In Jupyter, copy the cells as they are and
-say `await main()` in place of the last one: an event loop runs there already.
+say `await main()` in place of the last one: an event loop runs there already. docs/library.md has every verb.
 """
 
 # %% Everything that is needed; the names are loaded when they are used.

@@ -30,9 +30,9 @@ def clone(folder: Path, root: Path = documents.ROOT) -> Path:
     """What a clone of the working tree holds, in *folder*; its Python environment is this tree's."""
     listed = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, capture_output=True, check=True).stdout.decode().split("\0"):
-        if name and (root / name).is_file():
+        if name and ((root / name).is_file() or (root / name).is_symlink()):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, folder / name)
+            shutil.copy2(root / name, folder / name, follow_symlinks=False)
     if (root / ".venv").is_dir():
         (folder / ".venv").symlink_to(root / ".venv")
     return folder

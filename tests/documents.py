@@ -109,6 +109,11 @@ class Block:
         return next((mark.value for mark in self.marks if mark.name == name), "")
 
     @property
+    def is_cell(self) -> bool:
+        """Whether it is a cell of the document's notebook."""
+        return self.language == "python" and not self.value("file") and self.runs()
+
+    @property
     def needs(self) -> list[Mark]:
         """What keeps it, or some of its commands, from being run."""
         return [mark for mark in self.marks if mark.name == "needs"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import documents
+from tests import documents, slow
 from tests.document_session import Session
 from tests.limosa_command import Traces
 
@@ -37,7 +37,7 @@ def items() -> Iterator[Item]:
     """Document by document, in order."""
     for path in documents.paths():
         blocks = documents.read(path)
-        cells = tuple(block for block in blocks if block.language == "python" and block.runs())
+        cells = tuple(block for block in blocks if block.is_cell and (slow.wanted() or not block.slow))
         for block in blocks:
             yield from (Item((block,), need) for need in block.needs)
             if block.value("file") or any(block.runs(shown.command) for shown in block.typed):
@@ -48,9 +48,8 @@ def items() -> Iterator[Item]:
 
 def parameters() -> list[object]:
     """As pytest takes them."""
-    slow = pytest.mark.slow
     return [
-        pytest.param(item, id=item.name, marks=[slow] if all(b.slow for b in item.blocks) and not item.need else [])
+        pytest.param(item, id=item.name, marks=[pytest.mark.slow] if item.blocks[0].slow and not item.need else [])
         for item in items()
     ]
 
@@ -83,7 +82,7 @@ def test_block(item: Item, reader: Callable[[str], Session]) -> None:
     if item.need:
         pytest.skip(f"a document's block needs {item.need.need}: {documents.NEEDS[item.need.need]}")
     session = reader(item.blocks[0].document)
-    if item.blocks[0].language == "python":
+    if item.blocks[0].is_cell:
         session.cells(item.blocks)
         return
     for block in item.blocks:

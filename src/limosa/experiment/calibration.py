@@ -18,7 +18,13 @@ APART_S = 2.0
 async def calibrate(lab: Lab, guest: str, *, repeat: int = 5, lengths_ms: tuple[float, ...] = LENGTHS_MS) -> Result:
     """Pause *guest* *repeat* times for each of *lengths_ms*, in random order; the errors are in the summary.
 
-    The probes are those of a demo, at the same rates: what is calibrated is what measures.
+    The probes are those of a demo, at the same rates: what is calibrated is what measures. Raises what ``watch``
+    raises.
+
+    Example::
+
+        calibrated = await calibrate(lab, "guest1", repeat=1, lengths_ms=(20.0,))
+        print(calibrated.summary.pauses)
     """
     order = [length for length in lengths_ms for _ in range(repeat)]
     random.shuffle(order)

@@ -33,7 +33,14 @@ async def demo(
 ) -> Result:
     """Run the main job on *file* (without it: the example of two hosts) in a lab that ends with it.
 
-    Raises LimosaError's children when it cannot be done; a migration that failed is in the result.
+    Missing packages are installed unless *no_install*. Raises MachineError where something is missing all the same,
+    SpecError for a lab without two hosts or a guest that can be measured, and LimosaError's other children when it
+    cannot be done; a migration that failed is in the result.
+
+    Example::
+
+        shown = await demo(events=Events())
+        print(shown.passed, shown.report)
     """
     sweep()
     missing = await requirements.missing()

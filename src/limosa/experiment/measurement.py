@@ -78,7 +78,19 @@ class Measurement:
         """What the guest was set to do by ``set_to_work``."""
 
     async def set_to_work(self, workload: Workload) -> None:
-        """Give the guest work; from then on it is read what of it is done, and ``finish_workload`` checks it."""
+        """Give the guest work; from then on it is read what of it is done, and ``finish_workload`` checks it.
+
+        Raises BusyError when it is at work already, LimosaError when its agent refuses (too little memory, a full
+        disk).
+
+        Example::
+
+            async with watch(lab, "guest1") as watched:
+                await watched.set_to_work(Workload(working_set_bytes=8 << 20, write_rate_bytes_per_s=4 << 20))
+                await asyncio.sleep(1)
+                await watched.finish_workload()
+            print(watched.checks)
+        """
         async with self.lab.guests.agent(self.guest) as agent:
             self.workload = await RunningWorkload.start(agent, workload)
         await self._read_load()
@@ -102,7 +114,14 @@ class Measurement:
                 self.lab.events.note(f"{rest.shortfall(rate)}: the results are for what was reached", level="warning")
 
     async def migrate(self, target: str, settings: Settings | None = None) -> Outcome:
-        """Migrate and record it, completed or not; a failure is in the outcome."""
+        """Migrate and record it, completed or not; a failure is in the outcome. Raises what ``Lab.attempt`` raises.
+
+        Example::
+
+            async with watch(lab, "guest1") as watched:
+                outcome = await watched.migrate("host1", Settings(max_bandwidth_bytes_per_s=256 << 20))
+            print((outcome.ended_ns - outcome.started_ns) / 1e6, "ms")
+        """
         settings = msgspec.structs.replace(settings or Settings(), poll_s=self.probing.progress_interval_ms / 1000)
         index = len(self.migrations) + 1
         self.recorder.migration = index
@@ -117,7 +136,19 @@ class Measurement:
         return outcome
 
     async def pause(self, duration_ms: float) -> Pause:
-        """Stop the guest's processors for a known time and record when QEMU says that it did."""
+        """Stop the guest's processors for *duration_ms* and record when QEMU says that it did: what a clock should
+        read.
+
+        Raises StateError when the guest does not run, QmpError when QEMU refuses.
+
+        Example::
+
+            async with watch(lab, "guest1") as watched:
+                await asyncio.sleep(1)
+                paused = await watched.pause(100.0)
+                await asyncio.sleep(1)
+            print((paused.resume_ns - paused.stop_ns) / 1e6, "ms by QEMU's events")
+        """
         copy = await self.lab.guests.qemu(self.guest)
         try:
             monitor = copy.qemu.control
@@ -153,7 +184,16 @@ class Measurement:
             await answer
 
     async def check_alive(self) -> None:
-        """Whether guest and clients came through; recorded as checks."""
+        """Whether guest and clients came through; recorded as checks. ``watch`` does it at its end.
+
+        Raises StateError when the guest runs nowhere.
+
+        Example::
+
+            async with watch(lab, "guest1") as watched:
+                await watched.check_alive()
+                print([check.name for check in watched.checks if not check.passed])
+        """
         if self.session is not None:
             self.checks.append(await self.session.check())
         if self.client is None:
@@ -186,7 +226,16 @@ class Measurement:
         return Check(name="guest-alive", passed=passed, detail=f"it runs on {host}, and {address} {said}")
 
     async def finish_workload(self) -> None:
-        """Stop the workload, if there is one, and record what became of it."""
+        """Stop the workload, if there is one, and record what became of it: every page, every acknowledged write.
+        ``watch`` does it at its end.
+
+        Raises LimosaError when the guest's agent does not answer.
+
+        Example::
+
+            async with watch(lab, "guest1", workload=Workload(disk_writes_per_s=0)) as watched:
+                await watched.finish_workload()
+        """
         if self.workload is None:
             return
         await self._read_load()

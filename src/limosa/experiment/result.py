@@ -34,6 +34,12 @@ def reported(run: RunDirectory, account: Account | None = None) -> Result:
     """Derive the summary, write it, and make the report. Raises LimosaError for a damaged run.
 
     *account*: what there is to say of a bench, where it is known already.
+
+    Example::
+
+        result = reported(watched.run)
+        for check in result.summary.checks:
+            print(check.name, check.passed, check.detail)
     """
     summary = summarise(run)
     run.write(store.SUMMARY, summary)

@@ -19,7 +19,18 @@ async def watch(
 
     With a *workload* the guest is at work meanwhile, and in the end everything that it wrote is checked. The clocks
     compare what was before and after a migration, so let some seconds pass around each. Then
-    ``limosa.reported(watched.run)`` makes summary and report. Raises LimosaError's children.
+    ``limosa.reported(watched.run)`` makes summary and report. *probing* says how often each probe measures.
+
+    Raises StateError when the guest does not run or has no agent, BusyError while another measures it.
+
+    Example::
+
+        async with watch(lab, "guest1", workload=Workload()) as watched:
+            await asyncio.sleep(2)
+            await watched.migrate("host2")
+            await asyncio.sleep(2)
+        result = reported(watched.run)
+        print(result.passed, result.report)
     """
     described = {} if workload is None else workload.described()
     async with (

@@ -26,8 +26,11 @@ class Workload:
     working_set_bytes: int = 32 * _MIB
     """Memory that is written all the time; 0: none."""
     write_rate_bytes_per_s: int = 8 * _MIB
+    """How fast that is written; 0: as fast as possible."""
     pattern: str = "uniform"
+    """In which order its pages are written: ``uniform``, ``sequential`` or ``zipf``."""
     compressibility: float = 0.0
+    """The share of each page that is constant, 0 to 1."""
     disk_writes_per_s: float = 20.0
     """Records written with fdatasync, each acknowledged only when it is on the disk; 0: none."""
 

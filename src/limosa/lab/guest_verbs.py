@@ -26,7 +26,12 @@ class GuestVerbs:
         self._hosts = hosts
 
     def __getitem__(self, name: str) -> resolved.Guest:
-        """A guest's spec. Raises SpecError."""
+        """A guest's spec. Raises SpecError for a name that the lab does not have.
+
+        Example::
+
+            print(lab.guests["guest1"].cpus)
+        """
         if name not in self._hosts.lab.guests:
             raise qemu_launch.unknown_guest(self._hosts.lab, name)
         return self._hosts.lab.guests[name]
@@ -39,7 +44,12 @@ class GuestVerbs:
 
     @property
     def first(self) -> str:
-        """The guest that is meant when none is named. Raises SpecError for a lab without guests."""
+        """The name of the guest that is meant when none is named. Raises SpecError for a lab without guests.
+
+        Example::
+
+            print(lab.guests.first)
+        """
         lab = self._hosts.lab
         for name in lab.guests:
             return name
@@ -48,16 +58,40 @@ class GuestVerbs:
         )
 
     async def where(self, guest: str) -> str:
-        """The host that runs *guest*. Raises StateError when it does not run."""
+        """The name of the host that runs *guest*.
+
+        Raises SpecError, StateError when it does not run, and DecisionError when it runs twice.
+
+        Example::
+
+            print(await lab.guests.where("guest1"))
+        """
         return await copies.host_of(self._handle(guest))
 
     async def qemu(self, guest: str) -> copies.Copy:
-        """The guest's QEMU with both monitors; the caller closes it. Raises StateError when it does not run."""
+        """The guest's QEMU with both monitors; the caller closes it.
+
+        Raises StateError when it does not run or another command has its monitors.
+
+        Example::
+
+            copy = await lab.guests.qemu("guest1")
+            print(copy.host, copy.status, await copy.qemu.control.execute("query-version"))
+            await copy.qemu.close()
+        """
         return await copies.running(self._handle(guest))
 
     @asynccontextmanager
     async def agent(self, guest: str) -> AsyncIterator[AgentClient]:
-        """A conversation with the agent inside *guest*, wherever it runs."""
+        """A conversation with the agent inside *guest*, wherever it runs; docs/agent.md has its commands.
+
+        Raises SpecError, StateError when the guest does not run, LimosaError when no agent answers.
+
+        Example::
+
+            async with lab.guests.agent("guest1") as agent:
+                print((await agent.hello()).memory_bytes >> 20, "MiB")
+        """
         host = self._hosts.host(await self.where(guest))
         client = await guest_access.connect_agent(host, guest)
         try:
@@ -66,21 +100,57 @@ class GuestVerbs:
             await client.close()
 
     async def answers(self, guest: str) -> bool:
-        """Whether a network stack answers at the guest's address, with or without an agent."""
+        """Whether a network stack answers at the guest's address, with or without an agent.
+
+        Raises SpecError, and StateError for a lab that is down.
+
+        Example::
+
+            print(await lab.guests.answers("guest1"))
+        """
         return await guest_access.answers(self._hosts, self[guest])
 
     def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
-        """Connections to the guest's serial console: one where it runs, and another each time that it has moved."""
+        """Connections to the guest's serial console: one where it runs, and another each time that it has moved. They
+        do not block; whoever takes one closes it.
+
+        Raises StateError when the guest does not run at first; later its end ends the connections.
+
+        Example::
+
+            async for console in lab.guests.console_sockets("guest1"):
+                with console:
+                    await asyncio.get_running_loop().sock_sendall(console, b"\\r")
+                    print(await asyncio.get_running_loop().sock_recv(console, 1000))
+                break
+        """
         return guest_views.serial_sockets(self._hosts, self[guest])
 
     def screens(self, guest: str) -> AsyncIterator[Camera]:
-        """Connections to the guest's screen: one where it runs, and another each time that it has moved."""
+        """Connections to the guest's screen: one where it runs, and another each time that it has moved; whoever takes
+        one closes it.
+
+        Raises StateError for a guest without a screen or that does not run, BusyError when somebody else looks at it.
+
+        Example::
+
+            async for screen in lab.guests.screens("guest1"):
+                Path("screen.png").write_bytes(await screen.png())
+                await screen.close()
+                break
+        """
         return guest_views.cameras(self._hosts, self[guest])
 
     async def explain(self, guest: str) -> list[tuple[str, str]]:
         """The guest's real command line, option by option, each with its purpose.
 
-        A running guest's is the one it was started with; for a stopped one everything is prepared first.
+        A running guest's is the one it was started with; for a stopped one everything is prepared first. Raises
+        SpecError, and what ``start`` raises for a guest that cannot be prepared.
+
+        Example::
+
+            for option, purpose in await lab.guests.explain("guest1"):
+                print(option, "#", purpose)
         """
         found = self._handle(guest)
         await self._hosts.meet()
@@ -95,7 +165,15 @@ class GuestVerbs:
         return [(planned.qemu, f"The QEMU of {host.name}."), *purpose.explain(argv.arguments(planned))]
 
     def ssh(self, guest: str, command: Sequence[str] = ()) -> list[str]:
-        """The local command line that logs in to *guest*, by the lab's key and with strict host keys."""
+        """The local command line that logs in to *guest*, by the lab's key and with strict host keys. *command* is run
+        there; without one it is a session.
+
+        Raises SpecError, and StateError for a guest without a network or an SSH server.
+
+        Example::
+
+            subprocess.run(lab.guests.ssh("guest1", ["uname", "-sr"]), check=True)
+        """
         spec = self[guest]
         if not spec.address:
             raise StateError(f"guest {guest} has no network", hint=f"limosa console {guest}")

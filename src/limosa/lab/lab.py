@@ -54,11 +54,18 @@ class Lab:
         ephemeral: bool = False,
         rootless: bool | None = None,
     ) -> AsyncIterator[Lab]:
-        """Open a lab by its file, by its name, or (empty) the only one that is up.
+        """Open a lab: *what* is its file, its name, a spec (``spec.load``, ``spec.loads``), or, empty, the only one
+        that is up.
 
-        An *ephemeral* lab ends with this context, and with this process even when that is killed.
-        *rootless* forces a user namespace (True) or none (False); None: only root goes without.
-        Raises SpecError, StateError or MachineError.
+        An *ephemeral* lab ends with this context, and with this process even when that is killed; any other goes on
+        until ``down``. What happens is told to *events*. *rootless* forces a user namespace (True) or none (False);
+        None: only root goes without. Raises SpecError for a wrong file or name, StateError for an ephemeral lab that is
+        up already, MachineError where this machine permits no namespaces, BusyError while another command makes it.
+
+        Example::
+
+            async with Lab.open("library") as same:  # by its name, while it is up
+                print((await same.status()).up)
         """
         lab, directory = which.resolve(what)
         events = events or Events()
@@ -89,51 +96,78 @@ class Lab:
 
     @property
     def spec(self) -> resolved.Lab:
-        """What the lab file describes, resolved."""
+        """What the lab file describes, resolved: ``hosts``, ``guests``, ``networks`` and ``storage`` by name; sizes in
+        bytes.
+        """
         return self._hosts.lab
 
     @property
     def events(self) -> Events:
-        """What happens, as it happens."""
+        """What happens, as it happens: a sink that is added is called with each event.
+
+        Example::
+
+            stages = []
+            lab.events.add(stages.append)
+        """
         return self._hosts.events
 
     @property
     def directory(self) -> LabDirectory:
-        """The lab's state directory."""
+        """The lab's state directory; ``path`` is where it is."""
         return self._hosts.directory
 
     @property
     def record(self) -> Record:
-        """What is recorded of the running lab."""
+        """What is recorded of the running lab: ``cut`` and ``off`` name the hosts to which that was done on purpose."""
         return self._hosts.record
 
     @property
     def hosts(self) -> HostVerbs:
-        """What is done with a host: ``lab.hosts.cut("host1")``, ``lab.hosts.features("host1")``, …"""
+        """What is done with a host, one by its name: see ``HostVerbs``."""
         from limosa.lab.host_verbs import HostVerbs
 
         return HostVerbs(self._hosts)
 
     @property
     def guests(self) -> GuestVerbs:
-        """What is done with a guest: ``lab.guests.where("guest1")``, ``lab.guests.agent("guest1")``, …"""
+        """What is done with a guest beside starting, moving and stopping it: see ``GuestVerbs``."""
         from limosa.lab.guest_verbs import GuestVerbs
 
         return GuestVerbs(self._hosts)
 
     def host(self, name: str) -> Host:
-        """A host that is on, or ``client``. Raises SpecError or StateError."""
+        """A host that is on, or ``client``: it runs commands.
+
+        Raises SpecError for a name that the lab does not have, StateError for a host that is off.
+
+        Example::
+
+            done = await lab.host("host1").run(["ip", "-br", "address"])
+            print(done.text)
+        """
         return self.hosts[name]
 
     def guest(self, name: str) -> resolved.Guest:
-        """A guest's spec. Raises SpecError."""
+        """A guest's spec. Raises SpecError for a name that the lab does not have.
+
+        Example::
+
+            print(lab.guest("guest1").address)
+        """
         return self.guests[name]
 
     async def up(self, *, start: bool = True, wait: bool = True) -> list[str]:
-        """Make what is missing: hosts, then (with *start*) guests. Returns what was made; empty: nothing to do.
+        """Make what is missing: hosts, then (with *start*) guests; with *wait* until they are ready. Returns what was
+        made, in words; empty: nothing to do.
 
         What cannot be made does not keep the rest from it: the first error is raised at the end, with what was made in
         ``made`` and the further errors in ``others``. Guests boot side by side, as many as the machine has room for.
+        Raises MachineError, StateError, BusyError or another LimosaError.
+
+        Example::
+
+            print(await lab.up())
         """
         from limosa.lab import guests_up
 
@@ -197,7 +231,12 @@ class Lab:
         """End everything that runs, prove that nothing is left, and (with *purge*) delete the lab's disks.
 
         What is on a host that cannot be reached stays recorded, and is taken away by a later call; *forget* gives such
-        hosts up for good. Returns whether there was anything. Raises BusyError or LimosaError.
+        hosts up for good. Returns whether there was anything. Raises BusyError, SpecError for a host to forget that the
+        lab does not have, UnreachableError or LimosaError where something is left.
+
+        Example::
+
+            print(await lab.down())
         """
         from limosa.lab import qemu_launch, remains
         from limosa.lab.removal import Removal
@@ -239,11 +278,27 @@ class Lab:
                 journal.remove(self.directory.journal(guest.name))
 
     async def status(self) -> LabStatus:
-        """What is on, what runs where. Finishes nothing and changes nothing."""
+        """What is on, what runs where. Finishes nothing and changes nothing.
+
+        Raises LimosaError for a damaged lab; a host that does not answer has that for its state.
+
+        Example::
+
+            for guest in (await lab.status()).guests:
+                print(guest.name, guest.state, guest.host)
+        """
         return await look(self._hosts)
 
     async def start(self, guest: str, *, wait: bool = True) -> bool:
-        """Start a guest; return whether it was stopped before."""
+        """Start a guest, with *wait* until it is ready; return whether it was stopped before.
+
+        Raises SpecError for an unknown guest, StateError where its host is off, MachineError where that lacks
+        something, BusyError while another command holds the guest, DecisionError where it may run already.
+
+        Example::
+
+            await lab.start("guest1")
+        """
         from limosa.lab import interruption
         from limosa.lab.start import start as start_guest
 
@@ -254,7 +309,16 @@ class Lab:
             return await start_guest(found, wait=wait)
 
     async def stop(self, guest: str, *, force: bool = False, host: str = "") -> bool:
-        """Shut a guest down (*force*: at once); return whether it ran."""
+        """Shut a guest down by its power button (*force*: end it at once); return whether it ran. *host*: end the copy
+        there.
+
+        Raises SpecError, BusyError, StateError for a guest that does not heed its button, and DecisionError where it
+        may go on on a host that does not answer.
+
+        Example::
+
+            await lab.stop("guest1")
+        """
         from limosa.lab.stop import stop as stop_guest
 
         async with self._held("limosa stop", guest, host) as found:
@@ -262,7 +326,16 @@ class Lab:
                 return await stop_guest(found, force=force, host=host)
 
     async def migrate(self, guest: str, host: str, settings: Settings | None = None) -> Outcome:
-        """Move a running guest to *host*. Raises MigrationError (the guest runs on the source) or DecisionError."""
+        """Move a running guest to *host*, and return when it runs there and its source is gone.
+
+        Raises MigrationError when the move failed (the guest runs on, ``guest_host`` says where), DecisionError when a
+        person has to say which copy it is, and what ``attempt`` raises.
+
+        Example::
+
+            moved = await lab.migrate("guest1", "host2")
+            print(moved.source, moved.target, moved.info.downtime, "ms by QEMU's own account")
+        """
         outcome = await self.attempt(guest, host, settings)
         if outcome.failure is not None:
             raise outcome.failure
@@ -271,7 +344,13 @@ class Lab:
     async def attempt(self, guest: str, host: str, settings: Settings | None = None) -> Outcome:
         """As ``migrate``, but a migration that fails is a result too: it is in ``Outcome.failure``.
 
-        What does not even begin (wrong host, guest stopped, no room) is raised as StateError or MachineError.
+        What does not even begin raises SpecError (no such guest or host), StateError (the guest is stopped, or there
+        already), MachineError (no room, another QEMU) or BusyError.
+
+        Example::
+
+            outcome = await lab.attempt("guest1", "host1", Settings(downtime_limit_ms=200, timeout_s=120))
+            print("completed" if outcome.failure is None else outcome.failure.message)
         """
         from limosa.lab import move, qemu_launch
         from limosa.migration.settings import Settings

@@ -52,9 +52,13 @@ class Outcome(msgspec.Struct):
     started_ns: int
     ended_ns: int
     stop_ns: int | None
+    """The guest stopped at the source; None: it did not."""
     resume_ns: int | None
+    """It ran at the target."""
     info: MigrateInfo
+    """QEMU's own account, times in ms: ``total_time``, ``downtime``; ``raw`` has all of it."""
     phases: list[tuple[str, int]]
+    """Each phase's name and when it began."""
     capabilities: list[str] | None = None
     """Those that were on at the source, as its QEMU said; None: it was not asked, or did not say."""
     parameters: dict[str, Any] | None = None

@@ -21,7 +21,9 @@ class Settings(msgspec.Struct, frozen=True):
     """
 
     max_bandwidth_bytes_per_s: int | None = None
+    """The most that QEMU may send; None: as much as the link takes."""
     downtime_limit_ms: int = 300
+    """How long the guest may stand still at the end, as QEMU estimates it."""
     timeout_s: float | None = None
     """Give up after this; None: as long as it takes."""
     stall_s: float = 15.0

@@ -47,22 +47,50 @@ class Samples:
 
 
 def read_ticks(path: Path) -> Ticks:
-    """Read ticks.csv; a file that does not exist has no ticks."""
+    """ticks.csv as arrays of int64: numbers, and times in ns. A file that does not exist has no ticks; raises
+    LimosaError, naming the file, for one that does not parse.
+
+    Example::
+
+        ticks = read_ticks(result.run / "samples" / "ticks.csv")
+        print(len(ticks), np.diff(ticks.received_ns).max(initial=0) / 1e6, "ms was the longest hole")
+    """
     return Ticks(*_whole(path, ticks.COLUMNS).values())
 
 
 def read_exchanges(path: Path) -> Exchanges:
-    """Read echo.csv or service.csv; a file that does not exist has no exchanges."""
+    """echo.csv or service.csv as arrays of int64, times in ns; -1 where no answer came. A file that does not exist has
+    no exchanges; raises LimosaError for one that does not parse.
+
+    Example::
+
+        echoes = read_exchanges(result.run / "samples" / "echo.csv")
+        print((echoes.received_ns < 0).sum(), "of", len(echoes), "were not answered")
+    """
     return Exchanges(*_whole(path, exchange.COLUMNS).values())
 
 
 def read_cpu(path: Path) -> CpuSamples:
-    """Read cpu.csv; a file that does not exist has no samples."""
+    """cpu.csv as arrays of int64, times in ns. A file that does not exist has no samples; raises LimosaError for one
+    that does not parse.
+
+    Example::
+
+        turns = read_cpu(result.run / "samples" / "cpu.csv")
+        print(len(turns), "turns of the loop in the guest")
+    """
     return CpuSamples(*_whole(path, cpu_loop.COLUMNS).values())
 
 
 def read_progress(path: Path) -> list[ProgressRow]:
-    """Read progress.csv; a file that does not exist has no rows."""
+    """progress.csv row by row, None for what was not read; times in ns, sizes in bytes, rates in bytes/s. A file that
+    does not exist has no rows; raises LimosaError for one that does not parse.
+
+    Example::
+
+        for look in read_progress(result.run / "samples" / "progress.csv")[:3]:
+            print(look.time_ns, look.status, look.remaining_bytes)
+    """
     rows = zip(*(column.tolist() for column in _whole(path, looks.COLUMNS).values()), strict=True)
     return [ProgressRow(*map(_read, looks.COLUMNS, row)) for row in rows]
 

@@ -204,12 +204,20 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 ASKS = {
     "bash": """source ~/.bashrc; COMP_WORDS=(limosa {}); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
-_limosa_completion limosa; printf '%s\n' "${{COMPREPLY[@]}}" """,
+compopt() {{ echo "$@"; }}; _limosa_completion limosa; printf '%s\n' "${{COMPREPLY[@]}}" """,
     "fish": "complete -C 'limosa {}'",
-    "zsh": """fpath+=~/.zfunc; compdef() {{ :; }}; _describe() {{ print -l -- $found; }}; _files() {{ print files; }}
+    "zsh": """fpath+=~/.zfunc; compdef() {{ :; }}; _describe() {{ print -l -- $found; }}
+_files() {{ print files "$@"; }}
 words=(limosa {}); CURRENT=${{#words}}; source ~/.zfunc/_limosa; _limosa_completion""",
 }
 """How each shell is brought to say what it would complete."""
+
+FILES_OF: dict[str, tuple[list[str], list[str]]] = {
+    "bash": (["-o default"], ["-o dirnames"]),
+    "zsh": (["files"], ["files -/"]),
+    "fish": ([], []),
+}
+"""How each is told to complete files, and directories; fish does both by itself, and there are none here."""
 
 
 @pytest.mark.parametrize("shell", ASKS)
@@ -238,6 +246,11 @@ def test_real_shells_complete(shop: Path, shell: str) -> None:
     assert asked("migrate web b") == ["beta"]
     assert asked("status --lab s") == ["shop"]
     assert asked("status --l") == ["--lab"]
+    assert asked("runs p") == ["prune"]
+    files, directories = FILES_OF[shell]
+    assert [word for word in asked("demo --lab zzz") if word] == files
+    assert [word for word in asked("report --output zzz") if word] == directories
+    assert [word for word in asked("migrate web beta --timeout 5") if word] == []
 
 
 def test_version_and_help_of_completion() -> None:

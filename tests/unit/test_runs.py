@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from limosa.cli.app import call
+from limosa.cli.printable import printable
 from limosa.errors import SpecError, StateError
 from limosa.results import archive, store
 from limosa.results.store import EventFile, RunDirectory
@@ -62,6 +63,21 @@ def test_runs_are_listed_with_what_became_of_them(home: Path, capsys: pytest.Cap
     assert lines[0].split() == ["run", "what", "began", "lab", "guest", "outcome", "size"]
     assert lines[1].split()[0] == left.id and "interrupted" in lines[1]
     assert lines[3].startswith("20260101-000001-demo-two-hosts  demo   20") and "two-hosts" in lines[3]
+
+
+def test_a_narrow_terminal_shows_whole_ids(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sample(home, "20260101-000001-bench-during-migration-two-hosts")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for columns, shown in (
+        ("200", ["run", "what", "began", "lab", "guest", "outcome", "size"]),
+        ("80", ["run", "guest", "outcome"]),
+    ):
+        monkeypatch.setenv("COLUMNS", columns)
+        text = printable(said(capsys, "runs"))
+        assert text.split("\n")[1].split() == shown
+        assert path.name in text
 
 
 def test_a_run_is_shown_without_being_changed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

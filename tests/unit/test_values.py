@@ -109,9 +109,18 @@ def test_what_the_shell_is_told(words: str, found: list[str]) -> None:
     assert [word for word, _ in suggestions(before, beginning)[0]] == found
 
 
+def test_a_labs_file_is_completed_beside_the_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.yaml", "b.yml", "c.txt"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "nowhere"))
+    assert values.LAB.complete("") == ["a.yaml", "b.yml"]
+
+
 def test_where_nothing_is_known_completion_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+    monkeypatch.chdir(tmp_path)
     for kind in (values.LAB, values.GUEST, values.HOST, values.RUN):
         assert kind.complete("") == []
 

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from limosa.spec.resolved import Lab
 
 
+def labs_and_files() -> list[str]:
+    """Names of labs, and what may be a lab's file here."""
+    from pathlib import Path
+
+    files = sorted(path.name for path in Path().iterdir() if path.suffix in (".yaml", ".yml"))
+    with contextlib.suppress(Exception):  # files can be told without labs
+        return [*labs(), *files]
+    return files
+
+
 def labs() -> list[str]:
     """Names of labs."""
     from limosa.lab.record import existing

@@ -11,6 +11,9 @@ from limosa.cli.values import DURATION, RUN, number
 if TYPE_CHECKING:
     from limosa.results.archive import KeptRun
 
+_SPARE = ("lab", "what", "began", "size", "guest")
+"""What goes first on a narrow terminal: what the id tells, too."""
+
 RunArgument = Annotated[str, Argument(kind=RUN, help="A run's id, its beginning, or its directory; else the latest.")]
 
 
@@ -37,7 +40,7 @@ def _print(runs: list[KeptRun]) -> None:
         (run.id, run.kind, _when(run.began_ns), run.lab, run.guest, run.outcome, format_bytes(run.size_bytes))
         for run in runs
     ]
-    print_table(("run", "what", "began", "lab", "guest", "outcome", "size"), rows)
+    print_table(("run", "what", "began", "lab", "guest", "outcome", "size"), rows, spare=_SPARE)
 
 
 def _when(moment_ns: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from limosa.cli.known import guests, guests_and_hosts, hosts, images, labs, runs
+from limosa.cli.known import guests, guests_and_hosts, hosts, images, labs_and_files, runs
 from limosa.migration import limits
 
 FREE, KNOWN, FILES, DIRECTORIES = "free", "known", "files", "directories"
@@ -193,7 +193,7 @@ RATE = Kind("BANDWIDTH", type=int, read=_bits_per_s, shown=_rate, example="20 Mb
 FILE = Kind("FILE", type=Path, values=FILES)
 DIRECTORY = Kind("DIRECTORY", type=Path, values=DIRECTORIES)
 LAB_FILE = Kind("FILE", values=FILES)
-LAB = Kind("LAB", values=FILES, known=labs)
+LAB = Kind("LAB", values=FILES, known=labs_and_files)
 """A lab, by its name or by its file."""
 GUEST = Kind("GUEST", known=guests)
 HOST = Kind("HOST", known=hosts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
 from limosa.events import Events
 from limosa.guest.installer.installation import Installation, install
+from limosa.guest.installer.player import TakeOver
 from limosa.guest.installer.script import Prompt, Script, Secret, Step
 from limosa.guest.installer.virtual_machine import Hardware
 from limosa.guest.library import Entry
@@ -15,11 +17,12 @@ from tests.installer_iso import installer_iso
 HOSTNAME = "godwit"
 PASSWORD = "correct horse of the tests"
 SIZE_BYTES = 512 << 20
+DONE = r"The installation is complete\. Press Enter to reboot:"
 HOST_KEY = re.compile(r"SSH host key: (ssh-ed25519 \S+)")
 
 
-def install_script(key: str) -> Script:
-    """Answers as a person gives them, a mistyped password included."""
+def install_script(key: str, *, by_hand: bool = False) -> Script:
+    """Answers as a person gives them, a mistyped password included; *by_hand*: the last is left to a person."""
     questions = (
         Prompt("host name", r"Enter the host name \[example\]:", HOSTNAME),
         Prompt("password", r"New password for root:", Secret(PASSWORD)),
@@ -34,7 +37,7 @@ def install_script(key: str) -> Script:
     )
     end = (
         Prompt("failed", r"[^*\n]+\.\.\. failed", fails="{0}", anywhere=True),
-        Prompt("done", r"The installation is complete\. Press Enter to reboot:", "", ends=True),
+        Prompt("done", DONE, "", ends=True) if not by_hand else Prompt("done", DONE, fails="a person has to end it"),
     )
     return Script(
         "install Example Linux",
@@ -53,18 +56,18 @@ def boot_script() -> Script:
     return Script("boot Example Linux", (Step("log in on the console", login, 240),))
 
 
-async def install_example(name: str, events: Events) -> Entry:
-    """The library's entry *name*: Example Linux as its own installer leaves it."""
+async def install_example(name: str, events: Events, person: TakeOver | None = None) -> Entry:
+    """The library's entry *name*: Example Linux as its own installer leaves it, perhaps with a *person* at its end."""
     medium = await installer_iso(events)
     wanted = Installation(
         name=name,
         title="Example Linux 1.0",
         size_bytes=SIZE_BYTES,
         installer=Hardware(disk=Path(), iso=medium, reboots=False),
-        script=install_script,
+        script=functools.partial(install_script, by_hand=person is not None),
         host_key=HOST_KEY,
         installed=Hardware(disk=Path(), memory_bytes=256 << 20, machine="q35", reboots=False),
         boot=boot_script(),
         provenance={"how": "installed by its own installer", "system": "Example Linux", "version": "1.0"},
     )
-    return await install(wanted, events)
+    return await install(wanted, events, person)

@@ -17,6 +17,7 @@ import pytest
 from limosa.errors import MachineError
 from limosa.events import Event, Events, Note
 from limosa.guest import library
+from limosa.guest.installer import Console, Surprise
 from limosa.guest.library import Entry
 from tests.example_install import HOSTNAME, PASSWORD, install_example
 from tests.installer_iso import installer_iso
@@ -69,6 +70,8 @@ def test_the_disk_is_what_a_person_would_have_got(installed: Entry) -> None:
     assert HOSTNAME in _file(installed, "/etc/hosts")
     root = _file(installed, "/etc/shadow").splitlines()[0].split(":")
     assert root[0] == "root" and root[1].startswith("$6$")
+    # It made itself one when it was seen to boot, as systems do: two guests were one machine otherwise.
+    assert _file(installed, "/etc/machine-id") == ""
     assert _file(installed, "/root/.ssh/authorized_keys").count("ssh-ed25519") == 1
     assert _names(installed, "/root") <= {".ssh", ".ash_history"}
     content = installed.disk_path.read_bytes()
@@ -84,6 +87,28 @@ def test_the_transcript_shows_what_was_typed_but_no_password(installed: Entry) -
     assert PASSWORD not in cast and PASSWORD not in plain and "mistyped" not in cast
     key = installed.path(installed.access.key)
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_an_installation_that_a_person_ends_is_kept(installed: Entry) -> None:
+    """The machine goes off in their hands, which was its end: the disk is looked at as if the script had ended."""
+    stopped = list[str]()
+
+    async def person(console: Console, surprise: Surprise) -> bool:
+        stopped.append(surprise.why)
+        await console.pass_on(b"\r")
+        while not console.ended:
+            await console.wait_news(5)
+        return True
+
+    name = f"example-hand-{os.getpid()}"
+    entry = asyncio.run(install_example(name, Events(), person))
+    try:
+        assert stopped == ["a person has to end it"]
+        assert entry.access.host_keys != installed.access.host_keys
+        assert _file(entry, "/etc/hostname") == f"{HOSTNAME}\n"
+    finally:
+        shutil.rmtree(entry.provenance["transcript"])
+        library.remove(name)
 
 
 def test_the_guest_goes_through_the_main_job(installed: Entry) -> None:

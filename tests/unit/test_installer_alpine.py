@@ -22,6 +22,7 @@ from limosa.guest.installer import (
     Surprise,
     alpine,
     alpine_medium,
+    debian,
     installation,
     play,
     player,
@@ -229,7 +230,9 @@ def test_the_name_that_dhcp_gives_is_taken(tmp_path: Path, given: str) -> None:
     hook.write_text(alpine.NAME_SCRIPT.replace("/etc/", f"{tmp_path}/etc/"))
     hook.chmod(0o755)
     other.write_text(alpine.DHCPCD_SCRIPT.replace(alpine.NAME_HOOK, str(hook)))
-    for environment, run in (("hostname", hook), ("new_host_name", other)):
+    third = tmp_path / "dhclient"
+    third.write_text(debian.NAME_SCRIPT.replace("/etc/", f"{tmp_path}/etc/"))
+    for environment, run in (("hostname", hook), ("new_host_name", other), ("new_host_name", third)):
         told = f"hostname before; {environment}='{given}'; export {environment}; . {run}; hostname"
         if run == hook:
             told = told.replace(f". {run}", str(run))

@@ -227,7 +227,23 @@ async def install_debian(request: Request, events: Events, take_over: TakeOver |
         return await install(wanted, events, take_over)
 
 
+NAME_HOOK = "/etc/dhcp/dhclient-exit-hooks.d/limosa-name"
+NAME_SCRIPT = """\
+# Take the name that DHCP gives: else all systems made of one image were called alike.
+case $new_host_name in
+    "" | -* | *[!a-zA-Z0-9.-]*) ;;
+    *)
+        echo "$new_host_name" > /etc/hostname
+        grep -qw "$new_host_name" /etc/hosts || printf "127.0.1.1\\t%s\\n" "$new_host_name" >> /etc/hosts
+        hostname "$new_host_name"
+        ;;
+esac
+"""
+
+
 async def _finish(connection: asyncssh.SSHClientConnection) -> dict[str, Any]:
+    where = f"mkdir -p {NAME_HOOK.rpartition('/')[0]} && cat > {NAME_HOOK}"
+    await login.run(connection, where, 60, stdin=NAME_SCRIPT.encode())
     return {"version": (await login.run(connection, "cat /etc/debian_version", 60)).strip()}
 
 

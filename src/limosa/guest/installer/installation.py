@@ -41,6 +41,12 @@ POWER_OFF_S = 180.0
 TIMER_PANIC = "IO-APIC + timer doesn't work"
 """What a kernel says when it gives up because the timer's interrupt came late, as it may under emulation."""
 
+FORGET = (
+    "[ ! -s /etc/machine-id ] || : > /etc/machine-id; "
+    "rm -f /var/lib/dbus/machine-id /var/lib/dhcpcd/duid /var/lib/dhcpcd/secret"
+)
+"""What a system makes for itself at its first boot, which was ours: each guest of the image makes its own."""
+
 Finish = Callable[["asyncssh.SSHClientConnection"], Awaitable[dict[str, Any]]]
 """What is still done over SSH, once the installed system runs by itself; returns what is to be remembered of it."""
 
@@ -252,6 +258,7 @@ async def _check(
                 found["kernel"] = (await login.run(connection, "uname -r", wanted.ssh_within_s)).strip()
                 if wanted.finish is not None:
                     found |= await wanted.finish(connection)
+                await login.run(connection, FORGET, 60)
                 # The connection goes down with the system, so its end is no failure; the machine's is waited for.
                 await login.run(connection, "sync; (sleep 1; poweroff) >/dev/null 2>&1 </dev/null &", 30)
         if not await running.wait_ended(POWER_OFF_S):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import documents, library_docs
 from tests.gate import classes, layers, names, rules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,3 +96,12 @@ def test_documented_commands_exist() -> None:
     verbs = set(re.findall(r"^[\s│|]*([a-z][a-z-]*) {2,}\S", tool("limosa", "--help"), re.MULTILINE)) | LAUNCHERS_OWN
     assert len(verbs) > 1
     none([f"{where}: there is no verb {verb}" for where, verb in rules.commands(ROOT) if verb not in verbs])
+
+
+def test_each_block_of_the_documents_runs_or_says_why_not() -> None:
+    none(list(documents.complaints(documents.every())))
+
+
+def test_the_page_of_the_library_is_what_the_docstrings_say() -> None:
+    text = library_docs.PAGE.read_text()
+    assert text == library_docs.written(text), "python -m tests.library_docs writes it"

@@ -75,11 +75,13 @@ def test_every_monitor_command_has_its_purpose() -> None:
 async def test_how_a_bench_ended(
     monkeypatch: pytest.MonkeyPatch, status: int, out: bytes, err: bytes, reason: str
 ) -> None:
-    async def run(argv: list[str], **_: object) -> process.Completed:
+    async def run(argv: list[str], *, env: dict[str, str], **_: object) -> process.Completed:
         assert argv[1:5] == ["-m", "limosa", "bench", "cpu"]
+        assert env["SSH_AUTH_SOCK"] == "/agent", "a lab's machines are found by the person's environment"
         return process.Completed(tuple(argv), status, out, err, 0.1)
 
     monkeypatch.setattr(process, "run", run)
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
     part = await recipe._bench(chapters()["cpu"], True, False)
     assert (part.reason, part.status) == (reason, "failed" if reason else "done")
     assert part.command[-4:] == ["--time", "2 s", "--repeat", "2"]

@@ -170,8 +170,10 @@ async def _bench(chapter: Chapter, quick: bool, no_install: bool, more: tuple[st
     part = PartResult(name=chapter.name, title=chapter.title, command=words)
     silent = ["--no-install"] if no_install and chapter.installs else []
     argv = [sys.executable, "-m", "limosa", *words, *silent, "--json"]
+    # It is to find what this one found: a daemon's socket, an SSH agent.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        ended = await process.run(argv, env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False, timeout_s=LONGEST_S)
+        ended = await process.run(argv, env=environment, check=False, timeout_s=LONGEST_S)
         result: dict[str, Any] = untrusted.decode(ended.stdout or b"{}", type=dict[str, Any])
     except msgspec.MsgspecError:
         return replace(part, status="failed", reason="what the bench printed is no JSON document")

@@ -171,7 +171,8 @@ async def _bench(chapter: Chapter, quick: bool, no_install: bool, more: tuple[st
     silent = ["--no-install"] if no_install and chapter.installs else []
     argv = [sys.executable, "-m", "limosa", *words, *silent, "--json"]
     # It is to find what this one found: a daemon's socket, an SSH agent.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    theirs = {name: value for name, value in os.environ.items() if name != "PATH"}  # to that, process adds sbin
+    environment = theirs | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
         ended = await process.run(argv, env=environment, check=False, timeout_s=LONGEST_S)
         result: dict[str, Any] = untrusted.decode(ended.stdout or b"{}", type=dict[str, Any])

@@ -84,10 +84,10 @@ def test_what_cannot_be_tried_is_said(name: str, status: int, says: str) -> None
 
 def test_a_machine_that_cannot_make_one_says_why(tmp_path: Path) -> None:
     """Nothing of the system's is on the PATH."""
-    if os.geteuid() != 0:
-        says = "only root can make"
-    elif INSIDE in os.environ:
+    if INSIDE in os.environ:
         says = "already"
+    elif os.geteuid() != 0:
+        says = "only root can make"
     else:
         says = "mmdebstrap is not installed"
     argv = [sys.executable, "-P", "-m", "pytest", "--on=trixie"]

@@ -34,7 +34,7 @@ printf "\n\nWelcome to a medium without a serial console\n\nlocalhost login: "; 
 stty -echo; printf "Password: "; read password; stty echo; echo
 seq 1 60
 echo "limosa-hostkey @KEY@ $name ${#password}" >/who
-exec /bin/sh'
+export PS1="/ # "; exec /bin/sh'
 """
 
 PASSWORD = "Tz7-correct|horse"

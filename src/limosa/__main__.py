@@ -9,6 +9,13 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from limosa.errors import LimosaError
+
+FILES = 4096
+"""That a command may have open at once; the largest lab that was tried has some hundreds."""
+
 
 def main() -> None:
     """Run the command line. Exit codes: see ``limosa.errors``; 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
@@ -20,6 +27,7 @@ def main() -> None:
     gc.set_threshold(50_000)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the launcher holds back an early Ctrl-C
+        _permit_files()
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:  # also while what the command needs is still being imported
         code = _flushed(130)
@@ -41,32 +49,46 @@ def _run(words: list[str]) -> int:
         code = call(words)
         try:
             sys.stdout.flush()
+        except BrokenPipeError:
+            raise
         except OSError as error:
             if error.errno != errno.EIO:  # so says a terminal that was closed: nobody reads there any more
-                raise
+                from limosa.cli.printable import UnprintedError
+
+                raise UnprintedError(error.errno, error.strerror) from error
         return code
-    except LimosaError as error:
-        from limosa.cli.face import show_error
-
-        show_error(error, as_json)
-        return _flushed(error.exit_code)
-    except BaseExceptionGroup as group:
-        from limosa.cli.face import first_error, show_error
-
-        known = first_error(group)
-        if known is None:
-            raise
-        show_error(known, as_json)
-        return _flushed(known.exit_code)
     except BrokenPipeError:
         return 141
     except EOFError:  # the input ended where the verb had asked a question
         return 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print("limosa: no space left for what is printed\n  hint: write it to another disk", file=sys.stderr)
-        return LimosaError.exit_code
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except LimosaError as error:
+        return _told(error, as_json)
+    except BaseException as error:  # whatever it is, a person gets a sentence
+        from limosa.cli.unforeseen import as_error
+
+        return _told(as_error(error), as_json)
+
+
+def _told(error: LimosaError, as_json: bool) -> int:
+    """The exit code of *error*, which a person has been told of."""
+    from limosa.cli.face import show_error
+
+    with contextlib.suppress(OSError):  # who reads it may be what is wrong
+        show_error(error, as_json)
+    return _flushed(error.exit_code)
+
+
+def _permit_files() -> None:
+    """Have this process and those that it starts open as many files as they may: some shells allow 128, and a person
+    who may have more need not be told."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _flushed(code: int) -> int:

@@ -19,7 +19,18 @@ _BROUGHT = Path(__file__).parent
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
     base = Path(value) if value.startswith("/") else home() / fallback
+    if not is_text(base):
+        raise MachineError(f"{base} is no name in UTF-8", hint=f"set {variable} to a directory whose name is")
     return base / "limosa"
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path can be written down: records, QEMU and lab files have text alone. A name on disk is any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def home() -> Path:

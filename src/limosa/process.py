@@ -192,7 +192,10 @@ def detach(argv: Sequence[str], *, log: os.PathLike[str], pass_fds: Sequence[int
     # dup2 onto itself clears close-on-exec in the child alone.
     actions.extend((os.POSIX_SPAWN_DUP2, number, number) for number in pass_fds)
     # Whatever else this process itself inherited open, a pipe of its caller for one, would be held for ever.
-    actions.extend((os.POSIX_SPAWN_CLOSE, number) for number in _inheritable() if number not in pass_fds)
+    for number in _inheritable():
+        if number not in pass_fds:
+            # By its own flag, as an action may not name what is above the limit; nobody else here hands it down.
+            os.set_inheritable(number, False)
     for number in pass_fds:
         os.set_inheritable(number, True)
     try:

@@ -43,6 +43,10 @@ def print_sentence(label: str, text: str) -> None:
     print(line)
 
 
+class UnprintedError(OSError):
+    """What a command prints was not taken by who reads it."""
+
+
 class _Guarded:
     """A text stream that writes nothing but printable text; all else of it is as it was."""
 
@@ -51,7 +55,12 @@ class _Guarded:
 
     def write(self, text: str) -> int:
         """Write *text* without what would command a terminal."""
-        self.stream.write(printable(text))
+        try:
+            self.stream.write(printable(text))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UnprintedError(error.errno, error.strerror) from error
         return len(text)
 
     def writelines(self, lines: Any) -> None:

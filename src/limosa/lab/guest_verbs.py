@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from limosa import paths
 from limosa.errors import SpecError, StateError
-from limosa.lab import copies, guest_access, guest_views, qemu_launch
+from limosa.lab import copies, guest_access, guest_views, log_files, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHosts
 from limosa.spec import resolved
@@ -125,6 +125,13 @@ class GuestVerbs:
                 break
         """
         return guest_views.serial_sockets(self._hosts, self[guest])
+
+    async def said(self, guest: str) -> str:
+        """What is kept of the guest's console on the host where it runs. Raises StateError when it runs nowhere."""
+        await self._hosts.meet()
+        host = self._hosts.named(await self.where(guest))
+        kept = await host.port.run(["tail", "-c", str(log_files.LIMIT_BYTES), "--", host.serial_log(guest)])
+        return kept.stdout.decode(errors="replace")
 
     def screens(self, guest: str) -> AsyncIterator[Camera]:
         """Connections to the guest's screen: one where it runs, and another each time that it has moved; whoever takes

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limosa.errors import SpecError
+
 if TYPE_CHECKING:
     from limosa.spec.resolved import Lab
 
@@ -22,10 +24,17 @@ def load(path: str | Path) -> Lab:
     A file is the same by whatever links it is named: its own name and folder count. Raises SpecError, which names file,
     line and key; when there are several faults, it names all of them.
     """
+    from limosa import paths
     from limosa.spec import document, resolution
 
+    if not paths.is_text(real := Path(os.path.realpath(path))):
+        raise SpecError(
+            "a lab file has to lie where every folder has a name in UTF-8",
+            file=str(real),
+            hint="rename the folder, or copy the file elsewhere",
+        )
     text = document.read(Path(path))
-    return resolution.resolve(document.parse(text, str(path)), Path(os.path.realpath(path)))
+    return resolution.resolve(document.parse(text, str(path)), real)
 
 
 def loads(text: str, file: str = "") -> Lab:

@@ -31,12 +31,12 @@ async def have(lab: resolved.Lab, events: Events) -> None:
     """
     failures = dict[object, LimosaError]()
     for guest in lab.guests.values():
-        image = guest.disk_image or guest.image
+        needed = guest.disk_image or guest.image
         try:
-            if image not in failures:
+            if needed not in failures:
                 await provision.of(guest.image_kind).have(guest, events)
         except LimosaError as error:
-            error.about, failures[image] = f"guest {guest.name}", error
+            error.about, failures[needed] = f"guest {guest.name}", error
     if failures:
         first, *others = failures.values()
         first.others = tuple(others)

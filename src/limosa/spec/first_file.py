@@ -101,10 +101,10 @@ def _containers(kind: str, program: str, bridge: str) -> str:
 
 
 FILES: dict[str, str] = {
-    host_kinds.NAMESPACES.name: _NAMESPACES + _guest("10.77.1.100"),
-    host_kinds.INCUS.name: _containers(host_kinds.INCUS.name, "incus", "incusbr0"),
-    host_kinds.LXD.name: _containers(host_kinds.LXD.name, "lxc", "lxdbr0"),
-    host_kinds.SSH.name: _SSH + _guest("192.0.2.100", f"{MARK}: a free address"),
+    "namespaces": _NAMESPACES + _guest("10.77.1.100"),
+    "incus": _containers("incus", "incus", "incusbr0"),
+    "lxd": _containers("lxd", "lxc", "lxdbr0"),
+    "ssh": _SSH + _guest("192.0.2.100", f"{MARK}: a free address"),
 }
 """By the kind of the hosts, below what all begin with."""
 

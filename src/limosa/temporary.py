@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_NAME = re.compile(r"\.?limosa-[a-z]+\.[a-z0-9_]{8}")
-"""Of our folders alone; others that begin like them are somebody's who will come back for them."""
+_END = ".limosa-tmp"
+_NAME = re.compile(r"limosa-[a-z]+\.[a-z0-9_]{8}" + re.escape(_END))
+"""Of our folders alone. The end is what nobody writes: a name like limosa-backup.20260131 is a person's own."""
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def folder(what: str, within: Path | None = None) -> Iterator[Path]:
     temporary files are kept. Raises OSError.
     """
     place = Path(tempfile.gettempdir()) if within is None else within
-    sweep(place)
+    sweep(within)
     path, descriptor = _made(place, f"{'' if within is None else '.'}limosa-{what}.")
     try:
         yield path
@@ -39,10 +40,12 @@ def folder(what: str, within: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(place: Path | None = None) -> None:
-    """Remove the folders in *place*, else where temporary files are kept, whose makers are gone."""
+    """Remove the folders in *place* (hidden ones), else where temporary files are kept, whose makers are gone."""
     with contextlib.suppress(OSError):
+        dot = "" if place is None else "."
         for entry in os.scandir(tempfile.gettempdir() if place is None else place):
-            if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            ours = entry.name.startswith(dot) and _NAME.fullmatch(entry.name.removeprefix(dot))
+            if ours and entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):  # another's, or it has just gone
                     _sweep_one(entry.path)
 
@@ -60,7 +63,7 @@ def _sweep_one(path: str) -> None:
 def _made(place: Path, prefix: str) -> tuple[Path, int]:
     """A new folder and the descriptor that holds its lock, until it is closed."""
     while True:
-        path = tempfile.mkdtemp(prefix=prefix, dir=place)
+        path = tempfile.mkdtemp(suffix=_END, prefix=prefix, dir=place)
         try:
             descriptor = _opened(path)
         except FileNotFoundError:  # swept before it was locked
@@ -100,7 +103,7 @@ def sweep_locks(place: Path) -> None:
 
 def _taken(lock: Path) -> int | None:
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if not _lock(descriptor):
                 os.close(descriptor)

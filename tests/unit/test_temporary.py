@@ -74,19 +74,27 @@ def test_what_a_living_process_has_is_left_alone_and_what_a_killed_one_had_is_sw
 def test_what_bears_another_name_is_somebody_elses(tmp_path: Path) -> None:
     """A machine over SSH keeps a lab's files in such a place, and older programs of ours left what nobody can judge."""
     other = ["limosa-0-lab", "limosa-abcdefgh", "limosa-work.1", "limosa.abcdefgh", ".limosa-work.abcdefgh.bak"]
+    other += ["limosa-backup.20260131", ".limosa-backup.20260131", "limosa-work.abcdefgh.limosa-tmp"]  # a visible one
     for name in other:
         (tmp_path / name).mkdir()
-    (tmp_path / "limosa-work.abcdefgh").symlink_to(tmp_path / other[0])
-    (tmp_path / "limosa-file.abcdefgh").touch()
+    (tmp_path / ".limosa-link.abcdefgh.limosa-tmp").symlink_to(tmp_path / other[0])
+    (tmp_path / ".limosa-file.abcdefgh.limosa-tmp").touch()
     before = names(tmp_path)
     temporary.sweep(tmp_path)
     assert names(tmp_path) == before
     temporary.sweep(tmp_path / "not there")
 
 
+def test_a_lock_is_no_link(tmp_path: Path) -> None:
+    """An editor's mark, as .#notes.lock, leads nowhere: nothing is made where it leads, and it stays."""
+    (tmp_path / ".#notes.lock").symlink_to(tmp_path / "nowhere")
+    temporary.sweep_locks(tmp_path)
+    assert names(tmp_path) == [".#notes.lock"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to another")
 def test_what_belongs_to_another_user_is_left_alone(tmp_path: Path) -> None:
-    theirs = tmp_path / "limosa-work.abcdefgh"
+    theirs = tmp_path / ".limosa-work.abcdefgh.limosa-tmp"
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
     temporary.sweep(tmp_path)

@@ -156,6 +156,34 @@ def test_old_runs_go_and_those_being_written_stay(home: Path, capsys: pytest.Cap
     assert list(home.iterdir()) == []
 
 
+def test_a_run_that_is_a_link_goes_without_what_it_leads_to(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = sample(home.parent, "20260101-000000-demo-two-hosts")
+    home.mkdir()
+    link = home / "20260101-000001-demo-two-hosts"
+    link.symlink_to(elsewhere)
+    assert f"removed {link.name}" in said(capsys, "runs", "prune", "--keep", "0")
+    assert list(home.iterdir()) == [] and (elsewhere / "run.json").exists()
+
+
+def test_what_is_taken_away_meanwhile_is_no_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    going = archive.of(RunDirectory(sample(home, "20260101-000000-demo-two-hosts")))
+    assert archive.remove(going)
+    assert not archive.remove(going)
+
+
+def test_what_a_killed_prune_left_is_swept_by_the_next(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample(home, "20260101-000000-demo-two-hosts")
+    program = (
+        "import os, shutil, signal\nfrom limosa.cli.app import call\n"
+        "shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\ncall(['runs', 'prune', '--keep', '0'])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    assert len(list(home.iterdir())) == 1 and "no runs yet" in said(capsys, "runs")
+    sample(home, "20260101-000001-demo-two-hosts")
+    said(capsys, "runs", "prune", "--keep", "0")
+    assert list(home.iterdir()) == []
+
+
 def test_a_writer_that_was_killed_writes_no_more(home: Path) -> None:
     program = (
         "import os, signal\nfrom limosa.results.store import EventFile, RunDirectory\n"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from limosa import temporary
 from limosa.errors import LimosaError, MachineError
 from limosa.results import store
 from limosa.results.format import EVENTS
@@ -45,7 +46,11 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
 
 def kept(base: Path | None = None) -> list[KeptRun]:
     """All runs, the newest first."""
-    return [of(RunDirectory(path)) for path in reversed(store.all_runs(base))]
+    found = list[KeptRun]()
+    for path in reversed(store.all_runs(base)):
+        with contextlib.suppress(FileNotFoundError):  # another command has just removed it
+            found.append(of(RunDirectory(path)))
+    return found
 
 
 def of(directory: RunDirectory) -> KeptRun:
@@ -108,14 +113,17 @@ def remove(run: KeptRun) -> bool:
     Raises MachineError when it may not be.
     """
     path = Path(run.directory)
-    if not path.is_dir() or of(RunDirectory(path)).outcome == "running":
-        return False
-    gone = path.with_name(f".gone-{path.name}")
     try:
-        path.rename(gone)
-        shutil.rmtree(gone)
+        if of(RunDirectory(path)).outcome == "running":
+            return False
+        with temporary.folder("gone", path.parent) as folder:  # what a killed command leaves of it is swept
+            gone = path.rename(folder / path.name)
+            if not gone.is_symlink():  # else it leads to somebody's own folder, which stays
+                shutil.rmtree(gone)
+    except FileNotFoundError:
+        return False
     except OSError as error:
-        raise MachineError(f"{path} cannot be removed: {error.strerror}", hint="is it your own?") from error
+        raise MachineError(f"{path} cannot be removed: {error.strerror or error}", hint="is it your own?") from error
     return True
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from limosa import process
+from limosa import process, requirements
 from limosa.bench.benches import chapters
+from limosa.bench.entry import Chapter
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events
 from limosa.homework import HOMEWORK, Homework, PartResult, handout, pdf, recipe
 from limosa.qemu.purpose import QMP
+from limosa.results import archive
 from limosa.results.store import RunDirectory
 from tests import bench_sample, run_sample
 
@@ -85,6 +87,30 @@ async def test_how_a_bench_ended(
     part = await recipe._bench(chapters()["cpu"], True, False)
     assert (part.reason, part.status) == (reason, "failed" if reason else "done")
     assert part.command[-4:] == ["--time", "2 s", "--repeat", "2"]
+
+
+async def test_nobody_removes_a_part_while_others_are_to_come(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parts = list[RunDirectory]()
+
+    async def nothing(*_: object, **__: object) -> list[str]:
+        return []
+
+    async def lab(*_: object) -> tuple[RunDirectory, Homework, list[str]]:
+        return run, homework(), []
+
+    async def bench(chapter: Chapter, *_: object) -> PartResult:
+        assert not any(archive.remove(archive.of(each)) for each in (run, *parts))
+        parts.append(RunDirectory(run_sample.demo(tmp_path / chapter.name)))
+        return PartResult(name=chapter.name, title=chapter.title, run=str(parts[-1].path))
+
+    for name, fake in (("_lab", lab), ("_bench", bench), ("sweep", list)):
+        monkeypatch.setattr(recipe, name, fake)
+    for name, found in (("missing", nothing), ("install", nothing), ("find", lambda program: None)):
+        monkeypatch.setattr(requirements, name, found)
+    await recipe.do(quick=True, events=Events(), folder=tmp_path)
+    assert len(parts) == len(chapters()) and all(archive.remove(archive.of(each)) for each in (run, *parts))
 
 
 async def test_without_a_browser_there_is_no_pdf(

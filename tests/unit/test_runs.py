@@ -184,6 +184,19 @@ def test_what_a_killed_prune_left_is_swept_by_the_next(home: Path, capsys: pytes
     assert list(home.iterdir()) == []
 
 
+def test_a_run_that_is_over_and_needed_still_stays(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the parts of a homework that goes on."""
+    run = RunDirectory(sample(home, "20260101-000000-demo-two-hosts"))
+    assert archive.of(run).outcome == "completed"
+    with archive.held(run):
+        assert archive.of(run).outcome == "running"
+        assert said(capsys, "runs", "prune", "--keep", "0") == "nothing to remove\n"
+    assert archive.of(run).outcome == "completed"
+    (run.path / "events.jsonl").unlink()
+    with archive.held(run):
+        assert archive.of(run).outcome == "completed"
+
+
 def test_a_writer_that_was_killed_writes_no_more(home: Path) -> None:
     program = (
         "import os, signal\nfrom limosa.results.store import EventFile, RunDirectory\n"

@@ -6,6 +6,7 @@ A part that fails is in the handout with its reason, and the others go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Collection
@@ -27,7 +28,7 @@ from limosa.homework.chapters import HOMEWORK, Homework, PartResult
 from limosa.hosts.host import CLIENT
 from limosa.lab import Lab, sweep
 from limosa.probes.pace import Probing
-from limosa.results import meant, store
+from limosa.results import archive, meant, store
 from limosa.results.store import RunDirectory
 from limosa.results.summary import summarise
 from limosa.spec import resolved
@@ -65,19 +66,23 @@ async def do(
     events.note(f"this takes {expected.told(span_s)}, and longer where something has to be fetched first")
     await requirements.install(await requirements.missing(), events, no_install=no_install)
     run, homework, lacking = await _lab(described, way, quick, events)
-    homework = replace(homework, lab=str(file or ""))
-    run.write(HOMEWORK, homework)
-    for chapter in chapters().values():
-        with events.stage(chapter.title) as step:
-            more = _on_own_lab(chapter, file, way, lacking) if file is not None else ()
-            part = await _bench(chapter, quick, no_install, more)
-            if part.reason:
-                step.fail()
-        if part.reason:
-            events.note(f"{chapter.title}: {part.reason}", level="warning")
-        homework = replace(homework, parts=[*homework.parts, part])
+    with contextlib.ExitStack() as held:  # each part's run is over, and needed to the end
+        held.enter_context(archive.held(run))
+        homework = replace(homework, lab=str(file or ""))
         run.write(HOMEWORK, homework)
-    return await _write(run, homework, events, folder)
+        for chapter in chapters().values():
+            with events.stage(chapter.title) as step:
+                more = _on_own_lab(chapter, file, way, lacking) if file is not None else ()
+                part = await _bench(chapter, quick, no_install, more)
+                if part.run:
+                    held.enter_context(archive.held(RunDirectory(Path(part.run))))
+                if part.reason:
+                    step.fail()
+            if part.reason:
+                events.note(f"{chapter.title}: {part.reason}", level="warning")
+            homework = replace(homework, parts=[*homework.parts, part])
+            run.write(HOMEWORK, homework)
+        return await _write(run, homework, events, folder)
 
 
 def _on_own_lab(chapter: Chapter, file: Path, way: Route, lacking: Collection[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -75,22 +75,50 @@ def of(directory: RunDirectory) -> KeptRun:
         guest=run.guest,
         began_ns=run.started_ns,
         ended_ns=run.ended_ns,
-        outcome="interrupted" if run.status == "running" and not is_written(directory) else run.status,
+        outcome=_outcome(directory, run.status),
         error=run.error,
     )
+
+
+def _outcome(directory: RunDirectory, status: str) -> str:
+    if status == "running":
+        return "running" if is_written(directory) else "interrupted"
+    return "running" if _is_held(directory) else status
+
+
+@contextlib.contextmanager
+def held(run: RunDirectory) -> Iterator[None]:
+    """Have the run count as running for the length of the block though its end is on record: it is needed still."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # it has no events, or lies on a file system without locks
+            descriptor = os.open(run.path / EVENTS, os.O_RDWR | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def is_written(run: RunDirectory) -> bool:
     """Whether somebody is writing it now."""
     try:
-        descriptor = os.open(run.path / EVENTS, os.O_RDONLY | os.O_CLOEXEC)
+        return _is_locked(run)
     except FileNotFoundError:
         return time.time() - run.path.stat().st_mtime < _FIRST_EVENT_S
     except OSError:
         return True  # nobody knows
+
+
+def _is_held(run: RunDirectory) -> bool:
+    with contextlib.suppress(OSError):
+        return _is_locked(run)
+    return False
+
+
+def _is_locked(run: RunDirectory) -> bool:
+    """Raises OSError where nobody can know."""
+    descriptor = os.open(run.path / EVENTS, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return True
     finally:
         os.close(descriptor)

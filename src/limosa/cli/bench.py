@@ -10,6 +10,12 @@ from limosa.cli.options import JsonOption
 from limosa.cli.values import COUNT, RATE, Choice, choice, duration, number
 
 
+def _guests() -> tuple[str, ...]:
+    from limosa.bench.cpu.measure import GUESTS
+
+    return GUESTS
+
+
 def _cards() -> tuple[str, ...]:
     from limosa.bench.network.measure import MODELS
 
@@ -46,7 +52,7 @@ def cpu(
     guest: Annotated[
         str,
         Option(
-            kind=choice("micro", "bare"),
+            kind=Choice(_guests),
             help="micro: sysbench in a Linux. bare: user-mode compute alone, which more KVMs can run.",
         ),
     ] = "micro",

@@ -127,7 +127,14 @@ class GuestVerbs:
         return guest_views.serial_sockets(self._hosts, self[guest])
 
     async def said(self, guest: str) -> str:
-        """What is kept of the guest's console on the host where it runs. Raises StateError when it runs nowhere."""
+        """What is kept of the guest's console on the host where it runs: its end, as text.
+
+        Raises SpecError for a guest that there is not, StateError when it runs nowhere.
+
+        Example::
+
+            print((await lab.guests.said("guest1"))[-1000:])
+        """
         await self._hosts.meet()
         host = self._hosts.named(await self.where(guest))
         kept = await host.port.run(["tail", "-c", str(log_files.LIMIT_BYTES), "--", host.serial_log(guest)])

@@ -27,13 +27,13 @@ def load(path: str | Path) -> Lab:
     from limosa import paths
     from limosa.spec import document, resolution
 
+    text = document.read(Path(path))
     if not paths.is_text(real := Path(os.path.realpath(path))):
         raise SpecError(
             "a lab file has to lie where every folder has a name in UTF-8",
             file=str(real),
             hint="rename the folder, or copy the file elsewhere",
         )
-    text = document.read(Path(path))
     return resolution.resolve(document.parse(text, str(path)), real)
 
 

@@ -11,15 +11,15 @@ from limosa.bench.repetitions import BENCH
 from limosa.errors import SpecError
 from limosa.events import Events
 from limosa.results.store import RunDirectory
-from limosa.spec.image_kinds import BARE, MICRO
+from limosa.spec.image_kinds import BARE
 
 PAGE = ComparisonPage(judge.RULES, say.SAYINGS)
 
 
 async def _measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirectory:
-    if settings.guest not in (MICRO.name, BARE.name):
+    if settings.guest not in measure.GUESTS:
         text = f"--guest: there is no guest {settings.guest!r} for this bench"
-        raise SpecError(text, hint=f"{MICRO.name} or {BARE.name}")
+        raise SpecError(text, hint=" or ".join(measure.GUESTS))
     if settings.guest == BARE.name:
         return await user_mode.measure(settings, beds, events)
     return await measure.measure(settings, beds, events)

@@ -13,7 +13,10 @@ from limosa.bench.rounds import measure_all, seeded, started
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.results.store import RunDirectory
-from limosa.spec.image_kinds import MICRO
+from limosa.spec.image_kinds import BARE, MICRO
+
+GUESTS = (MICRO.name, BARE.name)
+"""What a guest of this bench may run."""
 
 EVENTS = Metric(name="cpu-events", label="prime search (sysbench)", unit="events/s")
 
@@ -34,7 +37,7 @@ class CpuSettings:
     seed: int = 0
     """0: a new one each time."""
     guest: str = MICRO.name
-    """What runs in it: a Linux, or, bare, user-mode compute alone, which more KVMs can run."""
+    """One of ``GUESTS``: a Linux, or, bare, user-mode compute alone, which more KVMs can run."""
 
 
 async def measure(settings: CpuSettings, beds: Beds, events: Events) -> RunDirectory:

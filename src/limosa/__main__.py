@@ -27,6 +27,7 @@ def main() -> None:
     gc.set_threshold(50_000)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the launcher holds back an early Ctrl-C
+        _have_streams()
         _permit_files()
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:  # also while what the command needs is still being imported
@@ -78,6 +79,16 @@ def _told(error: LimosaError, as_json: bool) -> int:
     with contextlib.suppress(OSError):  # who reads it may be what is wrong
         show_error(error, as_json)
     return _flushed(error.exit_code)
+
+
+def _have_streams() -> None:
+    """Where the caller closed a standard stream, have it lead nowhere: else the next file that is opened, a record
+    perhaps, would have its number, and what is printed would go there."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(nowhere, nowhere == number)
+            setattr(sys, name, os.fdopen(nowhere, "r" if number == 0 else "w"))
 
 
 def _permit_files() -> None:

@@ -13,6 +13,7 @@ import pytest
 from limosa import __main__ as command
 from limosa import paths, spec
 from limosa.cli import app
+from limosa.cli.printable import UnprintedError
 from limosa.errors import MachineError, SpecError
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/srv/labs/run.json")
@@ -29,6 +30,8 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (FULL, 3, "no space left for /srv/labs/run.json"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 3, "no space left"),
+        (UnprintedError(errno.ENOSPC, "No space left on device"), 1, "no space left for what is printed"),
+        (UnprintedError(errno.EFBIG, "File too large"), 1, "what is printed cannot be written: File too large"),
         (OSError(errno.EMFILE, "Too many open files"), 3, "files open here, and needs more"),
         (PermissionError(errno.EACCES, "Permission denied", "/srv"), 3, "/srv: Permission denied"),
         (ExceptionGroup("of tasks", [ValueError("odd"), KeyError("x")]), 1, "a fault of limosa: ValueError: odd"),
@@ -95,3 +98,22 @@ def test_few_files_are_enough() -> None:
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_closed_leads_nowhere(closed: str) -> None:
+    look = "import os, sys; from limosa.__main__ import main; sys.argv[1:] = ['ls']\ntry: main()\nfinally:"
+    look += " found = [os.fstat(number) for number in range(3)]; sys.exit(0 if len(found) == 3 else 9)"
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, look], check=False, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_trace_is_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def at_fault(_words: list[str]) -> int:
+        raise ValueError("of nobody's making")
+
+    monkeypatch.setattr(app, "call", at_fault)
+    assert command._run(["up"]) == 1
+    assert (tmp_path / "limosa" / "last-fault.txt").stat().st_mode & 0o077 == 0

@@ -45,6 +45,8 @@ def _of_the_machine(error: OSError) -> LimosaError | None:
     """What the machine lacks; None for an error that says nothing to whoever did not ask for that call."""
     file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if isinstance(error, UnprintedError):
+        if error.errno not in _FULL:
+            return LimosaError(f"what is printed cannot be written: {error.strerror}", hint="write it elsewhere")
         return LimosaError("no space left for what is printed", hint="write it to another disk")
     if error.errno in _FULL:
         places = f"labs and runs are in {paths.state()}, images in {paths.cache()}"
@@ -80,6 +82,7 @@ def _kept(error: BaseException) -> str:
         kept = paths.state() / "last-fault.txt"
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = "".join(traceback.format_exception(error))
+        kept.touch(mode=0o600)
         kept.write_text(f"limosa {' '.join(sys.argv[1:])}\n\n{lines}", errors="backslashreplace")
     except (OSError, LimosaError):
         return f"{TRACE}=1 before the command prints it"

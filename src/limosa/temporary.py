@@ -39,6 +39,16 @@ def folder(what: str, within: Path | None = None) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def discard(path: Path) -> None:
+    """Have nothing of the name of the folder *path* from now on, and remove it. Raises OSError.
+
+    Under a name of its own, as what a killed command started may still write in it for a moment: deleted in its place
+    it would not be gone, and that would get among what is made there next.
+    """
+    with contextlib.suppress(FileNotFoundError), folder("gone", path.parent) as gone:
+        path.rename(gone / path.name)
+
+
 def sweep(place: Path | None = None) -> None:
     """Remove the folders in *place* (hidden ones), else where temporary files are kept, whose makers are gone."""
     with contextlib.suppress(OSError):

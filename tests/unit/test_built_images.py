@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ import pytest
 
 from limosa.errors import MachineError, SpecError
 from limosa.events import Event, Events, Note
-from limosa.guest import built_images
+from limosa.guest import built_images, image_folder
 
 
 @dataclass
@@ -171,6 +173,105 @@ async def test_an_unknown_image_is_the_users_error() -> None:
     with pytest.raises(SpecError) as caught:
         await built_images.ensure("macro", Events())
     assert "micro" in caught.value.hint
+
+
+WRITING = """
+import itertools, os, sys
+os.chdir(sys.argv[1])
+for number in itertools.count():
+    open(f"late-{number}", "w").close()
+    if number == 10_000:
+        print("writing", flush=True)
+"""
+
+
+async def test_what_goes_on_writing_for_a_killed_build_does_not_stop_the_next(recipe: Recipe, tmp_path: Path) -> None:
+    """As the tar that a killed dpkg-deb leaves: what it writes in cannot be deleted while it does."""
+    building = tmp_path / "limosa/images/.tiny-0123.building"
+    building.mkdir(parents=True)
+    words = [sys.executable, "-c", WRITING, str(building)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:  # noqa: ASYNC220
+        try:
+            assert child.stdout is not None and child.stdout.readline() == b"writing\n"
+            image = await built_images.ensure("tiny", Events())
+        finally:
+            child.kill()
+    files = sorted(path.name for path in image.directory.iterdir())
+    assert files == ["disk.raw", "image.json", "initrd", "kernel"]
+    await asyncio.to_thread(image_folder.sweep, tmp_path / "limosa/images")
+    assert kept(tmp_path) == ["tiny-0123"]
+
+
+async def test_a_cancelled_build_ends_with_its_thread(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the thread would write into what the next one builds."""
+    begun, let_go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(path: Path) -> str:
+        begun.set()
+        let_go.wait(60)
+        ended.set()
+        return "0"
+
+    monkeypatch.setattr(built_images, "sha256", slow)
+    task = asyncio.create_task(built_images.ensure("tiny", Events()))
+    assert await asyncio.to_thread(begun.wait, 60)
+    task.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert kept(tmp_path) == [".tiny-0123.building", ".tiny-0123.lock"]
+    let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set() and kept(tmp_path) == []
+
+
+TOGETHER = """
+import asyncio, os, sys, types
+from limosa.events import Events
+from limosa.guest import built_images, image_folder
+from limosa import paths
+
+module = types.ModuleType("recipe")
+async def build(directory, events, agent):
+    os.write(1, b"built\\n")
+    work = directory / "work"
+    work.mkdir()
+    for number in range(20):  # others look for the lock, and sweep, meanwhile
+        (work / str(number)).mkdir()
+        await asyncio.sleep(0.01)
+    for name in ("kernel", "initrd", "disk.raw"):
+        (directory / name).write_bytes(b"x")
+    return types.SimpleNamespace(kernel="kernel", initrd="initrd", disk="disk.raw", kernel_arguments="", provenance={})
+module.digest, module.build = lambda agent: "0123", build
+sys.modules["recipe"] = module
+built_images._RECIPES["tiny"] = "recipe"
+os.write(1, b"ready\\n")
+sys.stdin.read()
+image_folder.sweep(paths.cache() / "images")
+asyncio.run(built_images.ensure("tiny", Events()))
+image_folder.sweep(paths.cache() / "images")
+"""
+
+
+def test_processes_that_begin_at_once_in_an_empty_cache_build_once(tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    words = [sys.executable, "-c", TOGETHER]
+    with contextlib.ExitStack() as stack:
+        begin, end = os.pipe()
+        children = [
+            stack.enter_context(subprocess.Popen(words, stdin=begin, stdout=subprocess.PIPE, env=environment))
+            for _ in range(4)
+        ]
+        os.close(begin)
+        for child in children:
+            assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        os.close(end)  # to all at once
+        said = [child.stdout.read() for child in children if child.stdout is not None]
+        assert [child.wait() for child in children] == [0, 0, 0, 0]
+    assert sorted(said) == [b"", b"", b"", b"built\n"]
+    assert kept(tmp_path) == ["tiny-0123"]
 
 
 def test_a_build_killed_with_sigkill_leaves_no_half_image(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import datetime
 import importlib
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import msgspec
 from limosa import paths, untrusted
 from limosa.errors import MachineError, SpecError
 from limosa.events import Events
-from limosa.guest.image_folder import locked, sha256, space_errors, sweep, sync
+from limosa.guest.image_folder import discard, in_thread, locked, sha256, space_errors, sweep, sync
 from limosa.spec.image_kinds import MICRO, MICRO_GENERIC
 
 _RECIPES = {MICRO.name: "limosa.guest.micro", MICRO_GENERIC.name: "limosa.guest.micro.generic"}
@@ -128,11 +127,12 @@ async def _build(recipe: Recipe, name: str, images: Path, key: str, events: Even
         with events.stage(f"build image {name}"):
             started = time.monotonic()
             built = await recipe.build(building, events, agent)
-            await asyncio.to_thread(_complete, building, name, key, built, time.monotonic() - started)
+            await in_thread(_complete, building, name, key, built, time.monotonic() - started)
             building.rename(images / key)
             sync(images)
     except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            discard(building)
         raise
     image = find(images / key)
     assert image is not None

@@ -14,12 +14,18 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
+from limosa import temporary
 from limosa.errors import MachineError
 from limosa.events import Events
+from limosa.tasks import uninterrupted
 from limosa.temporary import held, sweep_locks
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LOCK_POLL_S = 0.1
 
@@ -43,12 +49,28 @@ def sweep(images: Path, own_key: str = "") -> None:
     """Remove what killed builds have left: our own, whose lock we hold, and those whose lock nobody holds."""
     for building in images.glob(".*.building"):
         if building.stem == f".{own_key}":
-            shutil.rmtree(building, ignore_errors=True)
+            discard(building)
             continue
         with contextlib.suppress(OSError), held(building.with_suffix(".lock")) as ours:
             if ours:
-                shutil.rmtree(building, ignore_errors=True)
+                discard(building)
+    temporary.sweep(images)
     sweep_locks(images)
+
+
+def discard(folder: Path) -> None:
+    """Have nothing of that name from now on, and remove it. Raises OSError when the name stays taken."""
+    try:
+        temporary.discard(folder)
+    except OSError:  # no room for another name
+        shutil.rmtree(folder)
+
+
+async def in_thread(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """What *work* comes to beside the loop. A cancellation waits for it: a thread goes on, and would write into what
+    is swept away, when the lock is somebody else's already.
+    """
+    return await uninterrupted(asyncio.to_thread(work, *args, **named))
 
 
 @contextlib.contextmanager

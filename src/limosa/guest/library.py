@@ -15,11 +15,9 @@ An entry is never changed: whoever uses it works on a copy or an overlay. To mak
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime
 import re
-import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,7 +28,7 @@ import msgspec
 from limosa import paths, untrusted
 from limosa.errors import LimosaError, MachineError, SpecError, StateError
 from limosa.events import Events
-from limosa.guest.image_folder import locked, sha256, space_errors, sweep, sync
+from limosa.guest.image_folder import discard, in_thread, locked, sha256, space_errors, sweep, sync
 from limosa.spec import image_kinds
 from limosa.temporary import held
 
@@ -148,9 +146,10 @@ async def adding(name: str, events: Events) -> AsyncIterator[Building]:
         try:
             yield building
             with space_errors(images):
-                await asyncio.to_thread(_commit, building, time.monotonic() - started)
+                await in_thread(_commit, building, time.monotonic() - started)
         except BaseException:
-            shutil.rmtree(building.directory, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                discard(building.directory)
             raise
 
 
@@ -238,12 +237,8 @@ def remove(name: str) -> int:
         if not ours:
             raise StateError(f"the image {name} is being made", hint="wait for the command that makes it")
         taken_bytes = size_bytes(folder)
-        # At once for whoever looks for it, and swept by the next if this is killed.
-        gone = directory() / f".{name}.building"
         try:
-            shutil.rmtree(gone, ignore_errors=True)
-            folder.rename(gone)
-            shutil.rmtree(gone)
+            discard(folder)
         except OSError as error:
             raise MachineError(f"{folder} cannot be removed: {error.strerror}", hint="is it your own?") from error
     return taken_bytes

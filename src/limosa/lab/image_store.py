@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import msgspec
 from limosa import temporary
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.guest import built_images, library, provision
-from limosa.guest.image_folder import sweep
+from limosa.guest.image_folder import discard, sweep
 from limosa.lab.record import existing
 from limosa.spec import image_kinds
 from limosa.temporary import held
@@ -166,5 +165,5 @@ def _remove_left() -> dict[str, int]:
         with held(left.with_suffix(".lock")) as ours:
             if ours:
                 gone[left.name] = library.size_bytes(left) if left.is_dir() else left.stat().st_blocks * 512
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                discard(left) if left.is_dir() else left.unlink()
     return gone

@@ -6,8 +6,8 @@ place and moved there in one step, so a folder of that name is always whole, wha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from limosa import untrusted
 from limosa.deadline import Deadline
 from limosa.errors import BusyError, CommandError, MachineError
 from limosa.events import Events
+from limosa.guest.image_folder import discard
 from limosa.process import run
 from limosa.spec.image_kinds import BARE
 from limosa.temporary import held
@@ -126,13 +127,15 @@ async def _build_beside(final: Path) -> None:
     beside = final.with_name("bare.partial")
     for left in (beside, final):
         if left.exists():
-            shutil.rmtree(left)
+            discard(left)
     beside.mkdir()
     try:
         await _compile(beside)
         beside.rename(final)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            discard(beside)
+        raise
 
 
 async def _compile(directory: Path) -> None:

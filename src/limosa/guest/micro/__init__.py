@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import shutil
 import time
@@ -19,6 +18,7 @@ from limosa import process
 from limosa.errors import MachineError
 from limosa.events import Events
 from limosa.guest.agent import executable
+from limosa.guest.image_folder import in_thread
 
 KERNEL_ARGUMENTS = (
     "console=ttyS0 root=/dev/vda rw quiet panic=1 mitigations=off no_timer_check tsc=reliable nokaslr"
@@ -110,15 +110,15 @@ async def make(directory: Path, events: Events, agent: Path | None, contents: Co
         modules = await kernel.load_order(found, unpacked, contents.modules)
         busybox = tree.busybox(unpacked)
         if not await vmlinux.extract(found.file, directory / "kernel", unpacked):
-            await asyncio.to_thread(shutil.copyfile, found.file, directory / "kernel")
+            await in_thread(shutil.copyfile, found.file, directory / "kernel")
         (directory / "initrd").write_bytes(initramfs.make(busybox.read_bytes(), modules))
     with _timed(events, durations_s, "make disk"):
         root = work / "root"
         root.mkdir()
         applets = await _applets(busybox)
-        await asyncio.to_thread(tree.make, unpacked, root, agent, applets, contents.programs)
+        await in_thread(tree.make, unpacked, root, agent, applets, contents.programs)
         await disk.make(root, directory / "disk.raw")
-    await asyncio.to_thread(shutil.rmtree, work)
+    await in_thread(shutil.rmtree, work)
     return Built(
         "kernel",
         "initrd",

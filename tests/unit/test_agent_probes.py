@@ -220,26 +220,30 @@ async def test_cpu_samples_come_at_their_interval_with_a_low_duty(client: AgentC
     # of many calibrations not all are.
     works = [min(sample.cpu_ns for sample in read.samples)]
     while works[-1] < 100e3 and len(works) < 20:
-        works.append(await _least_work_ns(client))
+        works.append(await _least_work_ns(client, interval_ms=5))
     assert works[-1] >= 100e3
     assert max(works) <= 400e3
 
 
-async def _least_work_ns(client: AgentClient) -> int:
-    await client.cpu_start(interval_ms=5)
-    await asyncio.sleep(0.05)
+async def _least_work_ns(client: AgentClient, *, interval_ms: int, loop_events: int = 0) -> int:
+    """Of ten samples, whenever they come."""
+    await client.cpu_start(interval_ms=interval_ms, loop_events=loop_events)
+    async for _ in Deadline.after(30).ticks(0.01):
+        if (await client.cpu_read()).last >= 10:
+            break
     await client.cpu_stop()
     return min(sample.cpu_ns for sample in (await client.cpu_read()).samples)
 
 
 async def test_more_work_takes_longer(client: AgentClient) -> None:
-    durations = []
-    for events in (20, 200):
-        await client.cpu_start(interval_ms=2, loop_events=events)
-        await asyncio.sleep(0.05)
-        await client.cpu_stop()
-        durations.append(min(sample.cpu_ns for sample in (await client.cpu_read()).samples))
-    assert durations[1] / durations[0] == pytest.approx(10, rel=0.5)
+    """Who shares a CPU finds its caches full of other things: of many looks not all fall into that."""
+    found: dict[int, list[int]] = {20: [], 200: []}
+    for _ in range(20):
+        for events, works in found.items():
+            works.append(await _least_work_ns(client, interval_ms=2, loop_events=events))
+        if min(found[200]) / min(found[20]) == pytest.approx(10, rel=0.5):
+            return
+    raise AssertionError(f"CPU time in nanoseconds by the events of a sample: {found}")
 
 
 async def test_samples_are_read_in_batches(client: AgentClient) -> None:

@@ -56,21 +56,31 @@ def suite(distribution: Distribution, person: Person, arguments: Sequence[str]) 
         made.own_folder(person.home, person, mode=0o700)
         folder = other_root.put_clone(made, person)
         argv = made.argv([f"{folder}/limosa", "test", *arguments], person, folder, CI="true")
-        last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         print(f"== {distribution.title}, {person.words}", flush=True)
-        with subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as child:
-            assert child.stdout is not None
+        status, last = shown(argv)
+        return status, summary(last)
+
+
+def shown(argv: Sequence[str]) -> tuple[int, list[str]]:
+    """Run it and show what it prints; its exit status and last lines. It ends with us, whatever ends us."""
+    last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as child:
+        assert child.stdout is not None
+        try:
             for line in child.stdout:
                 print(line, end="", flush=True)
                 last.append(line.rstrip("\n"))
-        return child.returncode, summary(list(last))
+        except BaseException:
+            child.kill()
+            raise
+    return child.returncode, list(last)
 
 
 def summary(lines: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limosa import paths
+from limosa import paths, temporary
 from limosa.guest.debian.image import MIRROR
 from tests import machine_settings
 from tests.distributions import INSIDE, Distribution
@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 INSTALL = ROOT / ".ci/install"
 CLONE = "/srv/limosa"
 USER, USER_ID = "newcomer", 1000
-MAKING_S = 1200.0
+MAKING_S = 2400.0
+FETCHING_S = 120.0
 KEPT_S = 14 * 86400.0
 """How long a layer is kept that nobody uses: another recipe makes another."""
 NEEDED_BYTES = 8 * 1024**3
@@ -71,17 +72,62 @@ def refusal(distribution: Distribution) -> str:
             return f"{program} is not installed, so no root of {distribution.title} can be made (.ci/install brings it)"
     if not distribution.keyring.exists():
         return f"{distribution.keyring} is not there, so the packages of {distribution.title} cannot be verified"
-    if subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode:
-        return "this root may not make namespaces"
-    place = cache()
-    place.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(place).free
-    return "" if free >= NEEDED_BYTES else f"{place} has less than {NEEDED_BYTES >> 30} GiB of room"
+    if said := mounts_refused():
+        return f"nothing can be mounted for a root of {distribution.title}: {said}"
+    if not has_room():
+        return f"{cache()} has less than {NEEDED_BYTES >> 30} GiB of room"
+    return ""
+
+
+def mounts_refused() -> str:
+    """What is said when layers are mounted as a room needs it, in namespaces; empty where they can be."""
+    _made_cache()
+    with temporary.folder("try", cache()) as folder:
+        for part in ("lower", "upper", "work", "root"):
+            (folder / part).mkdir()
+        layers = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work"
+        argv = ["unshare", "--mount", "--pid", "--fork", "mount", "-t", "overlay", "overlay", "-o", layers]
+        done = subprocess.run([*argv, str(folder / "root")], capture_output=True, text=True)
+    return "" if done.returncode == 0 else _last_words(done.stderr, 1) or f"exit status {done.returncode}"
+
+
+def has_room() -> bool:
+    """Whether the layers and what tests write fit on the disk."""
+    return shutil.disk_usage(_made_cache()).free >= NEEDED_BYTES
+
+
+def unreachable(distribution: Distribution) -> str:
+    """Why its packages cannot be fetched now, asked of the mirror in the way of apt; empty where they can be."""
+    url = f"{mirror().rstrip('/')}/dists/{distribution.name}/InRelease"
+    with tempfile.TemporaryDirectory() as folder:
+        argv = ["/usr/lib/apt/apt-helper", "-o", "Acquire::Retries=3", "download-file", url, f"{folder}/InRelease"]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=FETCHING_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"the packages of {distribution.title} cannot be fetched: {error}"
+    if done.returncode == 0:
+        return ""
+    said = next((line for line in done.stderr.splitlines() if line.startswith("E: ")), f"E: no {url}")
+    return f"the packages of {distribution.title} cannot be fetched: {said.removeprefix('E: ')}"
 
 
 def cache() -> Path:
     """Where layers are kept."""
     return paths.cache() / "tests" / "roots"
+
+
+def _made_cache() -> Path:
+    cache().mkdir(parents=True, exist_ok=True)
+    return cache()
+
+
+def rooms() -> Path:
+    """What the paths of this process's rooms begin with; no other has such."""
+    return cache() / f".limosa-{_room()}."
+
+
+def _room() -> str:
+    return f"room{os.getpid()}"
 
 
 # -- entering ---------------------------------------------------------------------------------------------------------
@@ -133,45 +179,36 @@ class Room:
 
 @contextlib.contextmanager
 def room(distribution: Distribution, layers: Sequence[Path]) -> Iterator[Room]:
-    """A room over *layers*, the uppermost first; nothing of it is left afterwards."""
-    with _work() as work:
-        yield _furnished(Room(distribution, tuple(layers), work, work / "upper"))
+    """A room over *layers*, the uppermost first; nothing of it is left afterwards, and those that killed runs left are
+    removed."""
+    with temporary.folder(_room(), _made_cache()) as work:
+        made = Room(distribution, tuple(layers), work, work / "upper")
+        with _furnished(made):
+            yield made
 
 
 @contextlib.contextmanager
-def _work() -> Iterator[Path]:
-    """A folder for a room, locked while that is used; those that a killed run left are removed."""
-    cache().mkdir(parents=True, exist_ok=True)
-    for left in cache().glob("room-*"):
-        with contextlib.suppress(OSError), _locked(left):
-            shutil.rmtree(left, ignore_errors=True)
-    made = tempfile.TemporaryDirectory(prefix="room-", dir=cache(), ignore_cleanup_errors=True)
-    with made as name, _locked(Path(name)):
-        yield Path(name)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock on *folder*. Raises BlockingIOError where somebody holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _furnished(made: Room) -> Room:
+def _furnished(made: Room) -> Iterator[None]:
     for folder in (made.work / "root", made.work / "work", made.upper):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
     made.work.chmod(0o711)
     made.own_folder("/tmp", mode=0o1777)
-    debs = cache() / f"packages-{made.distribution.name}"
-    debs.mkdir(exist_ok=True)
-    made.binds.append((str(debs), "/var/cache/apt/archives"))
     made.binds.extend(machine_settings.hand_on(made.upper))
-    return made
+    debs, archives = cache() / f"packages-{made.distribution.name}", made.own_folder("/var/cache/apt/archives")
+    debs.mkdir(exist_ok=True)
+    _link(debs, archives)
+    try:
+        yield
+    finally:
+        _link(archives, debs)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Have the packages of one folder in the other too. Two rooms that shared one would meet apt's lock of it."""
+    for package in source.glob("*.deb"):
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            os.link(package, target / package.name)
 
 
 # -- making -----------------------------------------------------------------------------------------------------------
@@ -204,8 +241,7 @@ def _digest(text: str) -> str:
 
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
     """The folder of a layer; where there is none, *make* fills one, which is put in its place when it is whole."""
-    cache().mkdir(parents=True, exist_ok=True)
-    final, building = cache() / name, cache() / f"{name}.building"
+    final, building = _made_cache() / name, cache() / f"{name}.building"
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not final.exists():
@@ -225,6 +261,8 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def _bootstrap(distribution: Distribution, folder: Path) -> None:
+    if reason := unreachable(distribution):
+        raise Impossible(reason)
     options = [f"--aptopt={line}" for line in machine_settings.apt_options()]
     argv = ["mmdebstrap", "--variant=apt", f"--include={','.join(distribution.packages)}", *options]
     argv += [f"--keyring={distribution.keyring}", "--mode=root", distribution.name, str(folder), mirror()]
@@ -232,12 +270,13 @@ def _bootstrap(distribution: Distribution, folder: Path) -> None:
 
 
 def _install(distribution: Distribution, below: Sequence[Path], folder: Path) -> None:
-    with _work() as work:
-        made = _furnished(Room(distribution, tuple(below), work, folder))
-        shutil.copy(INSTALL, made.work / "own-tmp/install")
-        made.work.joinpath("own-tmp/install").chmod(0o755)
-        script = f"/tmp/install && useradd --create-home --shell /bin/bash --uid {USER_ID} {USER}"
-        _run(made.argv(["sh", "-ec", script], ROOT_USER), f"{distribution.title}: .ci/install failed")
+    with temporary.folder(_room(), cache()) as work:
+        made = Room(distribution, tuple(below), work, folder)
+        with _furnished(made):
+            shutil.copy(INSTALL, made.work / "own-tmp/install")
+            made.work.joinpath("own-tmp/install").chmod(0o755)
+            script = f"/tmp/install && useradd --create-home --shell /bin/bash --uid {USER_ID} {USER}"
+            _run(made.argv(["sh", "-ec", script], ROOT_USER), f"{distribution.title}: .ci/install failed")
 
 
 def _run(argv: Sequence[str], failed: str) -> None:
@@ -246,8 +285,13 @@ def _run(argv: Sequence[str], failed: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise Impossible(f"{failed}: not within {MAKING_S:.0f} s") from error
     except subprocess.CalledProcessError as error:
-        said = [line for line in f"{error.stdout}\n{error.stderr}".splitlines() if line.strip()]
-        raise Impossible(f"{failed}: {' / '.join(said[-3:])}") from error
+        said = _last_words("\n".join((error.stdout, error.stderr)), 3)
+        raise Impossible(f"{failed}: {said}") from error
+
+
+def _last_words(text: str, lines: int) -> str:
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return " / ".join(said[-lines:])
 
 
 # -- the clone --------------------------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import platform
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.distributions import INSIDE
+from tests import other_root
+from tests.distributions import DISTRIBUTIONS, INSIDE
 from tests.qemu_versions import SUITES
 
 
@@ -57,7 +59,13 @@ ORDINARY_USER = Machines("where the tests do not run as root", lambda: os.geteui
 NOT_X86 = Machines("other processors than x86-64", lambda: platform.machine() != "x86_64")
 NOT_DEBIAN = Machines("other distributions than Debian", lambda: _release("ID") != "debian")
 NO_SECOND_QEMU = Machines("other releases than Debian 12", lambda: _release("VERSION_CODENAME") not in SUITES)
+NO_APT = Machines("distributions without apt", lambda: shutil.which("apt-get") is None)
 OTHER_ROOT = Machines("in a root of another distribution", lambda: INSIDE in os.environ)
+NO_MOUNTS = Machines("containers that may mount no layers", lambda: bool(other_root.mounts_refused()))
+SMALL = Machines("small disks", lambda: not other_root.has_room())
+NO_MIRROR = Machines(
+    "where Debian's mirror does not answer", lambda: bool(other_root.unreachable(DISTRIBUTIONS["trixie"]))
+)
 UBUNTU = Machines("Ubuntu, whose browser is no package", lambda: _release("ID") == "ubuntu")
 NO_LATENCY = Machines("where /dev/cpu_dma_latency may not be written", _closed("/dev/cpu_dma_latency"))
 NO_VHOST = Machines("where /dev/vhost-net does not open", _closed("/dev/vhost-net"))
@@ -71,6 +79,10 @@ LIST = (
     Permitted("tests/*", ("/dev/kvm", "KVM opens, but"), EVERY),
     Permitted("tests/*", ("no suite with another QEMU is known", "apt knows no mirror of Debian"), NO_SECOND_QEMU),
     Permitted("tests/system/test_other_distributions.py::*", ("this is a root of",), OTHER_ROOT),
+    Permitted("tests/system/test_other_distributions.py::*", ("is not installed, so no root of",), NO_APT),
+    Permitted("tests/system/test_other_distributions.py::*", ("nothing can be mounted for a root of",), NO_MOUNTS),
+    Permitted("tests/system/test_other_distributions.py::*", ("GiB of room",), SMALL),
+    Permitted("tests/system/test_other_distributions.py::*", ("cannot be fetched: ",), NO_MIRROR),
     Permitted("tests/*", ("and dnsmasq-base)",), NOT_DEBIAN),
     Permitted("tests/*", ("no cgroup of one's own can be made",), NO_CGROUP),
     Permitted("tests/contract/test_host.py::*", ("nobody switches off the machine",), EVERY),

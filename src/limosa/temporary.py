@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _END = ".limosa-tmp"
-_NAME = re.compile(r"limosa-[a-z]+\.[a-z0-9_]{8}" + re.escape(_END))
+_NAME = re.compile(r"limosa-[a-z0-9]+\.[a-z0-9_]{8}" + re.escape(_END))
 """Of our folders alone. The end is what nobody writes: a name like limosa-backup.20260131 is a person's own."""
 
 
 @contextmanager
 def folder(what: str, within: Path | None = None) -> Iterator[Path]:
-    """A new folder of one's own for the length of the block, named for *what* it is: small letters.
+    """A new folder of one's own for the length of the block, named for *what* it is: small letters and digits.
 
     *within* it is hidden, where what is made in it, or the folder itself, can be renamed into place; else it is where
     temporary files are kept. Raises OSError.

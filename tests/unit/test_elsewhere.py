@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests import distributions, elsewhere, machine_settings
+from tests import distributions, elsewhere, machine_settings, other_root
+from tests.distributions import DISTRIBUTIONS
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,31 @@ def test_the_last_lines_begin_where_pytest_sums_up() -> None:
     end = ["== skipped, and why ==", "   1  only root", "== short test summary info ==", "FAILED a", "1 failed in 2s"]
     assert elsewhere.summary(["....", *end]) == end
     assert elsewhere.summary(["....", "2 passed in 1s"]) == ["2 passed in 1s"]
+
+
+def test_what_runs_there_ends_with_the_command() -> None:
+    script = "; ".join((
+        "import signal, sys",
+        "from tests import elsewhere",
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))",
+        "elsewhere.shown(['sh', '-c', 'echo $$; exec sleep 1000'])",
+    ))  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": f"{other_root.ROOT / 'src'}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=other_root.ROOT, env=environment, stdout=subprocess.PIPE
+    ) as command:
+        assert command.stdout is not None
+        running = int(command.stdout.readline())
+        command.terminate()
+        assert command.wait(60) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(running, 0)
+
+
+def test_packages_that_cannot_be_fetched_are_told_from_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens there."""
+    monkeypatch.setattr(other_root, "mirror", lambda: "http://127.0.0.1:9/debian/")
+    assert "the packages of Debian 13 cannot be fetched: " in other_root.unreachable(DISTRIBUTIONS["trixie"])
 
 
 def test_what_pip_is_told_of_on_this_disk_is_shown_there(tmp_path: Path) -> None:

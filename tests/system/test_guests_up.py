@@ -57,6 +57,7 @@ def test_a_guest_that_does_not_come_up_holds_up_no_other_and_an_interruption_end
             up.send_signal(signal.SIGINT)
             assert up.wait(60) == 130
     assert "Traceback" not in said.read_text() and "boot mute: failed after" in said.read_text()
+    assert "mute goes on booting; limosa logs mute" in said.read_text()
     states = {guest["name"]: guest["state"] for guest in limosa.ok("status", "--json").json["guests"]}
     assert states == {"mute": "running", "web": "running"}, "what was begun goes on"
     assert limosa.ok("up", "several.yaml").text == "nothing to do: the lab is up\n"

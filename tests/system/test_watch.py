@@ -171,6 +171,8 @@ async def test_one_watch_of_a_guest_at_a_time(lab: Lab, home: Path) -> None:
             async with watch(lab, "guest1"):
                 pass
         assert len(Command(home).runs) == runs, "no run is made of what cannot be measured"
+        for words in (("down", "--lab", "watched"), ("down", "--all", "--yes")):
+            Command(home).run(*words).refused(5, "guest guest1 is busy: the measurement")
         assert "disk" in await at_work(lab, "guest1"), "the first goes on"
         child.send_signal(signal.SIGINT)
         await child.wait()

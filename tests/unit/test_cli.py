@@ -74,6 +74,7 @@ def test_the_table_of_verbs_says_what_they_say(path: str) -> None:
     (["bench", "cpu", "--guest", "micor"], "--guest: 'micor' is none of micro, bare; did you mean micro?", "usage:"),
     (["image", "build", "solaris"], "system: 'solaris' is none of debian", "usage: limosa image build"),
     (["image", "install", "alpine", "--step-limit=0s"], "--step-limit: '0s' is less than 1 s", "as in --step-limit"),
+    (["image", "install", "alpine", "--size", "0 B"], "--size: '0 B' is less than 1 B", "as in --size"),
     (["--jsn"], "limosa has no option --jsn", "limosa -h lists the options"),
     (["--versoin"], "limosa has no option --versoin", "did you mean --version?"),
     (["host", "--version"], "limosa host has no option --version", "limosa host -h lists the options"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption, NoInstallOption
-from limosa.cli.values import NEW_NAME, PACKAGE, SIZE, URL, Kind, choice
+from limosa.cli.values import DISK_SIZE, NEW_NAME, PACKAGE, URL, Kind, choice
 
 if TYPE_CHECKING:
     from limosa.guest.library import Entry
@@ -26,7 +26,7 @@ def build(
     system: Annotated[str, Argument(kind=choice("debian"), help="What to build.")],
     name: Annotated[str, Option(kind=NEW_NAME, help="The image's name; without it as debian-bookworm.")] = "",
     suite: Annotated[str, Option(kind=SUITE, help="The release of Debian.")] = "bookworm",
-    size: Annotated[int, Option(kind=SIZE, help="The disk's size.")] = 2 << 30,
+    size: Annotated[int, Option(kind=DISK_SIZE, help="The disk's size.")] = 2 << 30,
     mirror: Annotated[str, Option(kind=URL, help="The mirror; without it Debian's own.")] = "",
     package: Annotated[
         list[str] | None, Option(kind=PACKAGE, help="A package to install too; may be repeated.")

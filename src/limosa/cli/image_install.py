@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Argument, Option
 from limosa.cli.options import JsonOption
-from limosa.cli.values import CHECKSUM, FILE, NEW_NAME, SIZE, URL, VERSION, choice, duration
+from limosa.cli.values import CHECKSUM, DISK_SIZE, FILE, NEW_NAME, URL, VERSION, choice, duration
 from limosa.errors import SpecError, StateError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Mirror = Annotated[str, Option(kind=URL, help="The mirror; without it the system
 Offline = Annotated[bool, Option("--offline", help="Install from the ISO alone.")]
 AsAPerson = Annotated[bool, Option("--as-a-person", help="Answer every question, instead of by an answer file.")]
 Name = Annotated[str, Option(kind=NEW_NAME, help="The image's name; without it as alpine-3.15.4.")]
-Size = Annotated[int | None, Option(kind=SIZE, help="The disk's size; else 2 GiB, Debian's 4 GiB.")]
+Size = Annotated[int | None, Option(kind=DISK_SIZE, help="The disk's size; else 2 GiB, Debian's 4 GiB.")]
 SshKey = Annotated[Path | None, Option(kind=FILE, help="A public key that may log in too, as ~/.ssh/id_ed25519.pub.")]
 PasswordAsk = Annotated[
     bool, Option("--password-ask", help="Ask for a password for root's console; else root has none.")

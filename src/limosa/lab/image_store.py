@@ -142,7 +142,7 @@ def _require_unused(image: Kept) -> None:
         labs = "labs" if len(used_by) > 1 else "lab"
         raise StateError(
             f"the image {image.name} is used by the {labs} {', '.join(used_by)}",
-            hint=f"limosa down --lab {used_by[0]} first",
+            hint=f"keep it; or, once the lab is not needed any more: limosa down --lab {used_by[0]}",
         )
 
 

@@ -25,7 +25,7 @@ from limosa.hosts.host import CLIENT, Host
 from limosa.lab import copies, identity, log_files, which
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHosts, recorded
-from limosa.lab.record import LabDirectory, Record, directories, remove_remains
+from limosa.lab.record import MEASURED, LabDirectory, Record, directories, remove_remains
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, look
 from limosa.lab.surroundings import traces
 from limosa.migration import journal
@@ -232,7 +232,8 @@ class Lab:
 
         What is on a host that cannot be reached stays recorded, and is taken away by a later call; *forget* gives such
         hosts up for good. Returns whether there was anything. Raises BusyError, SpecError for a host to forget that the
-        lab does not have, UnreachableError or LimosaError where something is left.
+        lab does not have, UnreachableError or LimosaError where something is left. A lab with a guest that is being
+        measured is busy.
 
         Example::
 
@@ -251,6 +252,7 @@ class Lab:
             with contextlib.ExitStack() as stack, self.events.stage(f"take lab {self.name} down"):
                 for name in self.spec.guests:
                     stack.enter_context(self.directory.locked("limosa down", name))
+                    stack.enter_context(self.directory.locked("limosa down", name, MEASURED))
                 await self._hosts.meet()
                 for guest in self.spec.guests.values():
                     with contextlib.suppress(UnreachableError):  # it is among those that are left

@@ -48,10 +48,15 @@ async def launch(guest: LabGuest) -> GuestRecord | None:
 
 
 async def boot(guest: LabGuest, record: GuestRecord) -> None:
-    """Wait until the agent inside answers, where the guest can have one."""
+    """Wait until the agent inside answers, where the guest can have one. Who waits no longer is told so."""
     if guest.spec.image_kind.has_agent:
         with guest.hosts.events.stage(f"boot {guest.name}"):
-            await wait_ready(guest, guest.hosts.named(guest.spec.host), record)
+            try:
+                await wait_ready(guest, guest.hosts.named(guest.spec.host), record)
+            except asyncio.CancelledError:
+                told = f"{guest.name} goes on booting; limosa logs {guest.name} shows how far it is"
+                guest.hosts.events.note(told, level="warning")
+                raise
 
 
 def _require_running(guest: LabGuest, found: list[copies.Copy]) -> None:

@@ -74,7 +74,7 @@ class NamespaceKind:
         return Seen.silent(
             UnreachableError(
                 f"host {name} does not answer, and its first process ({whole[0]}) is there",
-                hint="limosa down ends it, with the lab",
+                hint="try again in a moment; limosa down ends it, with all of the lab",
             )
         )
 

@@ -62,11 +62,16 @@ import socket, sys
 try:
     socket.create_connection((sys.argv[1], 22), 2).close()
 except ConnectionRefusedError:
-    pass
+    sys.exit(2)
 except OSError:
     sys.exit(1)
 """
-"""Run on the client, with the guest's address."""
+"""Run on the client, with the guest's address. It ends with one of the following."""
+
+_OPEN, _REFUSED = 0, 2
+
+SSH_S = 30.0
+"""How long a guest's SSH server may take to listen once its agent answers: a moment, as they are started together."""
 
 
 def ssh_words(keys: Path, guest: resolved.Guest, record: GuestRecord | None) -> list[str]:
@@ -136,8 +141,23 @@ async def check_address(hosts: LabHosts, guest: resolved.Guest) -> None:
 
 async def answers(hosts: LabHosts, guest: resolved.Guest) -> bool:
     """Whether a network stack answers at the address of *guest*, be it by refusing a connection."""
+    return await _knock(hosts, guest) in (_OPEN, _REFUSED)
+
+
+async def wait_for_ssh(hosts: LabHosts, guest: resolved.Guest) -> None:
+    """Wait while *guest*, whose agent answers, refuses connections of SSH; after SSH_S a note says that it still does.
+
+    What does not answer at all is not waited for: its network may be meant to be so, and ssh itself is patient then.
+    """
+    async for _ in Deadline.after(SSH_S).ticks(0.1):
+        if await _knock(hosts, guest) != _REFUSED:
+            return
+    hosts.events.note(f"{guest.name} is up, but its SSH server does not listen", level="warning")
+
+
+async def _knock(hosts: LabHosts, guest: resolved.Guest) -> int:
     argv = [sys.executable, "-I", "-S", "-c", _KNOCK, guest.address]
-    return (await hosts.the_client().run(argv, check=False)).returncode == 0
+    return (await hosts.the_client().run(argv, check=False)).returncode
 
 
 async def connect_agent(place: Host, guest: str) -> AgentClient:

@@ -17,7 +17,7 @@ from limosa.tasks import uninterrupted
 async def start(guest: LabGuest, *, wait: bool = True) -> bool:
     """Start *guest* on its host unless it runs; return whether it was started.
 
-    With *wait* it returns when the agent inside answers. Raises LimosaError's children.
+    With *wait* it returns when the agent inside answers, and one can log in. Raises LimosaError's children.
     """
     record = await launch(guest)
     if record is not None and wait:
@@ -95,7 +95,8 @@ async def _launch(guest: LabGuest, host: LabHost, record: GuestRecord) -> None:
 
 
 async def wait_ready(guest: LabGuest, host: LabHost, record: GuestRecord) -> None:
-    """Until the agent inside answers. Raises LimosaError with the guest's last console lines when it does not.
+    """Until the agent inside answers, and the SSH server beside it listens: people log in next. Raises LimosaError with
+    the guest's last console lines when the agent does not answer.
 
     A system of its own is ready when limosa can log in to it, and gets the agent then.
     """
@@ -109,10 +110,13 @@ async def wait_ready(guest: LabGuest, host: LabHost, record: GuestRecord) -> Non
             async with asyncio.timeout(5):
                 agent = await guest_access.connect_agent(host.port, guest.name)
                 await agent.close()
-                return
         except (LimosaError, TimeoutError, OSError):
             if not await launches.look(host.port, guest.name):
                 break
+        else:
+            if guest.spec.address and arrival is None:
+                await guest_access.wait_for_ssh(guest.hosts, guest.spec)
+            return
         if arrival is not None and await arrival.settled():
             return
     tail = ["tail", "-n", "1", "--", host.serial_log(guest.name)]

@@ -113,6 +113,13 @@ def test_guests_outlive_commands_and_are_found_again(lab: Command, servers: Serv
     assert seen(servers, runner, "server2") == before
 
 
+def test_what_a_console_has_said_is_told_from_whichever_machine(lab: Command) -> None:
+    for host in ("host1", "host2"):
+        lab.ok("migrate", "guest1", host, "--lab", "bare-ssh") if where(lab)[0][1] != host else None
+        said = lab.ok("console", "guest1", "--lab", "bare-ssh", "--json").json
+        assert said["guest"] == "guest1" and "bare: " in said["console"], host
+
+
 def test_a_lab_whose_record_is_lost_is_found_on_its_machines(lab: Command) -> None:
     record = lab.state / "labs" / "bare-ssh" / "record.json"
     whole = json.loads(record.read_bytes())

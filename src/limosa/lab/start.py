@@ -29,11 +29,13 @@ async def launch(guest: LabGuest) -> GuestRecord | None:
     """Prepare *guest* and start its QEMU, unless it runs: then None. Raises as ``start``."""
     hosts, name = guest.hosts, guest.name
     found = await copies.copies(guest)
-    await copies.close(found)
-    if found:
-        guest.take_back([(copy.host, copy.running) for copy in found])
-        _require_running(guest, found)
-        return None
+    try:
+        if found:
+            guest.take_back([(copy.host, copy.running) for copy in found])
+            await _let_go_on(guest, _require_running(guest, found))
+            return None
+    finally:
+        await copies.close(found)
     await copies.refuse_to_double(guest)
     host = hosts.named(guest.spec.host)
     from limosa.lab import guest_access, preparation
@@ -59,8 +61,16 @@ async def boot(guest: LabGuest, record: GuestRecord) -> None:
                 raise
 
 
-def _require_running(guest: LabGuest, found: list[copies.Copy]) -> None:
-    """Nothing is to be done. Raises StateError for a copy that only waits, DecisionError for two that run."""
+async def _let_go_on(guest: LabGuest, runs: copies.Copy) -> None:
+    """QEMU stops a guest whose disk takes no more, and keeps what it was writing: whoever asks for it has made room."""
+    if runs.answers and runs.status == "io-error":
+        await runs.qemu.control.resume()
+        told = f"{guest.name} was stopped on {runs.host}, as its disk took no more: it is let go on"
+        guest.hosts.events.note(told, level="warning")
+
+
+def _require_running(guest: LabGuest, found: list[copies.Copy]) -> copies.Copy:
+    """The one that runs. Raises StateError for a copy that only waits, DecisionError for two that run."""
     runs = [copy for copy in found if copy.status in copies.RUNNING or not copy.answers]
     if len(runs) > 1:
         raise copies.twice(guest, runs)
@@ -72,6 +82,7 @@ def _require_running(guest: LabGuest, found: list[copies.Copy]) -> None:
     if not runs[0].answers:
         told = f"{guest.name} is there on {runs[0].host}, but its monitors do not answer"
         guest.hosts.events.note(told, level="warning")
+    return runs[0]
 
 
 async def _launch(guest: LabGuest, host: LabHost, record: GuestRecord) -> None:

@@ -71,6 +71,47 @@ def test_what_a_living_process_has_is_left_alone_and_what_a_killed_one_had_is_sw
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("step", ["_opened", "_lock"])
+def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Another command sweeps just before that step of its making."""
+    real, swept = getattr(temporary, step), list[object]()
+
+    def late(what: object) -> object:
+        if not swept:
+            swept.append(what)
+            temporary.sweep(tmp_path)
+            assert names(tmp_path) == []
+        return real(what)
+
+    monkeypatch.setattr(temporary, step, late)
+    with temporary.folder("work", tmp_path) as folder:
+        assert swept and folder.is_dir() and names(tmp_path) == [folder.name]
+        temporary.sweep(tmp_path)
+        assert folder.is_dir()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["_lock", "_is"])
+def test_a_lock_whose_file_goes_before_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Its holder ends just before that step, and with it the file that was opened; another has the name then."""
+    lock, real, gone = tmp_path / "a.lock", getattr(temporary, step), list[object]()
+
+    def late(*what: object) -> object:
+        if not gone:
+            gone.append(what)
+            lock.unlink()
+        return real(*what)
+
+    monkeypatch.setattr(temporary, step, late)
+    with temporary.held(lock) as ours, temporary.held(lock) as another_time:
+        assert gone and ours and not another_time and lock.exists()
+    assert names(tmp_path) == []
+
+
 def test_what_bears_another_name_is_somebody_elses(tmp_path: Path) -> None:
     """A machine over SSH keeps a lab's files in such a place, and older programs of ours left what nobody can judge."""
     other = ["limosa-0-lab", "limosa-abcdefgh", "limosa-work.1", "limosa.abcdefgh", ".limosa-work.abcdefgh.bak"]

@@ -11,6 +11,7 @@ import pytest
 
 from limosa import report
 from tests import run_sample
+from tests.chromium import opened
 
 pytestmark = pytest.mark.system
 
@@ -83,3 +84,17 @@ def test_panes_use_the_width_of_a_narrow_window(works: None, tmp_path: Path) -> 
     found = re.search(r'class="background"[^>]*d="M[\d.]+,[\d.]+h([\d.]+)v[1-9]', timeline)
     assert found is not None
     assert float(found[1]) > 300, "what a pane's name and key need is taken from the pane"
+
+
+def test_a_narrow_window_leaves_no_empty_room_about_the_panes(works: None, tmp_path: Path) -> None:
+    page = report.build(run_sample.demo(tmp_path / "run"))
+    with opened() as browser:
+        browser.show(page, width=400)
+        shown, drawn = browser.evaluate("""
+            (() => {
+              const drawing = document.querySelector("[data-plot=timeline] svg"), box = drawing.viewBox.baseVal;
+              const shown = drawing.getBoundingClientRect();
+              return [shown.width / shown.height, box.width / box.height];
+            })()
+        """)
+    assert shown == pytest.approx(drawn, rel=0.02), "it is made smaller in one direction alone"

@@ -388,7 +388,7 @@ def test_a_share_of_speed_that_cannot_be_read_is_no_headline(tmp_path: Path) -> 
 
 
 def test_settings_in_force_are_shown(pages: dict[str, Reader], tmp_path: Path) -> None:
-    assert "Migration 1, Migration 2" in pages["demo"].text and "capabilities: events" in pages["demo"].text
+    assert "Migration 1; Migration 2" in pages["demo"].text and "capabilities: events" in pages["demo"].text
     assert "multifd-channels: 2" in pages["demo"].text
     run = run_sample.demo(tmp_path / "run")
     migrations = msgspec.json.decode((run / "migrations.json").read_bytes(), type=list[f.Migration])

@@ -11,7 +11,13 @@
     const options = { mode: "vega", renderer: "svg", ast: true, actions: false, tooltip: false, defaultStyle: false };
     const { view } = await vegaEmbed(place, spec, options);
     await fit(view, place);
-    new ResizeObserver(() => fit(view, place)).observe(place);
+    // Another width calls for another drawing; another height is what the last one made.
+    let width = place.clientWidth;
+    new ResizeObserver(() => {
+      if (place.clientWidth === width) return;
+      width = place.clientWidth;
+      requestAnimationFrame(() => fit(view, place));
+    }).observe(place);
     return view;
   };
 

@@ -153,7 +153,7 @@ def in_force(migrations: Iterable[tuple[str, Migration]]) -> Html | None:
     if not same:
         return None
     listed = [
-        tag("div", tag("dt", ", ".join(names)), tag("dd", _in_force(migration))) for migration, names in same.values()
+        tag("div", tag("dt", "; ".join(names)), tag("dd", _in_force(migration))) for migration, names in same.values()
     ]
     note = "As the source's QEMU said just before it began."
     return part("Settings in force", tag("dl", listed, class_="pairs"), identity="in-force", note=note)

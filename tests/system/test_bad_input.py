@@ -77,6 +77,7 @@ def test_lab_file(alone: Command, text: str, words: tuple[str, ...], hint: str) 
 @pytest.mark.parametrize(("arguments", "exit_code", "word", "hint"), [
     (("migrate", "guest1", "host1"), 4, "guest guest1 is on host1 already", "other hosts: host2"),
     (("migrate", "guest1", "hots2"), 2, "there is no host called hots2", "did you mean host2?"),
+    (("migrate", "guest1", "host3"), 2, "there is no host called host3", "the lab has: host1, host2"),
     (("migrate", "gest1", "host2"), 2, "there is no guest called gest1", "did you mean guest1?"),
     (("migrate", "guest2", "host2"), 3, "host2 has no room for guest2: it needs 256 MiB, 160 MiB are left", "memory"),
     (("migrate", "guest1", "host2", "--timeout", "3 parsecs"), 2, "--timeout: ", "--timeout '30 s'"),

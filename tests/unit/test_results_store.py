@@ -123,6 +123,9 @@ def test_find_takes_ids_beginnings_paths_and_latest(tmp_path: Path, monkeypatch:
     with pytest.raises(SpecError) as caught:
         meant.find(ids[0].replace("demo", "dmo"), tmp_path)
     assert ids[0] in caught.value.hint
+    with pytest.raises(SpecError, match=r"there is no run lastest") as caught:
+        meant.find("lastest", tmp_path)
+    assert "latest" in caught.value.hint
     with pytest.raises(SpecError, match="2 runs begin with"):
         meant.find(ids[0][:4], tmp_path)
     with pytest.raises(SpecError, match="no directory"):

@@ -178,7 +178,11 @@ def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load(tmp_path / "none" / "lab.yaml")
     assert caught.value.message == f"{tmp_path}/none/lab.yaml: no such file"
-    assert caught.value.hint == f"there is no folder {tmp_path}/none"
+    assert caught.value.hint == f"there is no folder {tmp_path}/none; limosa init writes a lab file here"
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path / "examples" / "two-hosts.yaml")
+    there = f"there is no folder {tmp_path}/examples"
+    assert caught.value.hint == f"{there}; the example of that name is {paths.told(paths.example())}"
 
 
 def test_directory_names_the_files_in_it(tmp_path: Path) -> None:

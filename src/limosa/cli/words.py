@@ -50,6 +50,7 @@ class _Reading:
         name, assigned, text = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
         option = self._named.get(name)
         if option is None:
+            self._refuse_words_of_a_command(word)
             raise unknown_option(self.path, name, self._named)
         if option.kind is None:
             if assigned:
@@ -66,6 +67,14 @@ class _Reading:
             self.values.setdefault(option.name, []).append(value)
         else:
             self.values[option.name] = value
+
+    def _refuse_words_of_a_command(self, word: str) -> None:
+        """Of ``limosa exec host1 ls -l`` say where the command has to begin. Raises SpecError."""
+        arguments = [each for each in self.takes if not each.names]
+        before = len(arguments) - 1
+        if arguments and arguments[-1].metavar == "COMMAND" and len(self.loose) > before:
+            words = " ".join([*self.loose[:before], "--", *self.loose[before:], word])
+            raise SpecError(f"{word} belongs to the command", hint=f"put -- before it: {self.path} {words} …")
 
     def arguments(self) -> None:
         """Give the loose words to the arguments, in their order; the last may take many."""

@@ -102,8 +102,14 @@ def unknown_host(lab: resolved.Lab, name: str) -> LimosaError:
 def _unknown(kind: str, name: str, known: list[str]) -> LimosaError:
     import difflib
 
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"the lab has: {', '.join(known) or 'none'}"
+    near = difflib.get_close_matches(name, known, 2)
+    alike = [difflib.SequenceMatcher(None, each, name).ratio() for each in near]
+    # Of host3 neither host1 nor host2 is the more likely.
+    hint = (
+        f"did you mean {near[0]}?"
+        if near and alike.count(alike[0]) == 1
+        else f"the lab has: {', '.join(known) or 'none'}"
+    )
     return SpecError(f"there is no {kind} called {name}", hint=hint)
 
 

@@ -102,6 +102,6 @@ def find(wanted: str, base: Path | None = None, holding: Holding = SOMETHING) ->
         return RunDirectory.open(Path(wanted))
     if not names:
         raise StateError(f"there is no run {wanted}, nor any other", hint="limosa demo makes one")
-    near = begun[:3] or difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names[-3:]
+    near = begun[:3] or difflib.get_close_matches(wanted, [LATEST, *names], n=3, cutoff=0.4) or names[-3:]
     problem = f"{len(begun)} runs begin with {wanted}" if begun else f"there is no run {wanted}"
     raise SpecError(problem, hint=f"the nearest {'is' if len(near) == 1 else 'are'} {', '.join(near)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,10 @@ def _neighbours(path: Path) -> str:
     try:
         found = sorted(entry for entry in path.parent.iterdir() if entry.suffix in {".yaml", ".yml"})
     except FileNotFoundError:
-        return f"there is no folder {path.parent}"
+        there = f"there is no folder {path.parent}"
+        if os.path.isfile(brought := paths.example(path.name)):  # noqa: PTH113 (a name too long for a file is none)
+            return f"{there}; the example of that name is {paths.told(brought)}"
+        return f"{there}; limosa init writes a lab file here"
     except OSError:
         return f"the folder {path.parent} cannot be read"
     there = f"YAML files there: {', '.join(entry.name for entry in found[:5])}"

@@ -38,7 +38,7 @@ def limosa(tmp_path: Path) -> Iterator[Command]:
 def test_what_is_no_lab_is_not_taken_down_as_one(limosa: Command) -> None:
     (limosa.home / "none.yaml").write_text("name: none\nhosts: {host1: {}}\n")
     (limosa.state / "labs/none/log").mkdir(parents=True)
-    assert "there is no such lab" in limosa.ok("down", "none.yaml").text
+    assert "nothing is there of lab none" in limosa.ok("down", "none.yaml").text
     assert limosa.labs == [], "and what a killed command left is gone"
     limosa.run("down", "--lab", "none").refused(4, "there is no lab called none")
 

@@ -75,6 +75,9 @@ def test_the_table_of_verbs_says_what_they_say(path: str) -> None:
     (["image", "build", "solaris"], "system: 'solaris' is none of debian", "usage: limosa image build"),
     (["image", "install", "alpine", "--step-limit=0s"], "--step-limit: '0s' is less than 1 s", "as in --step-limit"),
     (["image", "install", "alpine", "--size", "0 B"], "--size: '0 B' is less than 1 B", "as in --size"),
+    (["exec", "host2", "ip", "-br"], "-br belongs to the command", "put -- before it: limosa exec host2 -- ip -br …"),
+    (["ssh", "guest1", "ls", "--all"], "--all belongs to the command", "limosa ssh guest1 -- ls --all …"),
+    (["exec", "host2", "-br"], "limosa exec has no option -b", "limosa exec -h lists the options"),
     (["--jsn"], "limosa has no option --jsn", "limosa -h lists the options"),
     (["--versoin"], "limosa has no option --versoin", "did you mean --version?"),
     (["host", "--version"], "limosa host has no option --version", "limosa host -h lists the options"),
@@ -283,3 +286,16 @@ def test_sentences_are_broken_between_words_on_a_terminal_alone(
     assert capsys.readouterr().out == (
         "note: The guest ran under emulation,\n  where times are far from those under\n  KVM.\n"
     )
+
+
+def test_explanations_are_indented_on_a_terminal_and_commands_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, purpose = "-sandbox on,obsolete=deny,elevateprivileges=deny", "Lets the kernel refuse what is not needed."
+    monkeypatch.setattr("limosa.cli.explain._of_guest", lambda *_: [(command, purpose)])
+    call(["explain", "guest1"])
+    assert capsys.readouterr().out == f"{command}\n    {purpose}\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "36")
+    call(["explain", "guest1"])
+    assert capsys.readouterr().out == (f"{command}\n    Lets the kernel refuse what is\n    not needed.\n")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from limosa.cli.app import call
+from limosa.cli.columns import print_table
 from limosa.cli.printable import printable
 from limosa.errors import SpecError, StateError
 from limosa.results import archive, store
@@ -78,6 +79,17 @@ def test_a_narrow_terminal_shows_whole_ids(
         text = printable(said(capsys, "runs"))
         assert text.split("\n")[1].split() == shown
         assert path.name in text
+
+
+def test_a_table_cuts_nothing_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/var/lib/limosa/images/" + "0123456789abcdef" * 4
+    print_table(("what", "value"), [("directory", path)])
+    lines = printable(capsys.readouterr().out).splitlines()
+    assert "".join(line.split()[-1] for line in lines[3:] if line.strip()) == path
 
 
 def test_a_run_is_shown_without_being_changed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

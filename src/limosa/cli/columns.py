@@ -31,7 +31,9 @@ def _draw(head: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[st
     gone: set[str] = set()
     while True:
         kept = [index for index, name in enumerate(head) if name not in gone]
-        table = Table(*(head[index] for index in kept), box=box.SIMPLE_HEAD, header_style="bold")
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+        for index in kept:
+            table.add_column(head[index], overflow="fold")  # never cut: a path or a name may be what is looked for
         for row in rows:
             table.add_row(*(Text(printable(row[index])) for index in kept))
         if (

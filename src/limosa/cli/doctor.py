@@ -40,8 +40,10 @@ def doctor(
 
         show_result({"ready": ready, "findings": findings})
     else:
+        from limosa.cli.printable import print_prose
+
         _print(findings)
-        print(_verdict(findings))
+        print_prose(_verdict(findings))
     if not ready:
         raise SystemExit(3)
 

@@ -38,7 +38,7 @@ def down(
     A host that does not answer keeps what it has, and the lab's record says so: down again takes the rest.
     """
     from limosa.cli.face import face, run, show_result
-    from limosa.lab import take_down
+    from limosa.lab import take_down, which
 
     if every:
         if file or lab or forget:
@@ -54,7 +54,7 @@ def down(
     if as_json:
         show_result({"down": True, "was_there": was_there})
     elif not was_there:
-        print("nothing to do: there is no such lab")
+        print(f"nothing to do: nothing is there of lab {which.locate(file or lab)[1].name}")
 
 
 def _down_all(*, purge: bool, yes: bool, as_json: bool) -> None:

@@ -28,6 +28,7 @@ def explain(
     `limosa explain bench RUN` is the same as `limosa explain --bench RUN`.
     """
     from limosa.cli.face import show_result
+    from limosa.cli.printable import print_prose
     from limosa.errors import SpecError
 
     if guest == "bench" and run:
@@ -46,7 +47,7 @@ def explain(
         return
     for what, purpose in pairs:
         print(what)
-        print(f"    {purpose}")
+        print_prose(purpose, indent="    ", then="    ")
 
 
 def _of_guest(guest: str, lab: str) -> list[tuple[str, str]]:
@@ -76,12 +77,14 @@ def _of_migration(run: str) -> list[tuple[str, str]]:
 def _of_bench(run: str, as_json: bool) -> None:
     from limosa.bench.benches import told
     from limosa.cli.face import show_result
+    from limosa.cli.printable import print_prose, print_sentence
     from limosa.results.meant import BENCH, find
 
     account = told(find(run, holding=BENCH))
     if as_json:
         show_result({"explanations": account.explanations, "findings": account.findings})
         return
-    print("\n".join(account.explanations) or "nothing follows from these figures")
+    for explanation in account.explanations or ["nothing follows from these figures"]:
+        print_prose(explanation)
     for finding in account.findings:
-        print(f"{finding.severity}: {finding.text}")
+        print_sentence(finding.severity, finding.text)

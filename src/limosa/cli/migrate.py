@@ -28,6 +28,7 @@ def migrate(
 ) -> None:
     """Move a running guest to another host. Ctrl-C cancels and leaves it running on the source."""
     from limosa.cli.face import face, run, show_result
+    from limosa.cli.printable import print_prose
     from limosa.lab import Lab
     from limosa.migration.settings import Settings
 
@@ -46,7 +47,8 @@ def migrate(
     if as_json:
         show_result(_as_data(guest, moved))
     else:
-        print("\n".join(_sentences(guest, moved)))
+        for sentence in _sentences(guest, moved):
+            print_prose(sentence, then="  ")
 
 
 def _pause_ms(moved: Outcome) -> float | None:

@@ -32,14 +32,22 @@ def escaped(document: str) -> str:
 
 
 def print_sentence(label: str, text: str) -> None:
-    """``label: text`` on standard output: on a terminal broken between words, elsewhere in one line."""
-    line = f"{label}: {printable(text)}"
+    """``label: text``, broken as ``print_prose`` does."""
+    print_prose(f"{label}: {text}", then="  ")
+
+
+def print_prose(text: str, indent: str = "", then: str = "") -> None:
+    """*text* on standard output, on a terminal broken between words, further lines after *then*; elsewhere in one line.
+
+    Not for what is to be copied: a command stays whole when the terminal itself breaks its line.
+    """
+    line = indent + printable(text)
     if sys.stdout.isatty():
         import shutil
         import textwrap
 
         width = shutil.get_terminal_size().columns
-        line = textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        line = textwrap.fill(line, width, subsequent_indent=then, break_long_words=False, break_on_hyphens=False)
     print(line)
 
 

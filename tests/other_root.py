@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 INSTALL = ROOT / ".ci/install"
 CLONE = "/srv/limosa"
 USER, USER_ID = "newcomer", 1000
+APT_HELPER = Path("/usr/lib/apt/apt-helper")
 MAKING_S = 2400.0
 FETCHING_S = 120.0
 KEPT_S = 14 * 86400.0
@@ -100,7 +101,7 @@ def unreachable(distribution: Distribution) -> str:
     """Why its packages cannot be fetched now, asked of the mirror in the way of apt; empty where they can be."""
     url = f"{mirror().rstrip('/')}/dists/{distribution.name}/InRelease"
     with tempfile.TemporaryDirectory() as folder:
-        argv = ["/usr/lib/apt/apt-helper", "-o", "Acquire::Retries=3", "download-file", url, f"{folder}/InRelease"]
+        argv = [str(APT_HELPER), "-o", "Acquire::Retries=3", "download-file", url, f"{folder}/InRelease"]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=FETCHING_S)
         except (OSError, subprocess.TimeoutExpired) as error:

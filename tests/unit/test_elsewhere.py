@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import distributions, elsewhere, machine_settings, other_root
+from tests import distributions, elsewhere, machine_settings, other_root, permitted_skips
 from tests.distributions import DISTRIBUTIONS
 
 
@@ -51,10 +51,20 @@ def test_what_runs_there_ends_with_the_command() -> None:
         os.kill(running, 0)
 
 
-def test_packages_that_cannot_be_fetched_are_told_from_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listens there."""
-    monkeypatch.setattr(other_root, "mirror", lambda: "http://127.0.0.1:9/debian/")
-    assert "the packages of Debian 13 cannot be fetched: " in other_root.unreachable(DISTRIBUTIONS["trixie"])
+def test_only_where_the_mirror_does_not_answer_may_be_skipped_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A mirror on the disk, which apt reads as any other: first nothing is there, then all that is asked for."""
+    trixie, test = DISTRIBUTIONS["trixie"], "tests/system/test_other_distributions.py::test_x"
+    monkeypatch.setattr(other_root, "mirror", lambda: f"file:{tmp_path}/")
+    reason = other_root.unreachable(trixie)
+    assert reason.startswith("the packages of Debian 13 cannot be fetched: ")
+    assert permitted_skips.permitted(test, reason)
+    (tmp_path / "dists/trixie").mkdir(parents=True)
+    (tmp_path / "dists/trixie/InRelease").touch()
+    apt = other_root.APT_HELPER.exists()
+    assert (other_root.unreachable(trixie) == "") is apt
+    assert permitted_skips.permitted(test, reason) is not apt
 
 
 def test_what_pip_is_told_of_on_this_disk_is_shown_there(tmp_path: Path) -> None:

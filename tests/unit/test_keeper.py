@@ -148,3 +148,24 @@ def test_its_descriptors_do_not_grow(place: Path) -> None:
 async def test_a_pid_without_the_mark_is_no_keeper() -> None:
     assert not await first_process.Keeper(os.getpid(), "host1", "/nowhere").alive()
     assert not marks.bears_mark(os.getpid(), "/nowhere")
+
+
+async def test_what_ends_with_another_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keeper ends with its ``unshare``, and has no command line, thus no mark, as it does."""
+    words = ["/limosa/hosts/namespaces/keeper.py", "--lab", str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", *words]))  # noqa: ASYNC220
+            for _ in range(2)
+        ]
+        for process in processes:
+            stack.callback(process.kill)
+        first, second = sorted(processes, key=lambda process: process.pid)
+        real = marks.bears_mark
+
+        def while_the_first_lives(pid: int, lab: str, host: str = "") -> bool:
+            return real(pid, lab, host) and real(first.pid, lab)
+
+        monkeypatch.setattr(marks, "bears_mark", while_the_first_lives)
+        assert await marks.end_marked(str(tmp_path))
+        assert first.poll() is not None and second.poll() is not None

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from limosa.deadline import Deadline
@@ -127,43 +127,59 @@ async def end_marked(mark: str, host: str = "") -> bool:
     """End every process that bears the lab's mark (*host*: those of one host); whether there was any.
 
     Nothing else can be hit, whatever a record says: the mark is read after the process is held by a descriptor, so
-    that its pid cannot pass to another one in between. They are looked for until there is none: one of them may have
-    made another while it was being ended. Raises LimosaError.
+    that its pid cannot pass to another one in between. All are held before one is ended: with an ``unshare`` ends its
+    keeper, which has no command line as it ends, and is to be waited for all the same. They are looked for until there
+    is none: one of them may have made another while it was being ended. Raises LimosaError.
     """
     any_found = False
     while found := await _marked_by_now(mark, host):
         any_found = True
-        for pid in found:
-            await _end(pid, lambda pid=pid: bears_mark(pid, mark, host))  # type: ignore[misc]
+        with contextlib.ExitStack() as stack:
+            held = [(pid, stack.enter_context(_held(pid))) for pid in found]
+            ours = [(pid, process) for pid, process in held if process is not None and bears_mark(pid, mark, host)]
+            for pid, process in ours:
+                _kill(pid, process)
+            for pid, process in ours:
+                await _wait_ended(pid, process)
     return any_found
 
 
-async def _end(pid: int, proof: Callable[[], bool], patience_s: float = 10.0) -> None:
-    """SIGKILL *pid* if *proof* holds, and wait until it has ended. One that is gone already is no error."""
+@contextlib.contextmanager
+def _held(pid: int) -> Iterator[int | None]:
+    """A descriptor of process *pid*, which no other can become while it is open. None: it has ended."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
+        yield None
         return
     try:
-        if not proof():
-            return
+        yield descriptor
+    finally:
+        with contextlib.suppress(ChildProcessError):  # it is its own parent's business, unless that is this process
+            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
+        os.close(descriptor)
+
+
+def _kill(pid: int, descriptor: int) -> None:
+    """SIGKILL. One that is gone already is no error; raises LimosaError for another user's."""
+    try:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
-        try:
-            async with asyncio.timeout(patience_s):
-                await ended
-        finally:
-            loop.remove_reader(descriptor)
     except PermissionError as error:
         raise LimosaError(
             f"process {pid} of this lab belongs to another user", hint="ask its owner, or root"
         ) from error
+
+
+async def _wait_ended(pid: int, descriptor: int, patience_s: float = 10.0) -> None:
+    """Wait until the process has ended, threads and all. Raises LimosaError."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
+    try:
+        async with asyncio.timeout(patience_s):
+            await ended
     except TimeoutError as error:
         raise LimosaError(f"process {pid} does not end, not even by SIGKILL") from error
     finally:
-        with contextlib.suppress(ChildProcessError):  # it is its own parent's business, unless that is this process
-            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
-        os.close(descriptor)
+        loop.remove_reader(descriptor)

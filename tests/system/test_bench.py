@@ -169,7 +169,7 @@ def qemus(child: subprocess.Popen[str]) -> list[int]:
 
 def test_a_guest_that_dies_is_marked_and_the_rest_is_measured(state: Path) -> None:
     words = ("cpu", "--guest", "bare", "--time", "2 s", "--repeat", "2", "--json")
-    child, run = started(state, *words, stage='"measure guest-tcg, repetition 1 of 2"}')
+    child, run = started(state, *words, stage='"measure guest-tcg, repetition 1 of 2"')
     deadline = Deadline.after(20)
     while not (found := qemus(child)):
         assert not deadline.passed
@@ -235,11 +235,11 @@ def test_disk_of_two_buses_past_the_cache(state: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("network", "--nic", "ne2000"), "no network card 'ne2000'"),
-        (("disk", "--bus", "floppy"), "no bus 'floppy'"),
-        (("disk", "--cache", "unsafe"), "no cache mode 'unsafe'"),
-        (("cpu", "--guest", "windows"), "no guest 'windows'"),
-        (("disk", "--accel", "xen"), "no accelerator 'xen'"),
+        (("network", "--nic", "ne2000"), "--nic: 'ne2000' is none of virtio-net"),
+        (("disk", "--bus", "floppy"), "--bus: 'floppy' is none of virtio-blk"),
+        (("disk", "--cache", "unsafe"), "--cache: 'unsafe' is none of writeback"),
+        (("cpu", "--guest", "windows"), "--guest: 'windows' is none of micro"),
+        (("disk", "--accel", "xen"), "--accel: 'xen' is none of auto"),
     ],
 )
 def test_what_is_unknown_is_refused_at_once(state: Path, words: tuple[str, ...], said: str) -> None:

@@ -237,7 +237,7 @@ def test_what_cannot_be_shown_is_said(lab: Command) -> None:
     lab.run("screen", "blind", "--text").refused(4, "blind has no screen", hint="display: vga")
     lab.run("screen", "web").refused(4, "needs a terminal", hint="--text")
     lab.run("screen", "nobody", "--text").refused(2, "nobody")
-    lab.run("screen", "web", "--png", "/nowhere/x.png").refused(1, "/nowhere/x.png", hint="folder")
+    lab.run("screen", "web", "--png", "/nowhere/x.png").refused(2, "/nowhere/x.png", hint="--png")
 
 
 def test_the_screen_ends_with_its_guest(lab: Command) -> None:

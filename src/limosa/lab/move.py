@@ -179,7 +179,7 @@ async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
             ready = ready or await _readiness(guest, to)
             assert ready is not None, "the target is on, and the guest on record"
             _check_target(guest, to, record.machine, ready.known, settings)
-            await _check_bandwidth(guest.hosts.named(copy.host), record.accel, settings)
+            await _check_bandwidth(guest, copy.host, record.accel, settings)
             dirty_log.check_target(guest.name, target, ready.known, record.ram_bytes, record.accel)
             if ready.refusal is not None:
                 raise ready.refusal
@@ -205,16 +205,16 @@ def _free(guest: LabGuest, copy: copies.Copy, target: str, to: LabHost | None) -
     return to
 
 
-async def _check_bandwidth(source: LabHost, accel: str, settings: Settings) -> None:
+async def _check_bandwidth(guest: LabGuest, source: str, accel: str, settings: Settings) -> None:
     """QEMUs differ in the least that they send: the source's is asked about a limit that not all of them keep."""
     limit = settings.max_bandwidth_bytes_per_s
     if limit is None or limit >= limits.LEAST_BUFFERED_BYTES_PER_S:
         return
-    known = await source.offer(accel)
+    known = await guest.hosts.named(source).offer(accel)
     least = limits.least_bytes_per_s(known.migration_capabilities)
     if limit < least:
         raise SpecError(
-            f"QEMU {known.version} on {source.name} cannot be held to {format_bytes_per_s(limit)}: "
+            f"QEMU {known.version} on {source} cannot be held to {format_bytes_per_s(limit)}: "
             f"it sends at least {format_bytes_per_s(least)}",
             hint="give it a larger limit, or the network a `rate`",
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,14 @@ def test_guests_outlive_commands_and_are_found_again(lab: Command, servers: Serv
 def test_what_a_console_has_said_is_told_from_whichever_machine(lab: Command) -> None:
     for host in ("host1", "host2"):
         lab.ok("migrate", "guest1", host, "--lab", "bare-ssh") if where(lab)[0][1] != host else None
-        said = lab.ok("console", "guest1", "--lab", "bare-ssh", "--json").json
-        assert said["guest"] == "guest1" and "bare: " in said["console"], host
+        for _ in range(60):  # one that has just arrived has said nothing there yet
+            said = lab.ok("console", "guest1", "--lab", "bare-ssh", "--json").json
+            assert said["guest"] == "guest1"
+            if "bare: " in said["console"]:
+                break
+            time.sleep(0.5)
+        else:
+            raise AssertionError(f"nothing from {host}: {said}")
 
 
 def test_a_lab_whose_record_is_lost_is_found_on_its_machines(lab: Command) -> None:

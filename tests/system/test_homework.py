@@ -62,7 +62,7 @@ async def test_on_a_lab_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     events = Events(lambda event: notes.append(event.text) if isinstance(event, Note) else None)
     made = await recipe.do(quick=True, events=events, file=tmp_path / "mine.yaml", folder=tmp_path / "out")
     assert [(part.name, part.reason) for part in made.parts] == [("lab", ""), ("during", "")]
-    assert made.parts[1].command[-4:] == ["--lab", str(tmp_path / "mine.yaml"), "--memory", "96 MiB"]
+    assert made.parts[1].command[-4:] == ["--lab", str(tmp_path / "mine.yaml"), "--memory", "80 MiB"]
     assert re.match(r"this takes some \d+ to \d+ minutes", notes[0])
     html = made.files[0].read_text()
     for wanted in ("The lab is that of mine.yaml.", "web moved right → left → right", "10.91.7.", "during-plot-1-spec"):

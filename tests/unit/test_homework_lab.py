@@ -120,6 +120,7 @@ async def test_an_installed_guest_is_asked(
     assert own is not None
     assert [word for word in fitted(own, 1 << 30, lacking) if word != "--load"] == loads
     assert fitted(own, 256 << 20, []) == ("--memory", "128 MiB")
+    assert fitted(own, 192 << 20, []) == ("--memory", "80 MiB"), "the system of a small guest takes more than half"
     assert own_lab.note("vm", ["sysbench", "iperf3"]).startswith("vm has no sysbench and iperf3:")
 
 

@@ -32,11 +32,15 @@ class OwnLab:
     """Its loads, as ``--load`` names them, and the program in the guest that makes each; empty: it takes none."""
 
 
+SYSTEM_BYTES = 112 << 20
+"""What the system of a small guest takes and the agent leaves it to spare: with the kernel of Debian 13 98 MiB."""
+
+
 def fitted(own: OwnLab, memory_bytes: int, missing: Collection[str]) -> tuple[str, ...]:
     """The words that fit it to a guest with *memory_bytes*, without the programs that are *missing*: at most half of
-    the memory is filled, and a load that cannot be made is left out."""
-    half_bytes = memory_bytes // 2
-    words = [] if own.memory_bytes <= half_bytes else ["--memory", format_bytes(half_bytes >> 20 << 20)]
+    the memory is filled, less where its system needs more, and a load that cannot be made is left out."""
+    most_bytes = max(min(memory_bytes // 2, memory_bytes - SYSTEM_BYTES), memory_bytes // 8)
+    words = [] if own.memory_bytes <= most_bytes else ["--memory", format_bytes(most_bytes >> 20 << 20)]
     loads = [load for load, program in own.loads if program not in missing]
     if len(loads) < len(own.loads):
         words += [word for load in loads for word in ("--load", load)]

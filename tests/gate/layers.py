@@ -8,7 +8,7 @@ from pathlib import Path
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        *("errors", "events", "units", "architecture", "deadline", "durable", "paths", "untrusted", "bundle"),
+        *("errors", "events", "units", "architecture", "deadline", "durable", "locks", "paths", "untrusted", "bundle"),
         *("remembered", "spec", "tasks", "temporary"),
     ),
     ("process", "remedies", "requirements", "capabilities"),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from limosa import durable, paths, spec, untrusted
+from limosa import durable, locks, paths, spec, untrusted
 from limosa.errors import BusyError, SpecError, StateError
 from limosa.hosts.kind import BEFORE
 from limosa.spec import resolved
@@ -315,16 +315,9 @@ class LabDirectory(msgspec.Struct, frozen=True):
     def busy(self, guest: str, file: str = "lock") -> bool:
         """Whether a command holds the lock *file* of *guest* at this moment."""
         try:
-            descriptor = os.open(self.guest(guest) / file, os.O_RDONLY | os.O_CLOEXEC)
+            return locks.is_held(self.guest(guest) / file)
         except OSError:
             return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
 
     @contextlib.contextmanager
     def locked(self, what: str = "", guest: str = "", file: str = "lock") -> Iterator[None]:

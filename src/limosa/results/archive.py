@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa import temporary
+from limosa import locks, temporary
 from limosa.errors import LimosaError, MachineError
 from limosa.results import store
 from limosa.results.format import EVENTS
@@ -115,14 +115,7 @@ def _is_held(run: RunDirectory) -> bool:
 
 def _is_locked(run: RunDirectory) -> bool:
     """Raises OSError where nobody can know."""
-    descriptor = os.open(run.path / EVENTS, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return locks.is_held(run.path / EVENTS)
 
 
 def superfluous(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa import durable, paths, untrusted
+from limosa import durable, locks, paths, untrusted
 from limosa.deadline import Deadline
 from limosa.errors import StateError
 from limosa.hosts.namespaces.marks import marked, reachable
@@ -129,7 +129,7 @@ def _out_of_reach(directory: Path, descriptor: int, recorded_pid: Callable[[], i
         return False
     deadline = Deadline.after(APPEAR_S)
     with contextlib.suppress(OSError):
-        while _locked(descriptor):
+        while locks.is_taken(descriptor):
             if any(reachable(pid, mark) for pid in marked(mark)):
                 return False
             if deadline.passed:
@@ -174,16 +174,6 @@ def _decoded(data: bytes) -> Place | None:
 def _held(descriptor: int) -> bool:
     """Whether the lock is held; a file system that knows no locks gives no proof that it is not."""
     try:
-        return _locked(descriptor)
+        return locks.is_taken(descriptor)
     except OSError:
         return True
-
-
-def _locked(descriptor: int) -> bool:
-    """Whether somebody has the lock. Raises OSError where the file system knows none."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return False

@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,11 +21,11 @@ pytestmark = pytest.mark.system
 
 REFUSED = {
     "image": ("guests: {g: {host: host1, image: mirco}}\nhosts: {host1: {}}\n", 2, "no image 'mirco'"),
-    "bridge": ("networks: {lan: {bridge: nobridge7}}\nhosts: {host1: {}}\n", 3, "nobridge7"),
+    "bridge": ("networks: {lan: {bridge: nobridge7}}\nhosts: {host1: {}}\n", 3, "nobridge7|work as root here"),
     "machine": ("networks: {lan: {subnet: 10.9.0.0/24}}\nhosts: {host1: {kind: ssh, machine: 'nobody@127.0.0.1:1', "
                 "links: {lan: br0}}}\nstorage: {shared: {path: /srv}}\n", 4, "host1"),
 }  # fmt: skip
-"""Labs of which nothing is made, for whatever reason that shows itself early or late."""
+"""Labs of which nothing is made, for whatever reason that shows itself early or late. Only root looks for a bridge."""
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_refused_up_leaves_no_lab(limosa: Command, why: str) -> None:
     text, exit_code, said = REFUSED[why]
     (limosa.home / "bad.yaml").write_text(text)
     refused = limosa.run("up", "bad.yaml")
-    assert refused.returncode == exit_code and said in refused.errors, refused
+    assert refused.returncode == exit_code and re.search(said, refused.errors), refused
     assert limosa.labs == []
     assert "labs here" not in limosa.run("status", "--lab", "bad").errors
 

@@ -34,7 +34,7 @@ def browse(profile: Path, url: str, *arguments: str) -> subprocess.CompletedProc
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH")
     argv = [program, *QUIET, f"--user-data-dir={profile}", *arguments, url]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
 
 
 def panes_with_data(page: str) -> set[str]:

@@ -74,7 +74,7 @@ def test_a_run_that_cannot_be_written(home: Path) -> None:
     [
         ("demo",),
         ("bench", "during-migration", "--load", "receive", "--before", "2 s", "--after", "2 s", "--memory", "16 MiB"),
-        ("bench", "cpu", "--guest", "bare", "--time", "1", "--repeat", "2"),
+        ("bench", "cpu", "--guest", "bare", "--time", "1 s", "--repeat", "2"),
     ],
     ids=lambda words: " ".join(words[:2]),
 )

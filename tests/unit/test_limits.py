@@ -10,7 +10,7 @@ import pytest
 
 from limosa.cli.app import call
 from limosa.errors import SpecError
-from limosa.lab.lab_hosts import LabHost
+from limosa.lab.guest import LabGuest
 from limosa.lab.move import _check_bandwidth
 from limosa.migration.settings import Settings
 
@@ -59,9 +59,9 @@ async def test_what_the_sources_qemu_cannot_be_held_to(
     async def offer(accel: str) -> object:
         return SimpleNamespace(version="10.0.13", migration_capabilities=capabilities, accel=accel)
 
-    checked = _check_bandwidth(
-        cast("LabHost", SimpleNamespace(name="host1", offer=offer)), "tcg", Settings(max_bandwidth_bytes_per_s=limit)
-    )
+    hosts = SimpleNamespace(named={"host1": SimpleNamespace(offer=offer)}.__getitem__)
+    guest = cast("LabGuest", SimpleNamespace(hosts=hosts))
+    checked = _check_bandwidth(guest, "host1", "tcg", Settings(max_bandwidth_bytes_per_s=limit))
     if refused:
         with pytest.raises(
             SpecError, match=r"QEMU 10.0.13 on host1 cannot be held to 1 MiB/s: it sends at least 1.25 MiB/s"

@@ -16,13 +16,14 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.events import Events
-from limosa.temporary import held, sweep_locks
+from limosa.guest.image_folder import in_turn
+from limosa.temporary import sweep_locks
 from limosa.units import format_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ SILENCE_S = 30.0
 
 _AGAIN_S = 0.5
 _TOLD_EVERY_S = 10.0
-_LOCK_POLL_S = 0.1
 
 
 class _Interrupted(Exception):
@@ -54,7 +54,9 @@ async def fetch(url: str, target: Path, events: Events, *, sha256: str = "", aga
     _check_address(url)
     with space_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        async with _locked(target.with_name(target.name + ".lock"), events):
+        sweep_locks(target.parent)
+        lock = target.with_name(target.name + ".lock")
+        async with in_turn(lock, events, f"another command fetches {_called(target)}"):
             if target.is_file():
                 found = await asyncio.to_thread(digest, target)
                 if not wanted or found == wanted:
@@ -262,21 +264,6 @@ def _settle_beyond(headers: Mapping[str, str], part: Path, before: int) -> None:
     if _total(headers, before) != before:
         part.unlink()
         raise _Interrupted("what was there is no part of the file")
-
-
-@contextlib.asynccontextmanager
-async def _locked(lock: Path, events: Events) -> AsyncIterator[None]:
-    sweep_locks(lock.parent)
-    told = False
-    while True:
-        with held(lock) as ours:
-            if ours:
-                yield
-                return
-        if not told:
-            events.note(f"another command fetches {_called(lock)}: waiting for it")
-            told = True
-        await asyncio.sleep(_LOCK_POLL_S)
 
 
 def _sync(path: Path) -> None:

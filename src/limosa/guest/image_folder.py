@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -31,18 +32,23 @@ _LOCK_POLL_S = 0.1
 
 
 @contextlib.asynccontextmanager
-async def locked(images: Path, key: str, events: Events) -> AsyncIterator[None]:
-    """Hold the lock of one image; whoever comes second waits, and then finds what the first has built."""
+async def in_turn(lock: Path, events: Events, occupied: str) -> AsyncIterator[None]:
+    """Hold *lock*; whoever comes second waits, and is told once what it is *occupied* with. Raises OSError."""
     told = False
     while True:
-        with held(images / f".{key}.lock") as ours:
+        with held(lock) as ours:
             if ours:
                 yield
                 return
         if not told:
-            events.note("another command is building this image: waiting for it")
+            events.note(f"{occupied}: waiting for it")
             told = True
         await asyncio.sleep(_LOCK_POLL_S)
+
+
+def locked(images: Path, key: str, events: Events) -> AbstractAsyncContextManager[None]:
+    """Hold the lock of one image; whoever comes second waits, and then finds what the first has built."""
+    return in_turn(images / f".{key}.lock", events, "another command is building this image")
 
 
 def sweep(images: Path, own_key: str = "") -> None:

@@ -22,7 +22,7 @@ from limosa.experiment.measurement import Measurement
 from limosa.lab.guest_verbs import GuestVerbs
 from limosa.lab.host_verbs import HostVerbs
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus
-from limosa.migration.engine import Outcome
+from limosa.migration.transfer import Outcome
 from limosa.probes.cpu_loop import CpuSamples
 from limosa.probes.exchange import Exchanges
 from limosa.probes.looks import ProgressRow

@@ -16,7 +16,8 @@ from limosa.hosts import catalogue
 from limosa.hosts.kind import HostState, Seen
 from limosa.lab import Lab, status
 from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
-from limosa.migration.journal import Journal, Phase
+from limosa.migration.journal import Journal
+from limosa.migration.phases import Phase
 from limosa.process import Completed
 from limosa.qemu.launches import LAUNCH
 

@@ -11,7 +11,8 @@ import pytest
 
 from limosa.errors import LimosaError
 from limosa.migration import journal as migration
-from limosa.migration.journal import FINAL, Entry, Journal, Phase, unfinished
+from limosa.migration.journal import Entry, Journal, unfinished
+from limosa.migration.phases import FINAL, Phase
 
 
 @pytest.fixture

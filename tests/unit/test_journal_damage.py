@@ -11,7 +11,8 @@ import pytest
 from limosa import durable
 from limosa.errors import DecisionError
 from limosa.migration import journal as migration
-from limosa.migration.journal import Journal, Phase, set_aside, unfinished
+from limosa.migration.journal import Journal, set_aside, unfinished
+from limosa.migration.phases import Phase
 
 HOSTS = ("host1", "host2")
 STEPS = (Phase.STARTING_TARGET, Phase.PREPARING, Phase.MOVING, Phase.SWITCHED)

@@ -13,15 +13,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_engine import Pair, pair
+from test_driver import Pair, pair
 from test_stream import let_be_taken
 
-from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, MigrationError, StateError
 from limosa.events import MigrationPhaseChanged
-from limosa.migration import engine, settlement
-from limosa.migration.journal import Phase
-from limosa.migration.progress import Progress
+from limosa.migration import settlement, transfer
+from limosa.migration.driver import Driver
+from limosa.migration.methods import pre_copy
+from limosa.migration.phases import Phase
 from limosa.migration.rescue import Verdict
 from limosa.migration.settlement import Settlement
 from limosa.qemu import guest_process
@@ -39,7 +39,7 @@ __all__ = ["let_be_taken"]
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, seconds in (
         (guest_process, "EXIT_S", 0.05), (settlement, "CANCEL_S", 0.1), (settlement, "LOOK_S", 0.03),
-        (settlement, "HANG_S", 0.03), (engine, "LATE_S", 0.01),
+        (settlement, "HANG_S", 0.03), (transfer, "LATE_S", 0.01),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, seconds)
 
@@ -79,7 +79,7 @@ class Frozen:
     def settle(self, target: QemuProcess | None, **more: Any) -> Settlement:
         given: dict[str, Any] = {
             "guest": "web", "source_host": "host1", "target_host": "host2", "source": self.both.source.qemu,
-            "target": target, "end_target": self.both.migration.end_target, "sent": True, "watched": False,
+            "target": target, "end_target": self.both.transfer.port.end, "sent": True, "watched": False,
             "hand_over_s": 0.05, "stream": self.stream,
         }  # fmt: skip
         return Settlement(**{**given, **more})
@@ -197,7 +197,7 @@ async def test_the_hand_over_is_waited_for_once(tmp_path: Path) -> None:
         both.target.observe.script = {**both.target.observe.script, "query-status": status}
         both.runs = lambda: None  # type: ignore[method-assign]
         with pytest.raises(MigrationError, match="did not start on host2"):
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert asked.count(Phase.SWITCHED) >= 1 and asked.count(Phase.RESCUING) == 1
         assert Phase.RESCUING in [e.phase for e in both.heard if isinstance(e, MigrationPhaseChanged)]
 
@@ -208,6 +208,7 @@ async def silent_source(folder: Path, stream: FakeStream | Stream, late: Any) ->
     async with pair(folder, stall_s=0.03) as both:
         completed = {"status": "completed", "total-time": 1}
         both.source.observe.script = {**both.source.observe.script, "query-migrate": [late, completed]}
+        both.transfer.target = both.target.qemu
         yield both
 
 
@@ -215,8 +216,8 @@ async def test_late_answer_while_the_stream_moves(tmp_path: Path) -> None:
     """A large guest's rest takes long, and QEMU does not answer while it sends it; the kernel knows that it moves."""
     stream = FakeStream(lambda: None, moves=lambda look: True)
     async with silent_source(tmp_path, stream, Late(0.12, {"status": "active"})) as both:
-        await both.migration._watch(both.target.qemu, stream)  # type: ignore[arg-type]
-        assert stream.looks >= 1 and both.migration.last_info.status == "completed"
+        await pre_copy.watch(both.transfer, stream)  # type: ignore[arg-type]
+        assert stream.looks >= 1 and both.transfer.last_info.status == "completed"
 
 
 @pytest.mark.parametrize("moves", [False, None])
@@ -224,13 +225,13 @@ async def test_no_answer_while_nothing_moves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: bool | None
 ) -> None:
     """Where the kernel cannot be asked, the answer is waited for as any other."""
-    monkeypatch.setattr(engine, "ANSWER_S", 0.06)
+    monkeypatch.setattr(transfer, "ANSWER_S", 0.06)
     stream, began_s = FakeStream(lambda: None, moves=lambda look: moves), time.monotonic()
     async with silent_source(tmp_path, stream, SILENCE) as both:
         with pytest.raises(LimosaError, match="nothing went over the link to host2"):
-            await both.migration._watch(both.target.qemu, stream)  # type: ignore[arg-type]
+            await pre_copy.watch(both.transfer, stream)  # type: ignore[arg-type]
         assert stream.looks >= 1
-        assert moves is False or time.monotonic() - began_s >= engine.ANSWER_S
+        assert moves is False or time.monotonic() - began_s >= transfer.ANSWER_S
 
 
 async def test_counters_of_a_real_connection(tmp_path: Path) -> None:
@@ -241,8 +242,7 @@ async def test_counters_of_a_real_connection(tmp_path: Path) -> None:
             ours = Running("", os.getpid(), started(os.getpid()))
             stream = Stream(LocalHost(), ours, f"tcp:127.0.0.1:{port}")
             async with silent_source(tmp_path, stream, SILENCE) as both:
-                progress, sent = Progress("web"), 0
-                moved, judged = stream.moved, []
+                moved, judged, sent = stream.moved, list[bool | None](), 0
 
                 async def look() -> bool | None:
                     nonlocal sent
@@ -255,5 +255,5 @@ async def test_counters_of_a_real_connection(tmp_path: Path) -> None:
 
                 real = SimpleNamespace(moved=look)
                 with pytest.raises(LimosaError, match="nothing went over the link"):
-                    await both.migration._look(real, progress, Deadline.after(None))  # type: ignore[arg-type]
+                    await pre_copy.watch(both.transfer, real)  # type: ignore[arg-type]
                 assert judged == [True, True, False]

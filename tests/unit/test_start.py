@@ -53,7 +53,7 @@ def test_daily_verbs_load_what_they_use(tmp_path: Path, words: str) -> None:
     assert not parts(found) & (NEVER | SELDOM)
     unrelated = ("guest.", "results", "report", "bench", "probes", "experiment", "homework", "hosts.ssh", "accel")
     unrelated += ("lab.start", "lab.stop", "lab.construction") + (
-        ("lab.move", "migration.engine") if "status" in words else ()
+        ("lab.move", "migration.driver") if "status" in words else ()
     )
     assert not {name for name in found if name.startswith(tuple(f"limosa.{part}" for part in unrelated))}
 

@@ -16,8 +16,8 @@ from limosa.events import Events
 from limosa.guest.agent.client import AgentClient
 from limosa.guest.built_images import Image
 from limosa.hosts.host import Host
-from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
+from limosa.migration.transfer import Outcome
 from limosa.probes.pace import Probing
 from limosa.results.store import RunDirectory
 

@@ -9,7 +9,7 @@ from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOptio
 from limosa.cli.values import DOWNTIME_LIMIT, MIGRATION_BANDWIDTH, duration
 
 if TYPE_CHECKING:
-    from limosa.migration.engine import Outcome
+    from limosa.migration.transfer import Outcome
 
 
 def migrate(

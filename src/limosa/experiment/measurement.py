@@ -22,8 +22,8 @@ from limosa.guest.agent.client import AgentClient
 from limosa.hosts.host import CLIENT
 from limosa.lab import Lab
 from limosa.lab.record import MEASURED
-from limosa.migration.engine import Outcome
 from limosa.migration.settings import Settings
+from limosa.migration.transfer import Outcome
 from limosa.probes import registry, tcp_service
 from limosa.probes.client_probe import ClientProbe
 from limosa.probes.looks import PROBE as LOOKS
@@ -265,6 +265,7 @@ def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> M
         stop_ns=outcome.stop_ns,
         resume_ns=outcome.resume_ns,
         parameters=settings.qemu_parameters(),
+        plan=msgspec.to_builtins(outcome.plan),
         capabilities_in_force=outcome.capabilities,
         parameters_in_force=outcome.parameters,
         qemu=outcome.info.raw,

@@ -12,6 +12,7 @@ from limosa.errors import LimosaError, StateError
 from limosa.lab.lab_hosts import LabHosts
 from limosa.lab.record import GuestRecord, Launched
 from limosa.migration import journal
+from limosa.migration.plan import MigrationPlan
 from limosa.qemu.launches import Running
 from limosa.spec import resolved
 
@@ -145,9 +146,9 @@ class LabGuest:
         """Where an interrupted migration stood. Raises DecisionError when its journal is damaged."""
         return journal.unfinished(self.hosts.directory.journal(self.name), self.name, self.hosts.lab.hosts)
 
-    def new_journal(self, source: str, target: str) -> journal.Journal:
-        """The journal of a migration from *source* to *target*."""
-        return journal.Journal(self.hosts.directory.journal(self.name), self.name, source, target)
+    def new_journal(self, source: str, target: str, plan: MigrationPlan | None = None) -> journal.Journal:
+        """The journal of a migration from *source* to *target*, which is to begin as *plan* says, or has begun."""
+        return journal.Journal(self.hosts.directory.journal(self.name), self.name, source, target, plan)
 
     def may_be_on(self) -> set[str]:
         """The hosts that may have a copy, by the record and by an unfinished migration."""

@@ -9,6 +9,7 @@ from limosa.errors import StateError
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
 from limosa.migration import journal
+from limosa.migration.phases import BEFORE_SENDING, Phase
 from limosa.migration.rescue import Verdict, lost
 from limosa.qemu.stream import Stream
 
@@ -40,7 +41,7 @@ async def finish(guest: LabGuest) -> str:
         source=sides.get(entry.source),
         target=sides.get(entry.target),
         end_target=lambda: end_on(guest, entry.target),
-        sent=entry.phase not in {journal.Phase.STARTING_TARGET, journal.Phase.PREPARING},
+        sent=entry.phase not in BEFORE_SENDING,
         watched=False,
         unknown=frozenset(unknown),
         stream=stream(entry, found),
@@ -81,16 +82,16 @@ def _settled(guest: LabGuest, entry: journal.Entry, verdict: Verdict) -> str:
         if guest.record is not None:
             guest.record.host = entry.target
             guest.save_if_possible(guest.record)
-        close(guest, entry, journal.Phase.COMPLETED)
+        close(guest, entry, Phase.COMPLETED)
         return f"an interrupted migration was finished: {guest.name} is on {entry.target}"
     if verdict is Verdict.LOST:
-        close(guest, entry, journal.Phase.FAILED)
+        close(guest, entry, Phase.FAILED)
         return f"after an interrupted migration: {lost(guest.name, entry.source).message}"
-    close(guest, entry, journal.Phase.CANCELLED)
+    close(guest, entry, Phase.CANCELLED)
     return f"an interrupted migration was undone: {guest.name} is on {entry.source}"
 
 
-def close(guest: LabGuest, entry: journal.Entry, phase: journal.Phase) -> None:
+def close(guest: LabGuest, entry: journal.Entry, phase: Phase) -> None:
     """Write down how the migration of *entry* ended."""
     guest.new_journal(entry.source, entry.target).close(phase, "by a later command")
 

@@ -34,8 +34,8 @@ from limosa.spec import resolved
 if TYPE_CHECKING:
     from limosa.lab.guest_verbs import GuestVerbs
     from limosa.lab.host_verbs import HostVerbs
-    from limosa.migration.engine import Outcome
     from limosa.migration.settings import Settings
+    from limosa.migration.transfer import Outcome
 
 
 class Lab:

@@ -1,4 +1,4 @@
-"""The verb ``migrate``: checks, then the engine, then the record."""
+"""The verb ``migrate``: checks, then the driver, then the record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from limosa.lab import copies, interruption, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import GuestRecord, Launched
-from limosa.migration import journal, limits
+from limosa.migration import limits
+from limosa.migration import plan as plans
+from limosa.migration.phases import Phase
 from limosa.migration.rescue import lost
 from limosa.migration.settings import Settings
 from limosa.qemu import argv, dirty_log, launches, own_log
@@ -22,7 +24,7 @@ from limosa.tasks import uninterrupted
 from limosa.units import format_bytes_per_s
 
 if TYPE_CHECKING:
-    from limosa.migration.engine import Migration, Outcome
+    from limosa.migration.transfer import Outcome, Transfer
     from limosa.qemu.guest_process import QemuProcess
 
 
@@ -95,37 +97,32 @@ class Move:
 
     async def run(self) -> Outcome:
         """Migrate; afterwards the record says where the guest is. A failure is in the outcome, not raised."""
-        from limosa.migration.engine import Migration
+        from limosa.migration.driver import Driver
+        from limosa.migration.transfer import TargetPort, Transfer
 
-        migration = Migration(
-            source=self.source,
-            target_host=self.target.name,
-            start_target=self.start_target,
-            end_target=self.end_target,
-            listen_address=self.target.migration_address,
-            settings=self.settings,
-            journal=self.guest.new_journal(self.source.host.name, self.target.name),
-            events=self.guest.hosts.events,
-            target_said=self.target_said,
-        )
+        source, target = self.source.host.name, self.target.name
+        made = plans.made(self.guest.name, self.settings, source, target, self.target.migration_address)
+        port = TargetPort(self.start_target, self.end_target, self.target_said)
+        events = self.guest.hosts.events
+        transfer = Transfer(made, self.source, port, self.guest.new_journal(source, target, made), events)
         try:
-            outcome = await migration.run()
+            outcome = await Driver(transfer).run()
         except LimosaError as error:
-            outcome = migration.outcome(error)
+            outcome = transfer.outcome(error)
         finally:
-            await uninterrupted(self._settle(migration))
+            await uninterrupted(self._settle(transfer))
         if outcome.failure is None and not any(copy.host == self.target.name for copy in self.guest.on_record()):
             outcome.failure = lost(self.guest.name, self.target.name)  # it ended a moment ago
         return outcome
 
-    async def _settle(self, migration: Migration) -> None:
+    async def _settle(self, transfer: Transfer) -> None:
         """Record where the guest is and which copies of it are left; hang up."""
-        entries, target, sure = migration.journal.entries, migration.target, False
-        if entries and entries[-1].phase is journal.Phase.COMPLETED:
+        entries, target, sure = transfer.journal.entries, transfer.target, False
+        if entries and entries[-1].phase is Phase.COMPLETED:
             self.record.host = self.target.name
             if target is not None:
                 self._with_start_time(target)
-                sure = migration.source_ended and self._strike_source() and await _runs(target)
+                sure = transfer.source_ended and self._strike_source() and await _runs(target)
             self.guest.save_if_possible(self.record)
         await self.source.close()
         if target is not None:
@@ -159,8 +156,8 @@ async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
     if told := await interruption.finish(guest):
         guest.hosts.events.note(told, level="warning")
     to = guest.hosts.named(target) if target in guest.hosts.on else None
-    engine = tasks.load("limosa.migration.engine")
-    async with tasks.beside(_readiness(guest, to), engine) as (asked, _):  # while the guest is looked for
+    driver = tasks.load("limosa.migration.driver")
+    async with tasks.beside(_readiness(guest, to), driver) as (asked, _):  # while the guest is looked for
         copy, others = await copies.the_guest(guest)
         await copies.close(others)
         try:

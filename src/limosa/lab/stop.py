@@ -9,6 +9,7 @@ from limosa.errors import DecisionError, QmpError, StateError
 from limosa.lab import copies, interruption, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.migration import journal
+from limosa.migration.phases import Phase
 
 SHUTDOWN_S = 30.0
 """How long a guest may take to shut down when its power button is pressed."""
@@ -48,7 +49,7 @@ async def stop(guest: LabGuest, *, force: bool = False, host: str = "") -> bool:
         journal.set_aside(guest.hosts.directory.journal(guest.name))
     else:
         at_target = bool(left) and left[0].host == entry.target
-        interruption.close(guest, entry, journal.Phase.COMPLETED if at_target else journal.Phase.CANCELLED)
+        interruption.close(guest, entry, Phase.COMPLETED if at_target else Phase.CANCELLED)
     return stopped or bool(left)
 
 

@@ -12,41 +12,19 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Collection
-from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from limosa import durable, untrusted
 from limosa.errors import DecisionError, LimosaError
+from limosa.migration.phases import FINAL, Phase
+from limosa.migration.plan import MigrationPlan
 
 MAX_BYTES = 1 << 20
 """Far more than any journal has; a larger one is none."""
 
 _SUM = re.compile(rb',"sum":"([0-9a-f]{8})"\}$')
-
-
-class Phase(StrEnum):
-    """The steps of a migration, in order; each names what is about to happen."""
-
-    STARTING_TARGET = "starting-target"
-    """The target QEMU is launched."""
-    PREPARING = "preparing"
-    """Capabilities and parameters are set on both sides; the target listens."""
-    MOVING = "moving"
-    """The source sends."""
-    SWITCHED = "switched"
-    """The source has sent everything and stopped for good; the target starts by itself."""
-    ENDING_SOURCE = "ending-source"
-    """The target runs; the source QEMU is ended."""
-    RESCUING = "rescuing"
-    """Something interrupted it; the guest is being kept where it runs."""
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-FINAL = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED})
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -60,6 +38,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     detail: str = ""
     stream: str = ""
     """Where the source sends, from ``moving`` on: the URI that it was given."""
+    plan: MigrationPlan | None = None
+    """In the first entry; None where an older version wrote it."""
 
     @property
     def guest_host(self) -> str:
@@ -70,9 +50,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Journal:
     """Append-only JSON lines at *path*; the file of a finished migration is kept until the next one begins."""
 
-    def __init__(self, path: Path, guest: str, source: str, target: str) -> None:
+    def __init__(self, path: Path, guest: str, source: str, target: str, plan: MigrationPlan | None = None) -> None:
         self.path, self.guest, self.source, self.target = path, guest, source, target
-        self.stream = ""
+        self.stream, self.plan = "", plan
         self.entries: list[Entry] = []
         self.on_entry: Callable[[Entry], None] = lambda _: None
 
@@ -115,6 +95,7 @@ class Journal:
             target=self.target,
             detail=detail,
             stream=self.stream,
+            plan=None if self.entries else self.plan,
         )
 
 

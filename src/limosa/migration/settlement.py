@@ -1,6 +1,6 @@
 """Settling an interrupted migration: stop what is under way, look at both sides, carry out what ``rescue`` decides.
 
-The engine uses it when a step fails or is cancelled, and a later command when the controller itself died.
+The driver uses it when a step fails or is cancelled, and a later command when the controller itself died.
 """
 
 from __future__ import annotations

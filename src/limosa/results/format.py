@@ -134,6 +134,8 @@ class Migration:
     resume_ns: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     """Those that were asked for."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """All that was going to be done, as ``limosa.migration.plan`` has it; empty where an older version measured."""
     capabilities_in_force: list[str] | None = None
     """The migration capabilities that were on at the source, as its QEMU said just before it began; None: not known."""
     parameters_in_force: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The engine against two QEMUs that fail as real ones cannot be made to, and cancelled at every await."""
+"""The driver against two QEMUs that fail as real ones cannot be made to, and cancelled at every await."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import pytest
 
 from limosa.errors import DecisionError, LimosaError, MigrationError
 from limosa.events import Event, Events, Note
+from limosa.migration import plan as plans
 from limosa.migration import settlement
-from limosa.migration.engine import Migration
-from limosa.migration.journal import Journal, Phase, unfinished
+from limosa.migration.driver import Driver
+from limosa.migration.journal import Journal, unfinished
+from limosa.migration.phases import Phase
 from limosa.migration.settings import Settings
+from limosa.migration.transfer import TargetPort, Transfer
 from limosa.process import Completed
 from limosa.qemu import guest_process
 from limosa.qemu.guest_process import QemuProcess
@@ -75,7 +78,7 @@ class Side:
 class Pair:
     source: Side
     target: Side
-    migration: Migration
+    transfer: Transfer
     heard: list[Event]
 
     def moves(self) -> None:
@@ -107,7 +110,7 @@ class Pair:
 
     @property
     def last_phase(self) -> Phase:
-        return self.migration.journal.entries[-1].phase
+        return self.transfer.journal.entries[-1].phase
 
 
 def answers(side: Side, act: Callable[[str], Any]) -> dict[str, Any]:
@@ -162,8 +165,9 @@ async def pair(folder: Path, **settings: Any) -> AsyncIterator[Pair]:
 
         journal = Journal(folder / "migration.jsonl", "web", "host1", "host2")
         quick = Settings(**{"poll_s": 0.002, "hand_over_s": 0.1, **settings})
-        migration = Migration(source.qemu, "host2", start_target, end_target, "10.77.1.12", quick, journal, events)
-        both = Pair(source, target, migration, heard)
+        plan = plans.made("web", quick, "host1", "host2", "10.77.1.12")
+        transfer = Transfer(plan, source.qemu, TargetPort(start_target, end_target), journal, events)
+        both = Pair(source, target, transfer, heard)
         yield both
 
 
@@ -183,7 +187,7 @@ async def test_completed_with_figures_that_come_late(tmp_path: Path) -> None:
             return figures.pop() if early else both.source.info
 
         both.source.observe.script = {**both.source.observe.script, "query-migrate": query}
-        outcome = await both.migration.run()
+        outcome = await Driver(both.transfer).run()
         assert not figures and (outcome.info.total_time, outcome.info.downtime) == (120, 40)
         assert outcome.stop_ns is not None and outcome.resume_ns is not None
         assert both.last_phase is Phase.COMPLETED and both.source.told("quit") == 1 and both.target.told("quit") == 0
@@ -196,7 +200,7 @@ async def test_resume_event_comes_late(tmp_path: Path, monkeypatch: pytest.Monke
             FakeQmp, "event", lambda self, name, **d: loop.call_later(0.05, event, "RESUME") if name == "RESUME" else
             FakeQmp.write(self, b'{"event": "MIGRATION", "data": {"status": "completed"}, "timestamp": {}}\r\n')
         )  # fmt: skip
-        outcome = await both.migration.run()
+        outcome = await Driver(both.transfer).run()
         assert outcome.resume_ns is not None and both.last_phase is Phase.COMPLETED
 
 
@@ -205,7 +209,7 @@ async def test_migrate_is_refused(tmp_path: Path) -> None:
         refusal = Error("disk 'web' does not support live migration")
         both.source.control.script = {**both.source.control.script, "migrate": refusal}
         with pytest.raises(MigrationError, match="does not support live migration; web is on host1") as caught:
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert caught.value.guest_host == "host1" and both.last_phase is Phase.FAILED
         assert not both.target.host.alive and both.source.told("cont") == both.source.told("quit") == 0
 
@@ -217,7 +221,7 @@ async def test_capability_is_refused(tmp_path: Path, side: str) -> None:
         one: Side = getattr(both, side)
         one.control.script = {**one.control.script, "migrate-set-capabilities": Error("multifd is not here")}
         with pytest.raises(MigrationError, match="multifd is not here"):
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert not both.target.host.alive and both.source.told("migrate") == 0 and both.last_phase is Phase.FAILED
 
 
@@ -225,7 +229,7 @@ async def test_status_failed_with_a_reason(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         both.moves = lambda: both.fails(**{"error-desc": "Unable to write to socket: Broken pipe"})  # type: ignore[method-assign]
         with pytest.raises(MigrationError, match="QEMU on host1 says: Unable to write to socket: Broken pipe"):
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert both.last_phase is Phase.FAILED and both.source.state == "running"
 
 
@@ -235,9 +239,9 @@ async def test_a_bug_of_ours_keeps_the_guest(tmp_path: Path) -> None:
         async def broken() -> QemuProcess:
             raise ZeroDivisionError
 
-        both.migration.start_target = broken
+        both.transfer.port.start = broken
         with pytest.raises(ZeroDivisionError):
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert both.last_phase is Phase.FAILED and both.source.state == "running" and not both.target.host.alive
 
 
@@ -245,7 +249,7 @@ async def test_silent_link(tmp_path: Path) -> None:
     async with pair(tmp_path, stall_s=0.05) as both:
         both.moves = lambda: both.source.info.update(status="active")  # type: ignore[method-assign]
         with pytest.raises(MigrationError, match="nothing went over the link to host2"):
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert both.source.told("migrate_cancel") == 1 and both.source.info["status"] == "cancelled"
 
 
@@ -261,9 +265,9 @@ async def test_target_ends_after_everything_was_sent(tmp_path: Path, ran: bool) 
 
         both.runs = ends  # type: ignore[method-assign]
         with pytest.raises(DecisionError if ran else MigrationError) as caught:
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert both.source.told("cont") == (0 if ran else 1) and both.source.told("quit") == 0
-        assert (unfinished(both.migration.journal.path, "web") is None) == (not ran)
+        assert (unfinished(both.transfer.journal.path, "web") is None) == (not ran)
         assert "limosa stop web --host HOST --force" in caught.value.hint or not ran
 
 
@@ -271,7 +275,7 @@ async def test_target_never_starts(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         both.runs = lambda: None  # type: ignore[method-assign]
         with pytest.raises(MigrationError, match=r"did not start on host2 within 0\.1 s; web is on host1"):
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert not both.target.host.alive and both.source.state == "running" and both.source.told("cont") == 1
 
 
@@ -283,11 +287,11 @@ async def test_target_is_paused_after_the_hand_over(tmp_path: Path, starts: bool
         if not starts:
             both.target.control.script = {**both.target.control.script, "cont": Error('Failed to get "write" lock')}
         if starts:
-            await both.migration.run()
+            await Driver(both.transfer).run()
             assert both.target.state == "running" and not both.source.host.alive
         else:
             with pytest.raises(MigrationError, match="web is on host1"):
-                await both.migration.run()
+                await Driver(both.transfer).run()
             assert both.source.state == "running" and not both.target.host.alive
 
 
@@ -295,7 +299,7 @@ async def test_source_ends(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         both.moves = lambda: both.source.end() and None  # type: ignore[method-assign]
         with pytest.raises(LimosaError, match="web went down during a migration") as caught:
-            await both.migration.run()
+            await Driver(both.transfer).run()
         assert caught.value.exit_code == 1 and not both.target.host.alive and both.last_phase is Phase.FAILED
 
 
@@ -310,7 +314,7 @@ async def test_full_disk_after_the_switch(tmp_path: Path, monkeypatch: pytest.Mo
             write(self, phase, detail)
 
         monkeypatch.setattr(Journal, "write", full)
-        outcome = await both.migration.run()
+        outcome = await Driver(both.transfer).run()
         assert outcome.failure is None and both.target.state == "running" and not both.source.host.alive
 
 
@@ -321,7 +325,7 @@ async def test_cancelled_at_every_await(tmp_path: Path) -> None:
         folder = tmp_path / str(steps)
         folder.mkdir()
         async with pair(folder) as both:
-            task = asyncio.ensure_future(both.migration.run())
+            task = asyncio.ensure_future(Driver(both.transfer).run())
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
@@ -329,7 +333,7 @@ async def test_cancelled_at_every_await(tmp_path: Path) -> None:
             if not task.cancelled():
                 assert task.exception() is None and both.last_phase is Phase.COMPLETED
                 continue
-            if not both.migration.journal.entries:  # it had not begun
+            if not both.transfer.journal.entries:  # it had not begun
                 continue
             ends[both.last_phase] += 1
             kept, ended = (
@@ -338,5 +342,5 @@ async def test_cancelled_at_every_await(tmp_path: Path) -> None:
             assert kept.state == "running" and kept.host.alive and not ended.host.alive, steps
             text = next(event.text for event in both.heard if isinstance(event, Note))
             assert text.startswith("the migration was cancelled; web") and text.endswith(kept.host.name)
-            assert unfinished(both.migration.journal.path, "web") is None
+            assert unfinished(both.transfer.journal.path, "web") is None
     assert ends[Phase.CANCELLED] > 5

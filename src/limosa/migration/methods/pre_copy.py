@@ -1,0 +1,170 @@
+"""Pre-copy: the source sends memory while the guest runs, stops it for the rest, and the target starts it.
+
+The target QEMU starts the guest by itself the moment that its state is loaded: no controller stands in the blackout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from limosa import tasks
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError
+from limosa.migration.phases import Phase
+from limosa.migration.progress import Progress
+from limosa.migration.rescue import GONE
+from limosa.migration.transfer import Transfer
+from limosa.network import guard
+from limosa.qemu.monitor import FINAL
+from limosa.qemu.stream import Stream
+
+FIGURES_S = 0.3
+"""How long QEMU may take from ``completed`` to its figures: 7.2 can say it with a total time of 0 at first."""
+
+LATE_RESUME_S = 1.0
+"""How long the RESUME event of a target that runs may be late. Without it only the pause is not known."""
+
+IDLE_S = 30.0
+"""How long an earlier migration that is being cancelled may still occupy the source."""
+
+
+async def start_target(transfer: Transfer) -> Phase:
+    """Launch the target; meanwhile the source is told what the plan says."""
+
+    async def launch() -> None:
+        transfer.target = await transfer.port.start()
+
+    await tasks.each([launch(), _configure_source(transfer)])
+    return Phase.PREPARING
+
+
+async def _configure_source(transfer: Transfer) -> None:
+    control, side = transfer.source.control, transfer.plan.source
+    control.pending_events()
+    transfer.seen = control.event_count
+    await _wait_idle(transfer)
+    await control.set_capabilities(side.capabilities)
+    await control.set_parameters(side.parameters)
+    with contextlib.suppress(LimosaError):  # what is only told of a move must not end it
+        transfer.in_force = (await control.capabilities(), await control.parameters())
+    # What an earlier move left behind must not be taken for news of this one; the answers above came after it.
+    control.pending_events()
+
+
+async def _wait_idle(transfer: Transfer) -> None:
+    """A move that was cancelled while it connected to a cut-off host may live on in QEMU until TCP gives up."""
+    async for _ in Deadline.after(IDLE_S).ticks(0.05):
+        if await transfer.source.observe.migration_over():
+            return
+    raise LimosaError(
+        f"QEMU on {transfer.plan.source.host} is still cancelling an earlier migration", hint="try again in a minute"
+    )
+
+
+async def prepare(transfer: Transfer) -> Phase:
+    """The target is told what the plan says, and listens."""
+    control, side = transfer.receiver.control, transfer.plan.target
+    await control.set_capabilities(side.capabilities)
+    await control.set_parameters(side.parameters)
+    transfer.sends_to(await listen(transfer, control.listen_for_migration))
+    return Phase.MOVING
+
+
+async def listen(transfer: Transfer, begin: Callable[[str], Awaitable[None]]) -> str:
+    """Have the target listen on a free port that only hosts reach, by *begin*; the URI to send to."""
+    address, host = transfer.plan.address, transfer.plan.target.host
+    # Another one each time: what an earlier move left behind, connecting still, must not reach this target.
+    first = guard.PORTS[int.from_bytes(os.urandom(2)) % len(guard.PORTS)]
+    await begin(f"tcp:{address}:{first},to={guard.PORTS[-1]}")
+    info = await transfer.receiver.control.migrate_info()
+    if not info.socket_address or not info.socket_address[0].port:
+        raise LimosaError(f"QEMU on {host} does not say where it listens for the migration")
+    return f"tcp:{address}:{info.socket_address[0].port}"
+
+
+async def move(transfer: Transfer) -> Phase:
+    """The source sends everything."""
+    assert transfer.stream is not None, "the target listens"
+    await transfer.source.control.migrate(transfer.stream.uri)
+    await watch(transfer, transfer.stream)
+    transfer.hand_over = Deadline.after(transfer.plan.hand_over_s)
+    return Phase.SWITCHED
+
+
+async def watch(transfer: Transfer, stream: Stream) -> None:
+    """Until the source says that everything is sent. Raises LimosaError for each way that it can go wrong."""
+    transfer.progress = Progress(transfer.plan.guest)
+    deadline = Deadline.after(transfer.plan.timeout_s)
+
+    def judge() -> None:
+        _judge(transfer, deadline)
+
+    async with tasks.beside(transfer.source_end(), transfer.target_gone()) as (ended, gone):
+        while True:
+            await asyncio.wait({ended, gone}, timeout=transfer.plan.poll_s, return_when=asyncio.FIRST_COMPLETED)
+            info = await transfer.look(stream, judge)
+            status = ended.result() if ended.done() else info.status
+            if status == "completed":
+                return
+            if status in FINAL:
+                raise LimosaError(await transfer.why(status))
+            if gone.done():
+                raise LimosaError(await transfer.why_target_ended())
+            judge()
+
+
+def _judge(transfer: Transfer, deadline: Deadline) -> None:
+    plan, progress = transfer.plan, transfer.progress
+    if deadline.passed:
+        raise LimosaError(f"it did not complete within {plan.timeout_s:g} s", hint=progress.why_unfinished())
+    if time.monotonic() - progress.last_change_s > plan.stall_s:
+        raise LimosaError(f"nothing went over the link to {plan.target.host} for {plan.stall_s:g} s")
+
+
+async def wait_resumed(transfer: Transfer) -> Phase:
+    """The target runs. Its status is the proof; its RESUME event, which may come later, gives the moment."""
+    host, runs_since = transfer.plan.target.host, None
+    hand_over = transfer.hand_over or Deadline.after(transfer.plan.hand_over_s)
+    async for _ in hand_over.ticks(0.002):
+        status = await transfer.receiver.observe.status(answer_s=max(1.0, hand_over.left_s))
+        transfer.note_moments()
+        if status == "running":
+            runs_since = runs_since or Deadline.after(LATE_RESUME_S)
+            if transfer.resume_ns is not None or runs_since.passed:
+                return Phase.ENDING_SOURCE
+        elif status != "inmigrate":
+            raise LimosaError(f"the guest is {status} on {host} after the hand-over")
+    raise LimosaError(f"the guest did not start on {host} within {transfer.plan.hand_over_s:g} s")
+
+
+async def end_source(transfer: Transfer) -> Phase:
+    """Read the source's figures and end it; the guest has moved."""
+    await _last_look(transfer)
+    if await transfer.receiver.status() == GONE:
+        raise LimosaError(f"QEMU on {transfer.plan.target.host} ended right after the hand-over")
+    await transfer.source.end()
+    transfer.source_ended = True
+    return Phase.COMPLETED
+
+
+async def _last_look(transfer: Transfer) -> None:
+    """The source's figures; it is asked again until they are there."""
+    with contextlib.suppress(LimosaError):
+        async for _ in Deadline.after(FIGURES_S).ticks(0.005):
+            transfer.last_info = await transfer.source.observe.migrate_info()
+            if transfer.last_info.total_time and transfer.last_info.downtime:
+                return
+
+
+STEPS: Mapping[Phase, Callable[[Transfer], Awaitable[Phase]]] = {
+    Phase.STARTING_TARGET: start_target,
+    Phase.PREPARING: prepare,
+    Phase.MOVING: move,
+    Phase.SWITCHED: wait_resumed,
+    Phase.ENDING_SOURCE: end_source,
+}
+"""What each phase does; it returns the next one."""

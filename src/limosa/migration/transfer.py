@@ -1,0 +1,187 @@
+"""A migration under way: both its sides, its journal, and what is known of it by now. The methods' steps act on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from limosa import tasks
+from limosa.deadline import FOREVER_S, Deadline
+from limosa.errors import LimosaError
+from limosa.events import Events, MigrationPhaseChanged
+from limosa.migration.journal import Entry, Journal
+from limosa.migration.phases import Phase
+from limosa.migration.plan import MigrationPlan
+from limosa.migration.progress import Progress
+from limosa.qemu.guest_process import QemuProcess
+from limosa.qemu.monitor import ANSWER_S, FINAL, MigrateInfo
+from limosa.qemu.stream import Stream
+
+LATE_S = 2.0
+"""When query-migrate takes longer than this, the stream itself is looked at: while it moves, a late answer is fine."""
+
+
+class Outcome(msgspec.Struct):
+    """What a migration was, completed or not. Times in ns of CLOCK_REALTIME, from QMP events."""
+
+    source: str
+    target: str
+    failure: LimosaError | None
+    """None for a completed one."""
+    started_ns: int
+    ended_ns: int
+    stop_ns: int | None
+    """The guest stopped at the source; None: it did not."""
+    resume_ns: int | None
+    """It ran at the target."""
+    info: MigrateInfo
+    """QEMU's own account, times in ms: ``total_time``, ``downtime``; ``raw`` has all of it."""
+    phases: list[tuple[str, int]]
+    """Each phase's name and when it began."""
+    plan: MigrationPlan
+    """What was to be done."""
+    capabilities: list[str] | None = None
+    """Those that were on at the source, as its QEMU said; None: it was not asked, or did not say."""
+    parameters: dict[str, Any] | None = None
+    """All of the source's, likewise."""
+
+
+class TargetPort:
+    """What can be done about the target's QEMU from outside it: *start* launches the one that receives, once; *end*
+    ends whatever QEMU the target host has for this guest, without a connection to it; *said* gives what it wrote to its
+    log since it was launched.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Awaitable[QemuProcess]],
+        end: Callable[[], Awaitable[None]],
+        said: Callable[[], Awaitable[str]] | None = None,
+    ) -> None:
+        self.start, self.end, self._said = start, end, said
+
+    async def said(self) -> str:
+        """Empty where there is nothing to say."""
+        return await self._said() if self._said else ""
+
+
+class Transfer:
+    """One move of one guest, as *plan* says, while a command drives it."""
+
+    def __init__(
+        self, plan: MigrationPlan, source: QemuProcess, port: TargetPort, journal: Journal, events: Events
+    ) -> None:
+        self.plan, self.source, self.port, self.journal, self.events = plan, source, port, journal, events
+        self.target: QemuProcess | None = None
+        """None until it was launched."""
+        self.stream: Stream | None = None
+        """What the source sends over, once it has been told to."""
+        self.progress = Progress(plan.guest)
+        """Of what is being sent; anew whenever that begins."""
+        self.last_info = MigrateInfo()
+        self.stop_ns: int | None = None
+        self.resume_ns: int | None = None
+        self.started_ns = time.time_ns()
+        self.hand_over: Deadline | None = None
+        """By when the target has to run, once everything is sent."""
+        self.in_force: tuple[list[str], dict[str, Any]] | None = None
+        """The source's capabilities that are on, and its parameters."""
+        self.source_ended = False
+        """Whether the source's QEMU was seen to be gone once the target ran."""
+        self.seen = 0
+        """Events of the source that are older than this migration."""
+        journal.on_entry = self._announce
+
+    def _announce(self, entry: Entry) -> None:
+        self.events.emit(
+            MigrationPhaseChanged(
+                guest=entry.guest, source=entry.source, target=entry.target, phase=entry.phase, time_ns=entry.time_ns
+            )
+        )
+
+    @property
+    def receiver(self) -> QemuProcess:
+        """The target's QEMU, from when it was launched on."""
+        assert self.target is not None, "it was launched"
+        return self.target
+
+    def sends_to(self, uri: str) -> Stream:
+        """Have the journal know where the source is about to send."""
+        self.journal.stream = uri
+        self.stream = Stream(self.source.host, self.source.running, uri)
+        return self.stream
+
+    async def look(self, stream: Stream, judge: Callable[[], None]) -> MigrateInfo:
+        """query-migrate. QEMU may not answer for as long as it sends what is left of a stopped guest; *judge* raises
+        when that is too long."""
+        patience = Deadline.after(ANSWER_S)
+        async with tasks.beside(self.source.observe.migrate_info(answer_s=FOREVER_S)) as (asked,):
+            while not (await asyncio.wait({asked}, timeout=LATE_S))[0]:
+                moved = await stream.moved()
+                if moved or (moved is None and not patience.passed):
+                    self.progress.last_change_s = time.monotonic()
+                judge()
+            self.last_info = asked.result()
+        self.events.emit(self.progress.look(self.last_info, time.monotonic()))
+        return self.last_info
+
+    async def source_end(self) -> str:
+        """The final status, from the source's events."""
+        while True:
+            event = await self.source.control.next_event()
+            if event.name == "MIGRATION" and event.data.get("status") in FINAL:
+                return str(event.data["status"])
+
+    async def target_gone(self) -> None:
+        """Ends when the target's QEMU does."""
+        with contextlib.suppress(LimosaError):
+            while True:
+                await self.receiver.control.next_event()
+
+    async def why_target_ended(self) -> str:
+        """A sentence, with what it wrote to its log."""
+        said = await self.port.said()
+        return f"QEMU on {self.plan.target.host} ended while the guest was moving" + (f": {said}" if said else "")
+
+    async def why(self, status: str) -> str:
+        """Why the source's QEMU has ended its migration as *status*: in a sentence, from whichever side says it."""
+        if status == "cancelled":
+            return "somebody cancelled it in QEMU"
+        with contextlib.suppress(LimosaError):
+            self.last_info = await self.source.observe.migrate_info()
+        if said := await self.port.said():
+            return f"QEMU on {self.plan.target.host} says: {said}"
+        if why := self.last_info.error_desc:
+            return f"QEMU on {self.plan.source.host} says: {why}"
+        return f"the connection to QEMU on {self.plan.target.host} broke"
+
+    def note_moments(self) -> None:
+        """When the guest stopped and ran again, as far as QEMU has said it by now."""
+        self.stop_ns = self.source.control.moment("STOP", self.seen)
+        self.resume_ns = self.target.control.moment("RESUME") if self.target is not None else None
+
+    def outcome(self, failure: LimosaError | None = None) -> Outcome:
+        """What is known of it now."""
+        return Outcome(
+            failure=failure,
+            source=self.plan.source.host,
+            target=self.plan.target.host,
+            started_ns=self.started_ns,
+            ended_ns=time.time_ns(),
+            stop_ns=self.stop_ns,
+            resume_ns=self.resume_ns,
+            info=self.last_info,
+            phases=[(entry.phase.value, entry.time_ns) for entry in self.journal.entries],
+            plan=self.plan,
+            capabilities=self.in_force[0] if self.in_force else None,
+            parameters=self.in_force[1] if self.in_force else None,
+        )
+
+    def reached(self, phase: Phase) -> bool:
+        """Whether *phase* is in the journal."""
+        return any(entry.phase is phase for entry in self.journal.entries)

@@ -30,7 +30,7 @@ async def measure_a_move(workload: Workload) -> Result:
         # While `watch` is open the guest sends a tick a millisecond, a client asks it for echoes, and all is recorded.
         async with watch(lab, "guest1", kind="notebook", workload=workload) as watched:
             await asyncio.sleep(3)  # the clocks compare what was before with what is after
-            outcome = await watched.migrate("host2", Settings(downtime_limit_ms=200))
+            outcome = await watched.migrate("host2", Settings(options={"downtime-limit": 200}))
             await asyncio.sleep(3)
 
         print(f"{outcome.source} to {outcome.target}: {outcome.info.total_time} ms in all")

@@ -34,7 +34,7 @@ pytestmark = [
 MIB = 1 << 20
 EVEN_BYTES = 192 * MIB
 WORKING_SET_BYTES = 4 * MIB
-HELD = Settings(max_bandwidth_bytes_per_s=100 * MIB, downtime_limit_ms=1)
+HELD = Settings(options={"max-bandwidth": 100 * MIB, "downtime-limit": 1})
 """A limit that cannot be met as long as the guest writes."""
 SLOW_BYTES_PER_S = 8 * MIB
 """After the first round: one lasts half a second then, in which a guest on a crowded machine has its turn."""
@@ -200,6 +200,6 @@ async def test_an_exact_size_is_given_among_sound_qemus_only(monkeypatch: pytest
                         await lab.migrate("guest1", "host2")
                 assert "stop and start guest1" in raised.value.hint
                 assert await lab.guests.where("guest1") == "host1"
-                outcome = await lab.migrate("guest1", "host2", Settings(downtime_limit_ms=5000))
+                outcome = await lab.migrate("guest1", "host2", Settings(options={"downtime-limit": 5000}))
                 assert outcome.failure is None
     assert sizes["alike"] == 64 * MIB, "the newer QEMU is sound"

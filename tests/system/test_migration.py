@@ -129,7 +129,7 @@ async def test_limits_are_honoured(lab: Bench, monkeypatch: pytest.MonkeyPatch) 
         copy = await opened.guests.qemu(GUEST)
         source, target = copy.host, "host2" if copy.host == "host1" else "host1"
         await copy.qemu.close()
-        settings = Settings(max_bandwidth_bytes_per_s=limit, downtime_limit_ms=7, timeout_s=2.5)
+        settings = Settings(options={"max-bandwidth": limit, "downtime-limit": 7}, timeout_s=2.5)
         outcome = await opened.attempt(GUEST, target, settings)
         assert outcome.failure is not None and outcome.failure.exit_code == 6
         ram, took_s = outcome.info.ram, outcome.info.raw["total-time"] / 1000

@@ -29,9 +29,9 @@ async def test_what_was_asked_for_is_not_told_as_what_came(monkeypatch: pytest.M
         async with watch(lab, "guest1", workload=workload) as watched:
             await asyncio.sleep(2)
             # QEMU may stop the guest for what is sent in a millisecond; all 32 MiB are written anew in every pass.
-            slow = Settings(max_bandwidth_bytes_per_s=24 * MIB, downtime_limit_ms=1, timeout_s=16)
+            slow = Settings(options={"max-bandwidth": 24 * MIB, "downtime-limit": 1}, timeout_s=16)
             failed = await watched.migrate("host2", slow)
-            done = await watched.migrate("host2", Settings(downtime_limit_ms=20_000))
+            done = await watched.migrate("host2", Settings(options={"downtime-limit": 20_000}))
             await asyncio.sleep(2)
         summary = reported(watched.run).summary
     _check_failure(failed.failure, heard)

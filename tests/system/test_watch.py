@@ -138,7 +138,7 @@ async def test_after_a_cancelled_migration_and_a_cancelled_watch(lab: Lab) -> No
     async def interrupted() -> None:
         async with watch(lab, "guest1", workload=WORK) as measurement:
             # It cannot end: 1 ms is never enough for what is written meanwhile.
-            slow = Settings(max_bandwidth_bytes_per_s=2 * MIB, downtime_limit_ms=1, timeout_s=2)
+            slow = Settings(options={"max-bandwidth": 2 * MIB, "downtime-limit": 1}, timeout_s=2)
             assert isinstance((await measurement.migrate("host2", slow)).failure, MigrationError)
             begun.set()
             await asyncio.sleep(3600)

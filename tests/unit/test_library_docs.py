@@ -51,4 +51,4 @@ def test_a_verb_on_the_page() -> None:
     assert "### `async with Lab.open(what='', *, events=None" in text
     assert "### `with events.stage(stage)` → `Step`" in text
     assert '```python\nprint(await lab.guests.where("guest1"))\n```' in text
-    assert "| `downtime_limit_ms` | int | `300` | How long the guest may stand still" in text
+    assert "| `stall_s` | float | `15.0` | Give up when nothing at all was transferred" in text

@@ -173,12 +173,12 @@ REFUSALS: dict[str, tuple[Callable[[Situation], object], type[LimosaError], str]
         "does not know web's machine type pc-q35-9.0",
     ),
     "capability": (
-        lambda s: setattr(s, "settings", Settings(capabilities=("multifd",))), MachineError,
+        lambda s: setattr(s, "settings", Settings(options={"multifd": True})), MachineError,
         "has no migration capability multifd",
     ),
     "parameter": (
-        lambda s: setattr(s, "settings", Settings(parameters=(("multifd-channels", 4),))), SpecError,
-        "has no migration parameter multifd-channels",
+        lambda s: setattr(s, "settings", Settings(options={"announce-rounds": 3})), SpecError,
+        "has no migration parameter announce-rounds",
     ),
     "unsound QEMU": (_unsound, MachineError, "would lose memory when it leaves m2 again.*is not sound"),
     "untried QEMU": (_untried, MachineError, "would lose memory when it leaves m2 again.*was not tried"),

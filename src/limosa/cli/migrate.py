@@ -20,7 +20,9 @@ def migrate(
         int | None,
         Option(kind=MIGRATION_BANDWIDTH, help="Upper limit; without it unlimited."),
     ] = None,
-    downtime_limit: Annotated[float, Option(kind=DOWNTIME_LIMIT, help="The pause that QEMU may plan for.")] = 0.3,
+    downtime_limit: Annotated[
+        float | None, Option(kind=DOWNTIME_LIMIT, help="The pause that QEMU may plan for; without it 300 ms.")
+    ] = None,
     timeout: Annotated[
         float | None, Option(kind=duration(0.001), help="Give up after this; the guest stays on the source.")
     ] = None,
@@ -31,12 +33,14 @@ def migrate(
     from limosa.cli.printable import print_prose
     from limosa.lab import Lab
     from limosa.migration.settings import Settings
+    from limosa.spec.migration_options import Value
 
-    settings = Settings(
-        max_bandwidth_bytes_per_s=max_bandwidth,
-        downtime_limit_ms=round(downtime_limit * 1000),
-        timeout_s=timeout,
-    )
+    asked: dict[str, Value | None] = {}
+    if max_bandwidth is not None:
+        asked["max-bandwidth"] = max_bandwidth
+    if downtime_limit is not None:
+        asked["downtime-limit"] = round(downtime_limit * 1000)
+    settings = Settings(options=asked, timeout_s=timeout)
 
     async def work() -> Outcome:
         with face(as_json) as events:

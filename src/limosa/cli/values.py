@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limosa.cli.known import guests, guests_and_hosts, hosts, images, labs_and_files, runs
-from limosa.migration import limits
+from limosa.spec.migration_options import option_table
 
 FREE, KNOWN, FILES, DIRECTORIES = "free", "known", "files", "directories"
 """Which words may stand somewhere: any of its form; those that ``complete`` lists; a file's or a directory's path."""
@@ -186,8 +186,8 @@ DURATION = duration()
 SIZE = size()
 DISK_SIZE = size(1)
 BANDWIDTH = bandwidth()
-MIGRATION_BANDWIDTH = bandwidth(limits.LEAST_BYTES_PER_S, why=limits.WHY_LEAST)
-DOWNTIME_LIMIT = duration(most_s=limits.MOST_DOWNTIME_MS / 1000, why=limits.WHY_MOST)
+MIGRATION_BANDWIDTH = bandwidth(option_table.LEAST_BYTES_PER_S, why=option_table.WHY_LEAST)
+DOWNTIME_LIMIT = duration(most_s=option_table.MOST_DOWNTIME_MS / 1000, why=option_table.WHY_MOST)
 RATE = Kind("BANDWIDTH", type=int, read=_bits_per_s, shown=_rate, example="20 Mbit/s")
 """A bandwidth, in bits per second, as links are sold."""
 

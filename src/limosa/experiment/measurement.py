@@ -119,10 +119,11 @@ class Measurement:
         Example::
 
             async with watch(lab, "guest1") as watched:
-                outcome = await watched.migrate("host1", Settings(max_bandwidth_bytes_per_s=256 << 20))
+                outcome = await watched.migrate("host1", Settings(options={"max-bandwidth": "256 MiB/s"}))
             print((outcome.ended_ns - outcome.started_ns) / 1e6, "ms")
         """
-        settings = msgspec.structs.replace(settings or Settings(), poll_s=self.probing.progress_interval_ms / 1000)
+        settings = (settings or Settings()).over(self.lab.guest(self.guest).migration)
+        settings = msgspec.structs.replace(settings, poll_s=self.probing.progress_interval_ms / 1000)
         index = len(self.migrations) + 1
         self.recorder.migration = index
         if self.client is not None:

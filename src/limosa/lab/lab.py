@@ -351,7 +351,7 @@ class Lab:
 
         Example::
 
-            outcome = await lab.attempt("guest1", "host1", Settings(downtime_limit_ms=200, timeout_s=120))
+            outcome = await lab.attempt("guest1", "host1", Settings(options={"downtime-limit": 200}, timeout_s=120))
             print("completed" if outcome.failure is None else outcome.failure.message)
         """
         from limosa.lab import move, qemu_launch

@@ -13,15 +13,14 @@ from limosa.lab import copies, interruption, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import GuestRecord, Launched
-from limosa.migration import limits
 from limosa.migration import plan as plans
 from limosa.migration.phases import Phase
 from limosa.migration.rescue import lost
 from limosa.migration.settings import Settings
 from limosa.qemu import argv, dirty_log, launches, own_log
 from limosa.qemu.features import Features
+from limosa.spec.migration_options import OPTIONS
 from limosa.tasks import uninterrupted
-from limosa.units import format_bytes_per_s
 
 if TYPE_CHECKING:
     from limosa.migration.transfer import Outcome, Transfer
@@ -153,6 +152,7 @@ async def _runs(target: QemuProcess) -> bool:
 async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
     """Check all that can be known beforehand. Raises StateError, MachineError or SpecError; nothing is changed."""
     guest.hosts.the_client()
+    settings = settings.over(guest.spec.migration)
     if told := await interruption.finish(guest):
         guest.hosts.events.note(told, level="warning")
     to = guest.hosts.named(target) if target in guest.hosts.on else None
@@ -204,17 +204,18 @@ def _free(guest: LabGuest, copy: copies.Copy, target: str, to: LabHost | None) -
 
 async def _check_bandwidth(guest: LabGuest, source: str, accel: str, settings: Settings) -> None:
     """QEMUs differ in the least that they send: the source's is asked about a limit that not all of them keep."""
-    limit = settings.max_bandwidth_bytes_per_s
-    if limit is None or limit >= limits.LEAST_BUFFERED_BYTES_PER_S:
+    option = OPTIONS["max-bandwidth"]
+    limit = settings.asked.get(option.name, option.unasked)
+    if int(limit) >= max(option.least_with.values()):
         return
     known = await guest.hosts.named(source).offer(accel)
-    least = limits.least_bytes_per_s(known.migration_capabilities)
-    if limit < least:
-        raise SpecError(
-            f"QEMU {known.version} on {source} cannot be held to {format_bytes_per_s(limit)}: "
-            f"it sends at least {format_bytes_per_s(least)}",
-            hint="give it a larger limit, or the network a `rate`",
-        )
+    for feature, least in option.least_with.items():
+        if feature.removeprefix("capability ") in known.migration_capabilities and int(limit) < least:
+            raise SpecError(
+                f"QEMU {known.version} on {source} cannot be held to {option.kind.shown(limit)}: "
+                f"it sends at least {option.kind.shown(least)}",
+                hint="give it a larger limit, or the network a `rate`",
+            )
 
 
 def _check_target(guest: LabGuest, target: LabHost, machine: str, known: Features, settings: Settings) -> None:

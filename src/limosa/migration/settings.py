@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from limosa.errors import SpecError
-from limosa.migration import limits
-
-UNLIMITED_BYTES_PER_S = 1 << 50
-"""What "no limit" is in QEMU's ``max-bandwidth``: 1 PiB/s. (Its own default is 128 MiB/s.)"""
-_MOST = (1 << 63) - 1
+from limosa.migration.choice import expanded
+from limosa.spec.migration_options import OPTIONS, Value, merged, value
+from limosa.spec.resolved import Method, Tls, Wishes
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Sensible by default: bandwidth unlimited, downtime limit 300 ms as QEMU's own.
+    """Sensible by default: as much bandwidth as the link takes, QEMU's own downtime limit of 300 ms.
 
-    Raises SpecError for limits that no QEMU keeps, in ``parameters`` too.
+    ``options`` are those of docs/options.md, by name: ``{"downtime-limit": 200, "multifd-channels": 4}``. Values are in
+    QEMU's units, ms and bytes/s (``"200 ms"`` is right too); None takes back what a lab file says. What is left out
+    here the lab file decides. Raises SpecError for an option that there is not, or a value that no QEMU keeps.
     """
 
-    max_bandwidth_bytes_per_s: int | None = None
-    """The most that QEMU may send; None: as much as the link takes."""
-    downtime_limit_ms: int = 300
-    """How long the guest may stand still at the end, as QEMU estimates it."""
+    options: Mapping[str, Value | None] = {}
+    """What QEMU is told, by the option's name."""
+    method: Method | None = None
+    """``pre-copy`` or ``post-copy``; None: as the lab file says, else ``pre-copy``."""
+    tls: Tls | None = None
+    """``auto``, ``on`` or ``off``: whether the stream is encrypted; None: as the lab file says, else ``auto``."""
     timeout_s: float | None = None
     """Give up after this; None: as long as it takes."""
     stall_s: float = 15.0
@@ -32,27 +34,37 @@ class Settings(msgspec.Struct, frozen=True):
     """How long the target may take to start the guest once the source has sent everything: device state under load."""
     poll_s: float = 0.02
     """How often query-migrate is asked."""
-    capabilities: tuple[str, ...] = ()
-    """Further migration capabilities, set on both sides."""
-    parameters: tuple[tuple[str, Any], ...] = ()
-    """Further migration parameters, set on both sides."""
 
     def __post_init__(self) -> None:
-        asked = self.qemu_parameters()
-        _check("downtime limit", asked["downtime-limit"], "ms", 0, limits.MOST_DOWNTIME_MS, limits.WHY_MOST)
-        bandwidth = asked["max-bandwidth"]
-        _check("bandwidth", bandwidth, "bytes/s", limits.LEAST_BYTES_PER_S, _MOST, limits.WHY_LEAST)
+        checked = {name: value(name, given) for name, given in self.options.items()}
+        msgspec.structs.force_setattr(self, "options", checked)
+
+    def over(self, below: Wishes) -> Settings:
+        """These, and what is left out in them as *below* says: a guest's part of the lab file."""
+        return msgspec.structs.replace(
+            self,
+            options=merged(self.options, below.options),
+            method=self.method or below.method,
+            tls=self.tls or below.tls,
+        )
+
+    @property
+    def asked(self) -> dict[str, Value]:
+        """The options that somebody asks for, as QMP takes them."""
+        return {name: given for name, given in self.options.items() if given is not None}
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The migration capabilities that this takes."""
+        return tuple(name for name, given in expanded(self.asked).items() if OPTIONS[name].capability and given)
 
     def qemu_parameters(self) -> dict[str, Any]:
-        """As ``migrate-set-parameters`` takes them: bytes/s and ms."""
-        limit = self.max_bandwidth_bytes_per_s
-        return {
-            "max-bandwidth": UNLIMITED_BYTES_PER_S if limit is None else limit,
-            "downtime-limit": self.downtime_limit_ms,
-            **dict(self.parameters),
-        }
+        """The bandwidth, the downtime limit and what else is asked for, as ``migrate-set-parameters`` takes them."""
+        told = {name: OPTIONS[name].unasked for name in ("max-bandwidth", "downtime-limit")} | expanded(self.asked)
+        return {OPTIONS[name].qmp_names[0]: given for name, given in told.items() if not OPTIONS[name].capability}
 
-
-def _check(what: str, value: object, unit: str, least: int, most: int, why: str) -> None:
-    if not isinstance(value, int) or not least <= value <= most:
-        raise SpecError(f"a {what} of {value} {unit} cannot be: it is from {least} to {most} {unit}", hint=why)
+    @property
+    def parameters(self) -> tuple[tuple[str, Any], ...]:
+        """Of these what the target is told, too."""
+        own = {OPTIONS[name].qmp_names[0] for name in OPTIONS if OPTIONS[name].side == "source"}
+        return tuple((name, given) for name, given in self.qemu_parameters().items() if name not in own)

@@ -23,6 +23,8 @@ DiskBus = Literal["virtio-blk", "virtio-scsi", "sata"]
 Display = Literal["none", "vga"]
 Cache = Literal["writeback", "none"]
 Accel = Literal["auto", "kvm", "tcg"]
+Method = Literal["pre-copy", "post-copy"]
+Tls = Literal["auto", "on", "off"]
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -157,6 +159,16 @@ class DiskImage(msgspec.Struct, frozen=True):
     append: str = ""
 
 
+class Wishes(msgspec.Struct, frozen=True):
+    """How a guest is moved, when the command does not say."""
+
+    method: Method = "pre-copy"
+    tls: Tls = "auto"
+    """Whether the stream is encrypted; ``auto``: where it leaves this machine."""
+    options: dict[str, bool | int | str] = {}
+    """Names and values of ``migration_options``, in QEMU's units."""
+
+
 class Guest(msgspec.Struct, frozen=True):
     """A virtual machine: one QEMU process on one host at a time."""
 
@@ -182,6 +194,7 @@ class Guest(msgspec.Struct, frozen=True):
     display: Display = "none"
     """``vga``: a VGA card, whose memory moves with the guest."""
     disk_image: DiskImage | None = None
+    migration: Wishes = Wishes()
 
     @property
     def image_kind(self) -> image_kinds.ImageKind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -22,9 +22,10 @@ from limosa.migration.settings import Settings
 from limosa.probes import vcpu
 from limosa.probes.pace import Probing
 from limosa.results.store import RunDirectory
+from limosa.spec.migration_options import Value
 
-METHODS: dict[str, tuple[str, ...]] = {"precopy": ()}
-"""Ways of migrating by name, and the capabilities that make them."""
+METHODS: dict[str, Mapping[str, Value]] = {"precopy": {}}
+"""Ways of migrating by name, and the options that make them."""
 
 SETTLE_S = 2.0
 """After a load's first figure: caches are warm and TCP has found its rate."""
@@ -162,10 +163,10 @@ class _PartRecord:
                 await self._wait(self.options.before_s, load)
             here = await self.track.where(self.track.guest)
             target = next(name for name in self.track.hosts if name != here)
-            settings = Settings(
-                max_bandwidth_bytes_per_s=self.options.max_bandwidth_bytes_per_s,
-                capabilities=METHODS[self.part.method],
-            )
+            asked: dict[str, Value | None] = dict(METHODS[self.part.method])
+            if self.options.max_bandwidth_bytes_per_s is not None:
+                asked["max-bandwidth"] = self.options.max_bandwidth_bytes_per_s
+            settings = Settings(options=asked)
             outcome = await mover.migrate(target, settings)
             with events.stage(f"after: {self.options.after_s:g} s"):
                 await self._wait(self.options.after_s, load)

@@ -15,6 +15,7 @@ from limosa.errors import DecisionError, LimosaError, MigrationError
 from limosa.events import Event, Events, Note
 from limosa.migration import plan as plans
 from limosa.migration import settlement
+from limosa.migration.choice import Offer
 from limosa.migration.driver import Driver
 from limosa.migration.journal import Journal, unfinished
 from limosa.migration.phases import Phase
@@ -26,6 +27,7 @@ from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.launches import Running
 from limosa.qemu.monitor import Monitor
 from tests.fake_qmp import Error, FakeQmp
+from tests.launches import FEATURES
 from tests.local_host import LocalHost
 
 
@@ -165,7 +167,7 @@ async def pair(folder: Path, **settings: Any) -> AsyncIterator[Pair]:
 
         journal = Journal(folder / "migration.jsonl", "web", "host1", "host2")
         quick = Settings(**{"poll_s": 0.002, "hand_over_s": 0.1, **settings})
-        plan = plans.made("web", quick, "host1", "host2", "10.77.1.12")
+        plan = plans.made("web", quick, Offer("host1", FEATURES), Offer("host2", FEATURES), "10.77.1.12")
         transfer = Transfer(plan, source.qemu, TargetPort(start_target, end_target), journal, events)
         both = Pair(source, target, transfer, heard)
         yield both

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 
 from limosa.cli.app import call
 from limosa.errors import SpecError
-from limosa.lab.guest import LabGuest
-from limosa.lab.move import _check_bandwidth
 from limosa.migration.settings import Settings
 
 
@@ -46,28 +43,3 @@ def test_settings_at_the_limits() -> None:
 def test_options_that_no_qemu_keeps(words: tuple[str, ...]) -> None:
     with pytest.raises(SpecError, match=rf"^{words[-2]}: .*QEMU"):
         call(words)
-
-
-@pytest.mark.parametrize(("capabilities", "limit", "refused"), [
-    ({"events"}, 40_960, False),
-    ({"events", "switchover-ack"}, 1 << 20, True),
-    ({"events", "switchover-ack"}, 1_310_720, False),
-    ({"events", "switchover-ack"}, None, False),
-])  # fmt: skip
-async def test_what_the_sources_qemu_cannot_be_held_to(
-    capabilities: set[str], limit: int | None, refused: bool
-) -> None:
-    async def offer(accel: str) -> object:
-        return SimpleNamespace(version="10.0.13", migration_capabilities=capabilities, accel=accel)
-
-    hosts = SimpleNamespace(named={"host1": SimpleNamespace(offer=offer)}.__getitem__)
-    guest = cast("LabGuest", SimpleNamespace(hosts=hosts))
-    settings = Settings(options={"max-bandwidth": limit})
-    checked = _check_bandwidth(guest, "host1", "tcg", settings)
-    if refused:
-        with pytest.raises(
-            SpecError, match=r"QEMU 10.0.13 on host1 cannot be held to 1 MiB/s: it sends at least 1.25 MiB/s"
-        ):
-            await checked
-    else:
-        await checked

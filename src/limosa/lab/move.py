@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from limosa import tasks
-from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.errors import LimosaError, MachineError, StateError
 from limosa.lab import copies, interruption, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import GuestRecord, Launched
+from limosa.migration import pause_estimate
 from limosa.migration import plan as plans
+from limosa.migration.choice import Offer
 from limosa.migration.phases import Phase
 from limosa.migration.rescue import lost
 from limosa.migration.settings import Settings
 from limosa.qemu import argv, dirty_log, launches, own_log
 from limosa.qemu.features import Features
-from limosa.spec.migration_options import OPTIONS
 from limosa.tasks import uninterrupted
 
 if TYPE_CHECKING:
+    from limosa.migration.plan import MigrationPlan
     from limosa.migration.transfer import Outcome, Transfer
     from limosa.qemu.guest_process import QemuProcess
 
@@ -49,6 +51,24 @@ async def _readiness(guest: LabGuest, target: LabHost | None) -> Readiness | Non
         return Readiness(await known, await log_bytes, await refusal)
 
 
+async def _source_offer(guest: LabGuest) -> Offer | None:
+    """What the QEMU can do of the host that the guest is on as far as the record says; None: it cannot be told so."""
+    with contextlib.suppress(LimosaError):  # the program may be gone that the guest was started by
+        if guest.record is not None and guest.record.host in guest.hosts.on:
+            host = guest.hosts.named(guest.record.host)
+            return Offer(host.name, await host.offer(guest.record.accel))
+    return None
+
+
+async def _offer_of(copy: copies.Copy) -> Offer:
+    """What a running QEMU says that it can do."""
+    from limosa.qemu import features
+
+    control = copy.qemu.control
+    version, schema = await control.execute("query-version"), await control.execute("query-qmp-schema")
+    return Offer(copy.host, features.of_migration(version, schema))
+
+
 async def _refusal(guest: LabGuest, target: LabHost) -> MachineError | None:
     try:
         await qemu_launch.check_room(guest, target)
@@ -67,10 +87,10 @@ class Move:
         target: LabHost,
         record: GuestRecord,
         ready: Readiness,
-        settings: Settings,
+        plan: MigrationPlan,
     ) -> None:
         self.guest, self.source, self.target = guest, source, target
-        self.record, self.ready, self.settings = record, ready, settings
+        self.record, self.ready, self.plan = record, ready, plan
 
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU, which is on record before."""
@@ -100,10 +120,11 @@ class Move:
         from limosa.migration.transfer import TargetPort, Transfer
 
         source, target = self.source.host.name, self.target.name
-        made = plans.made(self.guest.name, self.settings, source, target, self.target.migration_address)
         port = TargetPort(self.start_target, self.end_target, self.target_said)
         events = self.guest.hosts.events
-        transfer = Transfer(made, self.source, port, self.guest.new_journal(source, target, made), events)
+        for remark in self.plan.remarks:
+            events.note(remark)
+        transfer = Transfer(self.plan, self.source, port, self.guest.new_journal(source, target, self.plan), events)
         try:
             outcome = await Driver(transfer).run()
         except LimosaError as error:
@@ -157,7 +178,8 @@ async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
         guest.hosts.events.note(told, level="warning")
     to = guest.hosts.named(target) if target in guest.hosts.on else None
     driver = tasks.load("limosa.migration.driver")
-    async with tasks.beside(_readiness(guest, to), driver) as (asked, _):  # while the guest is looked for
+    async with tasks.beside(_readiness(guest, to), _source_offer(guest), driver) as (asked, offered, _):
+        # while the guest is looked for
         copy, others = await copies.the_guest(guest)
         await copies.close(others)
         try:
@@ -175,15 +197,24 @@ async def plan(guest: LabGuest, target: str, settings: Settings) -> Move:
                 ready = None
             ready = ready or await _readiness(guest, to)
             assert ready is not None, "the target is on, and the guest on record"
-            _check_target(guest, to, record.machine, ready.known, settings)
-            await _check_bandwidth(guest, copy.host, record.accel, settings)
+            _check_target(guest, to, record.machine, ready.known)
+            source: Offer | None = await offered
+            if source is None or source.host != copy.host:
+                source = await _offer_of(copy)
+            made = _planned(guest, settings, source, Offer(target, ready.known), to.migration_address)
             dirty_log.check_target(guest.name, target, ready.known, record.ram_bytes, record.accel)
             if ready.refusal is not None:
                 raise ready.refusal
         except BaseException:
             await copy.qemu.close()
             raise
-    return Move(guest, copy.qemu, to, record, ready, settings)
+    return Move(guest, copy.qemu, to, record, ready, made)
+
+
+def _planned(guest: LabGuest, settings: Settings, source: Offer, target: Offer, address: str) -> MigrationPlan:
+    rate = guest.hosts.lab.migration_network.rate_bits_per_s
+    link = None if rate is None else pause_estimate.stream(rate)
+    return plans.made(guest.name, settings, source, target, address, link_bytes_per_s=link)
 
 
 def _free(guest: LabGuest, copy: copies.Copy, target: str, to: LabHost | None) -> LabHost:
@@ -202,31 +233,9 @@ def _free(guest: LabGuest, copy: copies.Copy, target: str, to: LabHost | None) -
     return to
 
 
-async def _check_bandwidth(guest: LabGuest, source: str, accel: str, settings: Settings) -> None:
-    """QEMUs differ in the least that they send: the source's is asked about a limit that not all of them keep."""
-    option = OPTIONS["max-bandwidth"]
-    limit = settings.asked.get(option.name, option.unasked)
-    if int(limit) >= max(option.least_with.values()):
-        return
-    known = await guest.hosts.named(source).offer(accel)
-    for feature, least in option.least_with.items():
-        if feature.removeprefix("capability ") in known.migration_capabilities and int(limit) < least:
-            raise SpecError(
-                f"QEMU {known.version} on {source} cannot be held to {option.kind.shown(limit)}: "
-                f"it sends at least {option.kind.shown(least)}",
-                hint="give it a larger limit, or the network a `rate`",
-            )
-
-
-def _check_target(guest: LabGuest, target: LabHost, machine: str, known: Features, settings: Settings) -> None:
+def _check_target(guest: LabGuest, target: LabHost, machine: str, known: Features) -> None:
     if known.machine(machine) is None:
         raise MachineError(
             f"QEMU {known.version} on {target.name} does not know {guest.name}'s machine type {machine}",
             hint=f"start the guest with an older `machine:`, or give {target.name} a newer `qemu:`",
         )
-    for name in settings.capabilities:
-        if name not in known.migration_capabilities:
-            raise MachineError(f"QEMU {known.version} on {target.name} has no migration capability {name}")
-    for name, _ in settings.parameters:
-        if name not in known.migration_parameters:
-            raise SpecError(f"QEMU {known.version} on {target.name} has no migration parameter {name}")

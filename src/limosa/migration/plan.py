@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from limosa.migration.choice import Offer, Told, choose
 from limosa.migration.settings import Settings
 
 
@@ -28,6 +29,8 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     """``pre-copy``."""
     policy: str = "qemu"
     """What steers it under way: ``qemu`` is QEMU's own loop, with the parameters of the plan."""
+    options: dict[str, bool | int | str] = {}
+    """What somebody asks for, with what that turns on, by the names of ``limosa.spec.migration_options``."""
     source: Side
     target: Side
     address: str
@@ -36,19 +39,40 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     stall_s: float
     hand_over_s: float
     poll_s: float
+    remarks: tuple[str, ...] = ()
+    """What a person should know beforehand, a sentence each."""
 
 
-def made(guest: str, settings: Settings, source: str, target: str, address: str) -> MigrationPlan:
-    """The plan of moving *guest* from the host *source* to *target*, which is at *address*."""
-    capabilities = ("events", *settings.capabilities)
+def made(
+    guest: str,
+    settings: Settings,
+    source: Offer,
+    target: Offer,
+    address: str,
+    *,
+    link_bytes_per_s: int | None = None,
+) -> MigrationPlan:
+    """The plan of moving *guest* from one host to another, which is at *address*, by what both QEMUs can do.
+
+    *link_bytes_per_s*: what their link takes of the stream, where that is known. Raises SpecError for options that do
+    not go together, MachineError for one that a QEMU lacks.
+    """
+    method = settings.method or "pre-copy"
+    choice = choose(settings.asked, source, target, method=method, link_bytes_per_s=link_bytes_per_s)
     return MigrationPlan(
         guest=guest,
-        method="pre-copy",
-        source=Side(host=source, capabilities=capabilities, parameters=settings.qemu_parameters()),
-        target=Side(host=target, capabilities=capabilities, parameters=dict(settings.parameters)),
+        method=method,
+        options=choice.asked,
+        source=_side(source, choice.source),
+        target=_side(target, choice.target),
         address=address,
         timeout_s=settings.timeout_s,
         stall_s=settings.stall_s,
         hand_over_s=settings.hand_over_s,
         poll_s=settings.poll_s,
+        remarks=choice.remarks,
     )
+
+
+def _side(offer: Offer, told: Told) -> Side:
+    return Side(host=offer.host, capabilities=("events", *told.capabilities), parameters=told.parameters)

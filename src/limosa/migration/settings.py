@@ -53,18 +53,7 @@ class Settings(msgspec.Struct, frozen=True):
         """The options that somebody asks for, as QMP takes them."""
         return {name: given for name, given in self.options.items() if given is not None}
 
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """The migration capabilities that this takes."""
-        return tuple(name for name, given in expanded(self.asked).items() if OPTIONS[name].capability and given)
-
     def qemu_parameters(self) -> dict[str, Any]:
         """The bandwidth, the downtime limit and what else is asked for, as ``migrate-set-parameters`` takes them."""
         told = {name: OPTIONS[name].unasked for name in ("max-bandwidth", "downtime-limit")} | expanded(self.asked)
         return {OPTIONS[name].qmp_names[0]: given for name, given in told.items() if not OPTIONS[name].capability}
-
-    @property
-    def parameters(self) -> tuple[tuple[str, Any], ...]:
-        """Of these what the target is told, too."""
-        own = {OPTIONS[name].qmp_names[0] for name in OPTIONS if OPTIONS[name].side == "source"}
-        return tuple((name, given) for name, given in self.qemu_parameters().items() if name not in own)

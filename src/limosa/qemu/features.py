@@ -23,7 +23,7 @@ from limosa.hosts.host import Host
 PROBE_LIMIT_S = 30.0
 """A probe takes 0.1 s on a quiet machine and was seen to take 0.5 s on a busy one."""
 
-FORMAT = 2
+FORMAT = 3
 """Raised when Features changes, so that an older cached answer is not read."""
 
 PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -63,6 +63,17 @@ NEEDED: Mapping[tuple[str, str], tuple[str, ...]] = {
 and the word for one of its kind."""
 
 
+_KINDS = {
+    "capability": "migration_capabilities",
+    "parameter": "migration_parameters",
+    "status": "migration_statuses",
+    "command": "commands",
+    "event": "events",
+    "type": "types",
+}
+"""The kinds of features that ``Features.has`` is asked for, and the field that has them."""
+
+
 class Machine(msgspec.Struct, frozen=True):
     """A machine type. ``ram_id`` is the name under which it migrates its main memory."""
 
@@ -81,11 +92,38 @@ class CpuModel(msgspec.Struct, frozen=True):
     missing: tuple[str, ...]
 
 
-class Features(msgspec.Struct, frozen=True):
-    """What one QEMU binary answered. ``version`` is for labels only: nothing may be decided by it."""
+class Migrations(msgspec.Struct, frozen=True, kw_only=True):
+    """What one QEMU can do in migrations, as it answered. ``version`` is for labels only: nothing may be decided by
+    it."""
+
+    version: str
+    migration_parameters: frozenset[str]
+    migration_choices: dict[str, frozenset[str]]
+    """The values that a migration parameter can have, where it is one of a set of words."""
+    migration_capabilities: frozenset[str]
+    migration_statuses: frozenset[str]
+    """What a migration's status can be."""
+    commands: frozenset[str]
+    events: frozenset[str]
+
+    def has(self, feature: str) -> bool:
+        """Whether it offers *feature*: its kind and its name, as in ``capability multifd``,
+        ``parameter max-bandwidth``, ``choice multifd-compression=zstd``, ``status postcopy-device``, ``command yank``
+        and ``event STOP``.
+
+        What a version made sound is asked for by a feature of any kind that came with it.
+        """
+        kind, _, name = feature.partition(" ")
+        if kind == "choice":
+            parameter, _, value = name.partition("=")
+            return value in self.migration_choices.get(parameter, ())
+        return name in getattr(self, _KINDS[kind])
+
+
+class Features(Migrations, frozen=True, kw_only=True):
+    """What one QEMU binary answered."""
 
     identity: str
-    version: str
     accel: str
     """The accelerator under which the CPU models were judged: ``tcg`` or ``kvm``."""
     kvm: bool
@@ -94,10 +132,6 @@ class Features(msgspec.Struct, frozen=True):
     """Whether ``-device`` takes JSON."""
     machines: tuple[Machine, ...]
     cpu_models: tuple[CpuModel, ...]
-    migration_capabilities: frozenset[str]
-    migration_parameters: frozenset[str]
-    commands: frozenset[str]
-    events: frozenset[str]
     options: frozenset[str]
     types: frozenset[str]
     asked_on: str = ""
@@ -248,27 +282,52 @@ def _commands() -> list[dict[str, Any]]:
 
 def parse(answers: Mapping[str, Any], *, identity: str, accel: str) -> Features:
     """Features from the QMP answers, by the command's name (the rest of the program sees no bare dicts)."""
-    version, schema = answers["query-version"], answers["query-qmp-schema"]
-    numbers = version["qemu"]
-    label = f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}"
-    by_name = {entry["name"]: entry for entry in schema}
-    device_add = by_name.get("device_add", {}).get("features", ())
-    parameters = by_name.get(by_name.get("migrate-set-parameters", {}).get("arg-type", ""), {})
+    schema = answers["query-qmp-schema"]
+    json_device = any(e["name"] == "device_add" and "json-cli" in e.get("features", ()) for e in schema)
+    found = msgspec.structs.asdict(of_migration(answers["query-version"], schema))
+    found["migration_capabilities"] = frozenset(c["capability"] for c in answers["query-migrate-capabilities"])
     return Features(
+        **found,
         identity=identity,
-        version=f"{label} ({version['package']})" if version.get("package") else label,
         accel=accel,
         kvm=answers["query-kvm"]["present"],
-        json_device="json-cli" in device_add,
+        json_device=json_device,
         machines=tuple(sorted(map(_machine, answers["query-machines"]), key=lambda m: m.name)),
         cpu_models=tuple(sorted(map(_cpu_model, answers["query-cpu-definitions"]), key=lambda c: c.name)),
-        migration_capabilities=frozenset(c["capability"] for c in answers["query-migrate-capabilities"]),
-        migration_parameters=frozenset(m["name"] for m in parameters.get("members", ())),
-        commands=frozenset(e["name"] for e in schema if e["meta-type"] == "command"),
-        events=frozenset(e["name"] for e in schema if e["meta-type"] == "event"),
         options=frozenset(o["option"] for o in answers["query-command-line-options"]),
         types=frozenset(name for name in TYPES if f"type {name}" in answers),
     )
+
+
+def of_migration(version: Mapping[str, Any], schema: Sequence[Mapping[str, Any]]) -> Migrations:
+    """What a QEMU can do in migrations, from its answers to ``query-version`` and ``query-qmp-schema``."""
+    numbers, by_name = version["qemu"], {entry["name"]: entry for entry in schema}
+    label = f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}"
+
+    def members(command: str, of: str) -> dict[str, Mapping[str, Any]]:
+        """What *command* takes (``arg-type``) or answers (``ret-type``): each member's type, by its name."""
+        told = by_name.get(by_name.get(command, {}).get(of, ""), {})
+        if "element-type" in told:
+            told = by_name.get(told["element-type"], {})
+        return {member["name"]: by_name.get(member["type"], {}) for member in told.get("members", ())}
+
+    parameters = members("migrate-set-parameters", "arg-type")
+    return Migrations(
+        version=f"{label} ({version['package']})" if version.get("package") else label,
+        migration_parameters=frozenset(parameters),
+        migration_choices={name: words for name, kind in parameters.items() if (words := _words(kind))},
+        migration_capabilities=_words(members("query-migrate-capabilities", "ret-type").get("capability", {})),
+        migration_statuses=_words(members("query-migrate", "ret-type").get("status", {})),
+        commands=frozenset(e["name"] for e in schema if e["meta-type"] == "command"),
+        events=frozenset(e["name"] for e in schema if e["meta-type"] == "event"),
+    )
+
+
+def _words(kind: Mapping[str, Any]) -> frozenset[str]:
+    """The values of a type of the schema that is a set of words; of any other type none."""
+    if kind.get("meta-type") != "enum":
+        return frozenset()
+    return frozenset(kind.get("values", ())) | {m["name"] for m in kind.get("members", ())}
 
 
 def _machine(said: Mapping[str, Any]) -> Machine:

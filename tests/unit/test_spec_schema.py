@@ -23,6 +23,7 @@ SECTIONS = (
     ("A guest", "Guest"),
     ("A disk", "Disk"),
     ("An image that boots by itself", "DiskImage"),
+    ("How guests are moved", "Migration"),
 )
 BEYOND_A_SCHEMA = (
     "the key 'name' is missing",
@@ -31,6 +32,8 @@ BEYOND_A_SCHEMA = (
     "has bits after its prefix",
     "is set aside",
     "is more than the 60 s",
+    "is more than 2000000 ms",
+    "is not a power of two",
 )
 """Faults that take arithmetic, or the file's name."""
 

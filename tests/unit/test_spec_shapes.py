@@ -55,7 +55,52 @@ SHAPES: list[tuple[str, str, str]] = [
     (
         HEAD + "host: {}\n",
         "<text>:3: host: unknown key, did you mean 'hosts'?",
-        "a lab file has 'name', 'networks', 'storage', 'hosts' and 'guests'",
+        "a lab file has 'name', 'networks', 'storage', 'hosts', 'guests' and 'migration'",
+    ),
+    (
+        HEAD + "migration: {method: fast}\n",
+        "<text>:3: migration.method: expected 'pre-copy' or 'post-copy', found 'fast'",
+        "",
+    ),
+    (
+        HEAD + "migration: {options: {downtime-limt: 300 ms}}\n",
+        "<text>:3: migration.options.downtime-limt: there is no migration option 'downtime-limt'",
+        "did you mean downtime-limit?",
+    ),
+    (
+        HEAD + "migration: {options: {downtime-limit: 300}}\n",
+        "<text>:3: migration.options.downtime-limit: the number 300 is not 0 ms to 2000000 ms",
+        "write for instance 300 ms",
+    ),
+    (
+        HEAD + "migration: {options: {downtime-limit: 3000 s}}\n",
+        "<text>:3: migration.options.downtime-limit: 3000000 ms is more than 2000000 ms: QEMU takes no more",
+        "downtime-limit is 0 ms to 2000000 ms, as QEMU takes no more",
+    ),
+    (
+        HEAD + "migration: {options: {xbzrle-cache-size: 3 MiB}}\n",
+        "<text>:3: migration.options.xbzrle-cache-size: 3 MiB is not a power of two, as 2 MiB is",
+        "xbzrle-cache-size is from 4 KiB, as a page is the least",
+    ),
+    (
+        HEAD + "migration: {options: {multifd-channels: 300}}\n",
+        "<text>:3: migration.options.multifd-channels: 300 is more than 255",
+        "multifd-channels is 1 to 255",
+    ),
+    (
+        HEAD + "migration: {options: {multifd-compression: lzma}}\n",
+        "<text>:3: migration.options.multifd-compression: 'lzma' is none of none, zlib, zstd",
+        "multifd-compression is none, zlib, zstd",
+    ),
+    (
+        HEAD + "migration: {options: {auto-converge: [on]}}\n",
+        "<text>:3: migration.options.auto-converge: expected a value such as 300 ms, 4 or on, found a list",
+        "",
+    ),
+    (
+        HEAD + "migration: {speed: 3}\n",
+        "<text>:3: migration.speed: unknown key",
+        "a migration has 'method', 'tls' and 'options'",
     ),
     (
         "name: x\nhosts:\n  a: {}\n  Host2: {}\n",
@@ -122,7 +167,7 @@ SHAPES: list[tuple[str, str, str]] = [
         HEAD + "guests: {g: {hots: a}}\n",
         "<text>:3: guests.g: the key 'host' is missing (host: the host that it starts on, by name)\n"
         "<text>:3: guests.g.hots: unknown key, did you mean 'host'? (a guest has 'host', 'image', 'memory', "
-        "'cpus', 'accel', 'machine', 'cpu', 'network', 'nic', 'address', 'disk' and 'display')",
+        "'cpus', 'accel', 'machine', 'cpu', 'network', 'nic', 'address', 'disk', 'display' and 'migration')",
         "docs/lab-file.md describes every key; `limosa schema` prints them for an editor",
     ),
     (

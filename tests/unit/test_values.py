@@ -20,7 +20,7 @@ from limosa.guest import library
 from limosa.lab.record import LabDirectory
 from limosa.results.store import RunDirectory
 
-PLACEHOLDERS = {
+PLACEHOLDERS = {"NAME=VALUE",
     "GUEST", "HOST", "GUEST|HOST", "LAB", "RUN", "IMAGE", "FILE", "DIRECTORY", "DURATION", "SIZE", "BANDWIDTH",
     "NUMBER", "COMMAND", "NAME", "VERSION", "URL", "CHECKSUM", "PACKAGE", "SUITE",
 }  # fmt: skip

@@ -26,6 +26,7 @@ _BASH = """_limosa_completion() {
         1) compopt -o default 2>/dev/null ;;
         2) compopt -o dirnames 2>/dev/null ;;
     esac
+    [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace 2>/dev/null
     return 0
 }
 complete -F _limosa_completion limosa
@@ -38,7 +39,8 @@ _limosa_completion() {
         1) _files ;;
         2) _files -/ ;;
     esac
-    if (( $#found )); then _describe limosa found; fi
+    if [[ ${found[1]-} == *= ]]; then _describe limosa found -S ''
+    elif (( $#found )); then _describe limosa found; fi
 }
 if [[ ${funcstack[1]-} == _limosa ]]; then _limosa_completion; else compdef _limosa_completion limosa; fi
 """
@@ -71,9 +73,12 @@ def answer(environment: Mapping[str, str]) -> int:
         position = int(environment["COMP_CWORD"])
     else:
         position = len(words) - (0 if line.endswith(" ") else 1)
+    before = ""
+    if shell == "bash":
+        words, position, before = _rejoined(words, position)
     found, values = suggestions(words[1:position], words[position] if position < len(words) else "")
     for word, about in found:
-        print(_line(shell, word, " ".join(about.split())))
+        print(_line(shell, word.removeprefix(before), " ".join(about.split())))
     return 0 if found else {FILES: 1, DIRECTORIES: 2}.get(values, 0)
 
 
@@ -125,6 +130,19 @@ def _split(line: str) -> list[str]:
     except ValueError:  # a quotation that is still open
         words.append(lexer.token)
     return words
+
+
+def _rejoined(words: list[str], position: int) -> tuple[list[str], int, str]:
+    """*words* with ``NAME=VALUE`` as one of them, where the cursor is then, and what of that word stands before it.
+
+    Bash breaks words at ``=``, and wants what comes behind the last one alone.
+    """
+    if "=" not in words[max(0, position - 1) : position + 1]:
+        return words, position, ""
+    first = position - (2 if words[position - 1] == "=" else 1)
+    name = words[first] + "="
+    text = words[position] if position < len(words) and words[position] != "=" else ""
+    return [*words[:first], name + text], first, name
 
 
 def _line(shell: str, word: str, about: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, cast
 
 from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
-from limosa.cli.values import DOWNTIME_LIMIT, MIGRATION_BANDWIDTH, duration
+from limosa.cli.values import DOWNTIME_LIMIT, METHOD, MIGRATION_BANDWIDTH, OPTION_VALUE, duration
 
 if TYPE_CHECKING:
     from limosa.migration.transfer import Outcome
+    from limosa.spec.migration_options import Value
+    from limosa.spec.resolved import Method
 
 
 def migrate(
@@ -21,7 +24,15 @@ def migrate(
         Option(kind=MIGRATION_BANDWIDTH, help="Upper limit; without it unlimited."),
     ] = None,
     downtime_limit: Annotated[
-        float | None, Option(kind=DOWNTIME_LIMIT, help="The pause that QEMU may plan for; without it 300 ms.")
+        int | None, Option(kind=DOWNTIME_LIMIT, help="The pause that QEMU may plan for; without it 300 ms.")
+    ] = None,
+    method: Annotated[
+        str,
+        Option(kind=METHOD, help="Whether the guest moves once nearly all is sent, or before; without it pre-copy."),
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        Option("--set", kind=OPTION_VALUE, help="Anything else that QEMU can be told; may be repeated."),
     ] = None,
     timeout: Annotated[
         float | None, Option(kind=duration(0.001), help="Give up after this; the guest stays on the source.")
@@ -33,19 +44,14 @@ def migrate(
     from limosa.cli.printable import print_prose
     from limosa.lab import Lab
     from limosa.migration.settings import Settings
-    from limosa.spec.migration_options import Value
 
-    asked: dict[str, Value | None] = {}
-    if max_bandwidth is not None:
-        asked["max-bandwidth"] = max_bandwidth
-    if downtime_limit is not None:
-        asked["downtime-limit"] = round(downtime_limit * 1000)
-    settings = Settings(options=asked, timeout_s=timeout)
+    asked = _asked(settings or [], {"max-bandwidth": max_bandwidth, "downtime-limit": downtime_limit})
+    chosen = Settings(options=asked, method=cast("Method | None", method or None), timeout_s=timeout)
 
     async def work() -> Outcome:
         with face(as_json) as events:
             async with Lab.open(lab, events=events) as opened:
-                return await opened.migrate(guest, host, settings)
+                return await opened.migrate(guest, host, chosen)
 
     moved = run(work)
     if as_json:
@@ -53,6 +59,20 @@ def migrate(
     else:
         for sentence in _sentences(guest, moved):
             print_prose(sentence, then="  ")
+
+
+def _asked(assigned: list[str], everyday: Mapping[str, Value | None]) -> dict[str, Value | None]:
+    """The options by name: those of ``--set``, and those that have words of their own. Raises SpecError for both."""
+    from limosa.errors import SpecError
+    from limosa.spec.migration_options import read
+
+    asked: dict[str, Value | None] = {name: value for name, value in everyday.items() if value is not None}
+    for each in assigned:
+        name, _, text = each.partition("=")
+        if name in asked:
+            raise SpecError(f"the option {name} is given twice", hint="leave one of them out")
+        asked[name] = read(name, text)
+    return asked
 
 
 def _pause_ms(moved: Outcome) -> float | None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from limosa.cli.known import guests, guests_and_hosts, hosts, images, labs_and_files, runs
-from limosa.spec.migration_options import option_table
 
 FREE, KNOWN, FILES, DIRECTORIES = "free", "known", "files", "directories"
 """Which words may stand somewhere: any of its form; those that ``complete`` lists; a file's or a directory's path."""
@@ -73,6 +72,47 @@ class Choice(Kind):
 
         near = difflib.get_close_matches(text, words, 1)
         raise ValueError(f"{text!r} is none of {', '.join(words)}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+class OptionValue(Kind):
+    """``NAME=VALUE`` for an option of a migration. The word is kept as it is; that it can be is what is checked."""
+
+    def __init__(self) -> None:
+        super().__init__("NAME=VALUE", read=self._read, values=KNOWN, example="multifd-channels=4")
+
+    def complete(self, beginning: str) -> list[str]:
+        """The names, and behind a name the words that can stand there."""
+        from limosa.spec.migration_options import OPTIONS
+
+        name, assigned, text = beginning.partition("=")
+        if not assigned:
+            return [f"{each}=" for each in OPTIONS if each.startswith(name)]
+        words = (*OPTIONS[name].kind.words, "default") if name in OPTIONS else ()
+        return [f"{name}={word}" for word in words if word.startswith(text)]
+
+    def _read(self, text: str) -> str:
+        from limosa.errors import SpecError
+        from limosa.spec.migration_options import read
+
+        name, assigned, value = text.partition("=")
+        if not assigned:
+            raise ValueError(f"{text!r} is not NAME=VALUE")
+        try:
+            read(name, value)
+        except SpecError as error:
+            raise ValueError(f"{error.message}; {error.hint}") from error
+        return text
+
+
+def of_option(metavar: str, name: str) -> Kind:
+    """The value of the migration option *name*, a number in QEMU's unit."""
+
+    def read(text: str) -> object:
+        from limosa.spec.migration_options import OPTIONS
+
+        return OPTIONS[name].kind.read(text)
+
+    return Kind(metavar, type=int, read=read)
 
 
 def choice(*words: str) -> Choice:
@@ -141,6 +181,12 @@ def _host_kinds() -> Iterable[str]:
     return host_kinds.KINDS
 
 
+def _methods() -> Iterable[str]:
+    from limosa.spec.resolved import Method
+
+    return get_args(Method)
+
+
 def _within(
     text: str, value: float, least: float | None, most: float | None, shown: Callable[[Any], str], why: str = ""
 ) -> None:
@@ -186,8 +232,12 @@ DURATION = duration()
 SIZE = size()
 DISK_SIZE = size(1)
 BANDWIDTH = bandwidth()
-MIGRATION_BANDWIDTH = bandwidth(option_table.LEAST_BYTES_PER_S, why=option_table.WHY_LEAST)
-DOWNTIME_LIMIT = duration(most_s=option_table.MOST_DOWNTIME_MS / 1000, why=option_table.WHY_MOST)
+MIGRATION_BANDWIDTH = of_option("BANDWIDTH", "max-bandwidth")
+"""In bytes per second."""
+DOWNTIME_LIMIT = of_option("DURATION", "downtime-limit")
+"""In ms."""
+OPTION_VALUE = OptionValue()
+METHOD = Choice(_methods)
 RATE = Kind("BANDWIDTH", type=int, read=_bits_per_s, shown=_rate, example="20 Mbit/s")
 """A bandwidth, in bits per second, as links are sold."""
 

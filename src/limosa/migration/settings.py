@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from limosa.errors import SpecError
 from limosa.migration.choice import expanded
 from limosa.spec.migration_options import OPTIONS, Value, merged, value
 from limosa.spec.resolved import Method, Tls, Wishes
@@ -38,6 +39,9 @@ class Settings(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         checked = {name: value(name, given) for name, given in self.options.items()}
         msgspec.structs.force_setattr(self, "options", checked)
+        for name, given, words in (("method", self.method, get_args(Method)), ("tls", self.tls, get_args(Tls))):
+            if given is not None and given not in words:
+                raise SpecError(f"{name} cannot be {given!r}", hint=f"it is {' or '.join(words)}")
 
     def over(self, below: Wishes) -> Settings:
         """These, and what is left out in them as *below* says: a guest's part of the lab file."""

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from limosa.spec import written
 from limosa.spec.document import Document
 from limosa.spec.problems import MOST_SHOWN, Location, Problem, found, listed, nearest
+from limosa.spec.written_migration import Migration
 
 _EXPECTED = {
     "string_type": "text",
@@ -75,6 +76,8 @@ def _around(location: Location) -> tuple[str, type[BaseModel]]:
     match location:
         case ("guests", _, "disk", _):
             return "a disk", written.Disk
+        case ("migration", _) | ("guests", _, "migration", _):
+            return "a migration", Migration
         case ("guests", _, "image", _):
             return "an image", written.DiskImage
         case (str(section), _, _, *_) if section in written.KINDS:

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from limosa.spec import written
+from limosa.spec.migration_options import OPTIONS, Option
+from limosa.spec.migration_options.reading import DEFAULT
 
 
 class _Schema(GenerateJsonSchema):
@@ -36,7 +38,18 @@ def json_schema() -> dict[str, Any]:
             entry, section["propertyNames"] = value, {"pattern": pattern}
         section["additionalProperties"] = entry if name == "guests" else {"anyOf": [entry, {"type": "null"}]}
     made["properties"]["hosts"]["minProperties"] = 1
+    made["$defs"]["Migration"]["properties"]["options"] |= _options()
     image = made["$defs"]["Guest"]["properties"]["image"]
     image["anyOf"] = image.pop("oneOf")
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Limosa lab file"}
     return {**head, **{key: value for key, value in made.items() if key != "title"}}
+
+
+def _options() -> dict[str, Any]:
+    """The options that there are now."""
+    told = {name: {"description": each.purpose, **_value(each)} for name, each in OPTIONS.items()}
+    return {"type": ["object", "null"], "properties": told, "additionalProperties": False}
+
+
+def _value(option: Option) -> dict[str, Any]:
+    return {"anyOf": [option.kind.schema, {"const": DEFAULT}]}

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from pydantic import ValidationError
 
-from limosa.spec import faults, host_kinds, image_kinds, placement, resolved, written
+from limosa.spec import faults, host_kinds, image_kinds, placement, resolved, wishes, written
 from limosa.spec.addresses import FIRST_GUEST_OFFSET, FIRST_HOST_OFFSET, Pool, free_subnet, identified
 from limosa.spec.document import Document
 from limosa.spec.problems import MOST_SHOWN, Location, Problem, listed, nearest, raise_all
@@ -64,7 +64,7 @@ class _Resolution(msgspec.Struct):
 
     def lab(self) -> resolved.Lab:
         name = self._lab_name()
-        for location, message, hint in placement.faults(self.file):
+        for location, message, hint in (*placement.faults(self.file), *wishes.faults(self.file)):
             self._problem(location, message, hint)
         networks = self._networks()
         storage = self._storage()
@@ -307,6 +307,7 @@ class _Resolution(msgspec.Struct):
                 disk=self._disk(name, guest, storage) if kind.has_devices else None,
                 disk_image=None if isinstance(guest.image, str) else self._disk_image(name, guest.image),
                 display=guest.display if "display" in guest.model_fields_set else default_display(guest),
+                migration=wishes.of(self.file.migration, guest.migration),
             )
         return guests
 

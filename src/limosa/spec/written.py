@@ -1,7 +1,8 @@
 """What the user writes in a lab file: its keys, their types, and what each is for.
 
 Rule: nothing acts on these types; ``resolution`` turns them into ``resolved``. What can be judged by one
-value alone is judged here; what takes two, there. Only this module and ``faults`` know pydantic.
+value alone is judged here; what takes two, there. Only this module, ``written_migration`` and
+``faults`` know pydantic.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from limosa import units
 from limosa.architecture import X86_64
@@ -30,6 +31,7 @@ from limosa.spec.resolved import (
     Seed,
     StorageKind,
 )
+from limosa.spec.written_migration import EMPTY_IS_DEFAULT, Migration, WrittenMapping
 
 MAX_DELAY_S = 60.0
 """More is a slip of the unit: the moon is 1.3 s away."""
@@ -229,17 +231,9 @@ KernelArguments = Annotated[str, _text("a kernel command line", _check_line), _N
 CpuCount = Annotated[
     int, BeforeValidator(_check_cpus), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": X86_64.cpus_max})
 ]
-# `host1:` with nothing after it is how a host without settings is written.
-_empty_is_default = BeforeValidator(lambda value: {} if value is None else value)
 
 
-class _Mapping(BaseModel):
-    """Keys that are not declared are errors, and no value is turned into another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Network(_Mapping):
+class Network(WrittenMapping):
     """One broadcast domain that joins hosts, guests and the client that probes them."""
 
     subnet: Subnet = Field(
@@ -266,7 +260,7 @@ class Network(_Mapping):
     )
 
 
-class Storage(_Mapping):
+class Storage(WrittenMapping):
     """A place for disks that all hosts see at the same path."""
 
     kind: StorageKind = Field(
@@ -295,7 +289,7 @@ class Storage(_Mapping):
     )
 
 
-class Host(_Mapping):
+class Host(WrittenMapping):
     """A place where processes run. All keys may be left out: `host1: {}`."""
 
     kind: HostKind = Field(
@@ -346,7 +340,7 @@ class Host(_Mapping):
     )
 
 
-class Disk(_Mapping):
+class Disk(WrittenMapping):
     """A guest's root disk."""
 
     storage: Reference = Field(default="", description="The storage that holds it, by name. Default: the first one.")
@@ -376,7 +370,7 @@ class Disk(_Mapping):
     )
 
 
-class DiskImage(_Mapping):
+class DiskImage(WrittenMapping):
     """A disk with a system of its own, which boots by itself: a cloud image, or one that you installed.
 
     One of `path` and `url` says where it is; `url` takes `sha256`.
@@ -419,7 +413,7 @@ def _image_shape(value: object) -> str:
     return "mapping" if isinstance(value, dict | DiskImage) else "name"
 
 
-class Guest(_Mapping):
+class Guest(WrittenMapping):
     """A virtual machine: one QEMU process on one host at a time."""
 
     host: Reference = Field(description="The host that it starts on, by name. The one key that a guest must have.")
@@ -465,23 +459,30 @@ class Guest(_Mapping):
         description="`vga`: a VGA card and a keyboard, for `limosa screen`. `none`: the serial console alone. "
         "Default: `none`.",
     )
+    migration: Annotated[Migration, EMPTY_IS_DEFAULT] = Field(
+        default=Migration(), description="How it is moved, where that differs from the lab's `migration`. Default: not."
+    )
 
 
-class LabFile(_Mapping):
+class LabFile(WrittenMapping):
     """A migration laboratory: hosts, the networks and the storage that join them, and guests."""
 
     name: LabName = Field(default="", description="The lab's name. Default: the file's name without `.yaml`.")
-    networks: Annotated[dict[NetworkName, Annotated[Network, _empty_is_default]], _empty_is_default] = Field(
+    networks: Annotated[dict[NetworkName, Annotated[Network, EMPTY_IS_DEFAULT]], EMPTY_IS_DEFAULT] = Field(
         default={}, description="The networks, by name. Default: one for guests, named `lan`."
     )
-    storage: Annotated[dict[Name, Annotated[Storage, _empty_is_default]], _empty_is_default] = Field(
+    storage: Annotated[dict[Name, Annotated[Storage, EMPTY_IS_DEFAULT]], EMPTY_IS_DEFAULT] = Field(
         default={}, description="The places for disks, by name. Default: one directory, named `shared`."
     )
-    hosts: Annotated[dict[Name, Annotated[Host, _empty_is_default]], _empty_is_default] = Field(
+    hosts: Annotated[dict[Name, Annotated[Host, EMPTY_IS_DEFAULT]], EMPTY_IS_DEFAULT] = Field(
         description="The hosts, by name. At least one; two for a migration."
     )
-    guests: Annotated[dict[Name, Annotated[Guest, _empty_is_default]], _empty_is_default] = Field(
+    guests: Annotated[dict[Name, Annotated[Guest, EMPTY_IS_DEFAULT]], EMPTY_IS_DEFAULT] = Field(
         default={}, description="The guests, by name. Default: none."
+    )
+    migration: Annotated[Migration, EMPTY_IS_DEFAULT] = Field(
+        default=Migration(),
+        description="How guests are moved when neither they nor the command say. Default: pre-copy.",
     )
 
 

@@ -64,12 +64,13 @@ _BANDWIDTH_AND_PAUSE = (
     ),
     Option(
         name="avail-switchover-bandwidth",
-        kind=BytesPerSecond(1),
+        kind=BytesPerSecond(1, words_for={"measured": 0}),
         side="source",
         default=0,
         while_moving=True,
         purpose="How fast the rest will go once the guest is stopped, for QEMU's estimate of the pause.",
-        remark="For a `max-bandwidth` that is less than the link takes: without it QEMU plans the pause at that limit.",
+        remark="`measured`: as fast as it sent until then. For a `max-bandwidth` that is less than the link takes: "
+        "without it QEMU plans the pause at that limit.",
     ),
     Option(
         name="max-postcopy-bandwidth",
@@ -221,7 +222,7 @@ _LESS_TO_SEND = (
     ),
     Option(
         name="vcpu-dirty-limit",
-        kind=MebibytesPerSecond(1),
+        kind=MebibytesPerSecond(1, 1 << 20),
         side="source",
         default=1,
         needs={"dirty-limit": True},

@@ -6,6 +6,7 @@ back as the same value.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +18,8 @@ Value = bool | int | str
 """What QMP takes."""
 
 ON, OFF = ("on", "true", "yes"), ("off", "false", "no")
-MOST = (1 << 63) - 1
-"""The largest number that QMP takes for a size or a rate."""
+MOST = 1 << 60
+"""More than there is of anything; QMP takes 8 times that."""
 MIB = BYTES["MiB"]
 
 
@@ -56,6 +57,16 @@ class ValueKind(msgspec.Struct, frozen=True):
     def why(self) -> str:
         """Why there is a least or a most."""
         return ""
+
+    @property
+    def bare(self) -> bool:
+        """Whether a number may stand for it without a unit."""
+        return True
+
+    @property
+    def example(self) -> str:
+        """One that is right, as it is written."""
+        return self.words[0]
 
 
 class Flag(ValueKind, frozen=True):
@@ -181,6 +192,11 @@ class Number(ValueKind, frozen=True):
         return str(value)
 
     @property
+    def example(self) -> str:
+        """A number in the range, with its unit."""
+        return self._format(max(self.least, min(self.most, 64)))
+
+    @property
     def told(self) -> str:
         """The range."""
         least = self._format(self.least)
@@ -227,6 +243,11 @@ class _WithUnit(Number, frozen=True):
         raise NotImplementedError
 
     @property
+    def bare(self) -> bool:
+        """A number alone can be read in several ways."""
+        return False
+
+    @property
     def schema(self) -> dict[str, Any]:
         """Text with a unit, or a word."""
         number = NUMBER_PATTERN.replace("(?:", "(")
@@ -251,6 +272,11 @@ class Milliseconds(_WithUnit, frozen=True):
         return " of ms"
 
     @property
+    def example(self) -> str:
+        """A usual pause."""
+        return self._format(max(self.least, min(self.most, 300)))
+
+    @property
     def _pattern(self) -> str:
         return "ns|us|µs|ms|s|min|h"
 
@@ -262,6 +288,11 @@ class Size(_WithUnit, frozen=True):
 
     def _parse(self, text: str) -> int:
         return parse_bytes(text)
+
+    @property
+    def example(self) -> str:
+        """A usual cache."""
+        return self._format(64 * MIB)
 
     def _more_faults(self, value: int) -> str:
         if self.power_of_two and value & (value - 1):
@@ -294,12 +325,22 @@ class BytesPerSecond(_WithUnit, frozen=True):
         return " of bytes/s"
 
     @property
+    def example(self) -> str:
+        """A fifth of a link of 1 Gbit/s."""
+        return "20 MiB/s"
+
+    @property
     def _pattern(self) -> str:
         return "[kKMGT]?i?(B|bit)/s"
 
 
 class MebibytesPerSecond(BytesPerSecond, frozen=True):
     """A bandwidth that QEMU takes in whole MiB/s."""
+
+    @property
+    def example(self) -> str:
+        """One processor's."""
+        return self._format(20)
 
     def _parse(self, text: str) -> int:
         value = parse_bytes_per_s(text)
@@ -317,8 +358,9 @@ class MebibytesPerSecond(BytesPerSecond, frozen=True):
 
 def exact_bytes(size_bytes: int) -> str:
     """A size in a unit in which it is short, and reads back as the same."""
-    if parse_bytes(short := format_bytes(size_bytes)) == size_bytes:
-        return short
+    with contextlib.suppress(ValueError):  # it may be no whole number of bytes
+        if parse_bytes(short := format_bytes(size_bytes)) == size_bytes:
+            return short
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size_bytes and size_bytes % BYTES[unit] == 0:
             return f"{size_bytes // BYTES[unit]} {unit}"

@@ -48,7 +48,7 @@ PARTS = (
     Part(
         "A lab", limosa.Lab, "lab",
         ("up", "open", "status", "name", "spec", "directory", "record", "events", "host", "guest", "stop", "start",
-         "migrate", "attempt", "hosts", "guests"),
+         "migrate", "attempt", "switch", "recover", "hosts", "guests"),
     ),
     Part("Its guests", GuestVerbs, "lab.guests",
          ("__getitem__", "first", "where", "answers", "ssh", "agent", "qemu", "explain", "console_sockets", "said",

@@ -44,7 +44,7 @@ class Stage:
         monkeypatch.setattr(guests_up, "launch", self.launch)
         monkeypatch.setattr(guests_up, "boot", self.boot)
 
-        async def settled(guest: LabGuest) -> str:
+        async def settled(guest: LabGuest, **_: object) -> str:
             return ""
 
         monkeypatch.setattr(interruption, "finish", settled)

@@ -12,7 +12,7 @@ import pytest
 from limosa.errors import LimosaError
 from limosa.migration import journal as migration
 from limosa.migration.journal import Entry, Journal, unfinished
-from limosa.migration.phases import FINAL, Phase
+from limosa.migration.phases import AFTER_SWITCH, FINAL, Phase
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_unfinished(journal: Journal, phase: Phase) -> None:
     found = unfinished(journal.path, "web")
     assert (found is None) == (phase in FINAL)
     assert found is None or found.phase is phase
-    sent = phase in {Phase.SWITCHED, Phase.ENDING_SOURCE}
+    sent = phase in AFTER_SWITCH
     assert found is None or found.guest_host == ("host2" if sent else "host1")
 
 

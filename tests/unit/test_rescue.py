@@ -6,7 +6,8 @@ from itertools import product
 
 import pytest
 
-from limosa.migration.rescue import GONE, UNREACHABLE, Situation, Verdict, decide
+from limosa.migration.rescue.before_switch import Situation, decide
+from limosa.migration.rescue.fate import GONE, UNREACHABLE, Verdict
 
 # The run states of QEMU (qapi/run-state.json, RunState), and ours for a side without an answer.
 STATES = (

@@ -22,7 +22,7 @@ from limosa.migration import settlement, transfer
 from limosa.migration.driver import Driver
 from limosa.migration.methods import pre_copy
 from limosa.migration.phases import Phase
-from limosa.migration.rescue import Verdict
+from limosa.migration.rescue.fate import Verdict
 from limosa.migration.settlement import Settlement
 from limosa.qemu import guest_process
 from limosa.qemu.guest_process import QemuProcess

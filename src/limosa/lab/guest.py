@@ -146,6 +146,10 @@ class LabGuest:
         """Where an interrupted migration stood. Raises DecisionError when its journal is damaged."""
         return journal.unfinished(self.hosts.directory.journal(self.name), self.name, self.hosts.lab.hosts)
 
+    def migration_so_far(self) -> list[journal.Entry]:
+        """Every step of a migration that has not ended; empty when there is none. Raises DecisionError as above."""
+        return journal.read(self.hosts.directory.journal(self.name)) if self.unfinished() is not None else []
+
     def new_journal(self, source: str, target: str, plan: MigrationPlan | None = None) -> journal.Journal:
         """The journal of a migration from *source* to *target*, which is to begin as *plan* says, or has begun."""
         return journal.Journal(self.hosts.directory.journal(self.name), self.name, source, target, plan)

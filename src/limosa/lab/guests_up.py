@@ -116,7 +116,7 @@ class _SideBySide:
 
     async def _launch(self, found: LabGuest, *, start: bool) -> GuestRecord | None:
         """What is started now, with its record; None for a guest that runs, or is not to be started."""
-        for settle in (interruption.finish, interruption.end_strays):
-            if told := await settle(found):
+        for told in (await interruption.finish(found, boots=start), await interruption.end_strays(found)):
+            if told:
                 self._hosts.events.note(told, level="warning")
         return await launch(found) if start else None

@@ -6,25 +6,54 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from limosa.errors import StateError
-from limosa.lab import copies
+from limosa.lab import copies, reunion
 from limosa.lab.guest import LabGuest
 from limosa.migration import journal
 from limosa.migration.phases import BEFORE_SENDING, Phase
-from limosa.migration.rescue import Verdict, lost
+from limosa.migration.rescue.fate import Verdict, lost, lost_between
 from limosa.qemu.stream import Stream
 
 if TYPE_CHECKING:
     from limosa.qemu.guest_process import QemuProcess
 
 
-async def finish(guest: LabGuest) -> str:
+async def finish(guest: LabGuest, *, patience_s: float | None = reunion.PATIENCE_S, boots: bool = False) -> str:
     """Finish or undo a migration whose controller died; return a sentence on what was done, empty for nothing.
 
-    Raises DecisionError when a person must decide.
+    *patience_s*: how long a post-copy's link that is cut is waited for; None: until it is back. *boots*: whether a
+    guest that is lost is going to be started again, so that what is left of it is ended.
+
+    Raises DecisionError when a person must decide, StateError for a link that is not back, and LimosaError for a guest
+    that is lost.
     """
-    entry = guest.unfinished()
-    if entry is None:
+    entries = guest.migration_so_far()
+    if not entries:
         return ""
+    entry = entries[-1]
+    if reunion.is_between(entries):
+        verdict = Verdict.LOST
+        if entry.phase is not Phase.LOST:
+            verdict = await reunion.go_on(guest, entries, patience_s=patience_s)
+        if verdict is Verdict.LOST:
+            return await _lost(guest, entry, boots=boots)
+        sentence = _settled(guest, entry, verdict)
+        await copies.review(guest)
+        return sentence
+    return await _settle(guest, entry)
+
+
+async def _lost(guest: LabGuest, entry: journal.Entry, *, boots: bool) -> str:
+    error = lost_between(guest.name, entry.source, entry.target)
+    if not boots:
+        if entry.phase is not Phase.LOST:
+            close(guest, entry, Phase.LOST)
+        raise error
+    await reunion.end_remains(guest)
+    close(guest, entry, Phase.FAILED)
+    return error.message
+
+
+async def _settle(guest: LabGuest, entry: journal.Entry) -> str:
     from limosa.migration.settlement import Settlement
 
     await guest.meet()

@@ -306,7 +306,7 @@ class Lab:
 
         async with self._held("limosa start", guest) as found:
             await self._hosts.meet()  # the machine type and the CPU are such that each host has them
-            if told := await interruption.finish(found):
+            if told := await interruption.finish(found, boots=True):
                 self.events.note(told, level="warning")
             return await start_guest(found, wait=wait)
 
@@ -366,6 +366,36 @@ class Lab:
                 if outcome.failure is not None:
                     step.fail()
                 return outcome
+
+    async def recover(self, guest: str) -> str:
+        """Go on with a post-copy that no command drives, and wait for its link; return what came of it in a sentence.
+
+        Raises BusyError while a command drives it, which recovers it too, and what ``migrate`` raises.
+
+        Example::
+
+            print(await lab.recover("guest1") or "nothing to recover")
+        """
+        from limosa.lab import interruption
+
+        async with self._held("limosa recover", guest) as found:
+            with self.events.stage(f"recover {guest}"):
+                return await interruption.finish(found, patience_s=None)
+
+    async def switch(self, guest: str) -> None:
+        """Have the migration of *guest* that another command drives become post-copy now; return when it has.
+
+        Raises StateError when none is under way, or its plan does not allow it.
+
+        Example::
+
+            moving = asyncio.ensure_future(lab.attempt("guest1", "host2", Settings(options={"postcopy-ram": True})))
+            await lab.switch("guest1")
+        """
+        from limosa.lab import switch
+
+        self.guest(guest)
+        await switch.switch(self._hosts.directory, guest)
 
     @asynccontextmanager
     async def _held(self, what: str, name: str, *also: str) -> AsyncIterator[LabGuest]:

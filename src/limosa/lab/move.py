@@ -17,7 +17,7 @@ from limosa.migration import pause_estimate
 from limosa.migration import plan as plans
 from limosa.migration.choice import Offer
 from limosa.migration.phases import Phase
-from limosa.migration.rescue import lost
+from limosa.migration.rescue.fate import lost
 from limosa.migration.settings import Settings
 from limosa.qemu import argv, dirty_log, launches, own_log
 from limosa.qemu.features import Features
@@ -125,6 +125,9 @@ class Move:
         for remark in self.plan.remarks:
             events.note(remark)
         transfer = Transfer(self.plan, self.source, port, self.guest.new_journal(source, target, self.plan), events)
+        wish = self.guest.hosts.directory.switch_wish(self.guest.name)
+        wish.unlink(missing_ok=True)
+        transfer.post_copy_wished = wish.exists
         try:
             outcome = await Driver(transfer).run()
         except LimosaError as error:

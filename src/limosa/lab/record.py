@@ -171,6 +171,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
         """A guest's migration journal."""
         return self.guest(guest) / "migration.jsonl"
 
+    def switch_wish(self, guest: str) -> Path:
+        """There while somebody wishes that the guest's migration becomes post-copy."""
+        return self.guest(guest) / "switch"
+
     def storage(self, storage: resolved.Storage) -> Path:
         """The directory of this machine behind a storage."""
         return Path(storage.path) if storage.path else self.path / "storage" / storage.name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
 from limosa import tasks
@@ -10,6 +12,10 @@ from limosa.hosts.kind import HostState
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHosts
+from limosa.migration.journal import Entry
+from limosa.migration.phases import BETWEEN, Phase
+from limosa.migration.rescue.fate import lost_between
+from limosa.units import format_duration
 
 ANSWER_S = 20.0
 """How long a host may take to say what it is: logging in has up to 8 s, and the link over it 10."""
@@ -117,10 +123,12 @@ async def _guest(guest: LabGuest) -> GuestStatus:
 def _in_work(guest: LabGuest, wrong: str, hint: str) -> GuestStatus:
     """Of a guest that a command is at work on: that holds its monitors, which serve one client at a time."""
     spec, record, moving = guest.spec, guest.record, _under_way(guest)
-    host, state = (moving, "moving") if moving else (record.host if record else "", "busy")
+    host, state = (moving.guest_host, "moving") if moving else (record.host if record else "", "busy")
+    if moving and moving.phase in BETWEEN:
+        wrong = _at(moving)
     if record is None:
         return GuestStatus(spec.name, state, host, spec.address, unfinished=wrong, hint=hint)
-    return GuestStatus(spec.name, state, host, spec.address, record.accel, record.machine, record.cpu)
+    return GuestStatus(spec.name, state, host, spec.address, record.accel, record.machine, record.cpu, wrong, hint)
 
 
 def _beside(guest: LabGuest, chosen: copies.Copy, found: list[copies.Copy]) -> tuple[str, str]:
@@ -134,13 +142,23 @@ def _beside(guest: LabGuest, chosen: copies.Copy, found: list[copies.Copy]) -> t
     return f"a copy that a failed migration left on {other.host} is there still", f"{ends} ends it"
 
 
-def _under_way(guest: LabGuest) -> str | None:
-    """Where the guest is by now whose migration a command is at work on; None when there is none."""
+def _under_way(guest: LabGuest) -> Entry | None:
+    """Where the migration stands that a command is at work on; None when there is none."""
     try:
-        entry = guest.unfinished()
+        return guest.unfinished()
     except DecisionError:
         return None
-    return entry.guest_host if entry is not None else None
+
+
+def _at(entry: Entry) -> str:
+    """What a post-copy does, and since when."""
+    since_s = max(0.0, (time.time_ns() - entry.time_ns) / 1e9)
+    link = f"{entry.source} ↔ {entry.target}"
+    if entry.phase is Phase.WAITING_FOR_LINK:
+        return f"post-copy waits for its link, {link}, since {format_duration(since_s)}"
+    if entry.phase is Phase.RECOVERING:
+        return f"post-copy takes its link up again, {link}"
+    return f"post-copy, {link}, since {format_duration(since_s)}"
 
 
 def _interrupted(guest: LabGuest) -> tuple[str, str]:
@@ -151,5 +169,10 @@ def _interrupted(guest: LabGuest) -> tuple[str, str]:
         return error.message, error.hint
     if entry is None or guest.busy:
         return "", ""
+    if entry.phase is Phase.LOST:
+        lost = lost_between(guest.name, entry.source, entry.target)
+        return lost.message, lost.hint
+    if entry.phase in BETWEEN:
+        return _at(entry), f"limosa recover {guest.name} --lab {guest.hosts.lab.name} goes on with it"
     sentence = f"its migration {entry.source} → {entry.target} was interrupted at {entry.phase.value}"
     return sentence, f"limosa start {guest.name} --lab {guest.hosts.lab.name} settles it"

@@ -18,7 +18,7 @@ import msgspec
 
 from limosa import durable, untrusted
 from limosa.errors import DecisionError, LimosaError
-from limosa.migration.phases import FINAL, Phase
+from limosa.migration.phases import AFTER_SWITCH, FINAL, Phase
 from limosa.migration.plan import MigrationPlan
 
 MAX_BYTES = 1 << 20
@@ -43,8 +43,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def guest_host(self) -> str:
-        """The host where the guest is by now: the source until that has sent everything."""
-        return self.target if self.phase in {Phase.SWITCHED, Phase.ENDING_SOURCE} else self.source
+        """The host where the guest is by now: the source until that has stopped for good."""
+        return self.target if self.phase in AFTER_SWITCH else self.source
 
 
 class Journal:

@@ -3,6 +3,7 @@ results, so that two moves that differ can be told apart."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     guest: str
     method: str
-    """``pre-copy``."""
+    """``pre-copy`` or ``post-copy``."""
     policy: str = "qemu"
     """What steers it under way: ``qemu`` is QEMU's own loop, with the parameters of the plan."""
     options: dict[str, bool | int | str] = {}
@@ -41,6 +42,13 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     poll_s: float
     remarks: tuple[str, ...] = ()
     """What a person should know beforehand, a sentence each."""
+    pauses_to_the_end: bool = True
+    """Whether the source's QEMU takes up a connection of post-copy too that breaks when everything is sent."""
+
+    @property
+    def may_switch(self) -> bool:
+        """Whether it may become post-copy."""
+        return "postcopy-ram" in self.source.capabilities
 
 
 def made(
@@ -70,8 +78,30 @@ def made(
         stall_s=settings.stall_s,
         hand_over_s=settings.hand_over_s,
         poll_s=settings.poll_s,
-        remarks=choice.remarks,
+        remarks=(*choice.remarks, *_of_post_copy(choice.source.capabilities, source, target)),
+        pauses_to_the_end=source.known.has(_PAUSES_TO_THE_END),
     )
+
+
+_PAUSES_TO_THE_END = "parameter avail-switchover-bandwidth"
+"""It came with QEMU 8.2, as did that a source whose connection breaks after the last page waits for another one."""
+
+
+def _of_post_copy(capabilities: Collection[str], source: Offer, target: Offer) -> list[str]:
+    """What cannot be saved once it has become post-copy."""
+    if "postcopy-ram" not in capabilities:
+        return []
+    said = [
+        f"once it is post-copy, the guest is lost if {source.host} or {target.host} goes down before its memory is all "
+        f"on {target.host}; a link that is cut loses nothing"
+    ]
+    old = [offer for offer in (source, target) if not offer.known.has(_PAUSES_TO_THE_END)]
+    if old:
+        said[0] += (
+            f", unless QEMU {old[0].known.version} on {old[0].host} loses it for longer than TCP waits when all is "
+            "sent, or while it takes its connection up again"
+        )
+    return said
 
 
 def _side(offer: Offer, told: Told) -> Side:

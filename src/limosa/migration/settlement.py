@@ -12,7 +12,8 @@ import msgspec
 
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError, QmpError, StateError, UnreachableError
-from limosa.migration.rescue import GONE, UNREACHABLE, Situation, Verdict, decide
+from limosa.migration.rescue.before_switch import Situation, decide
+from limosa.migration.rescue.fate import GONE, UNREACHABLE, Verdict
 from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.monitor import FINAL
 from limosa.qemu.stream import Stream

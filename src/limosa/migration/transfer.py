@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
 
 from limosa import tasks
 from limosa.deadline import FOREVER_S, Deadline
-from limosa.errors import LimosaError
+from limosa.errors import LimosaError, StateError
 from limosa.events import Events, MigrationPhaseChanged
 from limosa.migration.journal import Entry, Journal
 from limosa.migration.phases import Phase
 from limosa.migration.plan import MigrationPlan
 from limosa.migration.progress import Progress
 from limosa.qemu.guest_process import QemuProcess
-from limosa.qemu.monitor import ANSWER_S, FINAL, MigrateInfo
+from limosa.qemu.monitor import ANSWER_S, KNOWN, MigrateInfo
 from limosa.qemu.stream import Stream
 
 LATE_S = 2.0
@@ -93,6 +93,10 @@ class Transfer:
         """The source's capabilities that are on, and its parameters."""
         self.source_ended = False
         """Whether the source's QEMU was seen to be gone once the target ran."""
+        self.post_copy_wished: Callable[[], bool] = lambda: False
+        """Whether somebody wishes the target to go on now, without the rest."""
+        self.patience_s: float | None = None
+        """How long a link that is cut is waited for; None: until it is back."""
         self.seen = 0
         """Events of the source that are older than this migration."""
         journal.on_entry = self._announce
@@ -127,21 +131,36 @@ class Transfer:
                     self.progress.last_change_s = time.monotonic()
                 judge()
             self.last_info = asked.result()
+        if (status := self.last_info.status) not in KNOWN:
+            told = f"QEMU on {self.plan.source.host} calls the migration {status!r}, which is not known here"
+            self.events.note(f"{told}: it is watched as before", level="warning", once=True)
         self.events.emit(self.progress.look(self.last_info, time.monotonic()))
         return self.last_info
 
-    async def source_end(self) -> str:
-        """The final status, from the source's events."""
+    def waiting(self) -> StateError:
+        """The error of a command whose time is over while the link is cut."""
+        plan = self.plan
+        return StateError(
+            f"post-copy of {plan.guest} waits for its link, {plan.source.host} ↔ {plan.target.host}: its memory is on "
+            "both hosts, and nothing is lost",
+            hint=f"once the link is back: limosa recover {plan.guest}",
+        )
+
+    async def source_says(self, statuses: Collection[str]) -> str:
+        """The first of these statuses that the source's events tell of."""
         while True:
             event = await self.source.control.next_event()
-            if event.name == "MIGRATION" and event.data.get("status") in FINAL:
+            if event.name == "MIGRATION" and event.data.get("status") in statuses:
                 return str(event.data["status"])
 
-    async def target_gone(self) -> None:
-        """Ends when the target's QEMU does."""
+    async def target_says(self, statuses: Collection[str] = ()) -> str:
+        """Likewise the target; empty when its QEMU has ended."""
         with contextlib.suppress(LimosaError):
             while True:
-                await self.receiver.control.next_event()
+                event = await self.receiver.control.next_event()
+                if event.name == "MIGRATION" and event.data.get("status") in statuses:
+                    return str(event.data["status"])
+        return ""
 
     async def why_target_ended(self) -> str:
         """A sentence, with what it wrote to its log."""

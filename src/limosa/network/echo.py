@@ -1,7 +1,8 @@
 """Whether packets of a size reach a neighbour and come back whole: ICMP echoes that may not be divided.
 
 The program runs on a host of the lab, as root, alone, with nothing but Python's own library from 3.8 on
-(``python3 -I -S - ADDRESS BYTES``, its source on standard input), and prints what ``largest`` found.
+(``python3 -I -S - ADDRESS BYTES``, its source on standard input), and prints what ``largest`` found; with ``whole``
+instead of BYTES what ``carries`` did.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ LEAST_BYTES = 576
 """What every IPv4 link carries in practice; RFC 791 has it as the size that every host takes."""
 STEP_BYTES = 4
 
-_IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
-"""linux/in.h: never divide, and send whatever the kernel has learnt of the path before."""
+_IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE, _IP_MTU = 10, 3, 14
+"""linux/in.h: never divide, and send whatever the kernel has learnt of the path before; the size of the way."""
 _HEADERS_BYTES = 28
 
 
@@ -89,5 +90,15 @@ def largest(address: str, size: int) -> int:
         return passes
 
 
+def carries(address: str) -> bool:
+    """Whether the largest packet that the interface on the way to *address* takes comes back. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as wire:
+        wire.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+        wire.connect((address, 0))
+        size = wire.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        return Neighbour(wire, address).answers(size, tries=1)
+
+
 if __name__ == "__main__":
-    print(json.dumps(largest(sys.argv[1], int(sys.argv[2]))))
+    whole = sys.argv[2] == "whole"
+    print(json.dumps(carries(sys.argv[1]) if whole else largest(sys.argv[1], int(sys.argv[2]))))

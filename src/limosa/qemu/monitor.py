@@ -25,6 +25,26 @@ Role = Literal["control", "observe", "screen"]
 T = TypeVar("T")
 FINAL = ("completed", "failed", "cancelled")
 
+PAUSED = "postcopy-paused"
+POST_COPY = frozenset({"postcopy-device", "postcopy-active", PAUSED, "postcopy-recover-setup", "postcopy-recover"})
+"""Statuses of a migration in which the guest's memory is on both sides."""
+KNOWN = frozenset(
+    {
+        *FINAL,
+        *POST_COPY,
+        "none",
+        "setup",
+        "cancelling",
+        "failing",
+        "active",
+        "pre-switchover",
+        "device",
+        "wait-unplug",
+        "colo",
+    }
+)
+"""Every status that is understood here (qapi/migration.json, MigrationStatus)."""
+
 GREETING_S = 10.0
 """How long a monitor may take to greet; it serves one client at a time, so another one may be in the way."""
 
@@ -217,6 +237,18 @@ class Monitor:
         stamps = [_time_ns(message) for message in self._qmp.events[since:] if message["event"] == name]
         return stamps[-1] if stamps else None
 
+    def last_status(self) -> str | None:
+        """What the last event of a migration on this connection said; None when there was none."""
+        for message in reversed(self._qmp.events):
+            if message["event"] == "MIGRATION" and isinstance(data := message.get("data"), dict):
+                return str(data.get("status"))
+        return None
+
+    def powered_off(self) -> bool:
+        """Whether QEMU has said that the guest ended itself."""
+        said = [message.get("data") for message in self._qmp.events if message["event"] == "SHUTDOWN"]
+        return any(isinstance(data, dict) and data.get("guest") is True for data in said)
+
     @property
     def event_count(self) -> int:
         """How many events came on this connection."""
@@ -303,6 +335,22 @@ class Monitor:
     async def migrate(self, uri: str) -> None:
         """Source: begin to migrate to *uri*."""
         await self.execute("migrate", {"uri": uri})
+
+    async def start_post_copy(self) -> None:
+        """Source: stop the guest soon and have the target go on without the rest, which follows."""
+        await self.execute("migrate-start-postcopy")
+
+    async def pause_post_copy(self) -> None:
+        """Either side: give the connection up and keep what there is. Raises QmpError where it is not post-copy."""
+        await self.execute("migrate-pause", answer_s=YANK_S, out_of_band=True)
+
+    async def listen_for_recovery(self, uri: str) -> None:
+        """Target of a paused post-copy: accept its source again at *uri*."""
+        await self.execute("migrate-recover", {"uri": uri}, answer_s=YANK_S, out_of_band=True)
+
+    async def resume_post_copy(self, uri: str) -> None:
+        """Source of a paused post-copy: go on sending, to *uri*."""
+        await self.execute("migrate", {"uri": uri, "resume": True})
 
     async def cancel_migration(self) -> None:
         """Source: give the migration up."""

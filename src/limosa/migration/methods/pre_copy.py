@@ -16,10 +16,10 @@ from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 from limosa.migration.phases import Phase
 from limosa.migration.progress import Progress
-from limosa.migration.rescue import GONE
+from limosa.migration.rescue.fate import GONE
 from limosa.migration.transfer import Transfer
 from limosa.network import guard
-from limosa.qemu.monitor import FINAL
+from limosa.qemu.monitor import FINAL, MigrateInfo
 from limosa.qemu.stream import Stream
 
 FIGURES_S = 0.3
@@ -95,25 +95,30 @@ async def move(transfer: Transfer) -> Phase:
     return Phase.SWITCHED
 
 
-async def watch(transfer: Transfer, stream: Stream) -> None:
-    """Until the source says that everything is sent. Raises LimosaError for each way that it can go wrong."""
+async def watch(transfer: Transfer, stream: Stream, *, enough: Callable[[MigrateInfo], bool] = lambda _: False) -> bool:
+    """Until the source says that everything is sent, or a look at it is *enough*; whether everything is sent.
+
+    Raises LimosaError for each way that it can go wrong.
+    """
     transfer.progress = Progress(transfer.plan.guest)
     deadline = Deadline.after(transfer.plan.timeout_s)
 
     def judge() -> None:
         _judge(transfer, deadline)
 
-    async with tasks.beside(transfer.source_end(), transfer.target_gone()) as (ended, gone):
+    async with tasks.beside(transfer.source_says(FINAL), transfer.target_says()) as (ended, gone):
         while True:
             await asyncio.wait({ended, gone}, timeout=transfer.plan.poll_s, return_when=asyncio.FIRST_COMPLETED)
             info = await transfer.look(stream, judge)
             status = ended.result() if ended.done() else info.status
             if status == "completed":
-                return
+                return True
             if status in FINAL:
                 raise LimosaError(await transfer.why(status))
             if gone.done():
                 raise LimosaError(await transfer.why_target_ended())
+            if enough(info):
+                return False
             judge()
 
 

@@ -1,4 +1,4 @@
-"""Who keeps the guest when a migration is interrupted: one pure function, tested case by case.
+"""Who keeps the guest when pre-copy is interrupted: one pure function, tested case by case.
 
 The rule it serves: a guest never runs twice and is never lost while a copy of it exists. QEMU hands over in one
 direction only: the source stops (``postmigrate`` once everything is sent), then the target starts by itself. So a
@@ -7,34 +7,9 @@ running copy always wins; a stopped source may be resumed only when it is sure t
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 
-from limosa.errors import LimosaError
-
-
-class Verdict(StrEnum):
-    """What has to be done."""
-
-    KEEP_SOURCE = "keep-source"
-    """The guest is on the source, as it is: end the target."""
-    RESUME_SOURCE = "resume-source"
-    """No copy runs and the target never did: let the source run again."""
-    KEEP_TARGET = "keep-target"
-    """The guest is on the target: end the source."""
-    WAIT = "wait"
-    """The hand-over is under way and will decide by itself: look again."""
-    LOST = "lost"
-    """No QEMU has the guest any more: it went down with the source's, its disk remains. End the target."""
-    ASK = "ask"
-    """Both answers could harm: a person decides."""
-
-
-GONE = "gone"
-"""A side whose QEMU process does not exist any more."""
-UNREACHABLE = "unreachable"
-"""A side of which nothing is known: its host or its QEMU does not answer but may be running."""
+from limosa.migration.rescue.fate import GONE, UNREACHABLE, Verdict
 
 _RUNS = frozenset({"running"})
 _SENT = frozenset({"postmigrate"})
@@ -94,11 +69,3 @@ def _after_sending(now: Situation) -> Verdict:
     if now.target == GONE:
         return Verdict.ASK if now.target_may_have_run else Verdict.RESUME_SOURCE
     return Verdict.ASK
-
-
-def lost(guest: str, host: str) -> LimosaError:
-    """The error for a guest whose only copy ended."""
-    return LimosaError(
-        f"{guest} went down during a migration: its QEMU on {host} ended",
-        hint=f"its disk remains: limosa start {guest}",
-    )

@@ -1,0 +1,263 @@
+"""Post-copy: it begins as pre-copy; then the target goes on without the rest, which follows as it is needed.
+
+From when the source was told so until all has arrived, each side has what the other lacks. A link that is cut raises no
+event in QEMU: progress is watched here, and both sides are told to give the connection up and to keep what they have.
+Once the link carries again, the target listens anew and the source goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from limosa import tasks
+from limosa.deadline import Deadline
+from limosa.errors import LimosaError, MachineError, QmpError
+from limosa.migration.methods import pre_copy
+from limosa.migration.phases import Phase
+from limosa.migration.rescue.fate import GONE
+from limosa.migration.transfer import Transfer
+from limosa.network import echo, guard
+from limosa.qemu.guest_process import QemuProcess
+from limosa.qemu.monitor import FINAL, PAUSED, POST_COPY, MigrateInfo
+
+SILENT_S = 3.0
+"""When nothing has arrived for this long, the link is taken to be cut. To be wrong costs the guest some 10 ms."""
+
+STUCK_LOOKS = 20
+"""How often a source may refuse to give up a connection that the target has given up, before that is for good."""
+
+GIVE_UP_S = 5.0
+"""How long the source may take to give the connection up once it was told to: some ms."""
+
+LOOK_S = 2.0
+"""How long the target may take to answer; it may stand still for as long as it waits for a page."""
+
+CONNECT_S = 3.0
+"""How long a source that was told to go on may take until it does not say any more that it is paused."""
+
+PROOF_S = 1.0
+"""How often it is tried whether the link carries again."""
+
+RECOVER_S = 15.0
+"""How long the two sides may take to find each other again over a link that carries."""
+
+BEGIN_S = 30.0
+"""How long QEMU may take to begin post-copy once it was told to: its next slice of sending, some 100 ms."""
+
+_ECHO = Path(echo.__file__)
+
+
+async def prepare(transfer: Transfer) -> Phase:
+    """As in pre-copy. Whether the target's host gives post-copy what it takes is told by its QEMU, before anything is
+    sent. Raises MachineError with what helps."""
+    try:
+        return await pre_copy.prepare(transfer)
+    except QmpError as error:
+        if "ostcopy is not supported" not in error.message:
+            raise
+        raise MachineError(
+            f"post-copy cannot be received on {transfer.plan.target.host}: {error.message}",
+            hint=f"it takes userfaultfd: on {transfer.plan.target.host}, sudo sysctl vm.unprivileged_userfaultfd=1, or "
+            "let the user of QEMU open /dev/userfaultfd (QEMU 8.0 and newer); limosa migrate without --method "
+            "post-copy needs neither",
+        ) from error
+
+
+async def move(transfer: Transfer) -> Phase:
+    """The source sends, until the first pass is over, or somebody wishes it, or everything is sent."""
+    assert transfer.stream is not None, "the target listens"
+
+    def enough(info: MigrateInfo) -> bool:
+        passes = info.ram.dirty_sync_count if info.ram is not None else 0
+        first_pass = transfer.plan.method == "post-copy" and passes > 1
+        return info.status == "active" and (first_pass or transfer.post_copy_wished())
+
+    await transfer.source.control.migrate(transfer.stream.uri)
+    over = await pre_copy.watch(transfer, transfer.stream, enough=enough)
+    transfer.hand_over = Deadline.after(transfer.plan.hand_over_s)
+    return Phase.SWITCHED if over else Phase.STARTING_POST_COPY
+
+
+async def start(transfer: Transfer) -> Phase:
+    """The source is told, and obeys, unless it has sent everything meanwhile."""
+    try:
+        await transfer.source.control.start_post_copy()
+    except QmpError as error:
+        if error.error_class in {"Gone", "Silent"}:
+            raise
+    async for _ in Deadline.after(BEGIN_S).ticks(0.01):
+        status = (await transfer.source.observe.migrate_info()).status
+        if status in POST_COPY:
+            return Phase.POST_COPY
+        if status == "completed":
+            return Phase.SWITCHED
+        if status in FINAL:
+            raise LimosaError(await transfer.why(status))
+    raise LimosaError(f"QEMU on {transfer.plan.source.host} does not begin post-copy")
+
+
+class Unmendable(LimosaError):
+    """Both sides live, and QEMU will never bring together what they have."""
+
+
+class _Standstill(Exception):
+    """Nothing goes over the link."""
+
+
+async def follow(transfer: Transfer) -> Phase:
+    """The rest follows, until all of it has arrived or nothing arrives any more."""
+    stream = transfer.stream
+    assert stream is not None, "the source sends"
+    transfer.progress.last_change_s = time.monotonic()
+
+    def judge() -> None:
+        if time.monotonic() - transfer.progress.last_change_s > SILENT_S:
+            raise _Standstill
+
+    async with tasks.beside(transfer.source_says({*FINAL, PAUSED}), transfer.target_says({PAUSED})) as (said, told):
+        while True:
+            await asyncio.wait({said, told}, timeout=transfer.plan.poll_s, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                info = await transfer.look(stream, judge)
+                status = said.result() if said.done() else info.status
+                if status == "completed":
+                    return Phase.SWITCHED
+                if status in FINAL:
+                    raise LimosaError(await transfer.why(status))
+                if told.done() and not told.result():
+                    raise LimosaError(await transfer.why_target_ended())
+                if status == PAUSED or told.done():
+                    return Phase.WAITING_FOR_LINK
+                judge()
+            except _Standstill:
+                if not await stream.moved() and (transfer.plan.pauses_to_the_end or _remains(transfer)):
+                    return Phase.WAITING_FOR_LINK
+                # All is sent, and QEMU before 8.2 never takes a connection up that breaks then: it is left to TCP.
+                transfer.progress.last_change_s = time.monotonic()
+
+
+def _remains(transfer: Transfer) -> bool:
+    """Whether the source has anything left to send."""
+    return transfer.last_info.ram is None or transfer.last_info.ram.remaining > 0
+
+
+async def wait_for_link(transfer: Transfer) -> Phase:
+    """Both sides give the connection up; then, until the link carries packets of full size again.
+
+    Raises LimosaError when one side is not there any more, and StateError when the time that a command has is over.
+    """
+    plan, stream = transfer.plan, transfer.stream
+    assert stream is not None, "the source sends"
+    begun_s, told, stuck = time.monotonic(), False, 0
+    await stream.moved()
+    async for _ in Deadline.after(transfer.patience_s).ticks(PROOF_S):
+        status = await _given_up(transfer)
+        if status == "completed":
+            return Phase.SWITCHED
+        if status in FINAL:
+            raise LimosaError(await transfer.why(status))
+        if status != PAUSED and await stream.moved():  # what cannot be given up goes on by itself
+            return Phase.POST_COPY
+        stuck = stuck + 1 if status == "postcopy-active" and not _remains(transfer) else 0
+        if stuck > STUCK_LOOKS and transfer.receiver.control.last_status() == PAUSED:
+            raise Unmendable(
+                f"the link broke when all was sent from {plan.source.host} and not all was on {plan.target.host}: "
+                "QEMU before 8.2 does not take it up again then"
+            )
+        if status == PAUSED and await _carries(transfer):
+            waited_s = time.monotonic() - begun_s
+            transfer.events.note(f"the link carries, after {waited_s:.0f} s: post-copy of {plan.guest} goes on")
+            return Phase.RECOVERING
+        if not told:
+            transfer.events.note(transfer.waiting().message, level="warning")
+            told = True
+        for side in (transfer.source, transfer.receiver):
+            await _there(transfer, side)
+    raise transfer.waiting()
+
+
+async def _there(transfer: Transfer, side: QemuProcess) -> None:
+    """Raises LimosaError when *side* is known to have ended."""
+    if not side.control.connected and await side.status() == GONE:
+        raise LimosaError(f"QEMU on {side.host.name} ended while the memory of {transfer.plan.guest} was on both hosts")
+
+
+async def _given_up(transfer: Transfer) -> str:
+    """Have both sides give the connection up; what the source says then: ``postcopy-paused`` once it has.
+
+    The target first, and the source only when that obeyed, or had given up by itself: a target that has not begun yet
+    refuses, and a source that gives up before it has begun loses the guest (seen with 7.2 and 10.0). QEMU 7.2 refuses
+    both while it recovers; then there is nothing to do but to wait.
+    """
+    target = transfer.receiver.control
+    try:
+        await target.pause_post_copy()
+        obeyed = True
+    except QmpError:
+        obeyed = target.last_status() == PAUSED
+    if not obeyed and target.last_status() is None:
+        with contextlib.suppress(QmpError):
+            obeyed = (await transfer.receiver.observe.migrate_info(answer_s=LOOK_S)).status == PAUSED
+    if obeyed:
+        with contextlib.suppress(QmpError):  # it has given up already
+            await transfer.source.control.pause_post_copy()
+    async for _ in Deadline.after(GIVE_UP_S if obeyed else 0.0).ticks(0.02):
+        transfer.last_info = await transfer.source.observe.migrate_info()
+        if transfer.last_info.status in {PAUSED, *FINAL}:
+            break
+    return transfer.last_info.status
+
+
+async def _carries(transfer: Transfer) -> bool:
+    """Whether a packet of full size reaches the target's host and comes back: a link that loses large ones would
+    connect and then stand still."""
+    argv = ["python3", "-I", "-S", "-", transfer.plan.address, "whole"]
+    with contextlib.suppress(LimosaError):  # there is no way there, or nobody who could look
+        done = await transfer.source.host.run(argv, stdin=_ECHO.read_bytes(), as_root=True, timeout_s=30)
+        return done.text == "true"
+    return False
+
+
+async def recover(transfer: Transfer) -> Phase:
+    """The target listens again, the source goes on sending to it."""
+    control, source = transfer.receiver.control, transfer.source
+    first = guard.PORTS[int.from_bytes(os.urandom(2)) % len(guard.PORTS)]
+    uri = f"tcp:{transfer.plan.address}:{first}"
+    for monitor in (control, source.control):
+        monitor.pending_events()  # what they said of the last time must not be taken for news
+    try:
+        await control.listen_for_recovery(uri)
+        stream = transfer.sends_to(uri)
+        await source.control.resume_post_copy(uri)
+    except QmpError as error:
+        if error.error_class == "Gone":
+            raise
+        return Phase.WAITING_FOR_LINK
+    connecting, deadline = Deadline.after(CONNECT_S), Deadline.after(RECOVER_S)
+    async for _ in deadline.ticks(0.02):
+        status = (await source.observe.migrate_info()).status
+        if status == "postcopy-active":
+            return Phase.POST_COPY
+        if status == "completed":
+            return Phase.SWITCHED
+        if status == PAUSED and connecting.passed:  # at first it says so still
+            break
+    await stream.moved()
+    return Phase.WAITING_FOR_LINK
+
+
+STEPS: Mapping[Phase, Callable[[Transfer], Awaitable[Phase]]] = {
+    **pre_copy.STEPS,
+    Phase.PREPARING: prepare,
+    Phase.MOVING: move,
+    Phase.STARTING_POST_COPY: start,
+    Phase.POST_COPY: follow,
+    Phase.WAITING_FOR_LINK: wait_for_link,
+    Phase.RECOVERING: recover,
+}
+"""What each phase does; it returns the next one."""

@@ -6,7 +6,6 @@ Capabilities are tried in namespaces made for the purpose, never concluded from 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import fcntl
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from limosa import paths, process, remedies, remembered
+from limosa import paths, process, remedies, remembered, userfaultfd
 from limosa.errors import LimosaError
 from limosa.requirements import REQUIREMENTS, Requirement, find, install_line, missing, purpose
 
@@ -33,8 +32,6 @@ UEFI_FOLDERS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
 FULL_SPEED = "guests at full speed (else by TCG)"
 
 KVM_CREATE_VM = 0xAE01
-USERFAULTFD_IOC_NEW = 0xAA00
-_SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,29 +193,13 @@ def _proved_kvm() -> tuple[bool, str, str]:
 
 async def _userfaultfd() -> Finding:
     name, needed_for = "userfaultfd", "post-copy"
-    said = _try_userfaultfd()
+    said = userfaultfd.by_call()
     if not said:
         return Finding(name, True, "the system call is permitted", "", False, needed_for)
-    try:
-        device = os.open("/dev/userfaultfd", os.O_RDWR | os.O_CLOEXEC)
-        os.close(fcntl.ioctl(device, USERFAULTFD_IOC_NEW, os.O_CLOEXEC))
-        os.close(device)
-    except OSError:
+    if userfaultfd.by_device():
         fix = remedies.kernel_line("sysctl -w vm.unprivileged_userfaultfd=1")
         return Finding(name, False, said, fix, False, needed_for)
     return Finding(name, True, "by /dev/userfaultfd, which QEMU 8.1 and newer use", "", False, needed_for)
-
-
-def _try_userfaultfd() -> str:
-    number = _SYS_USERFAULTFD.get(os.uname().machine)
-    if number is None:
-        return "not known on this processor"
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = libc.syscall(number, os.O_CLOEXEC | os.O_NONBLOCK)
-    if descriptor < 0:
-        return os.strerror(ctypes.get_errno())
-    os.close(descriptor)
-    return ""
 
 
 async def _disk() -> Finding:

@@ -11,7 +11,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("errors", "events", "units", "architecture", "deadline", "durable", "locks", "paths", "untrusted", "bundle"),
         *("remembered", "spec", "tasks", "temporary"),
     ),
-    ("process", "remedies", "requirements", "capabilities"),
+    ("process", "remedies", "requirements", "capabilities", "userfaultfd"),
     ("network",),
     ("hosts",),
     ("qemu", "guest", "storage", "probes", "results", "accel"),

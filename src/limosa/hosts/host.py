@@ -35,6 +35,8 @@ class HostFacts(msgspec.Struct, frozen=True):
     machine: str = ""
     """What the running machine is known by: a digest of its boot, its identifiers and its CPU, to the microcode. What
     was found out on a machine holds there, until it starts anew."""
+    time_ns: int = 0
+    """What its clock showed as it answered, in ns since the epoch."""
 
 
 class Host(Runner, Protocol):

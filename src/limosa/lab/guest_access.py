@@ -128,15 +128,28 @@ def _quoted(script: str) -> str:
 
 async def check_address(hosts: LabHosts, guest: resolved.Guest) -> None:
     """Raise StateError when somebody else has the address that *guest* is about to get."""
-    if not guest.address or not occupancy.shared(hosts.lab, guest.network):
-        return
+    if guest.address and occupancy.shared(hosts.lab, guest.network):
+        host, interface = await _beside(hosts, guest, guest.host)
+        await occupancy.check(hosts.lab, guest.network, host, interface, _address(guest), hosts.events)
+
+
+async def who_else(hosts: LabHosts, guest: resolved.Guest, runs_on: str) -> dict[str, str]:
+    """The address of *guest*, which runs on that host, with the MAC of somebody else who answers for it; empty when
+    nobody does. Raises LimosaError where that cannot be asked."""
+    host, interface = await _beside(hosts, guest, runs_on)
+    return await occupancy.ask(host, interface, _address(guest))
+
+
+def _address(guest: resolved.Guest) -> dict[str, occupancy.Wanted]:
+    return {guest.address: occupancy.Wanted(guest.name, f"`address` of {guest.name}", guest.mac)}
+
+
+async def _beside(hosts: LabHosts, guest: resolved.Guest, host: str) -> tuple[Host, str]:
+    """From where one can ask in the guest's network: a host, and its interface there."""
     if hosts.has_fabric:
-        host, interface = hosts.the_client(), guest.network
-    else:
-        host = hosts.host(guest.host)
-        interface = await attachment.master(host, layout.tap(hosts.lab, guest.name, guest.host))
-    wanted = {guest.address: occupancy.Wanted(guest.name, f"`address` of {guest.name}", guest.mac)}
-    await occupancy.check(hosts.lab, guest.network, host, interface, wanted, hosts.events)
+        return hosts.the_client(), guest.network
+    port = hosts.host(host)
+    return port, await attachment.master(port, layout.tap(hosts.lab, guest.name, host))
 
 
 async def answers(hosts: LabHosts, guest: resolved.Guest) -> bool:

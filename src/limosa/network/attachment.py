@@ -48,8 +48,8 @@ class Interface(msgspec.Struct, frozen=True):
     """A bridge's: for how long a new port is silent, by its spanning tree protocol; 0: not at all."""
 
 
-async def interfaces(host: Runner) -> dict[str, Interface]:
-    """What *host* has. Raises LimosaError's children."""
+async def interfaces(host: Runner, *, routes: bool = True) -> dict[str, Interface]:
+    """What *host* has, with its default *routes* or without. Raises LimosaError's children."""
     try:
         seen = ip.answer(host, (await host.run(["ip", "-json", "-details", "address", "show"])).stdout)
     except CommandError as error:
@@ -58,9 +58,10 @@ async def interfaces(host: Runner) -> dict[str, Interface]:
         raise MachineError(
             f"ip on {host.name} is busybox's, which speaks no JSON", hint=f"on {host.name}: apk add iproute2"
         ) from error
-    routes = ip.answer(host, (await host.run(["ip", "-json", "-4", "route", "show", "default"])).stdout)
+    told = await host.run(["ip", "-json", "-4", "route", "show", "default"]) if routes else None
     # Of several over one interface the first is the one that is used.
-    defaults = {str(route.get("dev", "")): route for route in reversed(routes)}
+    ways = ip.answer(host, told.stdout) if told is not None else []
+    defaults = {str(way.get("dev", "")): way for way in reversed(ways)}
     try:
         return {str(entry["ifname"]): _interface(entry, defaults) for entry in seen if "ifname" in entry}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -102,8 +103,11 @@ def carrier(lab: resolved.Lab, host: str, network: str, has: Mapping[str, Interf
     """What carries *network* on *host*: the bridge that is there or will be, or for migration the plain interface.
 
     An interface that is in a bridge already, whoever made that, stays in it: it has the addresses, and takes the TAPs.
-    Raises MachineError when the host has no such interface.
+    A host without a system of its own has what the lab's layout gives it. Raises MachineError when the host has no such
+    interface.
     """
+    if not lab.hosts[host].traits.own_system:
+        return layout.bridge(lab, network)
     link = lab.hosts[host].links[network]
     if link not in has:
         others = ", ".join(name for name in has if name != "lo")

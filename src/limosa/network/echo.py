@@ -7,10 +7,9 @@ instead of BYTES what ``carries`` did.
 
 from __future__ import annotations
 
-import json
+import _socket  # without what `socket` brings, which takes as long to load as Python itself, and moves wait for this
 import os
 import select
-import socket
 import struct
 import sys
 import time
@@ -46,7 +45,7 @@ def echo(number: int, size: int) -> bytes:
 class Neighbour:
     """Who is asked."""
 
-    def __init__(self, wire: socket.socket, address: str) -> None:
+    def __init__(self, wire: _socket.socket, address: str) -> None:
         self._wire, self._address, self._number = wire, address, 0
 
     def answers(self, size: int, tries: int = TRIES) -> bool:
@@ -68,13 +67,20 @@ class Neighbour:
         return False
 
 
+def _opened() -> _socket.socket:
+    """Sends packets that are never divided. Raises OSError."""
+    wire = _socket.socket(_socket.AF_INET, _socket.SOCK_RAW, _socket.IPPROTO_ICMP)
+    wire.setsockopt(_socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+    return wire
+
+
 def largest(address: str, size: int) -> int:
     """The largest packet up to *size* bytes that comes back from *address*, within ``STEP_BYTES``; 0 where none does.
 
     Raises OSError.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as wire:
-        wire.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+    wire = _opened()
+    try:
         neighbour = Neighbour(wire, address)
         if neighbour.answers(size):
             return size
@@ -88,17 +94,21 @@ def largest(address: str, size: int) -> int:
             else:
                 fails = middle
         return passes
+    finally:
+        wire.close()
 
 
 def carries(address: str) -> bool:
     """Whether the largest packet that the interface on the way to *address* takes comes back. Raises OSError."""
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as wire:
-        wire.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+    wire = _opened()
+    try:
         wire.connect((address, 0))
-        size = wire.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        size = wire.getsockopt(_socket.IPPROTO_IP, _IP_MTU)
         return Neighbour(wire, address).answers(size, tries=1)
+    finally:
+        wire.close()
 
 
 if __name__ == "__main__":
     whole = sys.argv[2] == "whole"
-    print(json.dumps(carries(sys.argv[1]) if whole else largest(sys.argv[1], int(sys.argv[2]))))
+    print(str(carries(sys.argv[1])).lower() if whole else largest(sys.argv[1], int(sys.argv[2])))

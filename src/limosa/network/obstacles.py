@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from limosa import tasks
 from limosa.capabilities import Finding
 from limosa.errors import LimosaError
@@ -24,6 +26,46 @@ Seen = Mapping[str, Mapping[str, Interface]]
 _PROGRAM = Path(echo.__file__)
 
 
+class PathSize(msgspec.Struct, frozen=True, kw_only=True):
+    """How large packets may be that go from one host to another and back."""
+
+    hosts: tuple[str, str]
+    size_bytes: int
+    """What the interfaces of both take."""
+    passes_bytes: int
+    """The largest that came back; 0: none did."""
+    links: tuple[str, str] = ("", "")
+    """The interface of each."""
+    address: str = ""
+    """Who was asked."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether they pass as large as they may be."""
+        return self.passes_bytes == self.size_bytes
+
+    def told(self) -> tuple[str, str]:
+        """What is wrong where they do not, and its fix."""
+        one, other = self.hosts
+        if not self.passes_bytes:
+            return f"{one} to {other}: not known, as {self.address} answers no ICMP echo", ""
+        where = " and ".join(f"{link} of {host}" for host, link in zip(self.hosts, self.links, strict=True))
+        return (
+            f"packets of {self.size_bytes} bytes are lost between {one} and {other}, those of {self.passes_bytes} are "
+            "not: a move would begin and stand still",
+            "raise the MTU of what is between them, or: sudo ip link set dev INTERFACE mtu "
+            f"{self.passes_bytes} for {where}",
+        )
+
+
+def silent_bridge(host: str, bridge: str, silence_s: float) -> tuple[str, str]:
+    """What a person should know of a bridge that keeps a new port silent for so long, and the fix."""
+    return (
+        f"bridge {bridge} uses STP: a guest that starts or arrives there is silent for {silence_s:g} s",
+        f"on {host}, if its ports make no loop: sudo ip link set {bridge} type bridge stp_state 0",
+    )
+
+
 def spanning_tree(lab: resolved.Lab, host: str, has: Mapping[str, Interface]) -> Finding:
     """Whether the bridges that guests get on *host* let a new port send at once."""
     used = dict.fromkeys(guest.network for guest in lab.guests.values() if guest.network)
@@ -31,13 +73,7 @@ def spanning_tree(lab: resolved.Lab, host: str, has: Mapping[str, Interface]) ->
     slow = [has[name] for name in sorted(over & has.keys()) if has[name].silence_s]
     if not slow:
         return Finding("spanning tree", True, "off: a guest that arrives is heard at once")
-    first = slow[0]
-    return Finding(
-        "spanning tree",
-        False,
-        f"bridge {first.name} uses STP: a guest that starts or arrives there is silent for {first.silence_s:g} s",
-        f"on {host}, if its ports make no loop: sudo ip link set {first.name} type bridge stp_state 0",
-    )
+    return Finding("spanning tree", False, *silent_bridge(host, slow[0].name, slow[0].silence_s))
 
 
 def strangers(lab: resolved.Lab, host: str) -> Finding:
@@ -64,28 +100,33 @@ async def path_sizes(lab: resolved.Lab, hosts: Mapping[str, Runner], seen: Seen)
 
 
 async def _path_size(lab: resolved.Lab, one: Runner, other: str, seen: Seen) -> Finding:
-    """One question each pair: the answer is as large as the question, so both directions are seen."""
-    links = {name: _carrier(lab, name, seen[name]) for name in (one.name, other)}
-    size = min(link.mtu for link in links.values())
-    name, address = "packet size", _address(lab, other, seen[other])
-    argv = ["python3", "-I", "-S", "-", address, str(size)]
+    name = "packet size"
     try:
-        done = await one.run(argv, stdin=_PROGRAM.read_bytes(), as_root=True, timeout_s=30)
-        passes = int(done.text)
-    except (LimosaError, ValueError) as error:
+        found = await path_size(lab, one, other, seen)
+    except LimosaError as error:
         return Finding(name, True, f"{one.name} to {other}: not known: {error}", required=False)
-    if passes == size:
-        return Finding(name, True, f"{size} bytes pass between {one.name} and {other}")
-    if not passes:
-        detail = f"{one.name} to {other}: not known, as {address} answers no ICMP echo"
-        return Finding(name, True, detail, required=False)
-    where = " and ".join(f"{link.name} of {host}" for host, link in links.items())
-    return Finding(
-        name,
-        False,
-        f"packets of {size} bytes are lost between {one.name} and {other}, those of {passes} are not: "
-        "a move would begin and stand still",
-        f"raise the MTU of what is between them, or: sudo ip link set dev INTERFACE mtu {passes} for {where}",
+    if found.whole:
+        return Finding(name, True, f"{found.size_bytes} bytes pass between {one.name} and {other}")
+    return Finding(name, not found.passes_bytes, *found.told(), required=bool(found.passes_bytes))
+
+
+async def path_size(lab: resolved.Lab, one: Runner, other: str, seen: Seen, address: str = "") -> PathSize:
+    """One question for both directions: the answer is as large. *address* is the other's in the migration network,
+    where that is known better. Raises LimosaError where it cannot be asked."""
+    links = [_carrier(lab, name, seen[name]) for name in (one.name, other)]
+    size, address = min(link.mtu for link in links), address or _address(lab, other, seen[other])
+    argv = [one.python, "-I", "-S", "-", address, str(size)]
+    done = await one.run(argv, stdin=_PROGRAM.read_bytes(), as_root=True, timeout_s=30)
+    try:
+        passes = int(done.text)
+    except ValueError as error:
+        raise LimosaError(str(error)) from error
+    return PathSize(
+        hosts=(one.name, other),
+        size_bytes=size,
+        passes_bytes=passes,
+        links=(links[0].name, links[1].name),
+        address=address,
     )
 
 
@@ -103,7 +144,8 @@ async def remarks(lab: resolved.Lab, hosts: Mapping[str, Runner]) -> list[str]:
 def _carrier(lab: resolved.Lab, host: str, has: Mapping[str, Interface]) -> Interface:
     """What has, or will have, the host's address in the migration network."""
     network = lab.migration_network.name
-    return has.get(attachment.carrier(lab, host, network, has)) or has[lab.hosts[host].links[network]]
+    over = attachment.carrier(lab, host, network, has)
+    return has.get(over) or has[lab.hosts[host].links.get(network, over)]
 
 
 def _address(lab: resolved.Lab, host: str, has: Mapping[str, Interface]) -> str:

@@ -44,7 +44,7 @@ async def check(
     Where *host* cannot ask, it is said that nothing is known.
     """
     try:
-        found = await _ask(host, interface, {address: one.mac for address, one in wanted.items()})
+        found = await ask(host, interface, wanted)
     except LimosaError as error:
         told = f"whether somebody has {', '.join(wanted)} already is not known: {error.message}"
         events.note(told, level="warning")
@@ -58,8 +58,11 @@ async def check(
         )
 
 
-async def _ask(host: Runner, interface: str, addresses: Mapping[str, str]) -> dict[str, str]:
-    argv = [host.python, "-I", "-S", "-", interface, json.dumps(dict(addresses))]
+async def ask(host: Runner, interface: str, wanted: Mapping[str, Wanted]) -> dict[str, str]:
+    """Which of the addresses *wanted* somebody else has, each with the MAC that answers, as *host* finds on
+    *interface*. Raises LimosaError where it cannot ask."""
+    addresses = {address: one.mac for address, one in wanted.items()}
+    argv = [host.python, "-I", "-S", "-", interface, json.dumps(addresses)]
     done = await host.run(argv, stdin=_PROGRAM.read_bytes(), as_root=True, timeout_s=20)
     try:
         return untrusted.decode(done.stdout, type=dict[str, str])

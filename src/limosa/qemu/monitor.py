@@ -96,6 +96,8 @@ class MigrateInfo(msgspec.Struct, frozen=True, rename="kebab"):
     expected_downtime: int | None = None
     error_desc: str = ""
     socket_address: tuple[SocketAddress, ...] = ()
+    blocked_reasons: tuple[str, ...] = ()
+    """Why QEMU would not let this guest go."""
     raw: dict[str, Any] = {}
 
 
@@ -117,6 +119,13 @@ class _Capability(msgspec.Struct, frozen=True):
 
     capability: str
     state: bool
+
+
+class _Object(msgspec.Struct, frozen=True):
+    """One of those that qom-list lists."""
+
+    name: str
+    type: str
 
 
 _QUIET = frozenset({"query-migrate", "query-yank"})
@@ -304,6 +313,16 @@ class Monitor:
         """query-migrate, typed."""
         raw = await self.execute("query-migrate", answer_s=answer_s)
         return msgspec.structs.replace(self._shaped(MigrateInfo, "query-migrate", raw), raw=raw)
+
+    async def objects(self, kind: str) -> list[str]:
+        """The ids of the objects of that type (``-object``)."""
+        said = await self.execute("qom-list", {"path": "/objects"})
+        return [each.name for each in self._shaped(list[_Object], "qom-list", said) if each.type == f"child<{kind}>"]
+
+    async def object_text(self, name: str, key: str) -> str:
+        """A property of such an object that is a text."""
+        said = await self.execute("qom-get", {"path": f"/objects/{name}", "property": key})
+        return self._shaped(str, "qom-get", said)
 
     async def set_capabilities(self, names: tuple[str, ...]) -> None:
         """Turn these migration capabilities on, and off whatever an earlier migration left on."""

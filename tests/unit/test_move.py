@@ -18,10 +18,11 @@ from limosa.lab.lab_hosts import LabHost, LabHosts
 from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
 from limosa.migration.settings import Settings
 from limosa.qemu import dirty_log, launches, own_log
-from limosa.qemu.features import Features
+from limosa.qemu.features import CpuModel, Features
 from limosa.qemu.launches import Running
-from tests.launches import FEATURES
+from tests import launches as examples
 
+FEATURES = replace(examples.FEATURES, cpu_models=(CpuModel("max", False, False, ()),))
 EVEN = 512 << 20
 """A size that is safe under emulation with a sound QEMU only."""
 TEXT = """
@@ -81,7 +82,7 @@ class Situation:
         self.status = "running"
         self.others: list[copies.Copy] = []
         self.offers: list[Features | LimosaError] = [FEATURES]
-        self.room: list[MachineError | None] = [None]
+        self.room_bytes = [2 * EVEN]
         """What m2 says of itself each time that it is asked; the last for ever."""
         self.qemu = HeldQemu()
 
@@ -119,18 +120,16 @@ async def situation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
             raise said
         return said
 
-    async def check_room(_: LabGuest, host: LabHost) -> None:
+    async def room_bytes(_: LabGuest, host: LabHost) -> int:
         assert host.name == "m2"
-        said = made.room.pop(0) if len(made.room) > 1 else made.room[0]
-        if said is not None:
-            raise said
+        return made.room_bytes.pop(0) if len(made.room_bytes) > 1 else made.room_bytes[0]
 
     async def log_size(*_: object) -> int:
         return 7
 
     monkeypatch.setattr(copies, "the_guest", the_guest)
     monkeypatch.setattr(LabHost, "offer", offer)
-    monkeypatch.setattr(qemu_launch, "check_room", check_room)
+    monkeypatch.setattr(qemu_launch, "room_bytes", room_bytes)
     monkeypatch.setattr(own_log, "log_size", log_size)
     dirty_log.remember(FEATURES, dirty_log.Verdict(sound=True, reason="it came through", tried_at_s=1e12))
     yield made
@@ -140,7 +139,7 @@ async def situation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 async def test_a_guest_that_may_move_is_planned_with_what_its_target_said(situation: Situation) -> None:
     planned = await situation.plan()
     assert planned.target.name == "m2" and planned.record == situation.record
-    assert planned.ready.known == FEATURES and planned.ready.log_bytes == 7
+    assert planned.inquiry.facts.target_qemu == FEATURES and planned.log_bytes == 7
     assert planned.target.migration_address == "10.90.1.2"
     assert situation.qemu.closed == 0, "the move goes on with the connection"
 
@@ -185,7 +184,9 @@ REFUSALS: dict[str, tuple[Callable[[Situation], object], type[LimosaError], str]
     ),
     "unsound QEMU": (_unsound, MachineError, "would lose memory when it leaves m2 again.*is not sound"),
     "untried QEMU": (_untried, MachineError, "would lose memory when it leaves m2 again.*was not tried"),
-    "no room": (lambda s: setattr(s, "room", [MachineError("m2 has no room")]), MachineError, "m2 has no room"),
+    "no room": (
+        lambda s: setattr(s, "room_bytes", [1]), MachineError, "m2 has no room for web: it needs .*, 1 B are left"
+    ),
 }  # fmt: skip
 
 
@@ -217,7 +218,7 @@ async def test_what_an_earlier_move_left_on_the_target_is_ended_and_the_target_a
 ) -> None:
     """Until then it took the room, and wrote to the log."""
     situation.others = [situation.copy("m2", "inmigrate")]
-    situation.room = [MachineError("m2 has no room"), None]
+    situation.room_bytes = [0, 2 * EVEN]
     ended: list[str] = []
 
     async def end_recorded(_: LabGuest, host: str) -> None:
@@ -225,7 +226,7 @@ async def test_what_an_earlier_move_left_on_the_target_is_ended_and_the_target_a
 
     monkeypatch.setattr(copies, "end_recorded", end_recorded)
     planned = await situation.plan()
-    assert ended == ["m2"] and planned.ready.refusal is None
+    assert ended == ["m2"] and planned.inquiry.facts.room_bytes == 2 * EVEN
 
 
 async def test_a_copy_that_is_not_on_record_is_not_ended(situation: Situation, monkeypatch: pytest.MonkeyPatch) -> None:

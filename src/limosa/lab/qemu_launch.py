@@ -10,10 +10,11 @@ import contextlib
 
 import msgspec
 
-from limosa.errors import LimosaError, MachineError, SpecError, StateError
+from limosa.errors import LimosaError, SpecError, StateError
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost, LabHosts
 from limosa.lab.record import GuestRecord, OwnDisk
+from limosa.migration.preflight import target_room
 from limosa.network import layout
 from limosa.qemu import argv, features
 from limosa.qemu.launches import runtime_directory
@@ -65,17 +66,14 @@ def plan(
 
 async def check_room(guest: LabGuest, host: LabHost) -> None:
     """Raise MachineError unless *host* has memory for *guest* beside the other guests that it has."""
-    spec, limit = guest.spec, host.spec.memory_bytes
-    available = (await host.port.facts()).memory_available_bytes
-    left = available if limit is None else min(available, limit - _taken_bytes(guest, host))
-    if spec.memory_bytes > left:
-        from limosa.units import format_bytes
+    if lacking := target_room.refusal(guest.name, host.name, guest.spec.memory_bytes, await room_bytes(guest, host)):
+        raise lacking.error()
 
-        raise MachineError(
-            f"{host.name} has no room for {spec.name}: it needs {format_bytes(spec.memory_bytes)}, "
-            f"{format_bytes(max(0, left))} are left",
-            hint="stop another guest there, or lower the guest's `memory`",
-        )
+
+async def room_bytes(guest: LabGuest, host: LabHost) -> int:
+    """The memory that *host* has for *guest* beside the other guests; less than none where they have too much."""
+    limit, available = host.spec.memory_bytes, (await host.port.facts()).memory_available_bytes
+    return available if limit is None else min(available, limit - _taken_bytes(guest, host))
 
 
 def _taken_bytes(guest: LabGuest, host: LabHost) -> int:

@@ -11,9 +11,7 @@ from pathlib import Path
 import msgspec
 
 from limosa import remembered
-from limosa.errors import MachineError
 from limosa.qemu.features import Features
-from limosa.qemu.ram import needs_sound_qemu
 
 FORMAT = 1
 """Raised when the trial changes, so that an older verdict is not read."""
@@ -44,23 +42,6 @@ def recall(qemu: Features, cache: Path | None = None) -> Verdict | None:
 def remember(qemu: Features, verdict: Verdict, cache: Path | None = None) -> None:
     """Keep *verdict* for the next time."""
     remembered.write(_kept(qemu, cache), verdict)
-
-
-def check_target(
-    guest: str, target: str, qemu: Features, ram_bytes: int | None, accel: str, cache: Path | None = None
-) -> None:
-    """Raise MachineError where the guest's memory has a size that is safe with a sound QEMU only, and *target*'s is
-    not remembered as one: the guest would be damaged when it leaves there again."""
-    if ram_bytes is None or not needs_sound_qemu(ram_bytes, accel):
-        return
-    known = recall(qemu, cache)
-    if known is not None and known.sound:
-        return
-    why = f"is not sound: {known.reason}" if known is not None and known.clear else "was not tried"
-    raise MachineError(
-        f"guest {guest} would lose memory when it leaves {target} again: QEMU {qemu.version} there {why}",
-        hint=f"stop and start {guest} in this lab: it gets a memory size that is safe with every QEMU",
-    )
 
 
 def _kept(qemu: Features, cache: Path | None) -> Path:

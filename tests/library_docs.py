@@ -21,7 +21,9 @@ from limosa import errors
 from limosa.experiment.measurement import Measurement
 from limosa.lab.guest_verbs import GuestVerbs
 from limosa.lab.host_verbs import HostVerbs
+from limosa.lab.prospect import Prospect
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus
+from limosa.migration.preflight.finding import Finding
 from limosa.migration.transfer import Outcome
 from limosa.probes.cpu_loop import CpuSamples
 from limosa.probes.exchange import Exchanges
@@ -51,8 +53,8 @@ PARTS = (
          "migrate", "attempt", "switch", "recover", "hosts", "guests"),
     ),
     Part("Its guests", GuestVerbs, "lab.guests",
-         ("__getitem__", "first", "where", "answers", "ssh", "agent", "qemu", "explain", "console_sockets", "said",
-          "screens")),
+         ("__getitem__", "first", "where", "answers", "ssh", "agent", "qemu", "plan", "plans", "explain",
+          "console_sockets", "said", "screens")),
     Part("Its hosts", HostVerbs, "lab.hosts",
          ("__getitem__", "meet", "address", "features", "interactive", "logs", "examine", "cut", "power_off",
           "restore")),
@@ -71,6 +73,8 @@ PARTS = (
     Part("", limosa.Workload),
     Part("", limosa.Probing),
     Part("What comes back", Outcome),
+    Part("", Prospect),
+    Part("", Finding),
     Part("", LabStatus),
     Part("", HostStatus),
     Part("", GuestStatus),

@@ -12,6 +12,7 @@ from limosa.cli.values import LAB
 if TYPE_CHECKING:
     from limosa.capabilities import Finding
     from limosa.lab.fitness import Examined
+    from limosa.lab.prospect import Prospect
 
 
 def doctor(
@@ -51,25 +52,44 @@ def doctor(
 def _examine_lab(lab: str, as_json: bool) -> None:
     from limosa.cli.face import run, show_result
 
-    async def work() -> list[Examined]:
+    async def work() -> tuple[list[Examined], list[Prospect]]:
         from limosa.lab import Lab
 
         async with Lab.open(lab) as opened:
-            return await opened.hosts.examine()
+            return await opened.hosts.examine(), await opened.guests.plans()
 
-    examined = run(work)
+    examined, moves = run(work)
     unready = [one.name for one in examined if not one.ready]
     if as_json:
         hosts = [{"name": one.name, "kind": one.kind, "ready": one.ready, "findings": one.findings} for one in examined]
-        show_result({"ready": not unready, "examined": hosts})
+        from limosa.cli import prospect_text
+
+        show_result({"ready": not unready, "examined": hosts, "moves": [prospect_text.as_data(move) for move in moves]})
     else:
         for one in examined:
             print(f"{one.name} ({one.kind})" if one.kind else one.name)
             _print(one.findings)
             print()
+        _print_moves(moves)
         print(f"not ready: {', '.join(unready)}; see MISSING" if unready else "all is ready for this lab")
     if unready:
         raise SystemExit(3)
+
+
+def _print_moves(moves: Sequence[Prospect]) -> None:
+    """What ``limosa migrate --plan`` would say, briefly."""
+    if not moves:
+        return
+    from limosa.cli import prospect_text
+    from limosa.cli.columns import print_table
+
+    print("moves of the guests that run")
+    print_table(("", "guest", "from and to", "found"), prospect_text.rows(moves))
+    if mended := prospect_text.fixes(moves):
+        print("to mend it:")
+        for sentence, fix in mended:
+            print(f"  {sentence}\n      {fix}")
+    print()
 
 
 def _verdict(findings: Sequence[Finding]) -> str:

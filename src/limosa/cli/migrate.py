@@ -10,6 +10,8 @@ from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOptio
 from limosa.cli.values import DOWNTIME_LIMIT, METHOD, MIGRATION_BANDWIDTH, OPTION_VALUE, duration
 
 if TYPE_CHECKING:
+    from limosa.lab.prospect import Prospect
+    from limosa.migration.settings import Settings
     from limosa.migration.transfer import Outcome
     from limosa.spec.migration_options import Value
     from limosa.spec.resolved import Method
@@ -37,6 +39,9 @@ def migrate(
     timeout: Annotated[
         float | None, Option(kind=duration(0.001), help="Give up after this; the guest stays on the source.")
     ] = None,
+    plan: Annotated[
+        bool, Option("--plan", help="Say what would be done, checked on both hosts, and change nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Move a running guest to another host. Ctrl-C cancels and leaves it running on the source."""
@@ -47,6 +52,9 @@ def migrate(
 
     asked = _asked(settings or [], {"max-bandwidth": max_bandwidth, "downtime-limit": downtime_limit})
     chosen = Settings(options=asked, method=cast("Method | None", method or None), timeout_s=timeout)
+    if plan:
+        _plan(lab, guest, host, chosen, as_json)
+        return
 
     async def work() -> Outcome:
         with face(as_json) as events:
@@ -73,6 +81,29 @@ def _asked(assigned: list[str], everyday: Mapping[str, Value | None]) -> dict[st
             raise SpecError(f"the option {name} is given twice", hint="leave one of them out")
         asked[name] = read(name, text)
     return asked
+
+
+def _plan(lab: str, guest: str, host: str, settings: Settings, as_json: bool) -> None:
+    """Exits with what the move itself would exit with."""
+    from limosa.cli import prospect_text
+    from limosa.cli.face import face, run, show_result
+    from limosa.cli.printable import print_sentence
+    from limosa.lab import Lab
+
+    async def work() -> Prospect:
+        with face(as_json) as events:
+            async with Lab.open(lab, events=events) as opened:
+                return await opened.guests.plan(guest, host, settings)
+
+    found = run(work)
+    if as_json:
+        show_result(prospect_text.as_data(found))
+    else:
+        for label, sentence in prospect_text.lines(found):
+            print_sentence(label, sentence)
+        print(prospect_text.verdict(found))
+    if found.refusal is not None:
+        raise SystemExit(found.refusal.exit_code)
 
 
 def _pause_ms(moved: Outcome) -> float | None:

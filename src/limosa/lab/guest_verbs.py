@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from limosa import paths
-from limosa.errors import SpecError, StateError
+from limosa.errors import LimosaError, SpecError, StateError
 from limosa.lab import copies, guest_access, guest_views, log_files, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHosts
@@ -17,6 +17,8 @@ from limosa.spec import resolved
 if TYPE_CHECKING:
     from limosa.guest.agent.client import AgentClient
     from limosa.guest.screen.camera import Camera
+    from limosa.lab.prospect import Prospect
+    from limosa.migration.settings import Settings
 
 
 class GuestVerbs:
@@ -109,6 +111,54 @@ class GuestVerbs:
             print(await lab.guests.answers("guest1"))
         """
         return await guest_access.answers(self._hosts, self[guest])
+
+    async def plan(self, guest: str, host: str, settings: Settings | None = None) -> Prospect:
+        """What moving *guest* to *host* would do, checked on both; nothing is changed. ``Prospect.refusal`` is what the
+        move would be refused with.
+
+        Raises SpecError (no such guest or host), StateError where the guest does not run, BusyError while another
+        command holds it, and DecisionError where a person has to say which copy it is.
+
+        Example::
+
+            prospect = await lab.guests.plan("guest1", "host2")
+            for finding in prospect.findings:
+                print(finding.severity, finding.sentence, finding.fix)
+        """
+        from limosa.lab import prospect
+        from limosa.migration.settings import Settings
+
+        spec = self[guest]
+        if host not in self._hosts.lab.hosts:
+            raise qemu_launch.unknown_host(self._hosts.lab, host)
+        self._hosts.the_client()
+        async with self._hosts.locked("limosa migrate --plan", guest):
+            found = LabGuest(self._hosts, spec, host)
+            await found.meet()
+            return await prospect.of(found, host, settings or Settings())
+
+    async def plans(self) -> list[Prospect]:
+        """What ``plan`` says of each guest that runs, and each other host of the lab; of a lab that is down nothing.
+
+        What keeps one from being looked at, as another command at work on the guest, is its only finding.
+
+        Example::
+
+            print([(p.guest, p.target) for p in await lab.guests.plans() if p.refusal is None])
+        """
+        from limosa.lab.prospect import unseen
+
+        found: list[Prospect] = []
+        for name in self._hosts.lab.guests if self._hosts.client is not None else ():
+            record = LabGuest(self._hosts, self[name]).record
+            for host in self._hosts.lab.hosts if record is not None else ():
+                if record is None or host == record.host:
+                    continue
+                try:
+                    found.append(await self.plan(name, host))
+                except LimosaError as error:
+                    found.append(unseen(name, record.host, host, error))
+        return found
 
     def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
         """Connections to the guest's serial console: one where it runs, and another each time that it has moved. They

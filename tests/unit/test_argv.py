@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from limosa.architecture import X86_64
 from limosa.errors import SpecError
 from limosa.qemu.argv import DiskFile, Launch, arguments, command_line, guest_uuid
+from limosa.qemu.features import MONITOR
 from tests.launches import LAUNCHES, MICRO
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -64,6 +65,14 @@ def test_a_screen_adds_its_card_and_a_monitor_and_changes_no_other_device() -> N
     assert not set(devices(MICRO)) - set(devices(with_screen))
     monitors = [a.value for a in arguments(with_screen) if a.option == "-mon"]
     assert monitors == [f"chardev={name},mode=control" for name in ("control", "observe", "screen")]
+
+
+def test_monitors_are_objects_where_qemu_would_rather_have_them_so() -> None:
+    newer = replace(LAUNCHES["micro-vga"], features=replace(LAUNCHES["micro-vga"].features, types=frozenset({MONITOR})))
+    objects = [json.loads(a.value) for a in arguments(newer) if a.option == "-object"]
+    found = [(o["id"], o["chardev"]) for o in objects if o["qom-type"] == MONITOR]
+    assert found == [(f"{name}-qmp", name) for name in ("control", "observe", "screen")]
+    assert "-mon" not in command_line(newer)
 
 
 def test_bare_guest_has_no_devices_but_the_console() -> None:

@@ -211,6 +211,14 @@ def test_common_machine_is_not_deprecated_unless_wanted() -> None:
     assert common_machine({"a": old}, "pc-q35-3.0") == "pc-q35-3.0"
 
 
+def test_a_machine_that_a_new_qemu_calls_deprecated_is_better_than_none() -> None:
+    """A QEMU of some years ago shares no other with a new one."""
+    old = machines("pc-q35-7.1", "pc-q35-7.2")
+    new = machines("pc-q35-7.1", "pc-q35-7.2", "pc-q35-11.0", deprecated=["pc-q35-7.1", "pc-q35-7.2"])
+    assert common_machine({"a": old, "b": new}) == "pc-q35-7.2"
+    assert common_machine({"a": new}) == "pc-q35-11.0"
+
+
 def test_wanted_machine_that_a_host_does_not_know() -> None:
     hosts = {"host1": machines("pc-q35-10.0"), "host2": machines("pc-q35-7.2")}
     with pytest.raises(MachineError, match=r"on host2 does not know the machine type pc-q35-10\.0"):

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from limosa.capabilities import Finding
 from limosa.hosts.host import Host
 from limosa.lab import fitness
 from limosa.process import Completed
+from limosa.qemu.features import Machine
 from limosa.requirements import IMAGE_PURPOSE as REQUIREMENTS_FOR_IMAGES
 from limosa.requirements import REQUIREMENTS
 from limosa.spec import resolved
+from tests.launches import FEATURES
 
 
 class Elsewhere:
@@ -80,3 +83,12 @@ async def test_an_alpine_without_iproute2_is_told_what_to_install() -> None:
         assert finding.fix == "on host1: doas apk add iproute2"
     assert "community" in await examiner._install(host, "qemu-system-x86_64")
     assert (await examiner._root(host)).detail == "by doas, which does not ask"
+
+
+@pytest.mark.parametrize("deprecated", [False, True])
+async def test_a_machine_type_that_a_qemu_calls_deprecated_is_told(deprecated: bool) -> None:
+    hosts = [("host1", False), ("host2", deprecated)]
+    known = {host: replace(FEATURES, machines=(Machine("pc-q35-7.2", old, 8, "pc.ram"),)) for host, old in hosts}
+    found = await fitness._machine_type(known)
+    assert found.ok and found.detail.startswith("guests get pc-q35-7.2, which the QEMU of host1, host2 knows")
+    assert ("that of host2 calls it deprecated" in found.detail) is deprecated

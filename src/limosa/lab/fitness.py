@@ -280,7 +280,9 @@ async def _together(
 
 async def _machine_type(known: Mapping[str, features.Features]) -> Finding:
     both = features.common_machine(known)
-    return Finding("machine type", True, f"guests get {both}, which the QEMU of {', '.join(known)} knows")
+    leaving = [name for name, offers in known.items() if (machine := offers.machine(both)) and machine.deprecated]
+    remark = f"; that of {', '.join(leaving)} calls it deprecated, a later one may not know it" if leaving else ""
+    return Finding("machine type", True, f"guests get {both}, which the QEMU of {', '.join(known)} knows{remark}")
 
 
 async def _shared(hosts: list[Host], path: str) -> Finding:

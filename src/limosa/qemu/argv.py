@@ -15,7 +15,7 @@ import msgspec
 
 from limosa.architecture import X86_64
 from limosa.errors import SpecError
-from limosa.qemu.features import Features
+from limosa.qemu.features import MONITOR, Features
 from limosa.qemu.launches import LAUNCH, PIDFILE
 from limosa.qemu.ram import ram_bytes
 from limosa.spec.resolved import DiskBus, Guest
@@ -169,8 +169,16 @@ def _monitors(launch: Launch) -> tuple[Argument, ...]:
     for name in ("control", "observe"):
         path = f"{launch.runtime_directory}/{name}.qmp"
         found.append(Argument("-chardev", _listener(name, path), f"{name}-socket"))
-        found.append(Argument("-mon", f"chardev={name},mode=control", f"{name}-monitor"))
+        found.append(_monitor(launch, name))
     return tuple(found)
+
+
+def _monitor(launch: Launch, name: str) -> Argument:
+    """QMP on the socket *name*, in the words that this QEMU wants."""
+    if MONITOR in launch.features.types:
+        monitor = {"qom-type": MONITOR, "id": f"{name}-qmp", "chardev": name}
+        return Argument("-object", _json(monitor), f"{name}-monitor")
+    return Argument("-mon", f"chardev={name},mode=control", f"{name}-monitor")
 
 
 def _console(launch: Launch) -> tuple[Argument, ...]:
@@ -189,7 +197,7 @@ def _video(launch: Launch) -> tuple[Argument, ...]:
     return (
         Argument("-device", _json(card), "video"),
         Argument("-chardev", _listener("screen", path), "screen-socket"),
-        Argument("-mon", "chardev=screen,mode=control", "screen-monitor"),
+        _monitor(launch, "screen"),
     )
 
 

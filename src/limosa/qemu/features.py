@@ -23,7 +23,7 @@ from limosa.hosts.host import Host
 PROBE_LIMIT_S = 30.0
 """A probe takes 0.1 s on a quiet machine and was seen to take 0.5 s on a busy one."""
 
-FORMAT = 3
+FORMAT = 4
 """Raised when Features changes, so that an older cached answer is not read."""
 
 PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -51,6 +51,9 @@ TYPES = (
 )
 """The devices and objects of our command lines. Each is asked for by name: ``qom-list-types`` would load every
 module of QEMU, and a single broken one (seen: a braille driver without its service) ends the process."""
+
+MONITOR = "monitor-qmp"
+"""The object that takes the place of ``-mon``, of which a QEMU that has it says that it will go."""
 
 NEEDED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("commands", "command"): ("blockdev-add", "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters"),
@@ -275,7 +278,8 @@ async def _host_cpu_starts(host: Host, qemu: str, firmware: Sequence[str]) -> bo
 def _commands() -> list[dict[str, Any]]:
     plain = [{"execute": name, "id": name} for name in ("qmp_capabilities", *QUESTIONS)]
     types = [
-        {"execute": "qom-list-properties", "id": f"type {name}", "arguments": {"typename": name}} for name in TYPES
+        {"execute": "qom-list-properties", "id": f"type {name}", "arguments": {"typename": name}}
+        for name in (*TYPES, MONITOR)
     ]
     return [*plain, *types, {"execute": "quit", "id": "quit"}]
 
@@ -295,7 +299,7 @@ def parse(answers: Mapping[str, Any], *, identity: str, accel: str) -> Features:
         machines=tuple(sorted(map(_machine, answers["query-machines"]), key=lambda m: m.name)),
         cpu_models=tuple(sorted(map(_cpu_model, answers["query-cpu-definitions"]), key=lambda c: c.name)),
         options=frozenset(o["option"] for o in answers["query-command-line-options"]),
-        types=frozenset(name for name in TYPES if f"type {name}" in answers),
+        types=frozenset(name for name in (*TYPES, MONITOR) if f"type {name}" in answers),
     )
 
 
@@ -349,10 +353,12 @@ def _not_installed(qemu: str, where: str) -> LimosaError:
 
 
 def common_machine(features: Mapping[str, Features], wanted: str = "") -> str:
-    """The newest versioned machine type that every QEMU (by its host's name) knows and none calls deprecated.
+    """The newest versioned machine type that every QEMU (by its host's name) knows.
 
-    A machine type's version is its own: the virtual hardware it stands for, so ordering by it compares hardware.
-    *wanted* is returned when every host knows it. Raises MachineError naming the host that does not.
+    One that a QEMU calls deprecated is taken only where they share no other: a new QEMU says so of all that one of some
+    years ago knows, and moves them all the same. A machine type's version is its own: the virtual hardware it stands
+    for, so ordering by it compares hardware. *wanted* is returned when every host knows it. Raises MachineError naming
+    the host that does not.
     """
     if wanted:
         for host, offers in features.items():
@@ -362,15 +368,14 @@ def common_machine(features: Mapping[str, Features], wanted: str = "") -> str:
                     hint="leave `machine` out of the lab file: the newest that every host knows is taken",
                 )
         return wanted
-    serve = [
-        {m.name for m in o.machines if X86_64.machine_version(m.name) and not m.deprecated} for o in features.values()
-    ]
-    shared = set.intersection(*serve) if serve else set()
+    known = [{m.name for m in o.machines if X86_64.machine_version(m.name)} for o in features.values()]
+    shared = set.intersection(*known) if known else set()
+    kept = shared - {m.name for o in features.values() for m in o.machines if m.deprecated}
     if not shared:
         raise MachineError(
             f"the QEMUs of {', '.join(features)} share no machine type", hint="give the hosts closer versions of QEMU"
         )
-    return max(shared, key=X86_64.machine_version)
+    return max(kept or shared, key=X86_64.machine_version)
 
 
 def common_cpu(features: Mapping[str, Features], accel: str, wanted: str = "", *, same_machine: bool = True) -> str:

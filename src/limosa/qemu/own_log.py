@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 from limosa.architecture import X86_64
 from limosa.errors import LimosaError, MachineError, StateError
 from limosa.hosts.host import Host
+
+_OF_AGE = re.compile(r"warning: .* is deprecated")
 
 
 async def why_ended(host: Host, guest: str, log: str) -> LimosaError:
@@ -30,8 +33,8 @@ async def why_ended(host: Host, guest: str, log: str) -> LimosaError:
 
 
 def _last_line(said: str) -> str:
-    """QEMU's last message in *said* without the program's name."""
-    lines = said.strip().splitlines()
+    """QEMU's last message in *said* without the program's name. That something will go one day is no reason."""
+    lines = [line for line in said.strip().splitlines() if not _OF_AGE.search(line)]
     return lines[-1].split(f"{X86_64.qemu}: ", 1)[-1] if lines else ""
 
 

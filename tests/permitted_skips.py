@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests import other_root
 from tests.distributions import DISTRIBUTIONS, INSIDE
-from tests.qemu_versions import SUITES
+from tests.qemu_versions import NEWEST_FOR, SUITES
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,9 @@ ORDINARY_USER = Machines("where the tests do not run as root", lambda: os.geteui
 NOT_X86 = Machines("other processors than x86-64", lambda: platform.machine() != "x86_64")
 NOT_DEBIAN = Machines("other distributions than Debian", lambda: _release("ID") != "debian")
 NO_SECOND_QEMU = Machines("other releases than Debian 12", lambda: _release("VERSION_CODENAME") not in SUITES)
+NO_NEWEST_QEMU = Machines(
+    "other releases than Debian 12 and 13", lambda: _release("VERSION_CODENAME") not in NEWEST_FOR
+)
 NO_APT = Machines("distributions without apt", lambda: shutil.which("apt-get") is None)
 OTHER_ROOT = Machines("in a root of another distribution", lambda: INSIDE in os.environ)
 NO_MOUNTS = Machines("containers that may mount no layers", lambda: bool(other_root.mounts_refused()))
@@ -79,6 +82,8 @@ LIST = (
     Permitted("tests/*", ("mounts of one's own cannot be made",), ORDINARY_USER),
     Permitted("tests/*", ("/dev/kvm", "KVM opens, but"), EVERY),
     Permitted("tests/*", ("no suite with another QEMU is known", "apt knows no mirror of Debian"), NO_SECOND_QEMU),
+    Permitted("tests/*", ("no newest QEMU is known", "apt knows no mirror of Debian"), NO_NEWEST_QEMU),
+    Permitted("tests/*", ("the newest QEMU cannot be had",), NO_MIRROR),
     Permitted("tests/system/test_other_distributions.py::*", ("this is a root of",), OTHER_ROOT),
     Permitted("tests/system/test_other_distributions.py::*", ("is not installed, so no root of",), NO_APT),
     Permitted("tests/system/test_other_distributions.py::*", ("nothing can be mounted for a root of",), NO_MOUNTS),

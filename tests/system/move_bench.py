@@ -21,10 +21,12 @@ import pytest
 from limosa.errors import LimosaError
 from limosa.events import Events
 from limosa.guest.bare import COMMAND_STATUS, COMMAND_VERIFY, Fault, Lost, Report, SerialReader, Status, Verified
+from limosa.hosts.host import Host
 from limosa.hosts.namespaces.first_process import Keeper
 from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.lab.record import LabDirectory
 from limosa.qemu import guest_process, launches
+from limosa.qemu.launches import runtime_directory
 from tests import namespaces
 
 GUEST = "bare"
@@ -134,35 +136,7 @@ class Bench:
 
     def check_pages(self, host: str) -> int:
         """Ask the guest on *host* to look at every page; all must be right, and it must go on. Return the pass."""
-        return asyncio.run(self._check_pages(host))
-
-    async def _check_pages(self, host: str) -> int:
-        connection = await self.host(host).connect(f"/run/limosa/guests/{GUEST}/serial.sock")
-        reader, loop, said = SerialReader(), asyncio.get_running_loop(), list[Report]()
-
-        async def ask(command: bytes, kind: type[Report]) -> Any:
-            await loop.sock_sendall(connection, command)
-            while True:
-                data = await loop.sock_recv(connection, 65536)
-                assert data, "QEMU went away"
-                new = reader.feed(data)
-                said.extend(new)
-                for report in new:
-                    if isinstance(report, kind):
-                        return report
-
-        with connection:
-            # The console may be in the middle of a line; what comes first ends it.
-            await loop.sock_sendall(connection, COMMAND_STATUS)
-            async with asyncio.timeout(30):
-                verified: Verified = await ask(COMMAND_VERIFY, Verified)
-                first: Status = await ask(COMMAND_STATUS, Status)
-                later = first
-                while later.progress == first.progress:
-                    later = await ask(COMMAND_STATUS, Status)
-        assert verified.pages > 0 and verified.lost == 0 and verified.lost_total == 0, verified
-        assert not [report for report in said if isinstance(report, Lost | Fault)]
-        return verified.number
+        return asyncio.run(check_pages(self.host(host)))
 
     def assert_once(self, host: str) -> None:
         """The guest is on *host* alone, every page right; one QEMU process; nothing left open in the journal."""
@@ -184,6 +158,36 @@ class Bench:
         """The host where the guest runs, and the other one, where it goes."""
         source = self.place()
         return source, "host2" if source == "host1" else "host1"
+
+
+async def check_pages(host: Host) -> int:
+    """Ask the bare guest on *host* to look at every page; all must be right, and it must go on. Return the pass."""
+    connection = await host.connect(f"{runtime_directory(host, GUEST)}/serial.sock")
+    reader, loop, said = SerialReader(), asyncio.get_running_loop(), list[Report]()
+
+    async def ask(command: bytes, kind: type[Report]) -> Any:
+        await loop.sock_sendall(connection, command)
+        while True:
+            data = await loop.sock_recv(connection, 65536)
+            assert data, "QEMU went away"
+            new = reader.feed(data)
+            said.extend(new)
+            for report in new:
+                if isinstance(report, kind):
+                    return report
+
+    with connection:
+        # The console may be in the middle of a line; what comes first ends it.
+        await loop.sock_sendall(connection, COMMAND_STATUS)
+        async with asyncio.timeout(30):
+            verified: Verified = await ask(COMMAND_VERIFY, Verified)
+            first: Status = await ask(COMMAND_STATUS, Status)
+            later = first
+            while later.progress == first.progress:
+                later = await ask(COMMAND_STATUS, Status)
+    assert verified.pages > 0 and verified.lost == 0 and verified.lost_total == 0, verified
+    assert not [report for report in said if isinstance(report, Lost | Fault)]
+    return verified.number
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from move_bench import Bench, bench
 
-from tests.qemu_versions import machine_qemu, second_qemu
+from tests.qemu_versions import QEMUS
 
 LAB = """\
 name: newer
@@ -23,9 +23,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=["machine", "second"])
+@pytest.fixture(scope="module", params=["machine", "second", pytest.param("newest", marks=pytest.mark.slow)])
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    found, why = machine_qemu() if request.param == "machine" else second_qemu()
+    found, why = QEMUS[request.param]()
     if found is None:
         pytest.skip(why)
     qemu = f"{{qemu: {found.path}, qemu_firmware: [{', '.join(found.firmware)}]}}"

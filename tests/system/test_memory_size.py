@@ -24,7 +24,7 @@ from limosa.qemu.argv import SCREEN_SOCKET
 from limosa.qemu.launches import runtime_directory
 from limosa.qemu.monitor import Monitor
 from tests.local_host import LocalHost
-from tests.qemu_versions import QemuBinary, machine_qemu, second_qemu
+from tests.qemu_versions import QEMUS, QemuBinary, machine_qemu, second_qemu
 
 pytestmark = [
     pytest.mark.system,
@@ -41,11 +41,13 @@ SLOW_BYTES_PER_S = 8 * MIB
 ROUNDS = 6
 """QEMU 7.2 with a memory of whole words of pages wrecked a guest like this one in every such move."""
 MOVES = 3
+TRIALS = 5
+"""On a crowded machine one may show nothing: it ends in time."""
 
 
-@pytest.fixture(params=["machine", "second"])
+@pytest.fixture(params=["machine", "second", pytest.param("newest", marks=pytest.mark.slow)])
 def qemu(request: pytest.FixtureRequest) -> QemuBinary:
-    found, why = machine_qemu() if request.param == "machine" else second_qemu()
+    found, why = QEMUS[request.param]()
     if found is None:
         pytest.skip(why)
     return found
@@ -55,6 +57,7 @@ def version(offers: features.Features) -> tuple[int, ...]:
     return tuple(int(number) for number in offers.version.split()[0].split("."))
 
 
+@pytest.mark.parametrize("qemu", QEMUS, indirect=True)
 async def test_a_trial_tells_a_sound_qemu(qemu: QemuBinary) -> None:
     """QEMU has had the fix since 9.0; whatever the machine is busy with, no QEMU before it may be taken for sound."""
     built = await bare.build(paths.cache() / "images", Events())
@@ -62,8 +65,11 @@ async def test_a_trial_tells_a_sound_qemu(qemu: QemuBinary) -> None:
         host = LocalHost()
         host.runtime_directory = folder
         offers = await features.probe(host, qemu.path, qemu.firmware)
-        verdict = await trial.hold(host, qemu.path, qemu.firmware, offers, built.kernel)
-        assert list(Path(folder).iterdir()) == [], "nothing is left of the trial"
+        for _ in range(TRIALS):
+            verdict = await trial.hold(host, qemu.path, qemu.firmware, offers, built.kernel)
+            assert list(Path(folder).iterdir()) == [], "nothing is left of the trial"
+            if verdict.clear:
+                break
     assert verdict.sound == (version(offers) >= (9, 0)), verdict
     assert verdict.clear, verdict
 

@@ -42,6 +42,9 @@ def migrate(
     plan: Annotated[
         bool, Option("--plan", help="Say what would be done, checked on both hosts, and change nothing.")
     ] = False,
+    measured: Annotated[
+        bool, Option("--measure", help="Watch it with the clocks, and leave a run with its report.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Move a running guest to another host. Ctrl-C cancels and leaves it running on the source."""
@@ -54,6 +57,11 @@ def migrate(
     chosen = Settings(options=asked, method=cast("Method | None", method or None), timeout_s=timeout)
     if plan:
         _plan(lab, guest, host, chosen, as_json)
+        return
+    if measured:
+        from limosa.cli.measured_move import measure_move
+
+        measure_move(guest, host, lab, chosen, as_json)
         return
 
     async def work() -> Outcome:

@@ -10,6 +10,15 @@ if TYPE_CHECKING:
 
 def show_experiment(result: Result, as_json: bool) -> None:
     """Tables, remarks and where the report is; exits with 6 when a migration failed, with 1 when something was lost."""
+    show_measured(result, as_json)
+    if any(row.outcome != "completed" for row in result.summary.migrations):
+        raise SystemExit(6)
+    if not result.passed:
+        raise SystemExit(1)
+
+
+def show_measured(result: Result, as_json: bool) -> None:
+    """The same, and nothing of whether it is a success."""
     from limosa.cli.columns import print_table
     from limosa.cli.face import show_result
     from limosa.cli.printable import print_sentence
@@ -25,7 +34,3 @@ def show_experiment(result: Result, as_json: bool) -> None:
         for remark in result.summary.remarks:
             print_sentence("note", remark)
         print(f"\nreport: {result.report}")
-    if any(row.outcome != "completed" for row in result.summary.migrations):
-        raise SystemExit(6)
-    if not result.passed:
-        raise SystemExit(1)

@@ -221,7 +221,10 @@ class Measurement:
 
     async def _check_answering(self) -> Check:
         """What can be told from outside alone."""
-        address, host = self.lab.guest(self.guest).address, await self.lab.guests.where(self.guest)
+        spec, host = self.lab.guest(self.guest), await self.lab.guests.where(self.guest)
+        if not spec.image_kind.has_devices:
+            return Check(name="guest-alive", passed=True, detail=f"it runs on {host}, as its QEMU says")
+        address = spec.address
         passed = await self.lab.guests.answers(self.guest)
         said = "answers" if passed else "does not answer"
         return Check(name="guest-alive", passed=passed, detail=f"it runs on {host}, and {address} {said}")
@@ -277,8 +280,13 @@ def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> M
 async def has_agent(lab: Lab, guest: str) -> bool:
     """Whether an agent runs in *guest*: a system of its own may be without. What is not measured then is said."""
     record = lab.directory.guest_record(guest)
-    if record is None or lab.guest(guest).image_kind.agent == "inside":
+    kind = lab.guest(guest).image_kind
+    if record is None or kind.agent == "inside":
         return True
+    if not kind.has_agent:
+        text = f"{guest} has neither an agent nor a network: only QEMU's own clocks are read, and whether it still runs"
+        lab.events.note(text, level="warning")
+        return False
     try:
         async with lab.guests.agent(guest):
             return True
@@ -372,6 +380,8 @@ def _described(probing: Probing) -> dict[str, object]:
 
 def _logs_in(lab: Lab, guest: str) -> bool:
     """Whether one can log in to the guest; what cannot be watched without is said."""
+    if not lab.guest(guest).image_kind.has_devices:
+        return False  # ``has_agent`` has said so
     record = lab.directory.guest_record(guest)
     if record is None or record.own_disk is None or record.own_disk.user:
         return True
@@ -410,8 +420,8 @@ async def _environment(lab: Lab, guest: str, probes: dict[str, object], workload
     )
 
 
-async def _require_measurable(lab: Lab, guest: str) -> None:
-    if not lab.guest(guest).image_kind.has_agent:
+async def _require_measurable(lab: Lab, guest: str, *, blind: bool) -> None:
+    if not blind and not lab.guest(guest).image_kind.has_agent:
         raise StateError(
             f"guest {guest} has neither an agent nor a network to measure it by",
             hint="take a guest with the image micro",
@@ -424,15 +434,15 @@ async def _require_measurable(lab: Lab, guest: str) -> None:
 @asynccontextmanager
 async def recorded_run(
     lab: Lab, guest: str, kind: str, *, base: Path | None = None,
-    failures: Callable[[RunDirectory], list[str]] | None = None, told: bool = False,
+    failures: Callable[[RunDirectory], list[str]] | None = None, told: bool = False, blind: bool = False,
 ) -> AsyncIterator[RunDirectory]:  # fmt: skip
     """A run directory (in *base*) for what happens inside; however that ends, the run says so.
 
     *failures* tells what went wrong in one that came to its end; without it, migrations and checks do. *told*: say
     where the run is when it is interrupted. Raises StateError or BusyError, and makes no run, when there is nothing to
-    measure in *guest*, or another does.
+    measure in *guest* (*blind*: QEMU's own clocks are enough), or another does.
     """
-    await _require_measurable(lab, guest)
+    await _require_measurable(lab, guest, blind=blind)
     run = RunDirectory.create(kind=kind, lab=lab.name, guest=guest, base=base)
     async with kept(run, lab.events, partial(failures or _failures, run), told=told):
         yield run

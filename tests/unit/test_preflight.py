@@ -106,6 +106,9 @@ def backend(file_system: str) -> dict[str, Any]:
     return faults("", "") | {"backends": found}
 
 
+QUEUES: dict[str, Any] = {"queue_entries": 1024, "target_qemu": replace(QEMU, version="11.1")}
+
+
 WRONG: dict[str, tuple[str, Mapping[str, Any], type[LimosaError], str]] = {
     "there already": ("place", {"source": "m2"}, StateError, "guest web is on m2 already"),
     "target off": ("place", {"absent": UnreachableError("m2 is silent")}, UnreachableError, "m2 is silent"),
@@ -150,6 +153,9 @@ WRONG: dict[str, tuple[str, Mapping[str, Any], type[LimosaError], str]] = {
     "no userfaultfd": ("userfaultfd", faults("EPERM", "EACCES", "switchover-ack"), MachineError, "QEMU 7.2.0 .* EPERM"),
     "QEMU without its device": ("userfaultfd", faults("EPERM", ""), MachineError, "post-copy is not to be had"),
     "memory on a disk": ("memory backend", backend("ext2/ext3"), StateError, "post-copy would lose web: .*/var/ram"),
+    "queues in post-copy": (
+        "virtio queues", faults("", "") | QUEUES, MachineError, "1024 entries, and QEMU 11.1 may not take such"
+    ),
     "memory nowhere known": ("memory backend", backend(""), StateError, "a file system that is not known"),
 }  # fmt: skip
 
@@ -171,6 +177,7 @@ TOLD: dict[str, tuple[str, Mapping[str, Any], str, str]] = {
         "note",
         "10.0.0.2 answers no ICMP echo",
     ),
+    "queues": ("virtio queues", QUEUES, "warning", "on m1 gave web's virtio devices queues of 1024 entries"),
     "remark of the plan": ("options", {"plan": replace(PLAN, remarks=("it is slow",))}, "note", "it is slow"),
     "CPU of a source that is not known": (
         "CPU", {"source_qemu": None, "target_qemu": LESS}, "warning", "gives web the CPU Nehalem-v1 that it has is not"
@@ -188,6 +195,12 @@ def found(facts: Facts) -> list[Finding]:
     """As a plan does: what is wrong already in the first turn is all that can be said."""
     first = check.examine(check_table.in_turn(When.FIRST), facts)
     return first if first_error(first) else check.examine(check_table.CHECKS, facts)
+
+
+@pytest.mark.parametrize("change", [{"queue_entries": 8}, {"queue_entries": None}, {"target_qemu": QEMU}])
+def test_queues_are_as_they_should_be_or_those_of_one_qemu(change: dict[str, Any]) -> None:
+    """A guest without such a device has none."""
+    assert [f for f in found(replace(RIGHT, **QUEUES | change)) if f.check == "virtio queues"] == []
 
 
 @pytest.mark.parametrize("plan", [PLAN, POST_COPY], ids=["pre-copy", "post-copy"])

@@ -24,7 +24,7 @@ from limosa.migration.preflight.facts import File
 from limosa.process import Completed
 from limosa.qemu.monitor import Monitor
 from limosa.storage import seen_file
-from tests.fake_qmp import FakeQmp, Script
+from tests.fake_qmp import Error, FakeQmp, Script
 from tests.local_host import LocalHost
 
 
@@ -152,3 +152,12 @@ async def test_qemu_tells_what_blocks_a_guest_and_what_its_memory_is_in(tmp_path
         assert await asked.object_text("pc.ram", "mem-path") == "/var/ram"
     async with monitor(tmp_path, {"query-migrate": {}}) as asked:
         assert (await asked.migrate_info()).blocked_reasons == ()
+
+
+async def test_qemu_tells_how_large_a_queue_is(tmp_path: Path) -> None:
+    command = "x-query-virtio-queue-status"
+    async with monitor(tmp_path, {command: {"vring-num": 8, "vring-desc": 0}}) as asked:
+        assert await asked.queue_entries("rng0") == 8
+    for refusal in (Error("no such device"), Error("no such command", "CommandNotFound")):
+        async with monitor(tmp_path, {command: refusal}) as asked:
+            assert await asked.queue_entries("rng0") is None

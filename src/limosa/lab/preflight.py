@@ -29,7 +29,7 @@ from limosa.migration.preflight.finding import Finding
 from limosa.migration.settings import Settings
 from limosa.network import attachment, occupancy
 from limosa.network.obstacles import PathSize
-from limosa.qemu import dirty_log, features
+from limosa.qemu import argv, dirty_log, features
 
 EARLY = ("source_qemu", "target_qemu", "room_bytes")
 """The facts that hosts are asked for while the guest is still looked for: the source is where it is on record."""
@@ -81,6 +81,7 @@ class Inquiry:
                 "target_links": self._target_links,
                 "clocks": self._clocks,
                 "backends": self._backends,
+                "queue_entries": self._queue_entries,
                 "taken": self._taken,
             },
             {"bridge": self._bridge, "packets": self._packets},
@@ -205,6 +206,9 @@ class Inquiry:
 
     async def _blockers(self) -> tuple[str, ...]:
         return (await self.copy.qemu.observe.migrate_info()).blocked_reasons
+
+    async def _queue_entries(self) -> int | None:
+        return await self.copy.qemu.observe.queue_entries(argv.RANDOM)
 
     async def _backends(self) -> tuple[Backend, ...]:
         monitor, found = self.copy.qemu.observe, []

@@ -26,6 +26,9 @@ UUID_ROOT = uuid.UUID("6f1d2b7e-3c1f-5a0e-9a55-1a11a90417ca")
 AGENT_PORT = "org.limosa.agent.0"
 """The name of the virtio-serial port that the agent in the guest opens."""
 
+RANDOM = "rng0"
+"""The id of the random number device."""
+
 VIDEO_ROM_BYTES = 64 * 1024
 """The room for the card's BIOS is moved with the guest and has to be as large on both sides, whatever the package."""
 
@@ -213,7 +216,7 @@ def _agent(launch: Launch) -> tuple[Argument, ...]:
 def _random() -> tuple[Argument, ...]:
     return (
         Argument("-object", _json({"qom-type": "rng-builtin", "id": "entropy"}), "rng-source"),
-        Argument("-device", _json(_pci("virtio-rng-pci", "rng0", "rng") | {"rng": "entropy"}), "rng"),
+        Argument("-device", _json(_pci("virtio-rng-pci", RANDOM, "rng") | {"rng": "entropy"}), "rng"),
     )
 
 

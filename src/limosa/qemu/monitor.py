@@ -132,6 +132,12 @@ _QUIET = frozenset({"query-migrate", "query-yank"})
 """Commands that are given at each look, so that no event tells of them."""
 
 
+class _Queue(msgspec.Struct, frozen=True, rename="kebab"):
+    """A part of what x-query-virtio-queue-status says."""
+
+    vring_num: int
+
+
 class _Yankable(msgspec.Struct, frozen=True):
     """One of the connections that query-yank lists."""
 
@@ -323,6 +329,17 @@ class Monitor:
         """A property of such an object that is a text."""
         said = await self.execute("qom-get", {"path": f"/objects/{name}", "property": key})
         return self._shaped(str, "qom-get", said)
+
+    async def queue_entries(self, device: str) -> int | None:
+        """How many the first queue of the virtio device with that id has; None where QEMU does not tell."""
+        asked = {"path": f"/machine/peripheral/{device}/virtio-backend", "queue": 0}
+        try:
+            said = await self.execute("x-query-virtio-queue-status", asked)
+        except QmpError as error:
+            if error.error_class not in ("CommandNotFound", "GenericError"):
+                raise
+            return None
+        return self._shaped(_Queue, "x-query-virtio-queue-status", said).vring_num
 
     async def set_capabilities(self, names: tuple[str, ...]) -> None:
         """Turn these migration capabilities on, and off whatever an earlier migration left on."""

@@ -17,6 +17,7 @@ from limosa.migration.preflight import (
     planned_options,
     spanning_tree,
     target_room,
+    virtio_queues,
     whereabouts,
 )
 from limosa.migration.preflight.check import Check, When
@@ -25,7 +26,7 @@ CHECKS: tuple[Check, ...] = (
     *(whereabouts.CHECK, launch_record.CHECK),
     *(machine_type.CHECK, planned_options.CHECK, exact_memory.CHECK, target_room.CHECK, cpu_model.CHECK),
     *(blockers.CHECK, files.CHECK, packet_size.CHECK, spanning_tree.CHECK, clock_difference.CHECK),
-    *(page_faults.CHECK, memory_backend.CHECK),
+    *(page_faults.CHECK, memory_backend.CHECK, virtio_queues.CHECK),
     guest_address.CHECK,
 )
 

@@ -122,6 +122,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     clocks: Clocks | None = None
     blockers: tuple[str, ...] | None = None
     """Why its QEMU would not let it go, in QEMU's words."""
+    queue_entries: int | None = None
+    """How many the queue of its virtio random number device has; None: it has none, or QEMU does not tell."""
     backends: tuple[Backend, ...] | None = None
     """The files that its memory is in."""
     taken: Mapping[str, str] | None = None

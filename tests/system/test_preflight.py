@@ -6,9 +6,12 @@ The guest need not have booted for any of this: nobody waits for it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +20,13 @@ from typing import Any
 import pytest
 from move_bench import NEEDED, Bench, Ran, bench
 
+from limosa import spec
+from limosa.errors import LimosaError, MachineError
+from limosa.lab import Lab
+from limosa.lab.prospect import Prospect
 from limosa.migration.journal import unfinished
+from limosa.migration.preflight.memory_backend import IN_MEMORY
+from limosa.migration.settings import Settings
 from limosa.network import echo
 from tests import micro_image, namespaces
 from tests.qemu_versions import newer_machine, second_qemu
@@ -147,15 +156,11 @@ def test_a_target_that_is_off_or_cut_is_told(lab: Bench) -> None:
 
 def on(lab: Bench, host: str, *words: str) -> None:
     """Run a command on a host of the lab, as somebody who administers it."""
-    import asyncio
-
     asyncio.run(lab.host(host).run(list(words)))
 
 
 def fabric(lab: Bench, *words: str) -> None:
     """Run a command in the fabric."""
-    import asyncio
-
     from limosa.events import Events
     from limosa.hosts.namespaces.first_process import Keeper
     from limosa.hosts.namespaces.host import NamespaceHost
@@ -257,10 +262,49 @@ def test_a_device_that_cannot_be_moved_is_told_by_its_own_qemu(tmp_path: Path) -
 
 
 def test_memory_in_a_file_on_a_disk_is_not_moved_by_post_copy(tmp_path: Path) -> None:
+    stat = subprocess.run(["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True)
+    if (file_system := stat.stdout.strip()) in IN_MEMORY:
+        pytest.skip("temporary files are in memory here, which post-copy can fill")
     ram = f"-object memory-backend-file,id=kept,size=1M,mem-path={tmp_path}/ram,share=on"
     qemu = wrapped(tmp_path, ram)
     with started(tmp_path, text("kept", f"{{host1: {{qemu: {qemu}}}, host2: {{qemu: {qemu}}}}}"), "kept") as lab:
         assert severe(plan(lab)) == [], "pre-copy takes it"
+        said = refused(lab, 4, "--method", "post-copy").result["error"]
+        assert f"its memory kept is the file {tmp_path}/ram on {file_system}" in said
+
+
+def test_post_copy_takes_a_kernel_that_permits_userfaultfd(tmp_path: Path) -> None:
+    """Root of a user namespace is an ordinary user to the kernel, which permits it to none of them, as a rule."""
+    namespaces.required(rootless=True)
+    if Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip() == "1":
+        pytest.skip("this kernel permits userfaultfd to everybody")
+    lab = spec.loads(text("unprivileged"))
+
+    async def look() -> tuple[Prospect, LimosaError | None]:
+        async with Lab.open(lab, ephemeral=True, rootless=True) as opened:
+            await opened.up(start=False)
+            await opened.start(NAME, wait=False)
+            settings = Settings(method="post-copy")
+            said = await opened.guests.plan(NAME, "host2", settings)
+            return said, (await opened.attempt(NAME, "host2", settings)).failure
+
+    said, failure = asyncio.run(look())
+    (error,) = [each for each in said.findings if each.severity == "error"]
+    assert error.check == "userfaultfd" and error.exit_code == 3
+    assert "the kernel of host2 does not let QEMU" in error.sentence and "unprivileged_userfaultfd=1" in error.fix
+    assert isinstance(failure, MachineError) and failure.message == error.sentence
+
+
+def test_doctor_says_briefly_what_each_move_would_meet(lab: Bench) -> None:
+    """Of the guest where it runs, with each other host."""
+    said = lab.run("doctor", "--lab", lab.name, "--json").result["moves"]
+    assert [(move["guest"], move["source"], move["target"]) for move in said] == [
+        (NAME, "host2", "host1"), (NAME, "host2", "host3"),
+    ]  # fmt: skip
+    assert [move["could_go"] for move in said] == [True, False]
+    told = lab.run("doctor", "--lab", lab.name).out
+    assert "moves of the guests that run" in told
+    assert re.search(r"^REFUSED +web +host2 → host3 +host3 has no room for web", told, re.MULTILINE)
 
 
 def test_another_qemu_that_knows_less_is_told(tmp_path: Path) -> None:

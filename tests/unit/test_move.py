@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from limosa.lab import copies, move, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost, LabHosts
 from limosa.lab.record import GuestRecord, LabDirectory, Launched, Record
+from limosa.migration.preflight.finding import Finding, refuse
 from limosa.migration.settings import Settings
 from limosa.qemu import dirty_log, launches, own_log
 from limosa.qemu.features import CpuModel, Features
@@ -237,3 +239,42 @@ async def test_a_copy_that_is_not_on_record_is_not_ended(situation: Situation, m
     situation.others = [situation.copy("m2", "inmigrate")]
     with pytest.raises(DecisionError, match=r"process 4711 on m2 .* is not on record"):
         await situation.plan()
+
+
+async def test_a_cause_that_is_found_is_told_where_qemu_ended_of_it_first(
+    situation: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A QEMU whose disk is missing ends before anybody has looked for the disk."""
+    planned, ended = await situation.plan(), asyncio.Event()
+
+    async def launch() -> None:
+        ended.set()
+        raise MachineError("QEMU ended at once")
+
+    async def turn(_: object) -> list[Finding]:
+        await ended.wait()
+        return [refuse(MachineError, "the disk is not there")]
+
+    monkeypatch.setattr(planned, "_launch", launch)
+    monkeypatch.setattr(planned.inquiry, "turn", turn)
+    with pytest.raises(MachineError, match="the disk is not there"):
+        await planned.start_target()
+    assert planned.refusal is not None and planned.refusal.message == "the disk is not there"
+
+
+async def test_a_target_that_came_up_is_hung_up_where_something_is_wrong(
+    situation: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned, target = await situation.plan(), HeldQemu()
+
+    async def launch() -> HeldQemu:
+        return target
+
+    async def turn(_: object) -> list[Finding]:
+        return [refuse(StateError, "it cannot leave")]
+
+    monkeypatch.setattr(planned, "_launch", launch)
+    monkeypatch.setattr(planned.inquiry, "turn", turn)
+    with pytest.raises(StateError, match="it cannot leave"):
+        await planned.start_target()
+    assert target.closed == 1, "whoever ends it next has to get at its monitor"

@@ -48,7 +48,11 @@ class Move:
     async def start_target(self) -> QemuProcess:
         """Launch the incoming QEMU; what is still to be looked at is looked at meanwhile. Raises what is wrong."""
         async with tasks.beside(self._look()) as (looked,):
-            started = await self._launch()
+            try:
+                started = await self._launch()
+            except LimosaError:
+                await looked  # a cause that was found says more than QEMU's last words
+                raise
             try:
                 await looked
             except BaseException:

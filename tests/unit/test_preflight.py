@@ -18,10 +18,12 @@ from limosa.migration.preflight.check import When
 from limosa.migration.preflight.facts import Backend, Clocks, Facts, File, Sight, Started
 from limosa.migration.preflight.finding import Finding, first_error
 from limosa.migration.settings import Settings
+from limosa.migration.transfer import Outcome
 from limosa.network.attachment import Interface
 from limosa.network.obstacles import PathSize
 from limosa.qemu.dirty_log import Verdict
 from limosa.qemu.features import CpuModel
+from limosa.qemu.monitor import MigrateInfo
 from tests.launches import FEATURES
 
 EVEN, ODD = 512 << 20, (512 << 20) + 8192
@@ -284,3 +286,14 @@ def test_what_post_copy_alone_needs_is_looked_at_only_then() -> None:
 def test_one_machine_has_one_clock() -> None:
     facts = replace(RIGHT, same_machine=True, clocks=None, unknown={"clocks": LimosaError("?")})
     assert "clocks" not in {each.check for each in found(facts)}
+
+
+@pytest.mark.parametrize(("ahead_ns", "pause_ms"), [(0, 40.0), (25_000_000, 15.0), (-60_000_000, 100.0), (None, None)])
+def test_a_pause_between_two_machines_is_told_by_one_clock(ahead_ns: int | None, pause_ms: float | None) -> None:
+    stop, resume = 1_000_000_000, 1_040_000_000
+    moved = Outcome(
+        source="m1", target="m2", failure=None, started_ns=0, ended_ns=0, stop_ns=stop, resume_ns=resume,
+        info=MigrateInfo(), phases=[], plan=PLAN, target_ahead_ns=ahead_ns,
+    )  # fmt: skip
+    assert moved.pause_ms == pause_ms
+    assert replace(moved, resume_ns=None).pause_ms is None

@@ -114,10 +114,6 @@ def _plan(lab: str, guest: str, host: str, settings: Settings, as_json: bool) ->
         raise SystemExit(found.refusal.exit_code)
 
 
-def _pause_ms(moved: Outcome) -> float | None:
-    return None if moved.stop_ns is None or moved.resume_ns is None else (moved.resume_ns - moved.stop_ns) / 1e6
-
-
 def _as_data(guest: str, moved: Outcome) -> dict[str, object]:
     return {
         "guest": guest,
@@ -125,7 +121,9 @@ def _as_data(guest: str, moved: Outcome) -> dict[str, object]:
         "target": moved.target,
         "total_ms": moved.info.total_time or None,
         "qemu_downtime_ms": moved.info.downtime,
-        "stop_resume_ms": _pause_ms(moved),
+        "stop_resume_ms": moved.pause_ms,
+        "target_ahead_ns": moved.target_ahead_ns,
+        "ahead_uncertainty_ns": moved.ahead_uncertainty_ns,
         "transferred_bytes": moved.info.ram.transferred if moved.info.ram else None,
         "started_ns": moved.started_ns,
         "ended_ns": moved.ended_ns,
@@ -146,7 +144,7 @@ def _sentences(guest: str, moved: Outcome) -> list[str]:
         figures.append(f"{format_bytes(moved.info.ram.transferred)} sent")
     if moved.info.downtime is not None:
         figures.append(f"QEMU's downtime {moved.info.downtime} ms")
-    pause_ms = _pause_ms(moved)
+    pause_ms = moved.pause_ms
     behind = "for a time that is not known"
     if pause_ms is not None:
         behind = f"for {pause_ms:.0f} ms"

@@ -111,6 +111,10 @@ class Move:
             outcome = transfer.outcome(refused or error)
         finally:
             await uninterrupted(self._settle(transfer))
+        facts = self.inquiry.facts
+        if not facts.same_machine:
+            outcome.target_ahead_ns = facts.clocks.ahead_ns if facts.clocks else None
+            outcome.ahead_uncertainty_ns = facts.clocks.uncertainty_ns if facts.clocks else 0
         if outcome.failure is None and not any(copy.host == self.target.name for copy in self.guest.on_record()):
             outcome.failure = lost(self.guest.name, self.target.name)  # it ended a moment ago
         return outcome

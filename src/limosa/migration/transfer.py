@@ -49,6 +49,18 @@ class Outcome(msgspec.Struct):
     """Those that were on at the source, as its QEMU said; None: it was not asked, or did not say."""
     parameters: dict[str, Any] | None = None
     """All of the source's, likewise."""
+    target_ahead_ns: int | None = 0
+    """How far the target's clock was ahead of the source's; 0: both are one machine. None: it is not known."""
+    ahead_uncertainty_ns: int = 0
+    """By how much that may be wrong, either way."""
+
+    @property
+    def pause_ms(self) -> float | None:
+        """From the stop at the source to where it ran at the target, by the source's clock; None where it did not, or
+        where nobody knows how far two machines' clocks are apart."""
+        if self.stop_ns is None or self.resume_ns is None or self.target_ahead_ns is None:
+            return None
+        return (self.resume_ns - self.stop_ns - self.target_ahead_ns) / 1e6
 
 
 class TargetPort:

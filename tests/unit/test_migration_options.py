@@ -26,29 +26,29 @@ from tests import option_docs
 from tests.launches import FEATURES
 
 _COMPRESSIONS = {"multifd-compression": frozenset({"none", "zlib", "zstd"})}
-_LATER = (
-    {"switchover-ack", "dirty-limit"},
-    {
-        *("avail-switchover-bandwidth", "zero-page-detection", "vcpu-dirty-limit", "x-vcpu-dirty-limit-period"),
-    },
-)
+_LATER = {"switchover-ack", "dirty-limit", "avail-switchover-bandwidth", "zero-page-detection"} | {
+    *("vcpu-dirty-limit", "x-vcpu-dirty-limit-period"),
+}
 """The capabilities and parameters that came after QEMU 7.2."""
+MENDED = "multifd-qatzip-level"
+"""A parameter that is no option; it came when the levels of zlib and zstd were mended."""
 
 
 def _qemu(version: str, without: set[str], choices: dict[str, frozenset[str]], statuses: set[str]) -> Features:
+    mended = set[str]() if without else {MENDED}
     names = {name: option.qmp_names[0] for name, option in OPTIONS.items()}
     return replace(
         FEATURES,
         version=version,
         migration_capabilities=frozenset(q for n, q in names.items() if OPTIONS[n].capability) - without,
-        migration_parameters=frozenset(q for n, q in names.items() if not OPTIONS[n].capability) - without,
+        migration_parameters=frozenset(q for n, q in names.items() if not OPTIONS[n].capability) - without | mended,
         migration_choices={**_COMPRESSIONS, **choices},
         migration_statuses=frozenset(statuses),
     )
 
 
 _ZEROS = {"zero-page-detection": frozenset({"none", "legacy", "multifd"})}
-OLD = _qemu("7.2.22", set.union(*_LATER), {}, {"active"})
+OLD = _qemu("7.2.22", _LATER, {}, {"active"})
 NEW = _qemu("10.0.2", set(), _ZEROS, {"active"})
 NEWEST = _qemu("11.1.3", set(), _ZEROS, {"active", "postcopy-device"})
 
@@ -154,10 +154,11 @@ def test_each_parameter_is_told_each_time() -> None:
     told = chosen({})
     for side in (told.source, told.target):
         assert side.capabilities == ()
-        assert set(side.parameters) == NEW.migration_parameters
+        assert set(side.parameters) == NEW.migration_parameters - {MENDED}
     assert told.source.parameters["max-bandwidth"] == 1 << 50 and told.source.parameters["downtime-limit"] == 300
     assert told.source.parameters["x-vcpu-dirty-limit-period"] == 1000
-    assert set(chosen({}, OLD, OLD).source.parameters) == OLD.migration_parameters, "and only what it knows"
+    sound = OLD.migration_parameters - {"multifd-zlib-level", "multifd-zstd-level"}
+    assert set(chosen({}, OLD, OLD).source.parameters) == sound, "and only what it knows, and takes"
 
 
 def test_each_side_is_told_what_it_acts_by() -> None:
@@ -237,6 +238,9 @@ def test_what_a_qemu_lacks_is_refused() -> None:
         chosen({"switchover-ack": True, "return-path": True}, OLD, NEW)
     with pytest.raises(MachineError, match=r"QEMU 7.2.22 on host2 cannot do switchover-ack"):
         chosen({"switchover-ack": True, "return-path": True}, NEW, OLD)
+    with pytest.raises(MachineError, match=r"QEMU 7.2.22 on host1 cannot do multifd-zstd-level"):
+        chosen({"multifd-zstd-level": 3}, OLD, NEW)
+    chosen({"multifd-zstd-level": 3}, NEW, OLD)
     with pytest.raises(MachineError, match=r"QEMU 7.2.22 on host2 cannot do zero-page-detection"):
         chosen({"zero-page-detection": "none"}, NEW, OLD)
     chosen({"downtime-limit": 100}, NEW, replace(NEW, migration_parameters=frozenset()))
@@ -285,6 +289,12 @@ def test_a_limit_of_bandwidth_leaves_the_pause_what_a_person_meant(
     assert told.items() <= choice.source.parameters.items()
     assert len(choice.remarks) == bool(remark) and remark in "".join(choice.remarks)
     assert choice.asked == asked, "what was asked for stays what it was"
+
+
+def test_what_qemu_does_not_keep_is_said() -> None:
+    remarks = chosen({LIMIT: 80 * MIB, "multifd": True}, link_bytes_per_s=64 * MIB).remarks
+    assert remarks == ("with multifd QEMU sends more than max-bandwidth says: twice as much was seen",)
+    assert chosen({"multifd": True}).remarks == ()
 
 
 def test_the_longer_limit_is_one_that_qemu_takes() -> None:

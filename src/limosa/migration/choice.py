@@ -82,7 +82,7 @@ def choose(
         source=_told("source", source.known, target.known, told),
         target=_told("target", target.known, source.known, told),
         asked=wanted,
-        remarks=estimate.remarks,
+        remarks=(*estimate.remarks, *_unkept(wanted)),
     )
 
 
@@ -121,6 +121,14 @@ def _check_least(option: Option, given: Value, found: Mapping[str, Value]) -> No
         )
 
 
+def _unkept(wanted: Mapping[str, Value]) -> tuple[str, ...]:
+    """Seen on the wire, not in QEMU's account of it: each of its threads sends what it has at once."""
+    limit = OPTIONS["max-bandwidth"]
+    if wanted.get("multifd") and int(wanted.get(limit.name, limit.unasked)) != limit.unasked:
+        return ("with multifd QEMU sends more than max-bandwidth says: twice as much was seen",)
+    return ()
+
+
 def _of_method(method: str, asked: Mapping[str, Value], offers: Mapping[Side, tuple[Offer, ...]]) -> dict[str, Value]:
     """What *method* takes beside what is asked for. Raises SpecError when that was refused."""
     if method != "post-copy":
@@ -132,13 +140,13 @@ def _of_method(method: str, asked: Mapping[str, Value], offers: Mapping[Side, tu
     both = {
         name: value
         for name, value in POST_COPY_WHERE_BOTH_CAN.items()
-        if name not in asked and all(_qmp_name(OPTIONS[name], offer.known) for offer in offers["both"])
+        if name not in asked and all(qmp_name(OPTIONS[name], offer.known) for offer in offers["both"])
     }
     return {**POST_COPY, **both}
 
 
-def _qmp_name(option: Option, known: Migrations) -> str:
-    """What a QEMU calls *option*; empty when it does not have it."""
+def qmp_name(option: Option, known: Migrations) -> str:
+    """What a QEMU calls *option*; empty when it does not have it, or not soundly."""
     kind = "capability" if option.capability else "parameter"
     if option.feature and not known.has(option.feature):
         return ""
@@ -150,7 +158,7 @@ def _check_offers(option: Option, value: Value, offers: Mapping[Side, tuple[Offe
     if value is False and option.capability:
         return
     for host, known in offers[option.side]:
-        name = _qmp_name(option, known)
+        name = qmp_name(option, known)
         if not name:
             raise MachineError(
                 f"QEMU {known.version} on {host} cannot do {option.name}",
@@ -208,9 +216,9 @@ def _told(side: Side, known: Migrations, others: Migrations, told: Mapping[str, 
     """What the QEMU of *side* is told: capabilities that are on, and each parameter that it knows."""
     capabilities, parameters = [], dict[str, Value]()
     for option in OPTIONS.values():
-        name, acts = _qmp_name(option, known), option.side in ("both", side)
+        name, acts = qmp_name(option, known), option.side in ("both", side)
         value = told[option.name] if acts and option.name in told else option.unasked
-        if option.name not in told and option.alone is not None and not _qmp_name(option, others):
+        if option.name not in told and option.alone is not None and not qmp_name(option, others):
             value = option.alone
         if name and option.capability and value:
             capabilities.append(name)

@@ -4,7 +4,7 @@ QEMU plans the pause at the rate at which it sends while the guest runs, but lif
 stopped. So under a limit that is less than the link takes it waits for a pause much shorter than it may make, and a
 guest that writes faster than that never moves. A QEMU that has ``avail-switchover-bandwidth`` can be told what the link
 takes; to another one the same is said by a downtime limit that is longer by as much as the link is faster. Both take a
-link whose rate is known: what it takes is never guessed. docs/decisions/0028 tells what was measured.
+link whose rate is known: what it takes is never guessed. docs/decisions/0027 tells what was measured.
 """
 
 from __future__ import annotations

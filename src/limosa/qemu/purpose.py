@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from limosa.events import Event, QmpExchanged
 from limosa.qemu.argv import Argument
+from limosa.spec.migration_options import OPTIONS
 
 ARGUMENTS = {
     "name": "Names the guest and its threads, so that ps and top show which guest and which virtual CPU is at work.",
@@ -107,8 +108,7 @@ QMP = {
     "the guest.",
     "migrate-set-capabilities": "Switches on how to migrate (progress events, multifd, post-copy); both ends agree "
     "before the stream begins.",
-    "migrate-set-parameters": "Sets the limits: how much bandwidth the move may take, and how long the guest may stand "
-    "still at the end.",
+    "migrate-set-parameters": "Tells QEMU all that it can be told, so that nothing stays set from an earlier move.",
     "migrate-incoming": "Tells the target to listen; it answers with the address, so the port is free for certain.",
     "query-migrate": "Asks how the move goes: what remains, how fast memory changes, how fast it is sent.",
     "migrate": "Starts the move on the source: memory is sent while the guest runs on.",
@@ -186,6 +186,10 @@ EVENTS = {
 }
 
 
+_OPTIONS = {name: option for option in OPTIONS.values() for name in option.qmp_names}
+"""The options of migrations by QEMU's names: their purpose is what they are told for."""
+
+
 def explain(arguments: Iterable[Argument]) -> list[tuple[str, str]]:
     """Each option as it is typed into a terminal, with the sentence that says what it is for."""
     return [(shlex.join([a.option, a.value] if a.value else [a.option]), _sentence(a)) for a in arguments]
@@ -203,6 +207,25 @@ def _known_word(word: str) -> str:
     return next((key for key in (word, f"{word.partition('=')[0]}=") if key in WORDS), "")
 
 
+def of_command(command: str, arguments: Mapping[str, object]) -> str:
+    """What a QMP command is for; of what a migration is told, what each thing is for that is not as QEMU has it by
+    itself."""
+    said = QMP.get(command, "")
+    if command == "migrate-set-parameters":
+        told = [_OPTIONS[name].purpose for name, value in arguments.items() if _tells(name, value)]
+    elif command == "migrate-set-capabilities":
+        states = arguments.get("capabilities")
+        on = [each.get("capability") for each in states if each.get("state")] if isinstance(states, list) else []
+        told = [_OPTIONS[name].purpose for name in on if name in _OPTIONS]
+    else:
+        told = []
+    return " ".join([said, *told])
+
+
+def _tells(name: str, value: object) -> bool:
+    return name in _OPTIONS and _OPTIONS[name].default != value
+
+
 def explain_exchanges(events: Iterable[Event]) -> list[tuple[str, str]]:
     """Each QMP command and event of a recorded migration, in order and with its host, with its sentence.
 
@@ -215,7 +238,7 @@ def explain_exchanges(events: Iterable[Event]) -> list[tuple[str, str]]:
         if event.command:
             arguments = {"arguments": event.arguments} if event.arguments else {}
             text = f"{event.host}  {json.dumps({'execute': event.command, **arguments})}"
-            pair = (text, QMP.get(event.command, ""))
+            pair = (text, of_command(event.command, event.arguments))
         else:
             data = f" {json.dumps(event.data)}" if event.data else ""
             pair = (f"{event.host}  event {event.qmp_event}{data}", _of_event(event))

@@ -84,10 +84,10 @@ class Bench:
     def migrate(self, target: str, *words: str, expect: int = 0) -> Ran:
         return self.run("migrate", GUEST, target, "--json", *(words or AMPLE), expect=expect)
 
-    def attempt(self, target: str, action: str, when: str, *, stall_s: float | None = None) -> Ran:
+    def attempt(self, target: str, action: str, when: str, *words: str, stall_s: float | None = None) -> Ran:
         """Migrate with *action* at the step *when* (see ``move_driver``)."""
-        limits = ENDLESS if when == "sending" else AMPLE
-        words = ["migrate", GUEST, target, "--json", *limits, "--lab", self.name]
+        limits = words or (ENDLESS if when == "sending" else AMPLE)
+        words = ("migrate", GUEST, target, "--json", *limits, "--lab", self.name)
         environment = dict(self.environment)
         if stall_s is not None:
             environment["LIMOSA_TEST_STALL_S"] = str(stall_s)

@@ -1,7 +1,7 @@
 """``limosa migrate`` with a fault at a chosen step: ``python move_driver.py ACTION WHEN -- ARGUMENTS``.
 
 It runs the command line as it is and only listens to its events: at the first one that WHEN names it does ACTION, then
-lets the command go on. Several actions are joined by `` ; ``.
+lets the command go on. Several actions are joined by `` ; ``; ``3*`` before them: at each of the first three.
 
 WHEN: a phase; ``connecting``: the source was told to migrate; ``sending``: the first megabyte went over the link;
 ``stopped``: the source has stopped the guest and sends the rest.
@@ -44,15 +44,17 @@ def _act(action: str) -> None:
             os.kill(pid, signal.SIGKILL)
     elif kind == "at":
         when, _, later = what.partition(":")
-        WAITING[when] = later
+        WAITING.setdefault(when, []).append(later)
     elif kind == "run":
         subprocess.run(what.split(), check=True, stdout=subprocess.DEVNULL)
     else:
         raise ValueError(action)
 
 
-WAITING: dict[str, str] = {}
-"""What is to be done at which moment, once."""
+WAITING: dict[str, list[str]] = {}
+"""What is to be done at which moment: the first the first time that it comes, and so on."""
+NEVER = "move_driver: this moment did not come:"
+"""What is said on the standard error where the move had no step WHEN."""
 MARK = b"-pidfile\0/run/limosa/guests/bare/qemu.pid"
 
 
@@ -82,13 +84,14 @@ def main() -> None:
     action, when = sys.argv[1:3]
     sys.argv[1:] = sys.argv[4:]
     emit = Events.emit
-    WAITING[when] = action
+    times, star, whole = action.partition("*")
+    WAITING[when] = [whole] * int(times) if star else [action]
 
     def listening(self: Events, event: Event) -> None:
         emit(self, event)
         for moment in moments(event):
-            if moment in WAITING:
-                act(WAITING.pop(moment))
+            if WAITING.get(moment):
+                act(WAITING[moment].pop(0))
 
     Events.emit = listening  # type: ignore[method-assign]
     if stall := os.environ.get("LIMOSA_TEST_STALL_S"):
@@ -99,7 +102,11 @@ def main() -> None:
             return await attempt(self, guest, host, msgspec.structs.replace(given, stall_s=float(stall)))
 
         lab.Lab.attempt = impatient  # type: ignore[method-assign]
-    command.main()
+    try:
+        command.main()
+    finally:
+        if WAITING.get(when):
+            sys.stderr.write(f"{NEVER} {when}\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,227 @@
+"""Post-copy: there and back, over a link that is cut, and with every party killed at every step.
+
+Afterwards the guest is in one place, whole, or said to be lost, and that only where one side died while its memory was
+on both. One lab serves all cases: that each of them can begin is the proof that the one before left nothing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from move_bench import GUEST, NEEDED, Bench, Ran, bench
+from move_driver import NEVER
+
+from limosa.deadline import Deadline
+from limosa.migration import journal
+
+POST_COPY = ("--method", "post-copy", "--downtime-limit", "1 ms", "--set", "max-postcopy-bandwidth=8 MiB/s")
+"""It takes some seconds, in which what a test does to it happens."""
+BEFORE = ("starting-target", "preparing", "moving", "sending")
+AFTER = ("switched", "ending-source")
+LAB = """\
+name: after
+networks: {lan: {rate: 200 Mbit/s}}
+hosts: {host1: {}, host2: {}}
+guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
+"""
+pytestmark = NEEDED
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench(tmp_path_factory.mktemp("a"), LAB, "after") as made:
+        yield made
+
+
+@pytest.fixture
+def at(lab: Bench) -> tuple[str, str]:
+    """Where the guest is and where it goes; hosts and guest are brought back first."""
+    lab.run("up")
+    return lab.ends()
+
+
+def cut(lab: Bench, host: str) -> str:
+    return f"run:{sys.executable} -m limosa host cut {host} --lab {lab.name}"
+
+
+def restore(lab: Bench, host: str) -> str:
+    return f"run:{sys.executable} -m limosa host restore {host} --lab {lab.name}"
+
+
+def phases(lab: Bench) -> list[str]:
+    return [entry.phase.value for entry in journal.read(lab.directory.journal(GUEST))]
+
+
+def assert_lost(lab: Bench, ran: Ran, survivor: str) -> None:
+    """It is said so; what is left of it is touched by nobody who does not start it; then it boots again."""
+    assert ran.returncode == 1 and "is lost" in ran.result["error"] and f"limosa start {GUEST}" in ran.result["hint"], (
+        ran
+    )
+    left = lab.processes().get(survivor, 0)  # a target that had not got what it begins with ends by itself
+    assert left <= 1 and "is lost" in lab.status()["unfinished"]
+    for words in (("stop", GUEST), ("migrate", GUEST, survivor), ("recover", GUEST)):
+        assert "is lost" in lab.run(*words, "--json", expect=1).result["error"]
+    assert lab.processes().get(survivor, 0) == left
+    lab.run("up")
+    lab.assert_once(lab.place())
+
+
+class Attempt:
+    """A move that has come as far as it was to be disturbed: which way it went, and what came of it."""
+
+    def __init__(self, lab: Bench, action: Callable[[str, str], str], when: str) -> None:
+        """*action*: of source and target. A guest that a busy machine kept from writing arrives before post-copy."""
+        for _ in range(8):
+            lab.run("up")
+            self.source, self.target = lab.ends()
+            self.ran = lab.attempt(self.target, action(self.source, self.target), when, *POST_COPY)
+            if NEVER not in self.ran.err:
+                return
+            lab.assert_once(self.target)
+        raise AssertionError(f"{when} was never reached")
+
+
+def test_there_and_back(lab: Bench, at: tuple[str, str]) -> None:
+    for target in (at[1], at[0]):
+        moved = lab.migrate(target, *POST_COPY)
+        lab.assert_once(target)
+        assert "post-copy" in phases(lab) and moved.result["stop_resume_ms"] > 0
+        assert {"postcopy-ram", "postcopy-preempt", "return-path"} <= set(moved.result["capabilities_in_force"])
+    lab.migrate(at[1])  # and what post-copy turned on is off again
+    assert "postcopy-ram" not in lab.migrate(at[0]).result["capabilities_in_force"]
+
+
+def test_switch(lab: Bench, at: tuple[str, str]) -> None:
+    """A pre-copy becomes post-copy when somebody says so, if its plan allows it."""
+    assert "no migration" in lab.run("switch", GUEST, "--json", expect=4).result["error"]
+    endless = ("--downtime-limit", "1 ms")
+    for words, code in ((endless, 4), ((*endless, "--set", "postcopy-ram=on"), 0)):
+        source, target = lab.ends()
+        with beside(lab, "migrate", GUEST, target, "--json", *words) as child:
+            wait_for(lab, "moving")
+            said = lab.run("switch", GUEST, "--json", expect=code)
+            if code:
+                assert "cannot become post-copy" in said.result["error"]
+                child.terminate()
+            out, err = child.communicate(timeout=100)
+        assert child.returncode == (143 if code else 0), (out, err)
+        lab.assert_once(source if code else target)
+
+
+@contextmanager
+def beside(lab: Bench, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that works on the lab meanwhile; it is over at the end, whatever happened."""
+    with lab.begin(*words) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def wait_for(lab: Bench, phase: str) -> None:
+    deadline = Deadline.after(60)
+    while phases(lab)[-1:] != [phase]:
+        assert not deadline.passed
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_cut_link_loses_nothing(lab: Bench, times: int) -> None:
+    """Cut as often as post-copy goes on; it waits, says so, goes on by itself, and every page is right."""
+
+    def action(_: str, target: str) -> str:
+        return f"{times}*{cut(lab, target)} ; at:waiting-for-link:{restore(lab, target)}"
+
+    made = Attempt(lab, action, "post-copy")
+    assert made.ran.returncode == 0, made.ran
+    assert f"waits for its link, {made.source} ↔ {made.target}" in made.ran.err
+    reached = phases(lab)
+    assert reached.count("waiting-for-link") == reached.count("recovering") >= 1 and reached[-1] == "completed"
+    lab.assert_once(made.target)
+
+
+def test_a_link_that_is_cut_when_nobody_drives_it(lab: Bench) -> None:
+    """Status says what it waits for, no other command harms it, and recover goes on once the link is back."""
+    made = Attempt(lab, lambda _, target: f"{cut(lab, target)} ; at:waiting-for-link:signal:SIGKILL", "post-copy")
+    assert made.ran.returncode == -9, made.ran
+    both = {made.source, made.target}
+    status = lab.status()
+    assert f"waits for its link, {made.source} ↔ {made.target}" in status["unfinished"], status
+    assert "limosa recover" in status["hint"] and set(lab.processes()) == both
+    refused = lab.run("migrate", GUEST, made.source, "--json", expect=4).result
+    assert "waits for its link" in refused["error"] and f"limosa recover {GUEST}" in refused["hint"]
+    assert list(lab.processes().values()) == [1, 1]
+    with beside(lab, "recover", GUEST) as child:
+        lab.run("host", "restore", made.target)
+        out, err = child.communicate(timeout=100)
+    assert child.returncode == 0 and "finished" in out, (out, err)
+    lab.assert_once(made.target)
+    assert "nothing to recover" in lab.run("recover", GUEST).out
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupted(lab: Bench, name: str) -> None:
+    """Post-copy is not cancelled: it goes on, and any command finishes it."""
+    made = Attempt(lab, lambda *_: f"signal:{name}", "post-copy")
+    assert made.ran.returncode == {"SIGINT": 130, "SIGTERM": 143}[name], made.ran
+    assert "post-copy cannot be cancelled" in made.ran.err and f"limosa recover {GUEST}" in made.ran.err
+    told = lab.run("start", GUEST).err if name == "SIGINT" else lab.run("recover", GUEST).out
+    assert "finished" in told
+    lab.assert_once(made.target)
+
+
+@pytest.mark.parametrize("when", [*BEFORE, "starting-post-copy", "post-copy", *AFTER])
+def test_controller_killed(lab: Bench, when: str) -> None:
+    made = Attempt(lab, lambda *_: "signal:SIGKILL", when)
+    assert made.ran.returncode == -9
+    assert list(lab.states().values()).count("running") <= 1
+    told = lab.run("recover", GUEST).out
+    arrives = when in {"post-copy", *AFTER}
+    assert ("finished" if arrives else "undone") in told, told
+    lab.assert_once(made.target if arrives else made.source)
+
+
+@pytest.mark.parametrize("when", [*BEFORE[1:], "starting-post-copy", "post-copy", *AFTER])
+def test_target_qemu_killed(lab: Bench, when: str) -> None:
+    made = Attempt(lab, lambda _, target: f"qemu:{lab.host(target).keeper.pid}", when)
+    if when in BEFORE or when == "starting-post-copy":
+        assert made.ran.returncode == 6 and f"{GUEST} is on {made.source}" in made.ran.result["error"], made.ran
+        lab.assert_once(made.source)
+    else:
+        assert_lost(lab, made.ran, made.source)
+
+
+@pytest.mark.parametrize("when", [*BEFORE, "starting-post-copy", "post-copy", *AFTER])
+def test_source_qemu_killed(lab: Bench, when: str) -> None:
+    made = Attempt(lab, lambda source, _: f"kill:{lab.pid(source)}", when)
+    if when in AFTER:
+        assert made.ran.returncode == 0, made.ran
+        lab.assert_once(made.target)
+    elif when == "post-copy":
+        assert_lost(lab, made.ran, made.target)
+    else:
+        assert made.ran.returncode == 1, made.ran
+        assert "went down" in made.ran.result["error"] or "is lost" in made.ran.result["error"]
+        lab.run("up")
+        lab.assert_once(lab.place())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("when", [*BEFORE, "starting-post-copy", "post-copy", *AFTER])
+def test_host_off(lab: Bench, when: str, side: str) -> None:
+    def action(source: str, target: str) -> str:
+        return f"kill:{lab.host(source if side == 'source' else target).keeper.pid}"
+
+    made = Attempt(lab, action, when)
+    code = made.ran.returncode
+    assert code in {0, 1, 6}, made.ran
+    assert code != 0 or (side == "source" and when in AFTER)
+    assert code != 6 or (side == "target" and when in {*BEFORE, "starting-post-copy"})
+    lab.run("up")
+    lab.assert_once(lab.place())

@@ -22,6 +22,8 @@ from limosa.migration import journal
 POST_COPY = ("--method", "post-copy", "--downtime-limit", "1 ms", "--set", "max-postcopy-bandwidth=8 MiB/s")
 """It takes some seconds, in which what a test does to it happens."""
 BEFORE = ("starting-target", "preparing", "moving", "sending")
+EARLY = [pytest.param(when, marks=pytest.mark.slow) for when in BEFORE]
+"""Until then it is pre-copy, whose own tests are always run."""
 AFTER = ("switched", "ending-source")
 LAB = """\
 name: after
@@ -175,7 +177,7 @@ def test_interrupted(lab: Bench, name: str) -> None:
     lab.assert_once(made.target)
 
 
-@pytest.mark.parametrize("when", [*BEFORE, "starting-post-copy", "post-copy", *AFTER])
+@pytest.mark.parametrize("when", [*EARLY, "starting-post-copy", "post-copy", *AFTER])
 def test_controller_killed(lab: Bench, when: str) -> None:
     made = Attempt(lab, lambda *_: "signal:SIGKILL", when)
     assert made.ran.returncode == -9
@@ -186,7 +188,7 @@ def test_controller_killed(lab: Bench, when: str) -> None:
     lab.assert_once(made.target if arrives else made.source)
 
 
-@pytest.mark.parametrize("when", [*BEFORE[1:], "starting-post-copy", "post-copy", *AFTER])
+@pytest.mark.parametrize("when", [*EARLY[1:], "starting-post-copy", "post-copy", *AFTER])
 def test_target_qemu_killed(lab: Bench, when: str) -> None:
     made = Attempt(lab, lambda _, target: f"qemu:{lab.host(target).keeper.pid}", when)
     if when in BEFORE or when == "starting-post-copy":
@@ -196,7 +198,7 @@ def test_target_qemu_killed(lab: Bench, when: str) -> None:
         assert_lost(lab, made.ran, made.source)
 
 
-@pytest.mark.parametrize("when", [*BEFORE, "starting-post-copy", "post-copy", *AFTER])
+@pytest.mark.parametrize("when", [*EARLY, "starting-post-copy", "post-copy", *AFTER])
 def test_source_qemu_killed(lab: Bench, when: str) -> None:
     made = Attempt(lab, lambda source, _: f"kill:{lab.pid(source)}", when)
     if when in AFTER:

@@ -79,6 +79,7 @@ ONLY_ROOT = ("only root", "takes root and", "not root, so", "nothing below /run 
 LIST = (
     Permitted("tests/system/test_documents.py::*", ("a document's block needs",), EVERY),
     Permitted("tests/*", ONLY_ROOT, ORDINARY_USER),
+    Permitted("tests/*", ("userfaultfd: not permitted to this user",), ORDINARY_USER),
     Permitted("tests/*", ("mounts of one's own cannot be made",), ORDINARY_USER),
     Permitted("tests/*", ("/dev/kvm", "KVM opens, but"), EVERY),
     Permitted("tests/*", ("no suite with another QEMU is known", "apt knows no mirror of Debian"), NO_SECOND_QEMU),

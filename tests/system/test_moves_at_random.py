@@ -24,6 +24,7 @@ from move_driver import qemus
 
 from limosa.migration import journal
 from limosa.migration.phases import BETWEEN
+from limosa.userfaultfd import by_call
 
 MOVES = int(os.environ.get("LIMOSA_TEST_MOVES", "200"))
 LONGEST_S = 4.0
@@ -39,7 +40,11 @@ METHODS = {
     "pre-copy": ("--downtime-limit", "5 s"),
     "post-copy": ("--method", "post-copy", "--downtime-limit", "1 ms", "--set", "max-postcopy-bandwidth=20 MiB/s"),
 }
-pytestmark = [*NEEDED, pytest.mark.slow]
+pytestmark = [
+    *NEEDED,
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user"),
+]
 
 
 @pytest.fixture(scope="module")

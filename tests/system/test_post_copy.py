@@ -18,6 +18,7 @@ from move_driver import NEVER
 
 from limosa.deadline import Deadline
 from limosa.migration import journal
+from limosa.userfaultfd import by_call
 
 POST_COPY = ("--method", "post-copy", "--downtime-limit", "1 ms", "--set", "max-postcopy-bandwidth=8 MiB/s")
 """It takes some seconds, in which what a test does to it happens."""
@@ -31,7 +32,7 @@ networks: {lan: {rate: 200 Mbit/s}}
 hosts: {host1: {}, host2: {}}
 guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
 """
-pytestmark = NEEDED
+pytestmark = [*NEEDED, pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")]
 
 
 @pytest.fixture(scope="module")

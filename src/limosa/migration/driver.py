@@ -10,7 +10,7 @@ from limosa.migration import phases
 from limosa.migration.between import Between
 from limosa.migration.methods import post_copy, pre_copy
 from limosa.migration.phases import Phase
-from limosa.migration.rescue.fate import Verdict, lost, lost_between
+from limosa.migration.rescue.fate import Verdict, ended_by_itself, lost, lost_between
 from limosa.migration.settlement import Settlement
 from limosa.migration.transfer import Outcome, Transfer
 from limosa.tasks import to_the_end
@@ -111,6 +111,10 @@ class Driver:
             transfer.note_moments()
             transfer.journal.close(Phase.COMPLETED, why)
             return True
+        if verdict is Verdict.LOST and self._powered_off():
+            await transfer.source.end()  # in post-copy it has what is left of the guest
+            transfer.journal.close(Phase.FAILED, why)
+            raise ended_by_itself(plan.guest)
         if verdict is Verdict.LOST and switched:
             transfer.journal.close(Phase.LOST, why)
             raise lost_between(plan.guest, plan.source.host, plan.target.host)
@@ -118,6 +122,11 @@ class Driver:
         if verdict is Verdict.LOST:
             raise lost(plan.guest, plan.source.host)
         return False
+
+    def _powered_off(self) -> bool:
+        """Whether either side's QEMU has said, before it ended, that the guest shut itself down."""
+        sides = (self.transfer.source, self.transfer.target)
+        return any(side is not None and side.control.powered_off() for side in sides)
 
     async def _settled(self) -> Verdict:
         transfer, plan = self.transfer, self.transfer.plan

@@ -40,6 +40,13 @@ def lost(guest: str, host: str) -> LimosaError:
     )
 
 
+def ended_by_itself(guest: str) -> LimosaError:
+    """The error for a guest that was shut down from inside while it moved."""
+    return LimosaError(
+        f"{guest} shut itself down while it was moving, and is stopped", hint=f"limosa start {guest} starts it again"
+    )
+
+
 def lost_between(guest: str, source: str, target: str) -> LimosaError:
     """The error for a guest of which one side ended in post-copy."""
     return LimosaError(

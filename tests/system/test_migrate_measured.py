@@ -82,6 +82,23 @@ def test_a_guest_without_an_agent_has_what_can_be_had(command: Command) -> None:
     assert read(command.ok("report", run.id, "--json").json["summary"]) == {"qemu_downtime_ms", "stop_resume_ms"}
 
 
+def test_of_post_copy_the_pause_is_told_and_not_qemus_downtime(command: Command) -> None:
+    there = next(guest["host"] for guest in command.ok("status", "--json").json["guests"] if guest["name"] == "web")
+    back = {"host1": "host2", "host2": "host1"}[there]
+    done = command.run("migrate", "web", back, "--measure", "--method", "post-copy")
+    if "post-copy cannot be received" in done.errors:
+        pytest.skip(done.errors.strip().splitlines()[0])
+    assert done.returncode == 0, done
+    run = latest(command)
+    move, (row,) = the_move(run), command.ok("report", run.id, "--json").json["summary"]["migrations"]
+    assert "starting-post-copy" in dict(move.phases) and move.stamped_by == "this machine"
+    assert move.qemu["downtime"] is not None and row["clocks"]["qemu_downtime_ms"] is None
+    assert row["exposure_ms"] > 0 and row["clocks"]["stop_resume_ms"] > 0
+    assert "postcopy-blocktime" in move.plan["target"]["capabilities"], "where both can, it is on"
+    assert row["blocktime_ms"] == move.qemu_target["postcopy-blocktime"] <= row["vcpu_blocktime_ms"]
+    assert "the loss of either host would have cost the guest" in done.text
+
+
 def test_a_move_that_fails_is_a_run_too_and_the_command_fails(command: Command) -> None:
     limits = ("--downtime-limit", "1 ms", "--max-bandwidth", "2 MiB/s", "--timeout", "1 s")
     host = command.ok("status", "--json").json["guests"]

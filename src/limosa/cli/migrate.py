@@ -115,15 +115,18 @@ def _plan(lab: str, guest: str, host: str, settings: Settings, as_json: bool) ->
 
 
 def _as_data(guest: str, moved: Outcome) -> dict[str, object]:
+    from limosa.results.exposure import exposure_ms
+
     return {
         "guest": guest,
         "source": moved.source,
         "target": moved.target,
         "total_ms": moved.info.total_time or None,
-        "qemu_downtime_ms": moved.info.downtime,
+        "qemu_downtime_ms": moved.qemu_downtime_ms,
         "stop_resume_ms": moved.pause_ms,
         "target_ahead_ns": moved.target_ahead_ns,
         "ahead_uncertainty_ns": moved.ahead_uncertainty_ns,
+        "exposure_ms": exposure_ms(moved.phases),
         "transferred_bytes": moved.info.ram.transferred if moved.info.ram else None,
         "started_ns": moved.started_ns,
         "ended_ns": moved.ended_ns,
@@ -135,6 +138,7 @@ def _as_data(guest: str, moved: Outcome) -> dict[str, object]:
 
 def _sentences(guest: str, moved: Outcome) -> list[str]:
     """What is known of the move; what QEMU did not say is not in it."""
+    from limosa.results.exposure import exposure_ms
     from limosa.units import format_bytes
 
     figures = []
@@ -142,13 +146,14 @@ def _sentences(guest: str, moved: Outcome) -> list[str]:
         figures.append(f"{moved.info.total_time} ms")
     if moved.info.ram is not None:
         figures.append(f"{format_bytes(moved.info.ram.transferred)} sent")
-    if moved.info.downtime is not None:
-        figures.append(f"QEMU's downtime {moved.info.downtime} ms")
-    pause_ms = moved.pause_ms
+    if moved.qemu_downtime_ms is not None:
+        figures.append(f"QEMU's downtime {moved.qemu_downtime_ms} ms")
     behind = "for a time that is not known"
-    if pause_ms is not None:
+    if (pause_ms := moved.pause_ms) is not None:
         behind = f"for {pause_ms:.0f} ms"
         figures.append(f"stopped to running {pause_ms:.0f} ms")
+    if (exposed_ms := exposure_ms(moved.phases)) is not None:
+        figures.append(f"its memory was on both hosts for {exposed_ms:.0f} ms")
     return [
         f"{guest} runs on {moved.target}{': ' if figures else ''}{', '.join(figures)}",
         f"its clocks stood still {behind}: its time of day is behind by that, until something in it sets it",

@@ -268,11 +268,14 @@ def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> M
         ended_ns=outcome.ended_ns,
         stop_ns=outcome.stop_ns,
         resume_ns=outcome.resume_ns,
+        stamped_by=outcome.stamped_by,
+        target_ahead_ns=outcome.target_ahead_ns,
         parameters=settings.qemu_parameters(),
         plan=msgspec.to_builtins(outcome.plan),
         capabilities_in_force=outcome.capabilities,
         parameters_in_force=outcome.parameters,
         qemu=outcome.info.raw,
+        qemu_target=outcome.target_info.raw,
         phases=outcome.phases,
     )
 

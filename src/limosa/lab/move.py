@@ -21,8 +21,9 @@ from limosa.qemu import argv, launches, own_log
 from limosa.tasks import uninterrupted
 
 if TYPE_CHECKING:
+    from limosa.hosts.host import Host
     from limosa.migration.plan import MigrationPlan
-    from limosa.migration.transfer import Outcome, Transfer
+    from limosa.migration.transfer import Outcome, StampedBy, Transfer
     from limosa.qemu.guest_process import QemuProcess
 
 
@@ -104,6 +105,7 @@ class Move:
         wish = self.guest.hosts.directory.switch_wish(self.guest.name)
         wish.unlink(missing_ok=True)
         transfer.post_copy_wished = wish.exists
+        transfer.stamped_by = await _stamped_by(self.source.host, self.target.port)
         try:
             outcome = await Driver(transfer).run()
         except LimosaError as error:
@@ -145,6 +147,17 @@ class Move:
         ended, host = self.source.running, self.source.host.name
         self.record.copies = tuple(copy for copy in self.record.copies if not copy.is_surely(host, ended))
         return [copy.host for copy in self.record.copies] == [self.target.name]
+
+
+async def _stamped_by(source: Host, target: Host) -> StampedBy:
+    """Whose clock both QEMUs tell their moments by. A machine that does not say what it is may be another."""
+    from limosa.hosts import own_facts
+
+    with contextlib.suppress(LimosaError):
+        one, other = await tasks.each((source.facts(), target.facts()))
+        if one.machine and one.machine == other.machine:
+            return "this machine" if one.machine == own_facts.facts().machine else "another machine"
+    return "two machines"
 
 
 async def _runs(target: QemuProcess) -> bool:

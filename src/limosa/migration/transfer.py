@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,6 +21,9 @@ from limosa.migration.progress import Progress
 from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.monitor import ANSWER_S, KNOWN, MigrateInfo
 from limosa.qemu.stream import Stream
+from limosa.results import exposure
+
+StampedBy = Literal["this machine", "another machine", "two machines"]
 
 LATE_S = 2.0
 """When query-migrate takes longer than this, the stream itself is looked at: while it moves, a late answer is fine."""
@@ -53,6 +56,10 @@ class Outcome(msgspec.Struct):
     """How far the target's clock was ahead of the source's; 0: both are one machine. None: it is not known."""
     ahead_uncertainty_ns: int = 0
     """By how much that may be wrong, either way."""
+    target_info: MigrateInfo = MigrateInfo()
+    """The target's own account, of post-copy alone: for how long its vCPUs waited for pages."""
+    stamped_by: StampedBy = "two machines"
+    """Whose clock ``stop_ns`` and ``resume_ns`` are told by."""
 
     @property
     def pause_ms(self) -> float | None:
@@ -61,6 +68,11 @@ class Outcome(msgspec.Struct):
         if self.stop_ns is None or self.resume_ns is None or self.target_ahead_ns is None:
             return None
         return (self.resume_ns - self.stop_ns - self.target_ahead_ns) / 1e6
+
+    @property
+    def qemu_downtime_ms(self) -> int | None:
+        """As the source's QEMU says it. Of post-copy it says what is not the guest's pause: then it is None."""
+        return None if exposure.is_post_copy(self.phases) else self.info.downtime
 
 
 class TargetPort:
@@ -95,7 +107,7 @@ class Transfer:
         """What the source sends over, once it has been told to."""
         self.progress = Progress(plan.guest)
         """Of what is being sent; anew whenever that begins."""
-        self.last_info = MigrateInfo()
+        self.last_info, self.target_info = MigrateInfo(), MigrateInfo()
         self.stop_ns: int | None = None
         self.resume_ns: int | None = None
         self.started_ns = time.time_ns()
@@ -107,6 +119,8 @@ class Transfer:
         """Whether the source's QEMU was seen to be gone once the target ran."""
         self.post_copy_wished: Callable[[], bool] = lambda: False
         """Whether somebody wishes the target to go on now, without the rest."""
+        self.stamped_by: StampedBy = "two machines"
+        """Whose clock both QEMUs tell their moments by."""
         self.patience_s: float | None = None
         """How long a link that is cut is waited for; None: until it is back."""
         self.seen = 0
@@ -211,6 +225,8 @@ class Transfer:
             plan=self.plan,
             capabilities=self.in_force[0] if self.in_force else None,
             parameters=self.in_force[1] if self.in_force else None,
+            target_info=self.target_info,
+            stamped_by=self.stamped_by,
         )
 
     def reached(self, phase: Phase) -> bool:

@@ -47,8 +47,9 @@ def spans(data: RunData) -> list[Span]:
     for migration in data.migrations:
         label = f"{migration.index}: {migration.source} → {migration.target}"
         found.append(Span(data.seconds(migration.started_ns), data.seconds(migration.ended_ns), "migration", label))
-        if migration.stop_ns is not None and migration.resume_ns is not None:
-            found.append(Span(data.seconds(migration.stop_ns), data.seconds(migration.resume_ns), "blackout", label))
+        if migration.blackout is not None:
+            stop_s, resume_s = map(data.seconds, migration.blackout)
+            found.append(Span(stop_s, resume_s, "blackout", label))
     for pause in data.summary.pauses:
         label = f"{pause.requested_ms:g} ms"
         found.append(Span(data.seconds(pause.stop_ns), data.seconds(pause.resume_ns), "pause", label))

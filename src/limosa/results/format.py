@@ -102,7 +102,7 @@ class Clocks:
     """How long one pause was, by each clock, in ms; None: this clock has no reading."""
 
     qemu_downtime_ms: float | None = None
-    """1: QEMU's own figure in query-migrate."""
+    """1: QEMU's own figure in query-migrate; of pre-copy alone."""
     stop_resume_ms: float | None = None
     """2: STOP on the source to RESUME on the target, QMP event timestamps."""
     tick_gap_ms: float | None = None
@@ -132,6 +132,10 @@ class Migration:
     """The verb ended: source gone, journal closed."""
     stop_ns: int | None = None
     resume_ns: int | None = None
+    stamped_by: Literal["this machine", "another machine", "two machines", ""] = ""
+    """Whose clock ``stop_ns`` and ``resume_ns`` are told by; empty where an older version measured."""
+    target_ahead_ns: int | None = None
+    """How far the target's clock was ahead of the source's, of two machines; None: not known."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Those that were asked for."""
     plan: dict[str, Any] = field(default_factory=dict)
@@ -142,9 +146,18 @@ class Migration:
     """All migration parameters of the source, as its QEMU said just before it began; None: not known."""
     qemu: dict[str, Any] = field(default_factory=dict)
     """The last query-migrate of the source."""
+    qemu_target: dict[str, Any] = field(default_factory=dict)
+    """Likewise of the target, of a move that went over to post-copy; empty where it was not asked."""
     phases: list[tuple[str, int]] = field(default_factory=list)
     """(phase, time_ns) as journalled."""
     clocks: Clocks = field(default_factory=Clocks)
+
+    @property
+    def blackout(self) -> tuple[int, int] | None:
+        """STOP and RESUME by the clock that stamps the samples; None: there was none, or another clock told them."""
+        if self.stop_ns is None or self.resume_ns is None or self.stamped_by not in ("", "this machine"):
+            return None
+        return self.stop_ns, self.resume_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +263,9 @@ class MigrationSummary:
     transferred_bytes: int | None = None
     throughput_bytes_per_s: float | None = None
     iterations: int | None = None
+    exposure_ms: float | None = None
+    blocktime_ms: float | None = None
+    vcpu_blocktime_ms: float | None = None
     clocks: Clocks = field(default_factory=Clocks)
     cpu_before_events_per_s: float | None = None
     cpu_during_events_per_s: float | None = None

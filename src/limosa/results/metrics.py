@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from limosa.results import clocks, rest
+from limosa.results import clocks, exposure, rest
 from limosa.results.cpu_speed import cpu_speed
 from limosa.results.format import Clocks, MigrationSummary
 from limosa.results.observation import Observation
@@ -136,6 +136,30 @@ def _number(container: Mapping[str, Any], key: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def _stop_resume_ms(observed: Observation) -> float | None:
+    move, window = observed.migration, observed.window
+    if move is None:
+        return (window.resume_ns - window.stop_ns) / clocks.MS
+    ahead_ns = move.target_ahead_ns if move.stamped_by == "two machines" else 0
+    if move.stop_ns is None or move.resume_ns is None or ahead_ns is None:
+        return None
+    return (move.resume_ns - move.stop_ns - ahead_ns) / clocks.MS
+
+
+def _qemu_downtime_ms(observed: Observation) -> float | None:
+    move = observed.migration
+    return None if move is not None and exposure.is_post_copy(move.phases) else _of_qemu(observed, "downtime")
+
+
+def _of_target(observed: Observation, key: str) -> float | None:
+    return _number(observed.migration.qemu_target, key) if observed.migration else None
+
+
+def _longest_vcpu_blocktime_ms(observed: Observation) -> float | None:
+    told = observed.migration.qemu_target.get("postcopy-vcpu-blocktime") if observed.migration else None
+    return max((float(one) for one in told if isinstance(one, int | float)), default=None) if told else None
+
+
 def _duration_ms(observed: Observation) -> float | None:
     # No migration takes 0 ms: QEMU 7.2 was seen to say "completed" before it had its figures.
     return _of_qemu(observed, "total-time") or None
@@ -223,18 +247,18 @@ METRICS: tuple[Metric, ...] = (
         key="stop_resume_ms",
         label="STOP to RESUME",
         quantity="pause",
-        meaning="STOP on the source to RESUME on the target, by the timestamps of the QMP events",
-        derive=lambda observed: (
-            (observed.window.resume_ns - observed.window.stop_ns) / clocks.MS if observed.stopped else None
-        ),
+        meaning="STOP on the source to RESUME on the target, by the timestamps of the QMP events. None between two"
+        " machines, whose clocks differ",
+        derive=_stop_resume_ms,
         clock=Clock("2", "the hypervisor"),
     ),
     Metric(
         key="qemu_downtime_ms",
         label="QEMU downtime",
         quantity="pause",
-        meaning="what query-migrate reports. It leaves out part of the hand-over",
-        derive=lambda observed: _of_qemu(observed, "downtime"),
+        meaning="what query-migrate reports. It leaves out part of the hand-over. None of a move that went over to"
+        " post-copy: QEMU counts some ms then, where the guest stands still until the target has loaded its devices",
+        derive=_qemu_downtime_ms,
         clock=Clock("1", "the hypervisor", of_pauses=False),
         column=True,
         headline="downtime that QEMU reports",
@@ -279,6 +303,29 @@ METRICS: tuple[Metric, ...] = (
         meaning="how many times QEMU went over the memory",
         derive=lambda observed: _of_ram(observed, "dirty-sync-count"),
         column=True,
+    ),
+    Metric(
+        key="exposure_ms",
+        label="exposure",
+        quantity="span",
+        meaning="for how long post-copy had the guest's memory on both hosts, so that the loss of either would have"
+        " cost the guest: from before the source was told until it had sent everything",
+        derive=lambda observed: exposure.exposure_ms(observed.migration.phases) if observed.migration else None,
+    ),
+    Metric(
+        key="blocktime_ms",
+        label="blocktime",
+        quantity="pause",
+        meaning="for how long all virtual CPUs at once waited for pages in post-copy, as the target's QEMU counts it"
+        " (postcopy-blocktime)",
+        derive=lambda observed: _of_target(observed, "postcopy-blocktime"),
+    ),
+    Metric(
+        key="vcpu_blocktime_ms",
+        label="blocktime of a CPU",
+        quantity="pause",
+        meaning="likewise one virtual CPU, the one that waited longest (postcopy-vcpu-blocktime)",
+        derive=_longest_vcpu_blocktime_ms,
     ),
     Metric(
         key="cpu_before_events_per_s",

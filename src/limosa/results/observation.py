@@ -20,10 +20,10 @@ class Observation:
     migration: Migration | None
     """None: a calibration pause."""
     window: Window
-    """The pause, or all of the move when STOP or RESUME is not known (it failed, or QEMU's event was missed): the
-    clients' clocks then tell what they saw of it."""
+    """The pause, or all of the move when STOP or RESUME is not known (it failed, QEMU's event was missed, or another
+    machine's clock tells of it): the clients' clocks then tell what they saw of it."""
     stopped: bool
-    """Whether STOP and RESUME are known."""
+    """Whether STOP and RESUME are known, by whatever clock."""
     before_ns: int
     """Since when the guest's speed counts as that of before."""
     samples: Samples
@@ -49,6 +49,4 @@ def observed_pauses(pauses: Sequence[Pause], samples: Samples) -> list[Observati
 
 
 def _window(migration: Migration) -> Window:
-    if migration.stop_ns is not None and migration.resume_ns is not None:
-        return Window.of_migration(migration.stop_ns, migration.resume_ns)
-    return Window.of_migration(migration.started_ns, migration.ended_ns)
+    return Window.of_migration(*(migration.blackout or (migration.started_ns, migration.ended_ns)))

@@ -92,7 +92,17 @@ def _about_migrations(migrations: list[MigrationSummary]) -> list[str]:
         if row.outcome != "completed":
             said.append(f"Migration {row.index} was {row.outcome}; its row shows what clients saw meanwhile.")
         clocks = row.clocks
-        missing = [metric.label for metric, _ in CLOCKS if metric.of(row) is None]
+        exposed = row.exposure_ms is not None
+        missing = [
+            metric.label
+            for metric, _ in CLOCKS
+            if metric.of(row) is None and not (exposed and metric.key == "qemu_downtime_ms")
+        ]
+        if row.exposure_ms is not None:
+            said.append(
+                f"Migration {row.index} went over to post-copy: for {row.exposure_ms:.0f} ms the loss of either host"
+                " would have cost the guest. QEMU's own downtime is not the pause then, and left out."
+            )
         if row.outcome == "completed" and missing:
             said.append(f"Migration {row.index} has no reading of {', '.join(missing)}.")
         if clocks.qemu_downtime_ms is not None and clocks.guest_lost_ms is not None:

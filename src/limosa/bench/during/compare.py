@@ -194,12 +194,12 @@ def _moments(part: Part, migration: Migration | None, found: list[_Found]) -> Mo
     if migration is None or not part.begin_ns:
         return None
     last = max((int(samples.end_ns[-1]) for *_, samples, _ in found if len(samples)), default=migration.ended_ns)
-    completed = migration.outcome == "completed"
+    stop_ns, resume_ns = (migration.blackout if migration.outcome == "completed" else None) or (None, None)
     return Moments(
         begin_ns=part.begin_ns,
         start_ns=migration.started_ns,
-        stop_ns=migration.stop_ns if completed else None,
-        resume_ns=migration.resume_ns if completed else None,
+        stop_ns=stop_ns,
+        resume_ns=resume_ns,
         end_ns=migration.ended_ns,
         finish_ns=part.finish_ns or last,
     )

@@ -157,7 +157,10 @@ async def end_source(transfer: Transfer) -> Phase:
 
 
 async def _last_look(transfer: Transfer) -> None:
-    """The source's figures; it is asked again until they are there."""
+    """The source's figures; it is asked again until they are there. Of post-copy the target has some too."""
+    with contextlib.suppress(LimosaError):
+        if transfer.reached(Phase.STARTING_POST_COPY):
+            transfer.target_info = await transfer.receiver.observe.migrate_info()
     with contextlib.suppress(LimosaError):
         async for _ in Deadline.after(FIGURES_S).ticks(0.005):
             transfer.last_info = await transfer.source.observe.migrate_info()

@@ -9,8 +9,8 @@ HEAD = "name: x\nhosts: {a: , b: }\n"
 """Two lines that begin a valid lab; what is wrong comes in line 3 or later."""
 
 HOST_KEYS = (
-    "a host has 'kind', 'machine', 'image', 'adopt', 'remote', 'project', 'links', 'qemu', 'qemu_firmware', 'memory' "
-    "and 'addresses'"
+    "a host has 'kind', 'machine', 'image', 'adopt', 'remote', 'project', 'links', 'qemu', 'qemu_firmware', 'tls', "
+    "'memory' and 'addresses'"
 )
 
 SHAPES: list[tuple[str, str, str]] = [

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
-from limosa.cli.values import DOWNTIME_LIMIT, METHOD, MIGRATION_BANDWIDTH, OPTION_VALUE, duration
+from limosa.cli.values import DOWNTIME_LIMIT, METHOD, MIGRATION_BANDWIDTH, OPTION_VALUE, TLS, duration
 
 if TYPE_CHECKING:
     from limosa.lab.prospect import Prospect
     from limosa.migration.settings import Settings
     from limosa.migration.transfer import Outcome
     from limosa.spec.migration_options import Value
-    from limosa.spec.resolved import Method
+    from limosa.spec.resolved import Method, Tls
 
 
 def migrate(
@@ -39,6 +39,9 @@ def migrate(
     timeout: Annotated[
         float | None, Option(kind=duration(0.001), help="Give up after this; the guest stays on the source.")
     ] = None,
+    tls: Annotated[
+        str, Option(kind=TLS, help="Encrypt what is sent; without it auto: where it leaves this machine.")
+    ] = "",
     plan: Annotated[
         bool, Option("--plan", help="Say what would be done, checked on both hosts, and change nothing.")
     ] = False,
@@ -51,10 +54,9 @@ def migrate(
     from limosa.cli.face import face, run, show_result
     from limosa.cli.printable import print_prose
     from limosa.lab import Lab
-    from limosa.migration.settings import Settings
 
     asked = _asked(settings or [], {"max-bandwidth": max_bandwidth, "downtime-limit": downtime_limit})
-    chosen = Settings(options=asked, method=cast("Method | None", method or None), timeout_s=timeout)
+    chosen = _chosen(asked, method, tls, timeout)
     if plan:
         _plan(lab, guest, host, chosen, as_json)
         return
@@ -75,6 +77,14 @@ def migrate(
     else:
         for sentence in _sentences(guest, moved):
             print_prose(sentence, then="  ")
+
+
+def _chosen(asked: Mapping[str, Value | None], method: str, tls: str, timeout_s: float | None) -> Settings:
+    """What the words come to; an empty one says nothing."""
+    from limosa.migration.settings import Settings
+
+    ways = cast("Method | None", method or None), cast("Tls | None", tls or None)
+    return Settings(options=asked, method=ways[0], tls=ways[1], timeout_s=timeout_s)
 
 
 def _asked(assigned: list[str], everyday: Mapping[str, Value | None]) -> dict[str, Value | None]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from limosa import tasks
 from limosa.errors import LimosaError, MigrationError
-from limosa.lab import copies, interruption, preflight, qemu_launch
+from limosa.lab import copies, interruption, preflight, qemu_launch, stream_keys
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.preflight import Inquiry
 from limosa.lab.record import GuestRecord, Launched
-from limosa.migration.phases import Phase
+from limosa.migration.phases import FINAL, Phase
 from limosa.migration.preflight.check import When
 from limosa.migration.preflight.finding import Finding, first_error
 from limosa.migration.rescue.fate import lost
@@ -101,7 +101,10 @@ class Move:
         events = self.guest.hosts.events
         for remark in self.plan.remarks:
             events.note(remark)
-        transfer = Transfer(self.plan, self.source, port, self.guest.new_journal(source, target, self.plan), events)
+        journal = self.guest.new_journal(source, target, self.plan)
+        hosts = self.guest.hosts
+        keys = stream_keys.made_for(self.plan, hosts.directory, hosts.named(source).migration_address)
+        transfer = Transfer(self.plan, self.source, port, journal, events, keys)
         wish = self.guest.hosts.directory.switch_wish(self.guest.name)
         wish.unlink(missing_ok=True)
         transfer.post_copy_wished = wish.exists
@@ -130,6 +133,10 @@ class Move:
                 self._with_start_time(target)
                 sure = transfer.source_ended and self._strike_source() and await _runs(target)
             self.guest.save_if_possible(self.record)
+        if transfer.credentials is not None and entries and entries[-1].phase in FINAL:
+            from limosa.migration.credentials import take_back
+
+            await tasks.each(take_back(qemu) for qemu in (self.source, target) if qemu is not None)
         await self.source.close()
         if target is not None:
             await target.close()

@@ -15,7 +15,7 @@ import msgspec
 from limosa import bundle, tasks, untrusted
 from limosa.errors import LimosaError
 from limosa.hosts.host import Host
-from limosa.lab import copies, qemu_launch
+from limosa.lab import copies, qemu_launch, stream_keys
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import GuestRecord
@@ -185,7 +185,8 @@ class Inquiry:
             raise facts.unknown["target_qemu"]
         source, target = Offer(self.copy.host, await self._offered()), Offer(self.target.name, known)
         link = None if rate.rate_bits_per_s is None else pause_estimate.stream(rate.rate_bits_per_s)
-        return plans.made(facts.guest, facts.settings, source, target, address, link_bytes_per_s=link)
+        way = await stream_keys.transport(facts.settings.tls, self.source, self.target)
+        return plans.made(facts.guest, facts.settings, source, target, address, transport=way, link_bytes_per_s=link)
 
     async def _offered(self) -> features.Migrations:
         """What the guest's QEMU can do: by the program, or where that is gone that it was started by, by itself."""

@@ -10,6 +10,8 @@ import msgspec
 
 from limosa.migration.choice import Offer, Told, choose
 from limosa.migration.settings import Settings
+from limosa.migration.transport import COST, TCP, Transport
+from limosa.migration.transport import Side as Role
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,8 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     target: Side
     address: str
     """The target's, in the migration network."""
+    transport: Transport = TCP
+    """How the stream goes there."""
     timeout_s: float | None = None
     stall_s: float
     hand_over_s: float
@@ -58,6 +62,7 @@ def made(
     target: Offer,
     address: str,
     *,
+    transport: Transport = TCP,
     link_bytes_per_s: int | None = None,
 ) -> MigrationPlan:
     """The plan of moving *guest* from one host to another, which is at *address*, by what both QEMUs can do.
@@ -66,19 +71,25 @@ def made(
     not go together, MachineError for one that a QEMU lacks.
     """
     method = settings.method or "pre-copy"
-    choice = choose(settings.asked, source, target, method=method, link_bytes_per_s=link_bytes_per_s)
+    encrypted = transport.kind == "tls"
+    choice = choose(settings.asked, source, target, method=method, tls=encrypted, link_bytes_per_s=link_bytes_per_s)
     return MigrationPlan(
         guest=guest,
         method=method,
         options=choice.asked,
-        source=_side(source, choice.source),
-        target=_side(target, choice.target),
+        source=_side(source, choice.source, transport, "source"),
+        target=_side(target, choice.target, transport, "target"),
         address=address,
+        transport=transport,
         timeout_s=settings.timeout_s,
         stall_s=settings.stall_s,
         hand_over_s=settings.hand_over_s,
         poll_s=settings.poll_s,
-        remarks=(*choice.remarks, *_of_post_copy(choice.source.capabilities, source, target)),
+        remarks=(
+            *choice.remarks,
+            *([COST] if encrypted else []),
+            *_of_post_copy(choice.source.capabilities, source, target),
+        ),
         pauses_to_the_end=source.known.has(_PAUSES_TO_THE_END),
     )
 
@@ -104,5 +115,7 @@ def _of_post_copy(capabilities: Collection[str], source: Offer, target: Offer) -
     return said
 
 
-def _side(offer: Offer, told: Told) -> Side:
-    return Side(host=offer.host, capabilities=("events", *told.capabilities), parameters=told.parameters)
+def _side(offer: Offer, told: Told, transport: Transport, role: Role) -> Side:
+    of_stream = {name: v for name, v in transport.parameters(role).items() if offer.known.has(f"parameter {name}")}
+    parameters = {**told.parameters, **of_stream}
+    return Side(host=offer.host, capabilities=("events", *told.capabilities), parameters=parameters)

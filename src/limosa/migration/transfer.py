@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -14,14 +14,19 @@ from limosa import tasks
 from limosa.deadline import FOREVER_S, Deadline
 from limosa.errors import LimosaError, StateError
 from limosa.events import Events, MigrationPhaseChanged
+from limosa.migration import tls_faults
 from limosa.migration.journal import Entry, Journal
 from limosa.migration.phases import Phase
 from limosa.migration.plan import MigrationPlan
 from limosa.migration.progress import Progress
+from limosa.migration.transport import Side
 from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.monitor import ANSWER_S, KNOWN, MigrateInfo
 from limosa.qemu.stream import Stream
 from limosa.results import exposure
+
+if TYPE_CHECKING:
+    from limosa.migration.credentials import Credentials
 
 StampedBy = Literal["this machine", "another machine", "two machines"]
 
@@ -98,9 +103,17 @@ class Transfer:
     """One move of one guest, as *plan* says, while a command drives it."""
 
     def __init__(
-        self, plan: MigrationPlan, source: QemuProcess, port: TargetPort, journal: Journal, events: Events
+        self,
+        plan: MigrationPlan,
+        source: QemuProcess,
+        port: TargetPort,
+        journal: Journal,
+        events: Events,
+        credentials: Credentials | None = None,
     ) -> None:
         self.plan, self.source, self.port, self.journal, self.events = plan, source, port, journal, events
+        self.credentials = credentials
+        """The keys of both sides, for a plan with TLS."""
         self.target: QemuProcess | None = None
         """None until it was launched."""
         self.stream: Stream | None = None
@@ -139,6 +152,11 @@ class Transfer:
         """The target's QEMU, from when it was launched on."""
         assert self.target is not None, "it was launched"
         return self.target
+
+    async def give_keys(self, qemu: QemuProcess, side: Side) -> None:
+        """Have *qemu* hold what the plan's transport takes, before it is told to use it."""
+        if self.credentials is not None:
+            await self.credentials.give(qemu, side)
 
     def sends_to(self, uri: str) -> Stream:
         """Have the journal know where the source is about to send."""
@@ -188,22 +206,33 @@ class Transfer:
                     return str(event.data["status"])
         return ""
 
-    async def why_target_ended(self) -> str:
+    async def why_target_ended(self) -> LimosaError:
         """A sentence, with what it wrote to its log."""
         said = await self.port.said()
-        return f"QEMU on {self.plan.target.host} ended while the guest was moving" + (f": {said}" if said else "")
-
-    async def why(self, status: str) -> str:
-        """Why the source's QEMU has ended its migration as *status*: in a sentence, from whichever side says it."""
-        if status == "cancelled":
-            return "somebody cancelled it in QEMU"
+        ended = f"QEMU on {self.plan.target.host} ended while the guest was moving" + (f": {said}" if said else "")
         with contextlib.suppress(LimosaError):
             self.last_info = await self.source.observe.migrate_info()
-        if said := await self.port.said():
-            return f"QEMU on {self.plan.target.host} says: {said}"
-        if why := self.last_info.error_desc:
-            return f"QEMU on {self.plan.source.host} says: {why}"
-        return f"the connection to QEMU on {self.plan.target.host} broke"
+        return self._over_tls([ended], f"{said}\n{self.last_info.error_desc}")
+
+    async def why(self, status: str) -> LimosaError:
+        """Why the source's QEMU has ended its migration as *status*: in a sentence, from whichever side says it."""
+        if status == "cancelled":
+            return LimosaError("somebody cancelled it in QEMU")
+        with contextlib.suppress(LimosaError):
+            self.last_info = await self.source.observe.migrate_info()
+        source, target = self.plan.source.host, self.plan.target.host
+        words = [(target, await self.port.said()), (source, self.last_info.error_desc)]
+        told = [f"QEMU on {host} says: {said}" for host, said in words if said]
+        told = told or [f"the connection to QEMU on {target} broke"]
+        return self._over_tls(told, "\n".join(said for _, said in words))
+
+    def _over_tls(self, told: Sequence[str], said: str) -> LimosaError:
+        """All that was *told*, behind the cause; without TLS the first of it. With it, one side knows why, and the
+        other that it did not come to it."""
+        if self.plan.transport.kind == "tcp":
+            return LimosaError(told[0])
+        sentence, hint = tls_faults.cause(said, self.plan.source.host, self.plan.target.host)
+        return LimosaError("; ".join([sentence, *told] if sentence else told), hint=hint)
 
     def note_moments(self) -> None:
         """When the guest stopped and ran again, as far as QEMU has said it by now."""

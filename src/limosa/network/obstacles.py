@@ -81,15 +81,22 @@ def strangers(lab: resolved.Lab, host: str) -> Finding:
     name = "guard of arriving guests"
     if guard.guarded(lab, host):
         return Finding(name, True, "only the lab's hosts reach the ports that migration takes", required=False)
+    if lab.guests and all(_encrypted(guest.migration.tls, lab.hosts[host]) for guest in lab.guests.values()):
+        return Finding(name, True, "what is sent to it is encrypted, and its sender has to prove who he is")
     ports = f"TCP ports {guard.PORTS.start} to {guard.PORTS.stop - 1}"
     return Finding(
         name,
         False,
-        f"whoever reaches {host} can send to a guest that is arriving ({ports}), and read what is sent: no TLS yet",
+        f"whoever reaches {host} can send to a guest that is arriving ({ports}), and read what is sent",
         f"use a network that only the hosts are on (purpose: migration), and have {host} take these ports "
-        "from the other hosts alone",
+        "from the other hosts alone; or have `migration: {tls: on}`",
         required=False,
     )
+
+
+def _encrypted(wish: resolved.Tls, host: resolved.Host) -> bool:
+    """Whether a guest's stream to *host* is, as its part of the lab file says."""
+    return wish == "on" or (wish == "auto" and not host.here)
 
 
 async def path_sizes(lab: resolved.Lab, hosts: Mapping[str, Runner], seen: Seen) -> list[Finding]:

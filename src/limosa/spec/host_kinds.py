@@ -26,6 +26,8 @@ class HostKind(msgspec.Struct, frozen=True, kw_only=True):
     """Whether limosa makes its hosts. Another one's are the user's, and go on without the lab."""
     adopting: str = ""
     """The key that names a host of the user's own, which is used and kept where the others are made."""
+    here: bool = True
+    """Whether its hosts are on this machine, unless they are said to be elsewhere."""
     shows_directories: bool = True
     """Whether a directory of this machine can be shown on its hosts. Others have to have it."""
     has_volumes: bool = False
@@ -55,6 +57,7 @@ LXD = msgspec.structs.replace(_CONTAINERS, name="lxd")
 SSH = HostKind(
     name="ssh",
     made=False,
+    here=False,
     shows_directories=False,
     keys=("machine", "links"),
     needs={"machine": "for instance `machine: admin@server1`"},

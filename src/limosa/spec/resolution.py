@@ -264,6 +264,7 @@ class _Resolution(msgspec.Struct):
             adopt=host.adopt,
             remote=host.remote,
             project=host.project,
+            tls=host.tls,
         )
 
     def _check_hosts(self, hosts: dict[str, resolved.Host], guests: dict[str, resolved.Guest]) -> None:

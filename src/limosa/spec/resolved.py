@@ -101,12 +101,19 @@ class Host(msgspec.Struct, frozen=True):
     """``incus``, ``lxd``: the https address of a daemon elsewhere; empty: this machine's, by its socket."""
     project: str = "default"
     """``incus``, ``lxd``: the daemon's project."""
+    tls: str = ""
+    """A folder on this host with the user's own keys for the migration stream; empty: limosa makes them."""
 
     @property
     def made(self) -> bool:
         """Whether limosa makes it: then it is the lab's alone, and all of its network may be changed."""
         adopting = self.traits.adopting
         return self.traits.made and not (adopting and getattr(self, adopting))
+
+    @property
+    def here(self) -> bool:
+        """Whether it is on this machine, so that what it sends to another such host does not leave it."""
+        return self.traits.here and not self.remote
 
     @property
     def traits(self) -> host_kinds.HostKind:

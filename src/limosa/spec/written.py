@@ -329,6 +329,9 @@ class Host(WrittenMapping):
         description="Folders with firmware for that QEMU (its `-L`), for one that was unpacked beside the "
         "distribution's. Default: none.",
     )
+    tls: MountPoint = Field(
+        default="", description="A folder on this host with keys of yours for the migration stream. Default: made."
+    )
     memory: Size = Field(
         default="",
         description="Guest memory that it may hold in all: `4 GiB`. Default: what the machine has.",

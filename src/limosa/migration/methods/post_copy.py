@@ -97,7 +97,7 @@ async def start(transfer: Transfer) -> Phase:
         if status == "completed":
             return Phase.SWITCHED
         if status in FINAL:
-            raise LimosaError(await transfer.why(status))
+            raise await transfer.why(status)
     raise LimosaError(f"QEMU on {transfer.plan.source.host} does not begin post-copy")
 
 
@@ -128,9 +128,9 @@ async def follow(transfer: Transfer) -> Phase:
                 if status == "completed":
                     return Phase.SWITCHED
                 if status in FINAL:
-                    raise LimosaError(await transfer.why(status))
+                    raise await transfer.why(status)
                 if told.done() and not told.result():
-                    raise LimosaError(await transfer.why_target_ended())
+                    raise await transfer.why_target_ended()
                 if status == PAUSED or told.done():
                     return Phase.WAITING_FOR_LINK
                 judge()
@@ -160,7 +160,7 @@ async def wait_for_link(transfer: Transfer) -> Phase:
         if status == "completed":
             return Phase.SWITCHED
         if status in FINAL:
-            raise LimosaError(await transfer.why(status))
+            raise await transfer.why(status)
         if status != PAUSED and await stream.moved():  # what cannot be given up goes on by itself
             return Phase.POST_COPY
         stuck = stuck + 1 if status == "postcopy-active" and not _remains(transfer) else 0

@@ -47,6 +47,7 @@ async def _configure_source(transfer: Transfer) -> None:
     control.pending_events()
     transfer.seen = control.event_count
     await _wait_idle(transfer)
+    await transfer.give_keys(transfer.source, "source")
     await control.set_capabilities(side.capabilities)
     await control.set_parameters(side.parameters)
     with contextlib.suppress(LimosaError):  # what is only told of a move must not end it
@@ -68,6 +69,7 @@ async def _wait_idle(transfer: Transfer) -> None:
 async def prepare(transfer: Transfer) -> Phase:
     """The target is told what the plan says, and listens."""
     control, side = transfer.receiver.control, transfer.plan.target
+    await transfer.give_keys(transfer.receiver, "target")
     await control.set_capabilities(side.capabilities)
     await control.set_parameters(side.parameters)
     transfer.sends_to(await listen(transfer, control.listen_for_migration))
@@ -114,9 +116,9 @@ async def watch(transfer: Transfer, stream: Stream, *, enough: Callable[[Migrate
             if status == "completed":
                 return True
             if status in FINAL:
-                raise LimosaError(await transfer.why(status))
+                raise await transfer.why(status)
             if gone.done():
-                raise LimosaError(await transfer.why_target_ended())
+                raise await transfer.why_target_ended()
             if enough(info):
                 return False
             judge()

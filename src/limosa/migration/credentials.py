@@ -1,0 +1,167 @@
+"""Both sides' keys on their hosts: put where QEMU can read them, loaded, and taken away again.
+
+A key that limosa makes is on its host for as long as QEMU takes to read it: in a folder that only the host's user can
+enter, beside the guest's sockets, which goes with the lab. Keys of the user's own are only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from limosa.errors import CommandError, LimosaError, MachineError
+from limosa.hosts.host import Host
+from limosa.migration.transport import ADMITTED, CREDENTIALS, Side, Transport
+from limosa.qemu.launches import runtime_directory
+from limosa.tasks import uninterrupted
+
+if TYPE_CHECKING:
+    from limosa.qemu.guest_process import QemuProcess
+
+ENDPOINT: Mapping[Side, str] = {"source": "client", "target": "server"}
+"""What QEMU calls a side; its files are called by it."""
+
+_PLACE = r"""
+umask 077
+rm -rf -- "$1" && mkdir -p -- "$1" && cd -- "$1" || exit 1
+while IFS= read -r line; do
+    case $line in
+        "= "*) file=${line#= } ;;
+        *) printf '%s\n' "$line" >>"$file" || exit 1 ;;
+    esac
+done
+date +%s
+"""
+"""Files as they come on standard input, each behind a line with its name, so that no key is in a command line."""
+
+_READ = r"""
+cd -- "$1" || exit 1
+[ -r "$2-key.pem" ] || { printf '%s\n' "$1/$2-key.pem cannot be read" >&2; exit 1; }
+date +%s
+cat -- ca-cert.pem || exit 1
+printf '\n= \n'
+cat -- "$2-cert.pem" || exit 1
+"""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What a host has in a folder of the user's: certificates (PEM), and its own time."""
+
+    host: str
+    folder: str
+    authorities: bytes
+    certificate: bytes
+    clock: datetime.datetime
+
+
+class Credentials:
+    """The keys of one move. *made* gives the files of a side that limosa makes, by name, with the certificate."""
+
+    def __init__(self, transport: Transport, made: Callable[[Side], Mapping[str, bytes]]) -> None:
+        self.transport, self._made = transport, made
+
+    async def give(self, qemu: QemuProcess, side: Side) -> None:
+        """Have *qemu* hold its side's keys, whatever a move before left in it. Raises MachineError for keys that are
+        of no use on that host now, QmpError where QEMU does not take them."""
+        own = self.transport.own_keys(side)
+        folder = own or f"{runtime_directory(qemu.host, qemu.guest)}/tls"
+        try:
+            if not own:
+                await place(qemu.host, folder, self._made(side), side)
+            await take_back(qemu)
+            for described in self.transport.objects(side, folder):
+                await qemu.control.execute("object-add", described)
+        finally:
+            if not own:
+                await uninterrupted(_removed(qemu.host, folder))
+
+
+async def take_back(qemu: QemuProcess) -> None:
+    """Have *qemu* hold no keys of limosa's any more; one that has none, or is gone, is no error."""
+    for name in (CREDENTIALS, ADMITTED):
+        with contextlib.suppress(LimosaError):
+            await qemu.control.execute("object-del", {"id": name})
+
+
+async def place(host: Host, folder: str, files: Mapping[str, bytes], side: Side) -> None:
+    """Put *files*, texts, into *folder* of *host*, anew. Raises MachineError where its clock makes the key useless."""
+    from limosa.migration import certificates
+
+    given = b"".join(b"= " + name.encode() + b"\n" + data.rstrip(b"\n") + b"\n" for name, data in files.items())
+    done = await host.run(["sh", "-c", _PLACE, "sh", folder], stdin=given)
+    certificate = certificates.read(files[f"{ENDPOINT[side]}-cert.pem"], f"the key of {host.name}")
+    clock = _clock(host, done.text)
+    if why := certificate.wrong_at(clock):
+        raise MachineError(
+            f"by the clock of {host.name} it is {clock:%Y-%m-%d %H:%M} UTC, and a key made now {why}",
+            hint=f"set the clock of {host.name}, or that of this machine",
+        )
+
+
+async def _removed(host: Host, folder: str) -> None:
+    with contextlib.suppress(LimosaError):  # `down` takes it away
+        await host.run(["rm", "-rf", "--", folder])
+
+
+async def shown(host: Host, folder: str, side: Side) -> Shown:
+    """What *host* has in *folder*, a folder of the user's. Raises MachineError where something cannot be read."""
+    try:
+        done = await host.run(["sh", "-c", _READ, "sh", folder, ENDPOINT[side]])
+    except CommandError as error:
+        said = error.stderr.strip().splitlines()
+        names = ", ".join(f"{name}.pem" for name in ("ca-cert", f"{ENDPOINT[side]}-cert", f"{ENDPOINT[side]}-key"))
+        raise MachineError(
+            f"the keys of {host.name} (`tls: {folder}`) cannot be read: {said[-1] if said else 'nothing says why'}",
+            hint=f"the user who runs QEMU there has to be able to read {names} in it",
+        ) from error
+    clock, _, rest = done.stdout.partition(b"\n")
+    authorities, _, certificate = rest.partition(b"\n= \n")
+    return Shown(host.name, folder, authorities, certificate, _clock(host, clock.decode(errors="replace")))
+
+
+def _clock(host: Host, said: str) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromtimestamp(int(said.split()[-1]), datetime.UTC)
+    except (ValueError, IndexError, OverflowError, OSError) as error:
+        raise MachineError(f"{host.name} does not say what time it is there") from error
+
+
+def of_own(source: Shown, target: Shown, names: Iterable[str]) -> Transport:
+    """The transport with keys of the user's; *names* are those by which the lab knows the target, the best first.
+
+    Pure. Raises MachineError for keys with which the two would not come together, and says why.
+    """
+    from limosa.migration import certificates
+
+    read = {}
+    for one in (source, target):
+        read[one.host] = found = certificates.read(one.certificate, f"the certificate in {one.folder} of {one.host}")
+        for judge in (source, target):
+            if why := found.wrong_at(judge.clock):
+                at = f"where it is {judge.clock:%Y-%m-%d %H:%M} UTC"
+                raise MachineError(
+                    f"the certificate in {one.folder} of {one.host} {why}, says the clock of {judge.host}, {at}",
+                    hint="renew it, or set that clock",
+                )
+    for one, other in ((source, target), (target, source)):
+        if not certificates.vouched_for(one.certificate, other.authorities):
+            raise MachineError(
+                f"the certificate in {one.folder} of {one.host} is of an authority that {other.host} does not know",
+                hint=f"{other.folder}/ca-cert.pem on {other.host} has to have the authority that signed it",
+            )
+    known = list(names)
+    expected = next((name for name in known if name in read[target.host].names), "")
+    if not expected:
+        has = ", ".join(read[target.host].names) or "none"
+        raise MachineError(
+            f"the certificate in {target.folder} of {target.host} is for another host: it vouches for {has}",
+            hint=f"it has to have one of these names: {', '.join(known)}",
+        )
+    admitted = read[source.host].subject
+    return Transport(
+        kind="tls", expected=expected, admitted=admitted, source_keys=source.folder, target_keys=target.folder
+    )

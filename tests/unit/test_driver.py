@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from limosa.errors import DecisionError, LimosaError, MigrationError
 from limosa.events import Event, Events, Note
@@ -29,6 +30,8 @@ from limosa.qemu.monitor import Monitor
 from tests.fake_qmp import Error, FakeQmp
 from tests.launches import FEATURES
 from tests.local_host import LocalHost
+
+POST_COPY = {"postcopy-ram", "postcopy-preempt", "postcopy-blocktime", "return-path"}
 
 
 class FakeHost(LocalHost):
@@ -167,7 +170,8 @@ async def pair(folder: Path, **settings: Any) -> AsyncIterator[Pair]:
 
         journal = Journal(folder / "migration.jsonl", "web", "host1", "host2")
         quick = Settings(**{"poll_s": 0.002, "hand_over_s": 0.1, **settings})
-        plan = plans.made("web", quick, Offer("host1", FEATURES), Offer("host2", FEATURES), "10.77.1.12")
+        known = replace(FEATURES, migration_capabilities=FEATURES.migration_capabilities | POST_COPY)
+        plan = plans.made("web", quick, Offer("host1", known), Offer("host2", known), "10.77.1.12")
         transfer = Transfer(plan, source.qemu, TargetPort(start_target, end_target), journal, events)
         both = Pair(source, target, transfer, heard)
         yield both

@@ -17,6 +17,7 @@ from limosa.errors import DecisionError, LimosaError, StateError, UnreachableErr
 from limosa.hosts.host import Host
 from limosa.lab.guest import LabGuest
 from limosa.lab.record import Launched
+from limosa.migration.journal import Entry
 from limosa.qemu import launches
 from limosa.qemu.launches import Running
 
@@ -75,6 +76,16 @@ async def copies(guest: LabGuest, unknown: set[str] | None = None) -> list[Copy]
     if not found and len(unknown or ()) == unknown_before and (others := guest.widen()):
         found = await _on_all(guest, others, unknown)
     return found
+
+
+async def of_migration(guest: LabGuest, entry: Entry) -> tuple[list[Copy], set[str]]:
+    """Every copy of a guest whose migration was left at *entry*, and the hosts of which nothing can be learnt, or whose
+    copy does not answer. The caller closes the copies."""
+    await guest.meet()
+    unknown = {name for name in (entry.source, entry.target) if guest.hosts.doubtful(name)}
+    unknown |= {copy.host for copy in guest.on_record() if await may_run(guest, copy)}
+    found = await copies(guest, unknown)
+    return found, unknown | {copy.host for copy in found if not copy.answers}
 
 
 async def _on_all(guest: LabGuest, places: Collection[str], unknown: set[str] | None) -> list[Copy]:

@@ -56,11 +56,7 @@ async def _lost(guest: LabGuest, entry: journal.Entry, *, boots: bool) -> str:
 async def _settle(guest: LabGuest, entry: journal.Entry) -> str:
     from limosa.migration.settlement import Settlement
 
-    await guest.meet()
-    unknown = {name for name in (entry.source, entry.target) if guest.hosts.doubtful(name)}
-    unknown |= {copy.host for copy in guest.on_record() if await copies.may_run(guest, copy)}
-    found = await copies.copies(guest, unknown)
-    unknown |= {copy.host for copy in found if not copy.answers}
+    found, unknown = await copies.of_migration(guest, entry)
     sides = {copy.host: copy.qemu for copy in found if copy.answers}
     silent = next((copy for copy in found if copy.host == entry.source and not copy.answers), None)
     settlement = Settlement(

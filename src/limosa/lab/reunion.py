@@ -34,11 +34,7 @@ async def go_on(guest: LabGuest, entries: Sequence[Entry], *, patience_s: float 
     from limosa.migration.between import Between
 
     last = entries[-1]
-    await guest.meet()
-    unknown = {name for name in (last.source, last.target) if guest.hosts.doubtful(name)}
-    unknown |= {copy.host for copy in guest.on_record() if await copies.may_run(guest, copy)}
-    found = await copies.copies(guest, unknown)
-    unknown |= {copy.host for copy in found if not copy.answers}
+    found, unknown = await copies.of_migration(guest, last)
     sides = {copy.host: copy.qemu for copy in found if copy.answers}
     between = Between(
         guest=guest.name,

@@ -83,7 +83,7 @@ def test_lab_file(alone: Command, text: str, words: tuple[str, ...], hint: str) 
     (("migrate", "guest1", "host2", "--timeout", "3 parsecs"), 2, "--timeout: ", "--timeout '30 s'"),
     (("migrate", "guest1", "host2", "--max-bandwidth", "fast"), 2, "--max-bandwidth: ", "--max-bandwidth '100 MiB/s'"),
     (("migrate", "guest1", "host2", "--downtime-limit", "3000 s"), 2, "'3000 s' is more than 2000 s: QEMU takes no",
-     "--downtime-limit '30 s'"),
+     "--downtime-limit '300 ms'"),
     (("migrate", "guest1", "host2", "--max-bandwidth", "5 B/s"), 2,
      "'5 B/s' is less than 40 KiB/s: QEMU sends at least", "--max-bandwidth '100 MiB/s'"),
     (("start", "gest1"), 2, "there is no guest called gest1", "did you mean guest1?"),

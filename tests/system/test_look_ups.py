@@ -49,5 +49,5 @@ async def test_a_move_looks_up_its_guest_and_its_hosts_once(tmp_path: Path, monk
             for owner, name in ((LabDirectory, "guest_record"), (LabHosts, "reload"), (LabHosts, "host")):
                 patch.setattr(owner, name, counting(count, name, getattr(owner, name)))
             await lab.migrate("guest1", "host2")
-        assert count == {("reload",): 1, ("guest_record", "guest1"): 1, ("host", "host2"): 1}
+        assert count == {("reload",): 1, ("guest_record", "guest1"): 1, ("host", "host1"): 1, ("host", "host2"): 1}
         assert await lab.guests.where("guest1") == "host2"

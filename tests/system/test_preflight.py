@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from move_bench import NEEDED, Bench, Ran, bench
 
-from limosa import spec
+from limosa import spec, userfaultfd
 from limosa.errors import LimosaError, MachineError
 from limosa.lab import Lab
 from limosa.lab.prospect import Prospect
@@ -289,6 +289,9 @@ def test_post_copy_takes_a_kernel_that_permits_userfaultfd(tmp_path: Path) -> No
             return said, (await opened.attempt(NAME, "host2", settings)).failure
 
     said, failure = asyncio.run(look())
+    if os.geteuid() == 0 and failure is None:  # QEMU 8.1 and newer open its device, which is root's in every namespace
+        assert not said.refusal and not userfaultfd.by_device()
+        return
     (error,) = [each for each in said.findings if each.severity == "error"]
     assert error.check == "userfaultfd" and error.exit_code == 3
     assert "the kernel of host2 does not let QEMU" in error.sentence and "unprivileged_userfaultfd=1" in error.fix

@@ -158,6 +158,12 @@ WRONG: dict[str, tuple[str, Mapping[str, Any], type[LimosaError], str]] = {
     "queues in post-copy": (
         "virtio queues", faults("", "") | QUEUES, MachineError, "1024 entries, and QEMU 11.1 may not take such"
     ),
+    "emulated by 10.2": (
+        "emulated switch",
+        faults("", "") | {"source_qemu": replace(QEMU, migration_statuses=frozenset({"postcopy-device"}))},
+        MachineError,
+        "post-copy may damage web",
+    ),
     "memory nowhere known": ("memory backend", backend(""), StateError, "a file system that is not known"),
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ LETTERS = {
     "w": Verdict.WAIT,
     "L": Verdict.LOST,
     "g": Verdict.GO_ON,
+    "s": Verdict.STOP_SOURCE,
     "?": Verdict.ASK,
 }
 
@@ -31,7 +32,9 @@ LETTERS = {
 SEEN = """
 running        active            inmigrate  active            w  it has not obeyed yet, or waits for a link
 running        failed            inmigrate  postcopy-active   S  11.1 took it back, the target never began
-running        failed            running    postcopy-active   S  11.1 took it back, the target's word was lost (no disk)
+running        failed            running    postcopy-active   s  11.1 took it back, the target's word was lost (no disk)
+running        failed            running    postcopy-paused   s  likewise 10.0, at the very end
+paused         failed            running    postcopy-paused   ?  and was stopped
 running        cancelled         gone       -                 S  it was cancelled before it obeyed
 running        failed            gone       -                 S  the target died before it began, 11.1
 running        active            running    postcopy-active   ?  which cannot be
@@ -82,6 +85,7 @@ def test_neither_side_is_ended_while_the_other_may_hold_a_part_of_it() -> None:
         verdict = decide(now)
         if verdict is Verdict.KEEP_SOURCE:
             assert now.source == "running" and now.source_says in {"failed", "cancelled", "none"}, now
+            assert now.target in {GONE, "inmigrate"}, now
         if verdict is Verdict.RESUME_SOURCE:
             assert now.source == "postmigrate" and now.source_says == "failed", now
             assert now.target in {GONE, "inmigrate"}, now

@@ -104,7 +104,7 @@ class OptionValue(Kind):
         return text
 
 
-def of_option(metavar: str, name: str) -> Kind:
+def of_option(metavar: str, name: str, example: str) -> Kind:
     """The value of the migration option *name*, a number in QEMU's unit."""
 
     def read(text: str) -> object:
@@ -112,7 +112,7 @@ def of_option(metavar: str, name: str) -> Kind:
 
         return OPTIONS[name].kind.read(text)
 
-    return Kind(metavar, type=int, read=read)
+    return Kind(metavar, type=int, read=read, example=example)
 
 
 def choice(*words: str) -> Choice:
@@ -232,9 +232,9 @@ DURATION = duration()
 SIZE = size()
 DISK_SIZE = size(1)
 BANDWIDTH = bandwidth()
-MIGRATION_BANDWIDTH = of_option("BANDWIDTH", "max-bandwidth")
+MIGRATION_BANDWIDTH = of_option("BANDWIDTH", "max-bandwidth", "100 MiB/s")
 """In bytes per second."""
-DOWNTIME_LIMIT = of_option("DURATION", "downtime-limit")
+DOWNTIME_LIMIT = of_option("DURATION", "downtime-limit", "300 ms")
 """In ms."""
 OPTION_VALUE = OptionValue()
 METHOD = Choice(_methods)

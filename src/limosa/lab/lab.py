@@ -389,8 +389,8 @@ class Lab:
 
         Example::
 
-            moving = asyncio.ensure_future(lab.attempt("guest1", "host2", Settings(options={"postcopy-ram": True})))
-            await lab.switch("guest1")
+            for moving in []:  # guests that other commands move, with postcopy-ram on
+                await lab.switch(moving)
         """
         from limosa.lab import switch
 

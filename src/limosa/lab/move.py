@@ -103,7 +103,7 @@ class Move:
             events.note(remark)
         journal = self.guest.new_journal(source, target, self.plan)
         hosts = self.guest.hosts
-        keys = stream_keys.made_for(self.plan, hosts.directory, hosts.named(source).migration_address)
+        keys = stream_keys.made_for(self.plan, hosts.directory, self.inquiry.source.migration_address)
         transfer = Transfer(self.plan, self.source, port, journal, events, keys)
         wish = self.guest.hosts.directory.switch_wish(self.guest.name)
         wish.unlink(missing_ok=True)

@@ -3,6 +3,7 @@ each once, and none that no check asks for."""
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
@@ -99,6 +100,7 @@ class Inquiry:
             damage = {"started": error}
         if self.guest.record is None or self.guest.record.host != copy.host:
             self._forget({"source_qemu"})
+            self.__dict__.pop("source", None)
         self.facts = msgspec.structs.replace(
             self.facts,
             source=copy.host,
@@ -153,10 +155,12 @@ class Inquiry:
         assert self._copy is not None, "what is asked of the source comes after that"
         return self._copy
 
-    @property
+    @functools.cached_property
     def source(self) -> LabHost:
-        """The source. Raises what keeps us out of it."""
-        return self.guest.hosts.named(self.copy.host)
+        """The source. Before the guest was found it is where that is on record. Raises what keeps us out of it."""
+        record = self.guest.record
+        expected = record.host if self._copy is None and record is not None else self.copy.host
+        return self.guest.hosts.named(expected)
 
     @property
     def started(self) -> Started:
@@ -172,9 +176,7 @@ class Inquiry:
         return await self.target.offer(self._accel)
 
     async def _source_qemu(self) -> Any:
-        record = self.guest.record
-        source = self.guest.hosts.named(record.host) if self._copy is None and record is not None else self.source
-        return await source.offer(self._accel)
+        return await self.source.offer(self._accel)
 
     async def _room(self) -> int:
         return await qemu_launch.room_bytes(self.guest, self.target)

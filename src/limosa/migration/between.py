@@ -105,6 +105,10 @@ class Between:
                 raise self._ask() from error
         elif verdict is Verdict.KEEP_TARGET and self.source is not None:
             await self.source.end()
+        elif verdict is Verdict.STOP_SOURCE and self.source is not None:
+            await self.source.control.pause()
+            self.now = await self.situation()
+            raise self._ask()
         elif verdict is Verdict.ASK:
             raise self._ask()
         return verdict

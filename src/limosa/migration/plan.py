@@ -46,8 +46,6 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     poll_s: float
     remarks: tuple[str, ...] = ()
     """What a person should know beforehand, a sentence each."""
-    pauses_to_the_end: bool = True
-    """Whether the source's QEMU takes up a connection of post-copy too that breaks when everything is sent."""
 
     @property
     def may_switch(self) -> bool:
@@ -90,29 +88,25 @@ def made(
             *([COST] if encrypted else []),
             *_of_post_copy(choice.source.capabilities, source, target),
         ),
-        pauses_to_the_end=source.known.has(_PAUSES_TO_THE_END),
     )
 
 
-_PAUSES_TO_THE_END = "parameter avail-switchover-bandwidth"
-"""It came with QEMU 8.2, as did that a source whose connection breaks after the last page waits for another one."""
+_RECOVERS_AGAIN = "status postcopy-recover-setup"
+"""It came with QEMU 9.1, as did that what is being recovered can be given up and begun anew."""
 
 
 def _of_post_copy(capabilities: Collection[str], source: Offer, target: Offer) -> list[str]:
     """What cannot be saved once it has become post-copy."""
     if "postcopy-ram" not in capabilities:
         return []
-    said = [
+    said = (
         f"once it is post-copy, the guest is lost if {source.host} or {target.host} goes down before its memory is all "
-        f"on {target.host}; a link that is cut loses nothing"
-    ]
-    old = [offer for offer in (source, target) if not offer.known.has(_PAUSES_TO_THE_END)]
+        f"on {target.host}; a link that is cut loses nothing, unless for longer than TCP waits when all is sent"
+    )
+    old = [offer for offer in (source, target) if not offer.known.has(_RECOVERS_AGAIN)]
     if old:
-        said[0] += (
-            f", unless QEMU {old[0].known.version} on {old[0].host} loses it for longer than TCP waits when all is "
-            "sent, or while it takes its connection up again"
-        )
-    return said
+        said += f", or again while QEMU {old[0].known.version} on {old[0].host} takes its connection up"
+    return [said]
 
 
 def _side(offer: Offer, told: Told, transport: Transport, role: Role) -> Side:

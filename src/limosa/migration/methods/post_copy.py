@@ -128,6 +128,7 @@ async def follow(transfer: Transfer) -> Phase:
                 if status == "completed":
                     return Phase.SWITCHED
                 if status in FINAL:
+                    await _never_twice(transfer)
                     raise await transfer.why(status)
                 if told.done() and not told.result():
                     raise await transfer.why_target_ended()
@@ -135,10 +136,19 @@ async def follow(transfer: Transfer) -> Phase:
                     return Phase.WAITING_FOR_LINK
                 judge()
             except _Standstill:
-                if not await stream.moved() and (transfer.plan.pauses_to_the_end or _remains(transfer)):
+                if not await stream.moved() and _remains(transfer):
                     return Phase.WAITING_FOR_LINK
-                # All is sent, and QEMU before 8.2 never takes a connection up that breaks then: it is left to TCP.
+                # All is sent. A connection that breaks then is never taken up: QEMU before 8.2 hangs, and 10.0 and
+                # 11.1 let the source run again beside its target. It is left to TCP.
                 transfer.progress.last_change_s = time.monotonic()
+
+
+async def _never_twice(transfer: Transfer) -> None:
+    """A source that gave up although its target has begun is stopped at once: QEMU may let it run again, with the guest
+    as it was when it was handed over (seen with 10.0 and 11.1, when the connection broke at the very end)."""
+    if transfer.receiver.control.moment("RESUME") is not None:
+        with contextlib.suppress(QmpError):
+            await transfer.source.control.pause()
 
 
 def _remains(transfer: Transfer) -> bool:
@@ -167,7 +177,7 @@ async def wait_for_link(transfer: Transfer) -> Phase:
         if stuck > STUCK_LOOKS and transfer.receiver.control.last_status() == PAUSED:
             raise Unmendable(
                 f"the link broke when all was sent from {plan.source.host} and not all was on {plan.target.host}: "
-                "QEMU before 8.2 does not take it up again then"
+                "QEMU does not take it up again then"
             )
         if status == PAUSED and await _carries(transfer):
             waited_s = time.monotonic() - begun_s

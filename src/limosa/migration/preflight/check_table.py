@@ -6,6 +6,7 @@ from limosa.migration.preflight import (
     blockers,
     clock_difference,
     cpu_model,
+    emulated_switch,
     exact_memory,
     files,
     guest_address,
@@ -25,6 +26,7 @@ from limosa.migration.preflight.check import Check, When
 CHECKS: tuple[Check, ...] = (
     *(whereabouts.CHECK, launch_record.CHECK),
     *(machine_type.CHECK, planned_options.CHECK, exact_memory.CHECK, target_room.CHECK, cpu_model.CHECK),
+    emulated_switch.CHECK,
     *(blockers.CHECK, files.CHECK, packet_size.CHECK, spanning_tree.CHECK, clock_difference.CHECK),
     *(page_faults.CHECK, memory_backend.CHECK, virtio_queues.CHECK),
     guest_address.CHECK,

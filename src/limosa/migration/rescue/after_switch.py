@@ -45,11 +45,11 @@ def decide(now: Situation) -> Verdict:
 
 
 def _source_runs(now: Situation) -> Verdict:
-    """It has not stopped yet, or QEMU (10.2 and newer) has taken the guest back. Then the source has everything, and
-    the target can never have it, even where it had begun and its word of that was lost."""
-    if now.source_says in {*_OVER, "none"}:
-        return Verdict.KEEP_SOURCE
-    return Verdict.WAIT if now.target in {GONE, _WAITS} else Verdict.ASK
+    """It has not stopped yet, or QEMU has taken the guest back: 10.2 and newer where the target has not begun. 10.0 and
+    11.1 were also seen to do so when the connection broke at the very end: then the guest has gone on at the target."""
+    if now.target not in {GONE, _WAITS}:
+        return Verdict.STOP_SOURCE if now.source_says in _OVER else Verdict.ASK
+    return Verdict.KEEP_SOURCE if now.source_says in {*_OVER, "none"} else Verdict.WAIT
 
 
 def _without_source(now: Situation) -> Verdict:
@@ -64,9 +64,10 @@ def _without_source(now: Situation) -> Verdict:
 def _both(now: Situation) -> Verdict:
     if now.source_says == "completed":
         return Verdict.WAIT if now.target == _WAITS or now.target_says in POST_COPY else Verdict.KEEP_TARGET
+    if now.source_says == "failed":
+        # QEMU would have taken it back and could not: the target had begun and holds the disk, and lacks memory. One
+        # that was stopped again has the guest as it was when it was handed over.
+        return Verdict.LOST if now.source == "finish-migrate" else Verdict.ASK
     if PAUSED in (now.source_says, now.target_says) or now.source_says in _MOVES:
         return Verdict.GO_ON
-    if now.source_says == "failed" and now.source == "finish-migrate":
-        # QEMU would have taken it back and could not: the target had begun and holds the disk, and lacks memory.
-        return Verdict.LOST
     return Verdict.WAIT if now.source_says in _UNDECIDED else Verdict.ASK

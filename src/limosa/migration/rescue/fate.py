@@ -22,6 +22,8 @@ class Verdict(StrEnum):
     """No QEMU has the guest any more: it went down with the source's, its disk remains. End the target."""
     GO_ON = "go-on"
     """Each side has what the other lacks: nothing is ended, and it goes on by itself or when it is recovered."""
+    STOP_SOURCE = "stop-source"
+    """QEMU lets an older state of the guest run on the source: it is stopped, and a person decides."""
     ASK = "ask"
     """Both answers could harm: a person decides."""
 

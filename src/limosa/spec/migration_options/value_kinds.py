@@ -154,7 +154,7 @@ class Number(ValueKind, frozen=True):
         if text.strip() in self.words_for:
             return self.words_for[text.strip()]
         value = self._parse(text.strip())
-        if fault := self.fault(value):
+        if fault := self._fault(value, repr(text.strip())):
             raise ValueError(fault)
         return value
 
@@ -167,9 +167,13 @@ class Number(ValueKind, frozen=True):
         """Anything but a whole number in the range."""
         if isinstance(value, bool) or not isinstance(value, int):
             return f"{value!r} is not a whole number{self._of}"
+        return self._fault(value, self.shown(value))
+
+    def _fault(self, value: int, written: str) -> str:
+        """What is wrong with a number, which somebody has *written* so."""
         if value in self.words_for.values() or self.least <= value <= self.most:
             return self._more_faults(value)
-        return f"{self.shown(value)} is {self._beyond(value)}" + (f": {self.because}" if self.because else "")
+        return f"{written} is {self._beyond(value)}" + (f": {self.because}" if self.because else "")
 
     def _beyond(self, value: int) -> str:
         least = value < self.least
@@ -265,7 +269,7 @@ class Milliseconds(_WithUnit, frozen=True):
         return round(value_ms)
 
     def _format(self, value: int) -> str:
-        return f"{value} ms"
+        return f"{value // 1000} s" if value and value % 1000 == 0 else f"{value} ms"
 
     @property
     def _of(self) -> str:

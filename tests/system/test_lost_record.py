@@ -122,10 +122,12 @@ async def test_a_process_that_a_host_is_about_to_start_is_no_host(directory: Lab
         await host.spawn(
             ["sh", "-c", "sleep 600; :", "/limosa/hosts/namespaces/keeper.py", *words], log="/run/sleep.log"
         )
+        seen = 0
         async for _ in Deadline.after(20).ticks(0.01):
-            if len(marked(directory.mark, "host1")) == 3:
+            seen = len(marked(directory.mark, "host1"))  # what the shell makes is one too, for a moment
+            if seen == 3:
                 break
-        assert len(marked(directory.mark, "host1")) == 3, "its unshare, its first process, and this one"
+        assert seen == 3, "its unshare, its first process, and this one"
         assert keepers(directory) == there
 
 

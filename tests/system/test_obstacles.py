@@ -82,7 +82,9 @@ async def test_who_answers_no_echo_is_not_known(below: Lab) -> None:
 
 
 def test_what_a_stranger_could_do_is_said_where_nothing_is_done_against_it() -> None:
-    machines = obstacles.strangers(spec.loads(MACHINES.replace("LINK", "br0")), "host1")
+    text = MACHINES.replace("LINK", "br0")
+    assert "is encrypted" in obstacles.strangers(spec.loads(text), "host1").detail
+    machines = obstacles.strangers(spec.loads(f"{text}\nmigration: {{tls: 'off'}}\n"), "host1")
     assert not machines.ok and not machines.required
-    assert f"{guard.PORTS.start} to {guard.PORTS.stop - 1}" in machines.detail and "no TLS" in machines.detail
+    assert f"{guard.PORTS.start} to {guard.PORTS.stop - 1}" in machines.detail and "tls: on" in machines.fix
     assert obstacles.strangers(spec.loads(BELOW), "host1").ok

@@ -13,9 +13,9 @@ from limosa.migration.settings import Settings
 
 
 @pytest.mark.parametrize(("given", "told"), [
-    ({"downtime-limit": 3_000_000}, "downtime-limit: 3000000 ms is more than 2000000 ms: QEMU takes no more"),
+    ({"downtime-limit": 3_000_000}, "downtime-limit: 3000 s is more than 2000 s: QEMU takes no more"),
     ({"downtime-limit": -1}, "downtime-limit: -1 ms is less than 0 ms"),
-    ({"downtime-limit": "3000 s"}, "downtime-limit: 3000000 ms is more than 2000000 ms"),
+    ({"downtime-limit": "3000 s"}, "downtime-limit: '3000 s' is more than 2000 s"),
     ({"max-bandwidth": 5}, "max-bandwidth: 5 B/s is less than 40 KiB/s: QEMU sends at least"),
     ({"max-bandwidth": 0}, "max-bandwidth: 0 B/s is less than"),
     ({"max-bandwidth": "fast"}, "max-bandwidth: 'fast' is not a bandwidth"),

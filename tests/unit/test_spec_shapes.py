@@ -69,13 +69,13 @@ SHAPES: list[tuple[str, str, str]] = [
     ),
     (
         HEAD + "migration: {options: {downtime-limit: 300}}\n",
-        "<text>:3: migration.options.downtime-limit: the number 300 is not 0 ms to 2000000 ms",
+        "<text>:3: migration.options.downtime-limit: the number 300 is not 0 ms to 2000 s",
         "write for instance 300 ms",
     ),
     (
         HEAD + "migration: {options: {downtime-limit: 3000 s}}\n",
-        "<text>:3: migration.options.downtime-limit: 3000000 ms is more than 2000000 ms: QEMU takes no more",
-        "downtime-limit is 0 ms to 2000000 ms, as QEMU takes no more",
+        "<text>:3: migration.options.downtime-limit: '3000 s' is more than 2000 s: QEMU takes no more",
+        "downtime-limit is 0 ms to 2000 s, as QEMU takes no more",
     ),
     (
         HEAD + "migration: {options: {xbzrle-cache-size: 3 MiB}}\n",

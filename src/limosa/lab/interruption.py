@@ -30,7 +30,7 @@ async def finish(guest: LabGuest, *, patience_s: float | None = reunion.PATIENCE
     if not entries:
         return ""
     entry = entries[-1]
-    if reunion.is_between(entries):
+    if journal.became_post_copy(entries):
         verdict = Verdict.LOST
         if entry.phase is not Phase.LOST:
             verdict = await reunion.go_on(guest, entries, patience_s=patience_s)

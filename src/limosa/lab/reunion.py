@@ -9,7 +9,6 @@ from limosa.errors import DecisionError, LimosaError
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
 from limosa.migration.journal import Entry
-from limosa.migration.phases import BETWEEN
 from limosa.migration.rescue.fate import Verdict
 from limosa.tasks import uninterrupted
 
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 10.0
 """How long a command that wants something else waits for a link that is cut."""
-
-
-def is_between(entries: Sequence[Entry]) -> bool:
-    """Whether a migration that has not ended has come as far as post-copy."""
-    return any(entry.phase in BETWEEN for entry in entries)
 
 
 async def go_on(guest: LabGuest, entries: Sequence[Entry], *, patience_s: float | None) -> Verdict:

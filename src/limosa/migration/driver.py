@@ -8,6 +8,7 @@ import contextlib
 from limosa.errors import LimosaError, MigrationError
 from limosa.migration import phases
 from limosa.migration.between import Between
+from limosa.migration.journal import became_post_copy
 from limosa.migration.methods import post_copy, pre_copy
 from limosa.migration.phases import Phase
 from limosa.migration.rescue.fate import Verdict, ended_by_itself, lost, lost_between
@@ -100,7 +101,7 @@ class Driver:
         Raises DecisionError when only a person can decide, LimosaError when the guest is lost.
         """
         transfer, plan = self.transfer, self.transfer.plan
-        switched = any(entry.phase in phases.BETWEEN for entry in transfer.journal.entries)
+        switched = became_post_copy(transfer.journal.entries)
         with contextlib.suppress(LimosaError):
             if not switched:  # else the last phase tells the next command what there is
                 transfer.journal.write(Phase.RESCUING, why)

@@ -11,14 +11,14 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import msgspec
 
 from limosa import durable, untrusted
 from limosa.errors import DecisionError, LimosaError
-from limosa.migration.phases import AFTER_SWITCH, FINAL, Phase
+from limosa.migration.phases import AFTER_SWITCH, BETWEEN, FINAL, Phase
 from limosa.migration.plan import MigrationPlan
 
 MAX_BYTES = 1 << 20
@@ -128,6 +128,11 @@ def _sealed(line: bytes, before: bytes) -> bytes:
 
 def _unwritable(path: Path, error: OSError) -> LimosaError:
     return LimosaError(f"the migration's journal cannot be written: {error.strerror}", hint=f"make room for {path}")
+
+
+def became_post_copy(entries: Iterable[Entry]) -> bool:
+    """Whether a migration has come as far as that its source was about to be told to."""
+    return any(entry.phase in BETWEEN for entry in entries)
 
 
 def unfinished(path: Path, guest: str, hosts: Collection[str] | None = None) -> Entry | None:

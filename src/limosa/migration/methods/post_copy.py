@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from limosa.migration.methods import pre_copy
 from limosa.migration.phases import Phase
 from limosa.migration.rescue.fate import GONE
 from limosa.migration.transfer import Transfer
-from limosa.network import echo, guard
+from limosa.network import echo
 from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.monitor import FINAL, PAUSED, POST_COPY, MigrateInfo
 
@@ -236,8 +235,7 @@ async def _carries(transfer: Transfer) -> bool:
 async def recover(transfer: Transfer) -> Phase:
     """The target listens again, the source goes on sending to it."""
     control, source = transfer.receiver.control, transfer.source
-    first = guard.PORTS[int.from_bytes(os.urandom(2)) % len(guard.PORTS)]
-    uri = f"tcp:{transfer.plan.address}:{first}"
+    uri = f"tcp:{transfer.plan.address}:{pre_copy.any_port()}"
     for monitor in (control, source.control):
         monitor.pending_events()  # what they said of the last time must not be taken for news
     try:

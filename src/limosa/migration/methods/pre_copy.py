@@ -79,13 +79,17 @@ async def prepare(transfer: Transfer) -> Phase:
 async def listen(transfer: Transfer, begin: Callable[[str], Awaitable[None]]) -> str:
     """Have the target listen on a free port that only hosts reach, by *begin*; the URI to send to."""
     address, host = transfer.plan.address, transfer.plan.target.host
-    # Another one each time: what an earlier move left behind, connecting still, must not reach this target.
-    first = guard.PORTS[int.from_bytes(os.urandom(2)) % len(guard.PORTS)]
-    await begin(f"tcp:{address}:{first},to={guard.PORTS[-1]}")
+    await begin(f"tcp:{address}:{any_port()},to={guard.PORTS[-1]}")
     info = await transfer.receiver.control.migrate_info()
     if not info.socket_address or not info.socket_address[0].port:
         raise LimosaError(f"QEMU on {host} does not say where it listens for the migration")
     return f"tcp:{address}:{info.socket_address[0].port}"
+
+
+def any_port() -> int:
+    """One that only hosts reach; another one each time: what an earlier move left behind, connecting still, must not
+    reach this target."""
+    return guard.PORTS[int.from_bytes(os.urandom(2)) % len(guard.PORTS)]
 
 
 async def move(transfer: Transfer) -> Phase:

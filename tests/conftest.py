@@ -37,6 +37,9 @@ LONG_FIRST = (
 MOST_WORKERS = 4
 """A worker's test may run several QEMUs: beyond this memory is the limit, not the number of CPUs."""
 
+SLOW_TIMEOUT_S = 3600
+"""A slow test may last so long before it is said to hang; any other, what ``pyproject.toml`` says."""
+
 LEFT_OUT = pytest.StashKey[int]()
 
 
@@ -86,6 +89,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Quick failures first: by folder, else in the order that pytest found; slow ones only where they are wanted."""
     items.sort(key=_place)
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
     wanted = slow.wanted() or "slow" in config.option.markexpr
     named = {argument.partition("[")[0] for argument in config.args if "::" in argument}
     left_out = [
@@ -109,11 +115,22 @@ def _folder(nodeid: str) -> str:
     return parts[1] if len(parts) > 2 else ""
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Setup, call and teardown of a test in its turn."""
+    """Setup, call and teardown of a test in its turn; what it waits for that does not count towards its timeout."""
     with turns.turn(alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+# -- first words: a run that is cut short has said what failed ---------------------------------------------------------
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """At once on CI's machine, where nobody can ask a run that did not come to its end."""
+    if report.failed and permitted_skips.is_ci() and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        print(f"\n{report.nodeid} ({report.when}): {crash.message if crash else report.longrepr}", flush=True)
 
 
 # -- last words -------------------------------------------------------------------------------------------------------

@@ -54,6 +54,18 @@ def test_order_is_gate_unit_system(pytester: pytest.Pytester) -> None:
     assert ran == ["gate", "unit", "system", "other"]
 
 
+def test_one_that_hangs_fails_and_the_next_begins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said at once on CI's machine, before the run is over, as that may never be."""
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    text = "import time\ndef test_a(): time.sleep(1000)\ndef test_b(): pass\n"
+    _suite(pytester, {"tests/unit/test_hangs.py": text})
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:asyncio", "-o", "timeout=0.5", "tests")
+    result.assert_outcomes(passed=1, failed=1)
+    said = result.stdout.str()
+    assert "test_hangs.py::test_a (call): Failed: Timeout" in said.partition("FAILURES")[0]
+
+
 SLOW = {
     "tests/unit/test_mixed.py": "import pytest\n@pytest.mark.slow\n@pytest.mark.parametrize('n', [1, 2])\n"
     "def test_slow(n): pass\ndef test_quick(): pass\n",

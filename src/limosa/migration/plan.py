@@ -12,6 +12,7 @@ from limosa.migration.choice import Offer, Told, choose
 from limosa.migration.settings import Settings
 from limosa.migration.transport import COST, TCP, Transport
 from limosa.migration.transport import Side as Role
+from limosa.spec.migration_options import OPTIONS
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,12 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     poll_s: float
     remarks: tuple[str, ...] = ()
     """What a person should know beforehand, a sentence each."""
+
+    @property
+    def downtime_limit_s(self) -> float:
+        """The pause that is allowed; QEMU may be told another one, so that it keeps to this."""
+        option = OPTIONS["downtime-limit"]
+        return int(self.options.get(option.name, option.unasked)) / 1000
 
     @property
     def may_switch(self) -> bool:

@@ -31,6 +31,10 @@ _SAME = 0.9
 """A pass that begins with this share of the one before, or more, has brought nothing: at that pace it would take more
 than twenty to come down to a tenth."""
 
+_TOLD_FROM = 3
+"""The pass from which it is said that there is no end: the first goes over all memory, and how much the second begins
+with depends on how long that took."""
+
 _NOT_SENDING = frozenset({"none", "setup"})
 
 
@@ -153,6 +157,18 @@ class Progress(msgspec.Struct):
             return None
         return _needed_s(remaining_bytes + self._starts[1] * share / (1 - share), settled)
 
+    def why_endless(self, downtime_limit_s: float) -> str:
+        """Why the guest does not get across within *downtime_limit_s*, and the pause in which it would; empty as long
+        as that is not known, or not so."""
+        last = self.last
+        if last is None or last.converges is not False or (last.iteration or 0) < _TOLD_FROM or self._share() is None:
+            return ""
+        pause_s = _needed_s(self._starts[-1], self._wire)
+        if pause_s is None or pause_s <= downtime_limit_s:
+            return ""
+        rates = "" if last.dirty_rate_bytes_per_s is None else f"{self._rates()}, and "
+        return f"{rates}{self._passes()}; a pause of some {format_duration(pause_s)} would be needed"
+
     def why_unfinished(self) -> str:
         """A hint for somebody whose time is up, from what was seen last; empty where nothing is known."""
         last = self.last
@@ -172,11 +188,13 @@ class Progress(msgspec.Struct):
         return f"{left} in {which}{rest}: a longer --timeout shows whether later passes get shorter"
 
     def _why_not(self) -> str:
-        if self._share() is not None:
-            before, now = map(format_bytes, self._starts)
-            return (
-                f"a pass found no less to send than the one before ({before}, then {now}), as the guest wrote meanwhile"
-            )
+        return self._rates() if self._share() is None else f"{self._passes()}, as the guest wrote meanwhile"
+
+    def _passes(self) -> str:
+        before, now = map(format_bytes, self._starts)
+        return f"a pass found no less to send than the one before ({before}, then {now})"
+
+    def _rates(self) -> str:
         assert self.last is not None
         rates = (self.last.dirty_rate_bytes_per_s or 0.0, self.last.settled_bytes_per_s or 0.0)
         return "the guest wrote to {} of memory while {} went over".format(*map(format_bytes_per_s, rates))

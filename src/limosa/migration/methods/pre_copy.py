@@ -28,6 +28,9 @@ FIGURES_S = 0.3
 LATE_RESUME_S = 1.0
 """How long the RESUME event of a target that runs may be late. Without it only the pause is not known."""
 
+_SLOWS = frozenset({"auto-converge", "dirty-limit"})
+"""What makes a guest write less the longer it takes."""
+
 IDLE_S = 30.0
 """How long an earlier migration that is being cancelled may still occupy the source."""
 
@@ -107,7 +110,7 @@ async def watch(transfer: Transfer, stream: Stream, *, enough: Callable[[Migrate
     Raises LimosaError for each way that it can go wrong.
     """
     transfer.progress = Progress(transfer.plan.guest)
-    deadline = Deadline.after(transfer.plan.timeout_s)
+    deadline, endless = Deadline.after(transfer.plan.timeout_s), ""
 
     def judge() -> None:
         _judge(transfer, deadline)
@@ -125,7 +128,20 @@ async def watch(transfer: Transfer, stream: Stream, *, enough: Callable[[Migrate
                 raise await transfer.why_target_ended()
             if enough(info):
                 return False
+            endless = endless or _tell_endless(transfer)
             judge()
+
+
+def _tell_endless(transfer: Transfer) -> str:
+    """What was said of a guest that does not get across like this; empty while none is known, or where QEMU makes it
+    write less and less."""
+    plan = transfer.plan
+    why = "" if _SLOWS & set(plan.source.capabilities) else transfer.progress.why_endless(plan.downtime_limit_s)
+    if why:
+        now = f"limosa switch {plan.guest} makes it post-copy now" if plan.may_switch else "or --method post-copy"
+        told = f"pre-copy of {plan.guest} does not converge: {why} (a larger --downtime-limit; {now})"
+        transfer.events.note(told, level="warning")
+    return why
 
 
 def _judge(transfer: Transfer, deadline: Deadline) -> None:

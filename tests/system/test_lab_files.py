@@ -62,6 +62,20 @@ def test_check_says_what_is_made_and_what_is_missing(limosa: Command) -> None:
     assert not (limosa.home / "cache").exists() and not limosa.state.exists(), "nothing is touched"
 
 
+def test_check_reads_tls_as_it_is_meant(limosa: Command) -> None:
+    """Also where the writer took ``on`` for a truth value, as YAML 1.1 does."""
+    file, rest = limosa.home / "x.yaml", "hosts: {a: , b: }\nguests:\n  g: {host: a, image: bare, memory: 64 MiB}\n"
+    for written in ("on", "off", "true", "false", '"on"', "auto"):
+        file.write_text(f"migration: {{tls: {written}}}\n{rest}")
+        assert limosa.ok("check", "x.yaml", "--json").json["right"], written
+    for written, near in (("onn", ", did you mean 'on'?"), ("oof", ", did you mean 'off'?"), ("2", "")):
+        file.write_text(f"migration: {{tls: {written}}}\n{rest}")
+        wrong = limosa.run("check", "x.yaml")
+        assert wrong.returncode == 2, wrong
+        assert "x.yaml:1: migration.tls: expected 'auto', 'on' or 'off', found " in wrong.errors
+        assert near in wrong.errors
+
+
 def test_a_wrong_file_is_told_by_line_and_key(limosa: Command) -> None:
     (limosa.home / "x.yaml").write_text("hosts:\n  a: {kidn: ssh}\nguests:\n  g: {host: a, memory: much}\n")
     wrong = limosa.run("check", "x.yaml")

@@ -102,6 +102,21 @@ SHAPES: list[tuple[str, str, str]] = [
         "<text>:3: migration.speed: unknown key",
         "a migration has 'method', 'tls' and 'options'",
     ),
+    *(
+        (
+            HEAD + f"migration: {{tls: {written}}}\n",
+            f"<text>:3: migration.tls: expected 'auto', 'on' or 'off', found {found}",
+            "",
+        )
+        for written, found in (
+            ("onn", "'onn', did you mean 'on'?"),
+            ("Auto", "'Auto', did you mean 'auto'?"),
+            ("offf", "'offf', did you mean 'off'?"),
+            ("never", "'never'"),
+            ("1", "the number 1"),
+            ("[on]", "a list"),
+        )
+    ),
     (
         "name: x\nhosts:\n  a: {}\n  Host2: {}\n",
         "<text>:4: hosts.Host2: 'Host2' is not a name: a to z, then a to z, 0 to 9 and '-', and no '-' at the end",

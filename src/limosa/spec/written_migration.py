@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from limosa.spec.problems import found
+from limosa.spec.migration_options.value_kinds import OFF, ON
+from limosa.spec.problems import found, listed, nearest
 from limosa.spec.resolved import Method, Tls
 
 
@@ -24,6 +25,20 @@ def _check_option(value: object) -> object:
 
 
 OptionValue = Annotated[Any, BeforeValidator(_check_option), WithJsonSchema({"type": ["string", "integer", "boolean"]})]
+_TLS: dict[str, Tls] = {"auto": "auto", **dict.fromkeys(ON, "on"), **dict.fromkeys(OFF, "off")}
+"""Each word, and what is meant: as with options, since `on` is a truth value to whoever writes YAML 1.1."""
+
+
+def _read_tls(value: object) -> object:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str) and value in _TLS:
+        return _TLS[value]
+    near = nearest(value, _TLS) if isinstance(value, str) else ""
+    raise ValueError(f"expected {listed(dict.fromkeys(_TLS.values()), 'or')}, found {found(value)}{near}")
+
+
+WrittenTls = Annotated[Tls, BeforeValidator(_read_tls), WithJsonSchema({"enum": [True, False, *_TLS]})]
 EMPTY_IS_DEFAULT = BeforeValidator(lambda value: {} if value is None else value)
 """``host1:`` with nothing after it is how a host without settings is written."""
 
@@ -37,10 +52,10 @@ class Migration(WrittenMapping):
         "`post-copy`: it begins so; then the guest runs on the target, and what it misses follows on demand. "
         "Default: `pre-copy`.",
     )
-    tls: Tls | None = Field(
+    tls: WrittenTls | None = Field(
         default=None,
-        description="`on`: the stream is encrypted, and both ends prove who they are. `auto`: where it leaves this "
-        "machine. Default: `auto`.",
+        description="`on` (`true`): the stream is encrypted, and both ends prove who they are. `off` (`false`): it is "
+        "not. `auto`: where it leaves this machine. Default: `auto`.",
     )
     options: Annotated[dict[str, OptionValue], EMPTY_IS_DEFAULT] = Field(
         default={},

@@ -20,6 +20,7 @@ from limosa.migration.choice import Offer
 from limosa.migration.driver import Driver
 from limosa.migration.journal import Journal, unfinished
 from limosa.migration.phases import Phase
+from limosa.migration.preflight.facts import Clocks
 from limosa.migration.settings import Settings
 from limosa.migration.transfer import TargetPort, Transfer
 from limosa.process import Completed
@@ -197,6 +198,18 @@ async def test_completed_with_figures_that_come_late(tmp_path: Path) -> None:
         assert not figures and (outcome.info.total_time, outcome.info.downtime) == (120, 40)
         assert outcome.stop_ns is not None and outcome.resume_ns is not None
         assert both.last_phase is Phase.COMPLETED and both.source.told("quit") == 1 and both.target.told("quit") == 0
+
+
+async def test_a_pause_is_told_by_one_clock_or_not_at_all(tmp_path: Path) -> None:
+    """Who takes up what another command began does not know how far two machines' clocks are apart."""
+    async with pair(tmp_path) as both:
+        outcome = await Driver(both.transfer).run()
+        assert outcome.stop_ns is not None and outcome.resume_ns is not None and outcome.pause_ms is None
+        both.transfer.clocks = lambda: Clocks(ahead_ns=25_000_000, uncertainty_ns=1_000_000)
+        outcome = both.transfer.outcome()
+        assert outcome.stop_ns is not None and outcome.resume_ns is not None
+        assert outcome.pause_ms == pytest.approx((outcome.resume_ns - outcome.stop_ns) / 1e6 - 25)
+        assert outcome.ahead_uncertainty_ns == 1_000_000
 
 
 async def test_resume_event_comes_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

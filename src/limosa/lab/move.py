@@ -14,6 +14,7 @@ from limosa.lab.preflight import Inquiry
 from limosa.lab.record import GuestRecord, Launched
 from limosa.migration.phases import FINAL, Phase
 from limosa.migration.preflight.check import When
+from limosa.migration.preflight.facts import Clocks
 from limosa.migration.preflight.finding import Finding, first_error
 from limosa.migration.rescue.fate import lost
 from limosa.migration.settings import Settings
@@ -108,6 +109,7 @@ class Move:
         wish = self.guest.hosts.directory.switch_wish(self.guest.name)
         wish.unlink(missing_ok=True)
         transfer.post_copy_wished = wish.exists
+        transfer.clocks = self._clocks
         transfer.stamped_by = await _stamped_by(self.source.host, self.target.port)
         try:
             outcome = await Driver(transfer).run()
@@ -116,13 +118,13 @@ class Move:
             outcome = transfer.outcome(refused or error)
         finally:
             await uninterrupted(self._settle(transfer))
-        facts = self.inquiry.facts
-        if not facts.same_machine:
-            outcome.target_ahead_ns = facts.clocks.ahead_ns if facts.clocks else None
-            outcome.ahead_uncertainty_ns = facts.clocks.uncertainty_ns if facts.clocks else 0
         if outcome.failure is None and not any(copy.host == self.target.name for copy in self.guest.on_record()):
             outcome.failure = lost(self.guest.name, self.target.name)  # it ended a moment ago
         return outcome
+
+    def _clocks(self) -> Clocks | None:
+        facts = self.inquiry.facts
+        return Clocks(ahead_ns=0, uncertainty_ns=0) if facts.same_machine else facts.clocks
 
     async def _settle(self, transfer: Transfer) -> None:
         """Record where the guest is and which copies of it are left; hang up."""

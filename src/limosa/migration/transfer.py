@@ -18,6 +18,7 @@ from limosa.migration import tls_faults
 from limosa.migration.journal import Entry, Journal
 from limosa.migration.phases import Phase
 from limosa.migration.plan import MigrationPlan
+from limosa.migration.preflight.facts import Clocks
 from limosa.migration.progress import Progress
 from limosa.migration.transport import Side
 from limosa.qemu.guest_process import QemuProcess
@@ -57,7 +58,7 @@ class Outcome(msgspec.Struct):
     """Those that were on at the source, as its QEMU said; None: it was not asked, or did not say."""
     parameters: dict[str, Any] | None = None
     """All of the source's, likewise."""
-    target_ahead_ns: int | None = 0
+    target_ahead_ns: int | None = None
     """How far the target's clock was ahead of the source's; 0: both are one machine. None: it is not known."""
     ahead_uncertainty_ns: int = 0
     """By how much that may be wrong, either way."""
@@ -134,6 +135,9 @@ class Transfer:
         """Whether somebody wishes the target to go on now, without the rest."""
         self.stamped_by: StampedBy = "two machines"
         """Whose clock both QEMUs tell their moments by."""
+        self.clocks: Callable[[], Clocks | None] = lambda: None
+        """How far they are apart, as far as that is known by now. A command that takes up what another one began did
+        not measure it."""
         self.patience_s: float | None = None
         """How long a link that is cut is waited for; None: until it is back."""
         self.seen = 0
@@ -241,6 +245,7 @@ class Transfer:
 
     def outcome(self, failure: LimosaError | None = None) -> Outcome:
         """What is known of it now."""
+        clocks = self.clocks()
         return Outcome(
             failure=failure,
             source=self.plan.source.host,
@@ -255,6 +260,8 @@ class Transfer:
             capabilities=self.in_force[0] if self.in_force else None,
             parameters=self.in_force[1] if self.in_force else None,
             target_info=self.target_info,
+            target_ahead_ns=clocks.ahead_ns if clocks else None,
+            ahead_uncertainty_ns=clocks.uncertainty_ns if clocks else 0,
             stamped_by=self.stamped_by,
         )
 

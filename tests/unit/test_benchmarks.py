@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
-from benchmarks import against_virsh, migrate, start
+from benchmarks import against_virsh, by_option, migrate, start
 from benchmarks.against_virsh import Move
 from benchmarks.libvirt_hosts import Domain
 from benchmarks.start import NOTHING, Start
@@ -65,3 +66,13 @@ def test_what_libvirt_is_told_of_a_guest_is_whole_whatever_its_kernel_is_told() 
 def test_starts_are_told_as_ratios_to_python_alone() -> None:
     lines = start.summary({NOTHING: [Start(10, 8), Start(12, 8)], "limosa --help": [Start(22, 12), Start(22, 12)]})
     assert lines.splitlines()[2] == "limosa --help   22 ms      2.0 x  22 ms     12 ms           1.5 x"
+
+
+def test_a_way_that_never_completed_has_no_figures() -> None:
+    done = by_option.Taken(total_ms=100, wire_bytes=3 << 20, pause_ms=20, exposure_ms=50)
+    [_, *found] = by_option.rows({"pre-copy": [], "multifd": [replace(done, exposure_ms=None)], "post-copy": [done]}, 2)
+    assert found == [
+        ["pre-copy", "0 of 2", "", "", "", ""],
+        ["multifd", "1 of 2", "100 ms", "20 ms", "", "3 MiB"],
+        ["post-copy", "1 of 2", "100 ms", "20 ms", "50 ms", "3 MiB"],
+    ]

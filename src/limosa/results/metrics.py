@@ -247,8 +247,8 @@ METRICS: tuple[Metric, ...] = (
         key="stop_resume_ms",
         label="STOP to RESUME",
         quantity="pause",
-        meaning="STOP on the source to RESUME on the target, by the timestamps of the QMP events. None between two"
-        " machines, whose clocks differ",
+        meaning="STOP on the source to RESUME on the target, by the timestamps of the QMP events; between two"
+        " machines corrected by how far their clocks are apart, None where that is not known",
         derive=_stop_resume_ms,
         clock=Clock("2", "the hypervisor"),
     ),

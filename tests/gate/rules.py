@@ -282,7 +282,10 @@ def lost_rooms(root: Path) -> list[str]:
     return complaints
 
 
-CHANGES = ("host kind", "metric", "probe", "image", "bench", "verb", "page")
+CHANGES = (
+    *("host kind", "metric", "probe", "image", "bench", "verb", "page"),
+    *("method of migration", "option of migration", "check before a move", "transport of migration"),
+)
 """What docs/architecture.md has to say the place of, under its heading "Where would I change X?"."""
 
 

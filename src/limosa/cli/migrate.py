@@ -37,7 +37,7 @@ def migrate(
         Option("--set", kind=OPTION_VALUE, help="Anything else that QEMU can be told; may be repeated."),
     ] = None,
     timeout: Annotated[
-        float | None, Option(kind=duration(0.001), help="Give up after this; the guest stays on the source.")
+        float | None, Option(kind=duration(0.001), help="Give up after this: it stays on the source, unless post-copy.")
     ] = None,
     tls: Annotated[
         str, Option(kind=TLS, help="Encrypt what is sent; without it auto: where it leaves this machine.")
@@ -50,7 +50,7 @@ def migrate(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Move a running guest to another host. Ctrl-C cancels and leaves it running on the source."""
+    """Move a running guest to another host. Ctrl-C cancels and leaves it running on the source; a post-copy goes on."""
     from limosa.cli.face import face, run, show_result
     from limosa.cli.printable import print_prose
     from limosa.lab import Lab

@@ -99,7 +99,8 @@ def made(
 
 
 _RECOVERS_AGAIN = "status postcopy-recover-setup"
-"""It came with QEMU 9.1, as did that what is being recovered can be given up and begun anew."""
+"""It came with QEMU 9.1. What is being recovered can be given up and begun anew since 8.2, which nothing that can be
+asked tells."""
 
 
 def _of_post_copy(capabilities: Collection[str], source: Offer, target: Offer) -> list[str]:

@@ -62,7 +62,7 @@ async def prepare(transfer: Transfer) -> Phase:
         raise MachineError(
             f"post-copy cannot be received on {transfer.plan.target.host}: {error.message}",
             hint=f"it takes userfaultfd: on {transfer.plan.target.host}, sudo sysctl vm.unprivileged_userfaultfd=1, or "
-            "let the user of QEMU open /dev/userfaultfd (QEMU 8.0 and newer); limosa migrate without --method "
+            "let the user of QEMU open /dev/userfaultfd (QEMU 8.1 and newer); limosa migrate without --method "
             "post-copy needs neither",
         ) from error
 

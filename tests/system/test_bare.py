@@ -22,6 +22,7 @@ from limosa import paths, process
 from limosa.architecture import X86_64
 from limosa.events import Events
 from limosa.guest.bare import (
+    COMMAND_RESTART,
     COMMAND_SHUTDOWN,
     COMMAND_STATUS,
     COMMAND_VERIFY,
@@ -368,12 +369,13 @@ async def test_speed_of_one_object_on_host_and_guest(bench: Bench, accel: str) -
 
 @pytest.mark.parametrize("machine", ["pc-q35-7.2", "pc-i440fx-7.2"])
 @pytest.mark.parametrize("mode", ["write", "primes"])
-async def test_answers_and_stops(bench: Bench, machine: str, mode: Any) -> None:
+async def test_answers_starts_anew_and_stops(bench: Bench, machine: str, mode: Any) -> None:
     guest = Guest(await bench.start("tcg", kernel_arguments(mode), machine=machine))
     ready = await guest.expect(Ready)
     assert (ready.mode, ready.memory_mib) == (mode, 64 if mode == "write" else 0)
     status = await guest.ask(COMMAND_STATUS, Status)
     assert isinstance(status.progress, Pass if mode == "write" else Primes)
+    assert await guest.ask(COMMAND_RESTART, Ready) == ready
     await guest.ask(COMMAND_SHUTDOWN, Stopped)
     async with asyncio.timeout(5):
         assert await guest.machine.child.wait() == 0

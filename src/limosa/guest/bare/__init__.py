@@ -4,6 +4,7 @@
 """
 
 from limosa.guest.bare.arguments import (
+    COMMAND_RESTART,
     COMMAND_SHUTDOWN,
     COMMAND_STATUS,
     COMMAND_VERIFY,
@@ -30,6 +31,7 @@ from limosa.guest.bare.serial_output import (
 from limosa.qemu.ram import migratable_memory_bytes
 
 __all__ = [
+    "COMMAND_RESTART",
     "COMMAND_SHUTDOWN",
     "COMMAND_STATUS",
     "COMMAND_VERIFY",

@@ -17,6 +17,9 @@ COMMAND_VERIFY = b"v"
 COMMAND_STATUS = b"s"
 """On the serial line: a ``Status`` line follows."""
 
+COMMAND_RESTART = b"r"
+"""On the serial line: the machine starts anew; a ``Ready`` line follows."""
+
 COMMAND_SHUTDOWN = b"q"
 """On the serial line: a ``Stopped`` line follows, then the machine powers off."""
 

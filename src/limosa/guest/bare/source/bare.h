@@ -50,6 +50,7 @@ void read_settings(const void *start_info, struct settings *settings);
 void write_forever(const struct settings *settings) __attribute__((noreturn));
 void count_forever(const struct settings *settings) __attribute__((noreturn));
 void fail(const char *why) __attribute__((noreturn));
+void restart(void) __attribute__((noreturn));
 void power_off(void) __attribute__((noreturn));
 
 static inline uint64_t read_tsc(void)

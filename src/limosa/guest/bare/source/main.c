@@ -1,12 +1,14 @@
 /* The bare guest's user mode: say that it is there, do what the command line asks, answer bytes on the serial line.
  *
- * `v` verifies the whole working set, `s` prints a status line, `q` stops the machine.
+ * `v` verifies the whole working set, `s` prints a status line, `r` starts the machine anew, `q` stops it.
  */
 #include "bare.h"
 
 #define POLL_EVENTS 16u
-#define PM1_CONTROL 0x604 /* of ICH9 and PIIX4, where QEMU's firmware places it */
-#define SLEEP_NOW 0x2000  /* sleep type 0 is "soft off" in QEMU's ACPI tables */
+#define PM1_CONTROL 0x604   /* of ICH9 and PIIX4, where QEMU's firmware places it */
+#define SLEEP_NOW 0x2000    /* sleep type 0 is "soft off" in QEMU's ACPI tables */
+#define RESET_CONTROL 0xcf9 /* of ICH9 and PIIX3 */
+#define RESET_NOW 0x06
 
 struct fault_frame {
     uint64_t address, vector, error, instruction, code_segment, flags, stack;
@@ -35,6 +37,12 @@ void power_off(void)
     put_text("bare: stopped");
     put_end();
     call(CALL_WRITE_PORT_16, 0, SLEEP_NOW, PM1_CONTROL);
+    halt();
+}
+
+void restart(void)
+{
+    call(CALL_WRITE_PORT_8, 0, RESET_NOW, RESET_CONTROL);
     halt();
 }
 
@@ -71,6 +79,8 @@ void count_forever(const struct settings *settings)
         case 's':
             report_events("bare: status mode=primes events=", events, primes);
             break;
+        case 'r':
+            restart();
         case 'q':
             power_off();
         }

@@ -134,6 +134,8 @@ static void answer(struct state *state)
     case 's':
         report(state, "bare: status mode=write pass=");
         break;
+    case 'r':
+        restart();
     case 'q':
         power_off();
     }

@@ -167,6 +167,24 @@ async def test_a_target_that_has_not_begun_keeps_its_source(tmp_path: Path, monk
         assert (await task).failure is None
 
 
+async def test_a_link_that_is_back_before_it_was_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither side could be told; what cannot be given up goes on by itself."""
+    async with two(tmp_path, monkeypatch, carries=False) as made:
+
+        async def moved(_: object) -> bool:
+            return made.link_carries
+
+        monkeypatch.setattr(Stream, "moved", moved)
+        made.gives_up = lambda side, only_in: Error("not now")  # type: ignore[method-assign]
+        task = asyncio.ensure_future(Driver(made.both.transfer).run())
+        await made.until(lambda: made.both.target.told("migrate-pause") >= 2)
+        made.link_carries = True
+        await made.until(lambda: made.phases[-1] is Phase.POST_COPY)
+        made.all_sent()
+        assert (await task).failure is None
+        assert Phase.WAITING_FOR_LINK in made.phases and Phase.RECOVERING not in made.phases
+
+
 async def test_ctrl_c_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two(tmp_path, monkeypatch, carries=False) as made:
         task = asyncio.ensure_future(Driver(made.both.transfer).run())

@@ -61,7 +61,7 @@ POST_COPY: Mapping[Phase, frozenset[Phase]] = {
     Phase.MOVING: frozenset({Phase.STARTING_POST_COPY, Phase.SWITCHED}),
     Phase.STARTING_POST_COPY: frozenset({Phase.POST_COPY, Phase.WAITING_FOR_LINK, Phase.SWITCHED}),
     Phase.POST_COPY: frozenset({Phase.WAITING_FOR_LINK, Phase.SWITCHED}),
-    Phase.WAITING_FOR_LINK: frozenset({Phase.RECOVERING, Phase.SWITCHED}),
+    Phase.WAITING_FOR_LINK: frozenset({Phase.RECOVERING, Phase.POST_COPY, Phase.SWITCHED}),
     Phase.RECOVERING: frozenset({Phase.POST_COPY, Phase.WAITING_FOR_LINK, Phase.SWITCHED}),
 }
 """Likewise of a move that may become post-copy: it always begins as pre-copy, and may be over before it does."""

@@ -18,7 +18,7 @@ from limosa.migration import plan as plans
 from limosa.migration import settlement
 from limosa.migration.choice import Offer
 from limosa.migration.driver import Driver
-from limosa.migration.journal import Journal, unfinished
+from limosa.migration.journal import Entry, Journal, unfinished
 from limosa.migration.phases import Phase
 from limosa.migration.preflight.facts import Clocks
 from limosa.migration.settings import Settings
@@ -288,6 +288,35 @@ async def test_target_ends_after_everything_was_sent(tmp_path: Path, ran: bool) 
         assert both.source.told("cont") == (0 if ran else 1) and both.source.told("quit") == 0
         assert (unfinished(both.transfer.journal.path, "web") is None) == (not ran)
         assert "limosa stop web --host HOST --force" in caught.value.hint or not ran
+
+
+@pytest.mark.parametrize("when", [Phase.SWITCHED, Phase.ENDING_SOURCE])
+async def test_the_guest_shuts_itself_down_at_the_target(tmp_path: Path, when: Phase) -> None:
+    """It ran there, and its QEMU has said that the guest ended itself: nothing is left to decide."""
+    async with pair(tmp_path) as both:
+        runs, announce = both.runs, both.transfer.journal.on_entry
+
+        def ends() -> None:
+            both.target.control.event("SHUTDOWN", guest=True, reason="guest-shutdown")
+            both.target.end()
+
+        def runs_and_ends() -> None:
+            runs()
+            ends()
+
+        def heard(entry: Entry) -> None:
+            announce(entry)
+            if entry.phase is Phase.ENDING_SOURCE:
+                ends()
+
+        if when is Phase.SWITCHED:
+            both.runs = runs_and_ends  # type: ignore[method-assign]
+        else:
+            both.transfer.journal.on_entry = heard
+        with pytest.raises(LimosaError, match="web shut itself down while it was moving") as caught:
+            await Driver(both.transfer).run()
+        assert caught.value.exit_code == 1 and both.last_phase is Phase.FAILED
+        assert not both.source.host.alive and both.source.told("cont") == 0
 
 
 async def test_target_never_starts(tmp_path: Path) -> None:

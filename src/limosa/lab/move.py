@@ -16,7 +16,7 @@ from limosa.migration.phases import FINAL, Phase
 from limosa.migration.preflight.check import When
 from limosa.migration.preflight.facts import Clocks
 from limosa.migration.preflight.finding import Finding, first_error
-from limosa.migration.rescue.fate import lost
+from limosa.migration.rescue.fate import ended_by_itself, lost
 from limosa.migration.settings import Settings
 from limosa.qemu import argv, launches, own_log
 from limosa.tasks import uninterrupted
@@ -119,7 +119,9 @@ class Move:
         finally:
             await uninterrupted(self._settle(transfer))
         if outcome.failure is None and not any(copy.host == self.target.name for copy in self.guest.on_record()):
-            outcome.failure = lost(self.guest.name, self.target.name)  # it ended a moment ago
+            by_itself = transfer.target is not None and transfer.target.control.powered_off()
+            name = self.guest.name
+            outcome.failure = ended_by_itself(name) if by_itself else lost(name, self.target.name)  # a moment ago
         return outcome
 
     def _clocks(self) -> Clocks | None:

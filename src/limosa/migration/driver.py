@@ -14,7 +14,7 @@ from limosa.migration.phases import Phase
 from limosa.migration.rescue.fate import Verdict, ended_by_itself, lost, lost_between
 from limosa.migration.settlement import Settlement
 from limosa.migration.transfer import Outcome, Transfer
-from limosa.tasks import to_the_end
+from limosa.tasks import each, to_the_end
 
 
 class Driver:
@@ -101,6 +101,10 @@ class Driver:
         Raises DecisionError when only a person can decide, LimosaError when the guest is lost.
         """
         transfer, plan = self.transfer, self.transfer.plan
+        if await self._ended_at_target():
+            await each([transfer.source.end(), transfer.receiver.end()])
+            transfer.journal.close(Phase.FAILED, why)
+            raise ended_by_itself(plan.guest)
         switched = became_post_copy(transfer.journal.entries)
         with contextlib.suppress(LimosaError):
             if not switched:  # else the last phase tells the next command what there is
@@ -123,6 +127,16 @@ class Driver:
         if verdict is Verdict.LOST:
             raise lost(plan.guest, plan.source.host)
         return False
+
+    async def _ended_at_target(self) -> bool:
+        """Whether the guest ran at the target and shut itself down there: then there is none to be kept."""
+        target = self.transfer.target
+        if target is None:
+            return False
+        if not (target.control.connected and target.observe.connected):
+            with contextlib.suppress(LimosaError):
+                await target.status()  # of one that is gone, all that it had said is read then
+        return target.control.powered_off()
 
     def _powered_off(self) -> bool:
         """Whether either side's QEMU has said, before it ended, that the guest shut itself down."""

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import pytest
 
 from limosa.errors import LimosaError
 from limosa.events import Events
-from limosa.guest.bare import COMMAND_STATUS, COMMAND_VERIFY, Fault, Lost, Report, SerialReader, Status, Verified
+from limosa.guest.bare import COMMAND_STATUS, COMMAND_VERIFY, Fault, Lost, Report, SerialReader, Status, Verified, parse
 from limosa.hosts.host import Host
 from limosa.hosts.namespaces.first_process import Keeper
 from limosa.hosts.namespaces.host import NamespaceHost
@@ -35,6 +35,8 @@ AMPLE = ("--downtime-limit", "5 s")
 """The guest dirties all of its memory in every round, so a move ends only when the pause may hold all of it."""
 ENDLESS = ("--downtime-limit", "1 ms", "--max-bandwidth", "20 MiB/s")
 """Far less than the guest dirties in every round, so that the step ``sending`` does not end by itself."""
+POST_COPY = ("--method", "post-copy", "--downtime-limit", "1 ms", "--set", "max-postcopy-bandwidth=8 MiB/s")
+"""It takes some seconds, in which what a test does to it happens."""
 NEEDED = [
     pytest.mark.system,
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"),
@@ -147,6 +149,11 @@ class Bench:
         status = self.status()
         assert (status["state"], status["host"], status["unfinished"]) == ("running", host, "")
 
+    def reports(self) -> dict[str, list[Report]]:
+        """All that the guest has printed, by the name of the log of the host where it did."""
+        logs = self.directory.log.glob(f"{GUEST}@*.console.log")
+        return {log.name: list(parse(log.read_text(errors="replace"))) for log in logs}
+
     def place(self) -> str:
         """The host where the guest runs; it must be exactly one."""
         states = self.states()
@@ -158,6 +165,49 @@ class Bench:
         """The host where the guest runs, and the other one, where it goes."""
         source = self.place()
         return source, "host2" if source == "host1" else "host1"
+
+
+def cut(lab: Bench, host: str) -> str:
+    """The action that cuts *host* off at once: a command of limosa's takes longer than what is left of a move on a busy
+    machine."""
+    return f"run:{link(lab, host, 'down')}"
+
+
+def restore(lab: Bench, host: str) -> str:
+    return f"run:{link(lab, host, 'up')}"
+
+
+def link(lab: Bench, host: str, state: str) -> str:
+    return f"nsenter -t {lab.host(host).keeper.pid} -n ip link set eth0 {state}"
+
+
+class Attempt:
+    """A move that has come as far as it was to be disturbed: which way it went, and what came of it."""
+
+    def __init__(
+        self,
+        lab: Bench,
+        action: Callable[[str, str], str],
+        when: str,
+        words: tuple[str, ...] = POST_COPY,
+        stall_s: float | None = None,
+    ) -> None:
+        """*action*: of source and target. A guest that a busy machine kept from writing arrives before post-copy."""
+        for _ in range(8):
+            lab.run("up")
+            self.source, self.target = lab.ends()
+            self._before = lab.reports()
+            done = action(self.source, self.target)
+            self.ran = lab.attempt(self.target, done, when, *words, stall_s=stall_s)
+            if move_driver.NEVER not in self.ran.err:
+                return
+            lab.assert_once(self.target)
+        raise AssertionError(f"{when} was never reached")
+
+    def reports(self, lab: Bench) -> list[Report]:
+        """What the guest has printed since it began."""
+        found = lab.reports().items()
+        return [report for log, reports in found for report in reports[len(self._before.get(log, ())) :]]
 
 
 async def check_pages(host: Host) -> int:

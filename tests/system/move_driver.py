@@ -4,10 +4,15 @@ It runs the command line as it is and only listens to its events: at the first o
 lets the command go on. Several actions are joined by `` ; ``; ``3*`` before them: at each of the first three.
 
 WHEN: a phase; ``connecting``: the source was told to migrate; ``sending``: the first megabyte went over the link;
-``stopped``: the source has stopped the guest and sends the rest.
+``stopped``: the source has stopped the guest and sends the rest; ``told-to-wait``: it was said that post-copy waits for
+its link.
 
 ACTION: ``signal:NAME`` to this very process, ``kill:PID`` for any process, ``qemu:PID`` for every QEMU in the pid
 namespace of process PID, ``run:WORDS`` a command to its end, ``at:WHEN:ACTION`` a further one at another moment.
+``at:WHEN:ACTION & ACTION`` are several. ``stop:SECONDS:WHO`` stands still for so long: ``self``, ``process:PID`` or
+``qemu:PID`` as above. ``say:WORD:PID`` tells the guest of the host whose first process is PID, on its serial line, to
+``power-off`` or to ``start-anew``, and the command does not end before it has obeyed; ``tell:WORD:PID`` likewise, and
+it has obeyed before the migration goes on.
 With LIMOSA_TEST_STALL_S set, the time until a silent link is given up is that, as the API's ``Settings`` allow.
 """
 
@@ -16,14 +21,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
 
 from limosa import __main__ as command
-from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed, QmpExchanged
+from limosa.deadline import Deadline
+from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed, Note, QmpExchanged
+from limosa.guest.bare import COMMAND_RESTART, COMMAND_SHUTDOWN, Ready, SerialReader, Stopped
 from limosa.lab import lab
 from limosa.migration.settings import Settings
 
@@ -42,15 +51,57 @@ def _act(action: str) -> None:
     elif kind == "qemu":
         for pid in qemus(int(what)):
             os.kill(pid, signal.SIGKILL)
+    elif kind == "stop":
+        _stop(what)
+    elif kind in {"say", "tell"}:
+        word, _, keeper = what.partition(":")
+        telling = threading.Thread(target=_tell, args=(word, Path(f"/proc/{keeper}/root{SERIAL}")))
+        telling.start()
+        if kind == "tell":
+            telling.join()
     elif kind == "at":
         when, _, later = what.partition(":")
-        WAITING.setdefault(when, []).append(later)
+        WAITING.setdefault(when, []).append(later.replace(" & ", " ; "))
     elif kind == "run":
         subprocess.run(what.split(), check=True, stdout=subprocess.DEVNULL)
     else:
         raise ValueError(action)
 
 
+def _stop(what: str) -> None:
+    seconds, kind, pid = f"{what}:".split(":")[:3]
+    stopped = [os.getpid()] if kind == "self" else [int(pid)] if kind == "process" else qemus(int(pid))
+    if not stopped:
+        raise ValueError(f"there is nobody to stop: {what}")
+    pids = " ".join(map(str, stopped))
+    # It keeps this command's standard error open: who waits for all that the command says waits for this too.
+    go_on = f"(sleep {seconds}; for pid in {pids}; do kill -CONT $pid 2>&-; done) &"
+    subprocess.run(["sh", "-c", go_on], check=True, start_new_session=True, stdout=subprocess.DEVNULL)
+    for one in stopped:
+        os.kill(one, signal.SIGSTOP)
+
+
+def _tell(word: str, serial: Path) -> None:
+    command, kind = TOLD[word]
+    reader, deadline = SerialReader(), Deadline.after(30)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(serial))
+        connection.settimeout(ASK_AGAIN_S)
+        while True:  # what is said to a target before it has the guest is not heard
+            connection.sendall(command)
+            again = Deadline.after(ASK_AGAIN_S)
+            with contextlib.suppress(TimeoutError):
+                while not again.passed:
+                    said = connection.recv(65536)
+                    if not said or any(isinstance(report, kind) for report in reader.feed(said)):
+                        return
+            if deadline.passed:
+                raise TimeoutError(f"the guest does not answer {command!r}")
+
+
+TOLD = {"power-off": (COMMAND_SHUTDOWN, Stopped), "start-anew": (COMMAND_RESTART, Ready)}
+ASK_AGAIN_S = 2.0
+SERIAL = "/run/limosa/guests/bare/serial.sock"
 WAITING: dict[str, list[str]] = {}
 """What is to be done at which moment: the first the first time that it comes, and so on."""
 NEVER = "move_driver: this moment did not come:"
@@ -75,6 +126,8 @@ def moments(event: Event) -> list[str]:
         return [event.phase]
     if isinstance(event, MigrationProgressed):
         return ["sending"] if (event.transferred_bytes or 0) > 1 << 20 else []
+    if isinstance(event, Note):
+        return ["told-to-wait"] * ("waits for its link" in event.text)
     if isinstance(event, QmpExchanged):
         return ["stopped"] * (event.qmp_event == "STOP") + ["connecting"] * (event.command == "migrate")
     return []

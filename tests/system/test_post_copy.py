@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from move_bench import GUEST, NEEDED, Bench, Ran, bench
-from move_driver import NEVER
+from move_bench import GUEST, NEEDED, POST_COPY, Attempt, Bench, Ran, bench, cut, link, restore
 
 from limosa.deadline import Deadline
 from limosa.migration import journal
 from limosa.userfaultfd import by_call
 
-POST_COPY = ("--method", "post-copy", "--downtime-limit", "1 ms", "--set", "max-postcopy-bandwidth=8 MiB/s")
-"""It takes some seconds, in which what a test does to it happens."""
 BEFORE = ("starting-target", "preparing", "moving", "sending")
 EARLY = [pytest.param(when, marks=pytest.mark.slow) for when in BEFORE]
 """Until then it is pre-copy, whose own tests are always run."""
@@ -47,19 +44,6 @@ def at(lab: Bench) -> tuple[str, str]:
     return lab.ends()
 
 
-def cut(lab: Bench, host: str) -> str:
-    """At once: a command of limosa's takes longer than what is left of a move on a busy machine."""
-    return f"run:{link(lab, host, 'down')}"
-
-
-def restore(lab: Bench, host: str) -> str:
-    return f"run:{link(lab, host, 'up')}"
-
-
-def link(lab: Bench, host: str, state: str) -> str:
-    return f"nsenter -t {lab.host(host).keeper.pid} -n ip link set eth0 {state}"
-
-
 def phases(lab: Bench) -> list[str]:
     return [entry.phase.value for entry in journal.read(lab.directory.journal(GUEST))]
 
@@ -76,21 +60,6 @@ def assert_lost(lab: Bench, ran: Ran, survivor: str) -> None:
     assert lab.processes().get(survivor, 0) == left
     lab.run("up")
     lab.assert_once(lab.place())
-
-
-class Attempt:
-    """A move that has come as far as it was to be disturbed: which way it went, and what came of it."""
-
-    def __init__(self, lab: Bench, action: Callable[[str, str], str], when: str) -> None:
-        """*action*: of source and target. A guest that a busy machine kept from writing arrives before post-copy."""
-        for _ in range(8):
-            lab.run("up")
-            self.source, self.target = lab.ends()
-            self.ran = lab.attempt(self.target, action(self.source, self.target), when, *POST_COPY)
-            if NEVER not in self.ran.err:
-                return
-            lab.assert_once(self.target)
-        raise AssertionError(f"{when} was never reached")
 
 
 def test_there_and_back(lab: Bench, at: tuple[str, str]) -> None:
@@ -142,7 +111,7 @@ def test_a_cut_link_loses_nothing(lab: Bench, times: int) -> None:
     """Cut as often as post-copy goes on; it waits, says so, goes on by itself, and every page is right."""
 
     def action(_: str, target: str) -> str:
-        return f"{times}*{cut(lab, target)} ; at:waiting-for-link:{restore(lab, target)}"
+        return f"{times}*{cut(lab, target)} ; at:told-to-wait:{restore(lab, target)}"
 
     made = Attempt(lab, action, "post-copy")
     assert made.ran.returncode == 0, made.ran

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from limosa import spec
 from limosa.errors import SpecError
+from limosa.migration.phases import Phase
 from tests import documents
 from tests.documents import Block, Mark, Shown, Wrong
 
@@ -50,6 +52,12 @@ def test_commands_in_the_comments_of_examples_say_what_they_need() -> None:
     shown = list(documents.in_examples())
     assert any("lxc launch" in line for _, line, _ in shown)
     assert [where for where, _, need in shown if need not in documents.NEEDS] == []
+
+
+def test_each_phase_of_a_migration_is_told_in_its_turn() -> None:
+    text = (documents.ROOT / "docs/migration.md").read_text().partition("\n## Its phases\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+    assert re.findall(r"`([a-z-]+)`", " ".join(rows)) == [phase.value for phase in Phase]
 
 
 # -- the reading itself -----------------------------------------------------------------------------------------------

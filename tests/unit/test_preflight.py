@@ -5,6 +5,7 @@ That the facts themselves are right is tested where they are gathered.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from limosa.network.obstacles import PathSize
 from limosa.qemu.dirty_log import Verdict
 from limosa.qemu.features import CpuModel
 from limosa.qemu.monitor import MigrateInfo
+from tests.documents import ROOT
 from tests.launches import FEATURES
 
 EVEN, ODD = 512 << 20, (512 << 20) + 8192
@@ -250,6 +252,11 @@ def test_checks_stand_in_the_order_of_their_turns() -> None:
     turns = [each.when for each in check_table.CHECKS]
     assert turns == sorted(turns)
     assert [each for when in When for each in check_table.in_turn(when)] == list(check_table.CHECKS)
+
+
+def test_the_document_tells_of_each_check_in_its_turn() -> None:
+    rows = re.findall(r"^\| ([^|]*?) *\|", (ROOT / "docs/preflight.md").read_text(), re.MULTILINE)
+    assert [name for name in rows if name and name != "check"] == [each.name for each in check_table.CHECKS]
 
 
 def test_a_question_without_an_answer_is_told_of_once() -> None:

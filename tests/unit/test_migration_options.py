@@ -5,6 +5,7 @@ That adding an option is one row is shown by adding one.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from limosa.cli.app import call
 from limosa.cli.migrate import _asked
 from limosa.errors import LimosaError, MachineError, SpecError
 from limosa.migration import pause_estimate
+from limosa.migration import plan as plans
 from limosa.migration.choice import Choice, Offer, choose
+from limosa.migration.methods import pre_copy
 from limosa.migration.settings import Settings
 from limosa.qemu.features import Features
 from limosa.spec.migration_options import OPTIONS, Exclusion, Option, Value, merged, named, read, shown
@@ -326,6 +329,17 @@ def test_what_the_command_asks_for() -> None:
     everyday: dict[str, Value | None] = {"downtime-limit": 200, "max-bandwidth": None}
     asked = _asked(["multifd-compression=zstd", "auto-converge=default"], everyday)
     assert asked == {"downtime-limit": 200, "multifd-compression": "zstd", "auto-converge": None}
+
+
+@pytest.mark.parametrize(("asked", "told"), [
+    ({}, r"--set multifd-compression=zstd, a larger --downtime-limit, or --method post-copy: .*methods\.md"),
+    ({"multifd-compression": "zstd"}, r"a larger --downtime-limit, or --method post-copy: .*methods\.md"),
+    ({"postcopy-ram": True}, "limosa switch web makes it post-copy now"),
+])  # fmt: skip
+def test_a_guest_that_does_not_get_across_has_ways_out(asked: dict[str, Value], told: str) -> None:
+    source, target = Offer("host1", NEW), Offer("host2", NEW)
+    plan = plans.made("web", Settings(options=asked), source, target, "10.77.1.12")
+    assert re.fullmatch(told, pre_copy.ways_out(plan))
 
 
 def test_names_and_values_are_completed() -> None:

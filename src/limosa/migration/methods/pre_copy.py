@@ -11,10 +11,11 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from limosa import tasks
+from limosa import paths, tasks
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError
 from limosa.migration.phases import Phase
+from limosa.migration.plan import MigrationPlan
 from limosa.migration.progress import Progress
 from limosa.migration.rescue.fate import GONE
 from limosa.migration.transfer import Transfer
@@ -138,10 +139,17 @@ def _tell_endless(transfer: Transfer) -> str:
     plan = transfer.plan
     why = "" if _SLOWS & set(plan.source.capabilities) else transfer.progress.why_endless(plan.downtime_limit_s)
     if why:
-        now = f"limosa switch {plan.guest} makes it post-copy now" if plan.may_switch else "or --method post-copy"
-        told = f"pre-copy of {plan.guest} does not converge: {why} (a larger --downtime-limit; {now})"
+        told = f"pre-copy of {plan.guest} does not converge: {why} ({ways_out(plan)})"
         transfer.events.note(told, level="warning")
     return why
+
+
+def ways_out(plan: MigrationPlan) -> str:
+    """What helps a guest that does not get across as *plan* has it, what costs least first."""
+    if plan.may_switch:
+        return f"limosa switch {plan.guest} makes it post-copy now"
+    compress = "" if "multifd-compression" in plan.options else "--set multifd-compression=zstd, "
+    return f"{compress}a larger --downtime-limit, or --method post-copy: {paths.document('methods.md')}"
 
 
 def _judge(transfer: Transfer, deadline: Deadline) -> None:

@@ -142,6 +142,10 @@ class Transfer:
         """How long a link that is cut is waited for; None: until it is back."""
         self.seen = 0
         """Events of the source that are older than this migration."""
+        self.paused = False
+        """Whether the source has said that it stopped the guest."""
+        self._pass: asyncio.Future[None] | None = None
+        """Done when the source says that it begins another pass."""
         journal.on_entry = self._announce
 
     def _announce(self, entry: Entry) -> None:
@@ -167,6 +171,12 @@ class Transfer:
         self.journal.stream = uri
         self.stream = Stream(self.source.host, self.source.running, uri)
         return self.stream
+
+    async def until_news(self, *ends: asyncio.Task[str], every_s: float) -> None:
+        """Until one of *ends* is there, the source begins another pass, or it is time for a look all the same."""
+        if self._pass is None or self._pass.done():
+            self._pass = asyncio.get_running_loop().create_future()
+        await asyncio.wait({*ends, self._pass}, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def look(self, stream: Stream, judge: Callable[[], None]) -> MigrateInfo:
         """query-migrate. QEMU may not answer for as long as it sends what is left of a stopped guest; *judge* raises
@@ -195,11 +205,15 @@ class Transfer:
         )
 
     async def source_says(self, statuses: Collection[str]) -> str:
-        """The first of these statuses that the source's events tell of."""
+        """The first of these statuses that the source's events tell of; ``until_news`` hears of the other events."""
         while True:
             event = await self.source.control.next_event()
             if event.name == "MIGRATION" and event.data.get("status") in statuses:
                 return str(event.data["status"])
+            if event.name in {"STOP", "RESUME"}:
+                self.paused = event.name == "STOP"
+            elif event.name == "MIGRATION_PASS" and self._pass is not None and not self._pass.done():
+                self._pass.set_result(None)
 
     async def target_says(self, statuses: Collection[str] = ()) -> str:
         """Likewise the target; empty when its QEMU has ended."""
@@ -209,6 +223,18 @@ class Transfer:
                 if event.name == "MIGRATION" and event.data.get("status") in statuses:
                     return str(event.data["status"])
         return ""
+
+    async def target_resumes(self, *, within_s: float) -> None:
+        """Until the target has said that the guest runs there; at most that long."""
+        control = self.receiver.control
+        try:
+            async with asyncio.timeout(within_s):
+                while control.moment("RESUME") is None:
+                    await control.next_event()
+        except TimeoutError:
+            return
+        except LimosaError:  # it says nothing any more
+            await asyncio.sleep(within_s)
 
     async def why_target_ended(self) -> LimosaError:
         """A sentence, with what it wrote to its log."""

@@ -89,14 +89,17 @@ async def start(transfer: Transfer) -> Phase:
     except QmpError as error:
         if error.error_class in {"Gone", "Silent"}:
             raise
-    async for _ in Deadline.after(BEGIN_S).ticks(0.01):
-        status = (await transfer.source.observe.migrate_info()).status
-        if status in POST_COPY:
-            return Phase.POST_COPY
-        if status == "completed":
-            return Phase.SWITCHED
-        if status in FINAL:
-            raise await transfer.why(status)
+    deadline = Deadline.after(BEGIN_S)
+    async with tasks.beside(transfer.source_says({*POST_COPY, *FINAL})) as (said,):
+        while not deadline.passed:
+            await transfer.until_news(said, every_s=pre_copy.HAND_OVER_LOOK_S)
+            status = said.result() if said.done() else (await transfer.source.observe.migrate_info()).status
+            if status in POST_COPY:
+                return Phase.POST_COPY
+            if status == "completed":
+                return Phase.SWITCHED
+            if status in FINAL:
+                raise await transfer.why(status)
     raise LimosaError(f"QEMU on {transfer.plan.source.host} does not begin post-copy")
 
 
@@ -120,7 +123,7 @@ async def follow(transfer: Transfer) -> Phase:
 
     async with tasks.beside(transfer.source_says({*FINAL, PAUSED}), transfer.target_says({PAUSED})) as (said, told):
         while True:
-            await asyncio.wait({said, told}, timeout=transfer.plan.poll_s, return_when=asyncio.FIRST_COMPLETED)
+            await transfer.until_news(said, told, every_s=transfer.plan.poll_s)
             try:
                 info = await transfer.look(stream, judge)
                 status = said.result() if said.done() else info.status

@@ -5,7 +5,6 @@ The target QEMU starts the guest by itself the moment that its state is loaded: 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
@@ -31,6 +30,13 @@ LATE_RESUME_S = 1.0
 
 _SLOWS = frozenset({"auto-converge", "dirty-limit"})
 """What makes a guest write less the longer it takes."""
+
+PAUSED_LOOK_S = 0.5
+"""Between two looks at a source that has stopped the guest: it is busy with what is left, and says when that is over."""
+
+HAND_OVER_LOOK_S = 0.1
+"""Between two looks at a target that loads the guest's state; it says by itself when the guest runs, and each look
+takes from the time that it has for that."""
 
 IDLE_S = 30.0
 """How long an earlier migration that is being cancelled may still occupy the source."""
@@ -118,7 +124,8 @@ async def watch(transfer: Transfer, stream: Stream, *, enough: Callable[[Migrate
 
     async with tasks.beside(transfer.source_says(FINAL), transfer.target_says()) as (ended, gone):
         while True:
-            await asyncio.wait({ended, gone}, timeout=transfer.plan.poll_s, return_when=asyncio.FIRST_COMPLETED)
+            every_s = max(transfer.plan.poll_s, PAUSED_LOOK_S if transfer.paused else 0.0)
+            await transfer.until_news(ended, gone, every_s=every_s)
             info = await transfer.look(stream, judge)
             status = ended.result() if ended.done() else info.status
             if status == "completed":
@@ -162,17 +169,17 @@ def _judge(transfer: Transfer, deadline: Deadline) -> None:
 
 async def wait_resumed(transfer: Transfer) -> Phase:
     """The target runs. Its status is the proof; its RESUME event, which may come later, gives the moment."""
-    host, runs_since = transfer.plan.target.host, None
+    host = transfer.plan.target.host
     hand_over = transfer.hand_over or Deadline.after(transfer.plan.hand_over_s)
-    async for _ in hand_over.ticks(0.002):
+    while not hand_over.passed:
         status = await transfer.receiver.observe.status(answer_s=max(1.0, hand_over.left_s))
-        transfer.note_moments()
         if status == "running":
-            runs_since = runs_since or Deadline.after(LATE_RESUME_S)
-            if transfer.resume_ns is not None or runs_since.passed:
-                return Phase.ENDING_SOURCE
-        elif status != "inmigrate":
+            await transfer.target_resumes(within_s=LATE_RESUME_S)
+            transfer.note_moments()
+            return Phase.ENDING_SOURCE
+        if status != "inmigrate":
             raise LimosaError(f"the guest is {status} on {host} after the hand-over")
+        await transfer.target_resumes(within_s=min(HAND_OVER_LOOK_S, hand_over.left_s))
     raise LimosaError(f"the guest did not start on {host} within {transfer.plan.hand_over_s:g} s")
 
 

@@ -1,9 +1,15 @@
-"""A look at a migration as one line of text."""
+"""A look at a migration as one line of text, and where one is."""
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from limosa.events import MigrationProgressed
 from limosa.units import format_bytes, format_bytes_per_s, format_duration
+
+if TYPE_CHECKING:
+    from limosa.lab.status import MoveStatus
 
 
 def progress_line(event: MigrationProgressed) -> str:
@@ -17,6 +23,14 @@ def progress_line(event: MigrationProgressed) -> str:
         parts.append(f"dirty {format_bytes_per_s(event.dirty_rate_bytes_per_s)}")
     parts.append(f"iteration {event.iteration}")
     return ", ".join([*parts, *_end(event)])
+
+
+def move_line(move: MoveStatus) -> str:
+    """Where a migration is that another command makes, in one line."""
+    since = format_duration(max(0.0, (time.time_ns() - move.since_ns) / 1e9))
+    parts = (f"{move.source} → {move.target}", move.method, f"{move.phase} since {since}")
+    figures = "" if move.look is None else f": {progress_line(move.look)}"
+    return ", ".join(part for part in parts if part) + figures
 
 
 def _end(event: MigrationProgressed) -> list[str]:

@@ -26,6 +26,7 @@ def status(lab: LabOption = "", as_json: JsonOption = False) -> None:
         return
     from limosa.cli.columns import print_table
     from limosa.cli.printable import print_sentence
+    from limosa.cli.progress_line import move_line
 
     print(f"lab {found.name}: {'up' if found.up else 'down'}")
     print_table(
@@ -43,6 +44,8 @@ def status(lab: LabOption = "", as_json: JsonOption = False) -> None:
     if found.left:
         print(f"something may remain on {', '.join(found.left)}; take it away with: limosa down --lab {found.name}")
     for guest in found.guests:
+        if guest.move is not None:
+            print_sentence(guest.name, move_line(guest.move))
         if guest.state == "unknown":
             print_sentence(guest.name, f"whether it runs is not known; it was last on {guest.host}")
         if guest.unfinished:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from limosa import paths
 from limosa.errors import LimosaError, SpecError, StateError
+from limosa.events import Event
 from limosa.lab import copies, guest_access, guest_views, log_files, qemu_launch
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHosts
@@ -159,6 +160,22 @@ class GuestVerbs:
                 except LimosaError as error:
                     found.append(unseen(name, record.host, host, error))
         return found
+
+    def follow(self, guest: str) -> AsyncIterator[Event]:
+        """What the command that moves *guest* has done and does, until that is over: phases, looks, what QEMU is told.
+        QEMU is not asked for it, and where that command has ended, the last phase is none of the final ones.
+
+        Raises SpecError for a guest that there is not, StateError when no migration of it is under way.
+
+        Example::
+
+            for moving in []:  # guests that other commands move
+                async for event in lab.guests.follow(moving):
+                    print(event)
+        """
+        from limosa.lab import under_way
+
+        return under_way.follow(self._hosts.directory, self[guest].name)
 
     def console_sockets(self, guest: str) -> AsyncIterator[socket.socket]:
         """Connections to the guest's serial console: one where it runs, and another each time that it has moved. They

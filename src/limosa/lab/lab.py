@@ -392,10 +392,10 @@ class Lab:
             for moving in []:  # guests that other commands move, with postcopy-ram on
                 await lab.switch(moving)
         """
-        from limosa.lab import switch
+        from limosa.lab import under_way
 
         self.guest(guest)
-        await switch.switch(self._hosts.directory, guest)
+        await under_way.switch(self._hosts.directory, guest)
 
     @asynccontextmanager
     async def _held(self, what: str, name: str, *also: str) -> AsyncIterator[LabGuest]:

@@ -12,6 +12,7 @@ from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.preflight import Inquiry
 from limosa.lab.record import GuestRecord, Launched
+from limosa.migration import diary
 from limosa.migration.phases import FINAL, Phase
 from limosa.migration.preflight.check import When
 from limosa.migration.preflight.facts import Clocks
@@ -99,20 +100,21 @@ class Move:
 
         source, target = self.source.host.name, self.target.name
         port = TargetPort(self.start_target, self.end_target, self.target_said)
-        events = self.guest.hosts.events
+        hosts, events = self.guest.hosts, self.guest.hosts.events
         for remark in self.plan.remarks:
             events.note(remark)
         journal = self.guest.new_journal(source, target, self.plan)
-        hosts = self.guest.hosts
         keys = stream_keys.made_for(self.plan, hosts.directory, self.inquiry.source.migration_address)
         transfer = Transfer(self.plan, self.source, port, journal, events, keys)
-        wish = self.guest.hosts.directory.switch_wish(self.guest.name)
+        wish = hosts.directory.switch_wish(self.guest.name)
         wish.unlink(missing_ok=True)
         transfer.post_copy_wished = wish.exists
         transfer.clocks = self._clocks
         transfer.stamped_by = await _stamped_by(self.source.host, self.target.port)
+        seen = diary.written(events, hosts.directory.diary(self.guest.name), self.guest.name, anew=True)
         try:
-            outcome = await Driver(transfer).run()
+            with seen:
+                outcome = await Driver(transfer).run()
         except LimosaError as error:
             refused = self.refusal if isinstance(error, MigrationError) else None
             outcome = transfer.outcome(refused or error)

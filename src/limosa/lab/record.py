@@ -171,6 +171,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
         """A guest's migration journal."""
         return self.guest(guest) / "migration.jsonl"
 
+    def diary(self, guest: str) -> Path:
+        """What is seen of a guest's migration while a command makes it."""
+        return self.guest(guest) / "migration-diary.jsonl"
+
     def switch_wish(self, guest: str) -> Path:
         """There while somebody wishes that the guest's migration becomes post-copy."""
         return self.guest(guest) / "switch"

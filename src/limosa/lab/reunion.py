@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from limosa.errors import DecisionError, LimosaError
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
+from limosa.migration import diary
 from limosa.migration.journal import Entry
 from limosa.migration.rescue.fate import Verdict
 from limosa.tasks import uninterrupted
@@ -71,7 +72,8 @@ async def _followed(guest: LabGuest, entries: Sequence[Entry], between: Between,
     transfer = Transfer(plan, between.source, port, book, guest.hosts.events)
     transfer.target, transfer.patience_s = between.target, patience_s
     transfer.stream = Stream(between.source.host, between.source.running, last.stream)
-    outcome = await Driver(transfer).go_on()
+    with diary.written(guest.hosts.events, guest.hosts.directory.diary(guest.name), guest.name, anew=False):
+        outcome = await Driver(transfer).go_on()
     return Verdict.KEEP_TARGET if outcome.failure is None else Verdict.KEEP_SOURCE
 
 

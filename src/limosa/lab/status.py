@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 
 from limosa import tasks
 from limosa.errors import DecisionError
+from limosa.events import MigrationProgressed
 from limosa.hosts.kind import HostState
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
 from limosa.lab.lab_hosts import LabHosts
+from limosa.migration import diary
 from limosa.migration.journal import Entry
 from limosa.migration.phases import BETWEEN, Phase
 from limosa.migration.rescue.fate import lost_between
@@ -19,6 +22,20 @@ from limosa.units import format_duration
 
 ANSWER_S = 20.0
 """How long a host may take to say what it is: logging in has up to 8 s, and the link over it 10."""
+
+
+class MoveStatus(msgspec.Struct, frozen=True):
+    """Where the migration is that a command makes, as that command writes it down; QEMU is not asked."""
+
+    source: str
+    target: str
+    method: str
+    """As its plan says; empty where an older version began it."""
+    phase: str
+    since_ns: int
+    """When the phase began, of CLOCK_REALTIME."""
+    look: MigrationProgressed | None = None
+    """Its last look at the source's QEMU; None before the first one."""
 
 
 class GuestStatus(msgspec.Struct, frozen=True):
@@ -38,6 +55,8 @@ class GuestStatus(msgspec.Struct, frozen=True):
     """What is open or amiss, as a sentence: an interrupted migration, a damaged journal or record, a second copy."""
     hint: str = ""
     """What helps against that, and of one that is unknown."""
+    move: MoveStatus | None = None
+    """Its migration, while a command makes one."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):
@@ -122,13 +141,22 @@ async def _guest(guest: LabGuest) -> GuestStatus:
 
 def _in_work(guest: LabGuest, wrong: str, hint: str) -> GuestStatus:
     """Of a guest that a command is at work on: that holds its monitors, which serve one client at a time."""
-    spec, record, moving = guest.spec, guest.record, _under_way(guest)
-    host, state = (moving.guest_host, "moving") if moving else (record.host if record else "", "busy")
-    if moving and moving.phase in BETWEEN:
-        wrong = _at(moving)
-    if record is None:
-        return GuestStatus(spec.name, state, host, spec.address, unfinished=wrong, hint=hint)
-    return GuestStatus(spec.name, state, host, spec.address, record.accel, record.machine, record.cpu, wrong, hint)
+    spec, record, entries = guest.spec, guest.record, _under_way(guest)
+    now = entries[-1] if entries else None
+    host, state = (now.guest_host, "moving") if now else (record.host if record else "", "busy")
+    if now and now.phase in BETWEEN:
+        wrong = _at(now)
+    shown = (record.accel, record.machine, record.cpu) if record else ("", "", "")
+    return GuestStatus(spec.name, state, host, spec.address, *shown, wrong, hint, _move(guest, entries))
+
+
+def _move(guest: LabGuest, entries: Sequence[Entry]) -> MoveStatus | None:
+    if not entries:
+        return None
+    first, last = entries[0], entries[-1]
+    look = diary.last_look(guest.hosts.directory.diary(guest.name), first.time_ns)
+    method = first.plan.method if first.plan else ""
+    return MoveStatus(last.source, last.target, method, last.phase.value, last.time_ns, look)
 
 
 def _beside(guest: LabGuest, chosen: copies.Copy, found: list[copies.Copy]) -> tuple[str, str]:
@@ -142,12 +170,12 @@ def _beside(guest: LabGuest, chosen: copies.Copy, found: list[copies.Copy]) -> t
     return f"a copy that a failed migration left on {other.host} is there still", f"{ends} ends it"
 
 
-def _under_way(guest: LabGuest) -> Entry | None:
-    """Where the migration stands that a command is at work on; None when there is none."""
+def _under_way(guest: LabGuest) -> list[Entry]:
+    """The steps of the migration that a command is at work on; empty when there is none."""
     try:
-        return guest.unfinished()
+        return guest.migration_so_far()
     except DecisionError:
-        return None
+        return []
 
 
 def _at(entry: Entry) -> str:

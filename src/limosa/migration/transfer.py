@@ -172,7 +172,7 @@ class Transfer:
         self.stream = Stream(self.source.host, self.source.running, uri)
         return self.stream
 
-    async def until_news(self, *ends: asyncio.Task[str], every_s: float) -> None:
+    async def until_news(self, *ends: asyncio.Future[Any], every_s: float) -> None:
         """Until one of *ends* is there, the source begins another pass, or it is time for a look all the same."""
         if self._pass is None or self._pass.done():
             self._pass = asyncio.get_running_loop().create_future()

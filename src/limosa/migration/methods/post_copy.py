@@ -7,7 +7,6 @@ Once the link carries again, the target listens anew and the source goes on.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping

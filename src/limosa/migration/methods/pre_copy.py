@@ -32,7 +32,7 @@ _SLOWS = frozenset({"auto-converge", "dirty-limit"})
 """What makes a guest write less the longer it takes."""
 
 PAUSED_LOOK_S = 0.5
-"""Between two looks at a source that has stopped the guest: it is busy with what is left, and says when that is over."""
+"""Between two looks at a source that has stopped the guest: busy with what is left, it says when that is over."""
 
 HAND_OVER_LOOK_S = 0.1
 """Between two looks at a target that loads the guest's state; it says by itself when the guest runs, and each look

@@ -1,25 +1,36 @@
-"""The verb ``switch``: a migration that another command drives becomes post-copy now.
+"""A migration that another command drives: what it does, and the verb ``switch``, by which it becomes post-copy.
 
-That command holds the guest's monitors. What is wished lies in a file beside the journal, where it looks for it; what
-came of it is in the journal.
+That command holds the guest's monitors. What it does is read from the files that it writes, its journal and its diary;
+what is wished lies in a file beside them, where it looks for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, StateError
+from limosa.events import Event
 from limosa.lab.record import LabDirectory
-from limosa.migration import journal
+from limosa.migration import diary, journal
 from limosa.migration.phases import AFTER_SWITCH, BETWEEN, FINAL, Phase
 
 OBEY_S = 30.0
 """How long the command that drives it may take: its next look, and QEMU's next slice of sending."""
 
 
+async def follow(directory: LabDirectory, guest: str) -> AsyncIterator[Event]:
+    """What it has done and does, until it is over or the command that drives it has ended. Raises StateError when none
+    is under way."""
+    _entries(directory, guest)
+    async for event in diary.follow(directory.diary(guest), lambda: directory.busy(guest)):
+        yield event
+
+
 async def switch(directory: LabDirectory, guest: str) -> None:
     """Wish it and see it done. Raises StateError when no migration is under way, when its plan does not allow it, and
     when it was over before; LimosaError when nobody heeds the wish."""
-    entries = _under_way(directory, guest)
+    entries = _entries(directory, guest)
     plan = entries[0].plan
     if plan is None or not plan.may_switch:
         raise StateError(
@@ -46,7 +57,7 @@ async def switch(directory: LabDirectory, guest: str) -> None:
     )
 
 
-def _under_way(directory: LabDirectory, guest: str) -> list[journal.Entry]:
+def _entries(directory: LabDirectory, guest: str) -> list[journal.Entry]:
     entries: list[journal.Entry] = []
     if directory.busy(guest) and journal.unfinished(directory.journal(guest), guest) is not None:
         entries = journal.read(directory.journal(guest))

@@ -60,6 +60,17 @@ def test_each_phase_of_a_migration_is_told_in_its_turn() -> None:
     assert re.findall(r"`([a-z-]+)`", " ".join(rows)) == [phase.value for phase in Phase]
 
 
+def test_the_modules_that_are_named_are_there() -> None:
+    _, _, text = (documents.ROOT / "docs/migration.md").read_text().partition("\n## Where the code is\n")
+    named = re.findall(r"`([a-z_]+)`", text)
+    package = documents.ROOT / "src/limosa"
+    assert (
+        named
+        and [n for n in named if not any(package.glob(f"migration/{n}*")) and not any(package.glob(f"lab/{n}.py"))]
+        == []
+    )
+
+
 # -- the reading itself -----------------------------------------------------------------------------------------------
 
 

@@ -86,6 +86,11 @@ class Bench:
     def migrate(self, target: str, *words: str, expect: int = 0) -> Ran:
         return self.run("migrate", GUEST, target, "--json", *(words or AMPLE), expect=expect)
 
+    def findings(self, target: str, *words: str, check: str, expect: int = 0) -> list[str]:
+        """What one check says of a move that is only planned."""
+        said = self.run("migrate", GUEST, target, "--plan", "--json", *words, expect=expect).result["findings"]
+        return [finding["sentence"] for finding in said if finding["check"] == check]
+
     def attempt(self, target: str, action: str, when: str, *words: str, stall_s: float | None = None) -> Ran:
         """Migrate with *action* at the step *when* (see ``move_driver``)."""
         limits = words or (ENDLESS if when == "sending" else AMPLE)

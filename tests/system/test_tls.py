@@ -262,14 +262,24 @@ def test_own_keys(tmp_path_factory: pytest.TempPathFactory) -> None:
         made.assert_once("host2")
         assert (folder / "host1" / "client-key.pem").exists(), "they are the user's"
         assert not made.directory.path.joinpath(authority.FILE).exists(), "no authority is needed"
+        here = certificates.new_host_key(mine, "host1", [], now)
+        assert made.findings("host1", *words, check="TLS names") == []
         for key, above, says in (
             (certificates.new_host_key(mine, "host1", [], now - LONG_AGO), mine, "of host1 expired on"),
-            (certificates.new_host_key(OTHER, "host1", [], now), mine, "is of an authority that host2 does not know"),
+            (certificates.new_host_key(OTHER, "host1", [], now), mine, "is of another authority than the one in"),
+            (certificates.new_host_key(OTHER, "host1", [], now), OTHER, "is of an authority that host2 does not know"),
             (certificates.new_host_key(mine, "host3", [], now), mine, "is for another host: it vouches for host3"),
+            (Key(certificate=here.certificate, key=OTHER.key), mine, "is not the key of the certificate beside it"),
         ):
             put("host1", key, above)
-            assert says in made.migrate("host1", *words, expect=3).result["error"]
+            said = made.findings("host1", *words, check="TLS names", expect=3)
+            assert any(says in sentence for sentence in said), said
+            refused = made.migrate("host1", *words, expect=3).result["error"]
+            assert refused.partition(", where it is")[0] == said[0].partition(", where it is")[0]
             made.assert_once("host2")
         (folder / "host1" / "server-key.pem").unlink()
-        assert "server-key.pem cannot be read" in made.migrate("host1", *words, expect=3).result["error"]
+        said = made.findings("host1", *words, check="TLS names", expect=3)
+        assert len(said) == 1 and "cannot be read: server-key.pem: No such file" in said[0]
+        assert made.migrate("host1", *words, expect=3).result["error"] == said[0]
+        assert made.findings("host1", *words[:-1], "off", check="TLS names") == [], "nobody needs them"
         made.assert_once("host2")

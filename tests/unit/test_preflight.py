@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
 
 from limosa.errors import LimosaError, MachineError, SpecError, StateError, UnreachableError
+from limosa.migration import certificates
+from limosa.migration.own_keys import Shown
 from limosa.migration.plan import MigrationPlan, Side
 from limosa.migration.preflight import check, check_table
 from limosa.migration.preflight.check import When
-from limosa.migration.preflight.facts import Backend, Clocks, Facts, File, Sight, Started
+from limosa.migration.preflight.facts import Backend, Clocks, Facts, File, Keys, Sight, Started
 from limosa.migration.preflight.finding import Finding, first_error
 from limosa.migration.settings import Settings
 from limosa.migration.transfer import Outcome
@@ -76,6 +79,7 @@ RIGHT = Facts(
     started=STARTED,
     source_qemu=QEMU,
     target_qemu=QEMU,
+    keys=Keys(encrypted=True),
     plan=PLAN,
     room_bytes=EVEN,
     source_sight=Sight(files={DISK: HERE, BASE: HERE}),
@@ -110,6 +114,16 @@ def backend(file_system: str) -> dict[str, Any]:
     return faults("", "") | {"backends": found}
 
 
+def shown(host: str, side: Literal["source", "target"]) -> Shown:
+    """Right on the source; the target does not let its own be read."""
+    now = datetime(2030, 6, 1, tzinfo=UTC)
+    authority = certificates.new_authority("lab", now)
+    made = certificates.new_host_key(authority, host, [], now).certificate
+    unread = {"server-key.pem": "Permission denied"} if side == "target" else {}
+    return Shown(host=host, folder="/k", side=side, clock=now, authorities=authority.certificate, certificate=made,
+                 unread=unread)  # fmt: skip
+
+
 QUEUES: dict[str, Any] = {"queue_entries": 1024, "target_qemu": replace(QEMU, version="11.1")}
 
 
@@ -123,6 +137,15 @@ WRONG: dict[str, tuple[str, Mapping[str, Any], type[LimosaError], str]] = {
     "machine type": ("machine type", started(machine="pc-q35-9.0"), MachineError, "not know web's machine type"),
     "no QEMU": ("machine type", {"unknown": {"target_qemu": MachineError("too old")}}, MachineError, "too old"),
     "no plan": ("options", {"unknown": {"plan": SpecError("a needs b", hint="ask b")}}, SpecError, "a needs b"),
+    "keys on one host": (
+        "TLS names", {"keys": Keys(encrypted=True, alone=("m1", "m2"))}, SpecError, "m1 has keys .* and m2 has none"
+    ),
+    "keys unread": (
+        "TLS names",
+        {"keys": Keys(encrypted=True, shown=(shown("m1", "source"), shown("m2", "target")), names=("m2",))},
+        MachineError,
+        "the keys of m2 .* cannot be read: server-key.pem: Permission denied",
+    ),
     "unsound": ("memory size", started(ram_bytes=EVEN) | {"trial": UNSOUND}, MachineError, "not sound: it was damaged"),
     "untried": ("memory size", started(ram_bytes=EVEN), MachineError, "leaves m2 again: .* was not tried"),
     "unclear": ("memory size", started(ram_bytes=EVEN) | {"trial": UNCLEAR}, MachineError, "was not tried"),

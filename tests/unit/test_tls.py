@@ -12,12 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from limosa.errors import LimosaError, MachineError
+from limosa.errors import MachineError
 from limosa.lab import authority
 from limosa.lab.record import LabDirectory
 from limosa.migration import certificates, credentials, tls_faults
 from limosa.migration.certificates import Key
-from limosa.migration.credentials import Shown
 from limosa.migration.transport import ADMITTED, CREDENTIALS, TCP, Transport
 from tests.local_host import LocalHost
 
@@ -118,9 +117,6 @@ async def test_files_are_for_nobody_else(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     secret = files["client-key.pem"].decode().splitlines()[1]
     assert not any(secret in word for argv in host.ran for word in argv), "no key is in a command line"
-    seen = await credentials.shown(host, str(folder), "target")
-    assert (seen.authorities, seen.certificate) == (files["ca-cert.pem"], files["server-cert.pem"])
-    assert abs(seen.clock - now) < timedelta(minutes=10)
 
 
 async def test_a_machine_whose_clock_is_wrong_is_told_of(tmp_path: Path) -> None:
@@ -129,50 +125,6 @@ async def test_a_machine_whose_clock_is_wrong_is_told_of(tmp_path: Path) -> None
     with pytest.raises(MachineError) as caught:
         await credentials.place(LocalHost("host1"), str(tmp_path / "tls"), files, "source")
     assert "by the clock of host1" in caught.value.message and "set the clock of host1" in caught.value.hint
-
-
-async def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    made = certificates.new_authority("lab", NOW)
-    for name, data in authority.files(made, "host1", "", NOW).items():
-        if name != "client-key.pem":
-            (tmp_path / name).write_bytes(data)
-    host = LocalHost("host1")
-    await credentials.shown(host, str(tmp_path), "target")
-    for folder, wanted in ((tmp_path, "client-key.pem cannot be read"), (tmp_path / "none", "none")):
-        with pytest.raises(MachineError) as caught:
-            await credentials.shown(host, str(folder), "source")
-        assert wanted in caught.value.message and "client-cert.pem" in caught.value.hint
-
-
-def own(host: str, made: Key, *, trusts: Key = LAB, clock: datetime = NOW) -> Shown:
-    return Shown(host, f"/etc/{host}", trusts.certificate, made.certificate, clock)
-
-
-def test_own_keys_that_go_together() -> None:
-    found = credentials.of_own(own("a", key("a")), own("b", key("b")), ["10.77.1.12", "b"])
-    assert found == Transport(kind="tls", expected="b", admitted="CN=a", source_keys="/etc/a", target_keys="/etc/b")
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "says"),
-    [
-        (own("a", key("a")), own("b", key("c")), "is for another host: it vouches for c, 10.77.1.11"),
-        (own("a", key("a", now=NOW - timedelta(days=40))), own("b", key("b")), "/etc/a of a expired on 2030-05-22"),
-        (own("a", key("a")), own("b", key("b", now=NOW + timedelta(days=9))), "of b is not valid before 2030-06-09"),
-        (own("a", key("a")), own("b", key("b"), clock=NOW + timedelta(days=99)), "says the clock of b"),
-        (
-            own("a", key("a")),
-            own("b", key("b", of=(other := certificates.new_authority("o", NOW))), trusts=other),
-            "of a is of an authority that b does not know",
-        ),
-        (own("a", Key(certificate=b"no", key=b"")), own("b", key("b")), "/etc/a of a is no certificate"),
-    ],
-    ids=["name", "expired", "early", "clock", "authority", "garbage"],
-)
-def test_own_keys_that_do_not(source: Shown, target: Shown, says: str) -> None:
-    with pytest.raises(LimosaError) as caught:
-        credentials.of_own(source, target, ["10.77.1.12", "b"])
-    assert says in caught.value.message and caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from limosa.migration import plan as plans
 from limosa.migration.choice import Offer
 from limosa.migration.preflight import check, check_table, files
 from limosa.migration.preflight.check import Check, When
-from limosa.migration.preflight.facts import Backend, Clocks, Facts, File, Role, Sight, Started
+from limosa.migration.preflight.facts import Backend, Clocks, Facts, File, Keys, Role, Sight, Started
 from limosa.migration.preflight.finding import Finding
 from limosa.migration.settings import Settings
 from limosa.network import attachment, occupancy
@@ -72,6 +72,7 @@ class Inquiry:
                 "room_bytes": self._room,
                 "same_machine": self._same_machine,
                 "blockers": self._blockers,
+                "keys": self._keys,
             },
             {
                 "plan": self._plan,
@@ -187,8 +188,11 @@ class Inquiry:
             raise facts.unknown["target_qemu"]
         source, target = Offer(self.copy.host, await self._offered()), Offer(self.target.name, known)
         link = None if rate.rate_bits_per_s is None else pause_estimate.stream(rate.rate_bits_per_s)
-        way = await stream_keys.transport(facts.settings.tls, self.source, self.target)
+        way = stream_keys.transport(facts.keys or Keys(encrypted=False), self.source, self.target)
         return plans.made(facts.guest, facts.settings, source, target, address, transport=way, link_bytes_per_s=link)
+
+    async def _keys(self) -> Keys:
+        return await stream_keys.seen(self.facts.settings.tls, self.source, self.target)
 
     async def _offered(self) -> features.Migrations:
         """What the guest's QEMU can do: by the program, or where that is gone that it was started by, by itself."""
@@ -291,6 +295,8 @@ def _needs(checks: Iterable[Check], facts: Facts) -> set[str]:
     found = {name for each in checks if each.concerns(facts) for name in each.needs}
     if "packets" in found:
         found |= {"source_links", "target_links"}
+    if "plan" in found:
+        found |= {"keys"}
     return found | ({"target_links"} if "bridge" in found else set())
 
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from limosa import tasks
-from limosa.errors import SpecError
 from limosa.lab.lab_hosts import LabHost
 from limosa.lab.record import LabDirectory
+from limosa.migration import own_keys
 from limosa.migration.plan import MigrationPlan
+from limosa.migration.preflight.facts import Keys
 from limosa.migration.transport import TCP, Side, Transport
 from limosa.spec.resolved import Tls
 
@@ -19,33 +20,44 @@ if TYPE_CHECKING:
     from limosa.migration.credentials import Credentials
 
 
-async def transport(wish: Tls | None, source: LabHost, target: LabHost) -> Transport:
-    """How a stream goes from *source* to *target*. Raises SpecError or MachineError for keys of the user's own with
-    which the two would not come together; nothing is changed."""
+async def seen(wish: Tls | None, source: LabHost, target: LabHost) -> Keys:
+    """Whether a stream from *source* to *target* is to be encrypted, and the keys of the user's own, looked at on their
+    hosts. Raises LimosaError for a host that does not tell."""
     leaves = not (source.spec.here and target.spec.here)
     if wish == "off" or (wish != "on" and not leaves):
-        return TCP
+        return Keys(encrypted=False)
     with_keys = [host for host in (source, target) if host.spec.tls]
-    await tasks.load("limosa.migration.certificates")
-    if not with_keys:
-        return Transport(kind="tls", expected=target.name, admitted=f"CN={source.name}")
     if len(with_keys) == 1:
         (has,), (lacks,) = with_keys, [host for host in (source, target) if not host.spec.tls]
-        raise SpecError(
-            f"{has.name} has keys of your own (`tls:`), and {lacks.name} has none",
-            hint=f"give {lacks.name} a folder with keys too, or have limosa make both",
-        )
-    from limosa.migration import credentials
-
+        return Keys(encrypted=True, alone=(has.name, lacks.name))
+    await tasks.load("limosa.migration.certificates")
+    if not with_keys:
+        return Keys(encrypted=True)
     sides: tuple[tuple[LabHost, Side], ...] = ((source, "source"), (target, "target"))
-    seen = await tasks.together(credentials.shown(host.port, host.spec.tls, side) for host, side in sides)
-    return credentials.of_own(seen[0], seen[1], _names(target))
+    one, other = await tasks.together(own_keys.shown(host.port, host.spec.tls, side) for host, side in sides)
+    return Keys(encrypted=True, shown=(one, other), names=_names(target))
 
 
-def _names(target: LabHost) -> list[str]:
+def _names(target: LabHost) -> tuple[str, ...]:
     """What the lab file calls the target, the best first."""
     machine = target.spec.machine.rpartition("@")[2].partition(":")[0]
-    return list(dict.fromkeys(name for name in (target.migration_address, target.name, machine) if name))
+    return tuple(dict.fromkeys(name for name in (target.migration_address, target.name, machine) if name))
+
+
+def transport(keys: Keys, source: LabHost, target: LabHost) -> Transport:
+    """How a stream goes from *source* to *target*. With keys that are not right, which the check "TLS names" refuses,
+    it says what would be done with right ones."""
+    if not keys.encrypted:
+        return TCP
+    if keys.shown is not None and not own_keys.faults(*keys.shown, keys.names):
+        return own_keys.transport(*keys.shown, keys.names)
+    return Transport(
+        kind="tls",
+        expected=target.name,
+        admitted=f"CN={source.name}",
+        source_keys=source.spec.tls,
+        target_keys=target.spec.tls,
+    )
 
 
 def made_for(plan: MigrationPlan, directory: LabDirectory, address: str) -> Credentials | None:

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from limosa.errors import CommandError, LimosaError, MachineError
+from limosa.errors import LimosaError, MachineError
 from limosa.hosts.host import Host
-from limosa.migration.transport import ADMITTED, CREDENTIALS, Side, Transport
+from limosa.migration.transport import ADMITTED, CREDENTIALS, ENDPOINT, Side, Transport
 from limosa.qemu.launches import runtime_directory
 from limosa.tasks import uninterrupted
 
 if TYPE_CHECKING:
     from limosa.qemu.guest_process import QemuProcess
-
-ENDPOINT: Mapping[Side, str] = {"source": "client", "target": "server"}
-"""What QEMU calls a side; its files are called by it."""
 
 _PLACE = r"""
 umask 077
@@ -37,25 +32,6 @@ done
 date +%s
 """
 """Files as they come on standard input, each behind a line with its name, so that no key is in a command line."""
-
-_READ = r"""
-cd -- "$1" || exit 1
-[ -r "$2-key.pem" ] || { printf '%s\n' "$1/$2-key.pem cannot be read" >&2; exit 1; }
-date +%s
-cat -- ca-cert.pem || exit 1
-printf '\n= \n'
-cat -- "$2-cert.pem" || exit 1
-"""
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """What a host has in a folder of the user's: certificates (PEM), and its own time."""
-
-    host: str
-    folder: str
-    authorities: bytes
-    certificate: bytes
-    clock: datetime.datetime
 
 
 class Credentials:
@@ -107,61 +83,8 @@ async def _removed(host: Host, folder: str) -> None:
         await host.run(["rm", "-rf", "--", folder])
 
 
-async def shown(host: Host, folder: str, side: Side) -> Shown:
-    """What *host* has in *folder*, a folder of the user's. Raises MachineError where something cannot be read."""
-    try:
-        done = await host.run(["sh", "-c", _READ, "sh", folder, ENDPOINT[side]])
-    except CommandError as error:
-        said = error.stderr.strip().splitlines()
-        names = ", ".join(f"{name}.pem" for name in ("ca-cert", f"{ENDPOINT[side]}-cert", f"{ENDPOINT[side]}-key"))
-        raise MachineError(
-            f"the keys of {host.name} (`tls: {folder}`) cannot be read: {said[-1] if said else 'nothing says why'}",
-            hint=f"the user who runs QEMU there has to be able to read {names} in it",
-        ) from error
-    clock, _, rest = done.stdout.partition(b"\n")
-    authorities, _, certificate = rest.partition(b"\n= \n")
-    return Shown(host.name, folder, authorities, certificate, _clock(host, clock.decode(errors="replace")))
-
-
 def _clock(host: Host, said: str) -> datetime.datetime:
     try:
         return datetime.datetime.fromtimestamp(int(said.split()[-1]), datetime.UTC)
     except (ValueError, IndexError, OverflowError, OSError) as error:
         raise MachineError(f"{host.name} does not say what time it is there") from error
-
-
-def of_own(source: Shown, target: Shown, names: Iterable[str]) -> Transport:
-    """The transport with keys of the user's; *names* are those by which the lab knows the target, the best first.
-
-    Pure. Raises MachineError for keys with which the two would not come together, and says why.
-    """
-    from limosa.migration import certificates
-
-    read = {}
-    for one in (source, target):
-        read[one.host] = found = certificates.read(one.certificate, f"the certificate in {one.folder} of {one.host}")
-        for judge in (source, target):
-            if why := found.wrong_at(judge.clock):
-                at = f"where it is {judge.clock:%Y-%m-%d %H:%M} UTC"
-                raise MachineError(
-                    f"the certificate in {one.folder} of {one.host} {why}, says the clock of {judge.host}, {at}",
-                    hint="renew it, or set that clock",
-                )
-    for one, other in ((source, target), (target, source)):
-        if not certificates.vouched_for(one.certificate, other.authorities):
-            raise MachineError(
-                f"the certificate in {one.folder} of {one.host} is of an authority that {other.host} does not know",
-                hint=f"{other.folder}/ca-cert.pem on {other.host} has to have the authority that signed it",
-            )
-    known = list(names)
-    expected = next((name for name in known if name in read[target.host].names), "")
-    if not expected:
-        has = ", ".join(read[target.host].names) or "none"
-        raise MachineError(
-            f"the certificate in {target.folder} of {target.host} is for another host: it vouches for {has}",
-            hint=f"it has to have one of these names: {', '.join(known)}",
-        )
-    admitted = read[source.host].subject
-    return Transport(
-        kind="tls", expected=expected, admitted=admitted, source_keys=source.folder, target_keys=target.folder
-    )

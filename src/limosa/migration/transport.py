@@ -7,11 +7,14 @@ the plan says (``authz-simple``). Without, the parameters are told as well, as a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 Side = Literal["source", "target"]
+ENDPOINT: Mapping[Side, str] = {"source": "client", "target": "server"}
+"""What QEMU calls a side; its files are called by it."""
 
 CREDENTIALS = "limosa-tls"
 """The id of the object that holds a side's keys, on either side."""
@@ -52,8 +55,7 @@ class Transport(msgspec.Struct, frozen=True, kw_only=True):
         """What ``object-add`` takes, one after another, when that side's keys are in *folder* of its host."""
         if self.kind == "tcp":
             return []
-        endpoint = "client" if side == "source" else "server"
-        keys = {"qom-type": "tls-creds-x509", "id": CREDENTIALS, "dir": folder, "endpoint": endpoint}
+        keys = {"qom-type": "tls-creds-x509", "id": CREDENTIALS, "dir": folder, "endpoint": ENDPOINT[side]}
         admits = {"qom-type": "authz-simple", "id": ADMITTED, "identity": self.admitted}
         return [{**keys, "verify-peer": True}, *([admits] if side == "target" else [])]
 

@@ -18,6 +18,7 @@ from limosa.migration.preflight import (
     planned_options,
     spanning_tree,
     target_room,
+    tls_names,
     virtio_queues,
     whereabouts,
 )
@@ -25,7 +26,14 @@ from limosa.migration.preflight.check import Check, When
 
 CHECKS: tuple[Check, ...] = (
     *(whereabouts.CHECK, launch_record.CHECK),
-    *(machine_type.CHECK, planned_options.CHECK, exact_memory.CHECK, target_room.CHECK, cpu_model.CHECK),
+    *(
+        machine_type.CHECK,
+        planned_options.CHECK,
+        tls_names.CHECK,
+        exact_memory.CHECK,
+        target_room.CHECK,
+        cpu_model.CHECK,
+    ),
     emulated_switch.CHECK,
     *(blockers.CHECK, files.CHECK, packet_size.CHECK, spanning_tree.CHECK, clock_difference.CHECK),
     *(page_faults.CHECK, memory_backend.CHECK, virtio_queues.CHECK),

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from limosa.errors import LimosaError
+from limosa.migration.own_keys import Shown
 from limosa.migration.plan import MigrationPlan
 from limosa.migration.settings import Settings
 from limosa.network.attachment import Interface
@@ -79,6 +80,18 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Which that file is in, as ``stat -f`` calls it."""
 
 
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the stream is to be encrypted, and what both hosts show of keys of the user's own."""
+
+    encrypted: bool
+    alone: tuple[str, str] | None = None
+    """The host that has some, and the one that has none."""
+    shown: tuple[Shown, Shown] | None = None
+    """Of the source and of the target; None: limosa makes the keys."""
+    names: tuple[str, ...] = ()
+    """By which the lab knows the target, the best first."""
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """One guest, the host that it is on, the host that it is to go to, and what is known of them."""
 
@@ -102,6 +115,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     started: Started | None = None
     source_qemu: Features | None = None
     target_qemu: Features | None = None
+    keys: Keys | None = None
     plan: MigrationPlan | None = None
     """What would be done, by what both QEMUs can do."""
     trial: Verdict | None = None

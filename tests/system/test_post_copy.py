@@ -201,3 +201,34 @@ def test_host_off(lab: Bench, when: str, side: str) -> None:
     assert code != 6 or (side == "target" and when in {*BEFORE, "starting-post-copy"})
     lab.run("up")
     lab.assert_once(lab.place())
+
+
+@pytest.fixture
+def impatient(lab: Bench) -> Iterator[None]:
+    """TCP on the hosts gives a link up that is dark for some 2 s."""
+    was = {host: retries(lab, host, 1) for host in ("host1", "host2")}
+    yield
+    for host, number in was.items():
+        retries(lab, host, number)
+        subprocess.run(link(lab, host, "up").split(), check=True)
+
+
+def retries(lab: Bench, host: str, number: int) -> int:
+    """Set how often TCP on *host* sends again; what it was before."""
+    name, net = "net.ipv4.tcp_retries2", ["nsenter", "-t", str(lab.host(host).keeper.pid), "-n", "sysctl", "-n"]
+    before = subprocess.run([*net, name], check=True, capture_output=True, text=True).stdout
+    subprocess.run([*net, "-w", f"{name}={number}"], check=True, capture_output=True)
+    return int(before)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("when", ["stopped", "post-copy"])
+def test_a_link_that_is_cut_for_longer_than_tcp_waits(lab: Bench, at: tuple[str, str], when: str) -> None:
+    """Also before the target has begun, when neither side could take up a connection that TCP gave up."""
+
+    def action(_: str, target: str) -> str:
+        return f"{cut(lab, target)} ; at:told-to-wait:run:sleep 5 & {restore(lab, target)}"
+
+    made = Attempt(lab, action, when)
+    assert made.ran.returncode == 0, made.ran
+    lab.assert_once(made.target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,67 @@ async def test_a_target_that_has_not_begun_keeps_its_source(tmp_path: Path, monk
         assert (await task).failure is None
 
 
+async def test_a_target_that_never_began_and_a_source_that_gave_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU brings them together never again (seen with 7.2): it is said, instead of being tried for ever."""
+    monkeypatch.setattr(post_copy, "STUCK_LOOKS", 3)
+    async with two(tmp_path, monkeypatch, carries=False) as made:
+        begins = made.begins
+
+        def broken() -> dict[str, Any]:
+            begins()
+            made.both.target.info, made.both.target.state = {"status": "active"}, "inmigrate"
+            made.both.target.control.event("MIGRATION", status="active")
+            made.both.source.info = {"status": PAUSED, "ram": RAM}
+            made.both.source.control.event("MIGRATION", status=PAUSED)
+            made.link_carries = True
+            return {}
+
+        made.begins = broken  # type: ignore[method-assign]
+        with pytest.raises(LimosaError, match="is lost: the link broke before web had begun on host2"):
+            await Driver(made.both.transfer).run()
+        assert Phase.RECOVERING not in made.phases and made.phases[-1] is Phase.LOST
+        assert made.both.source.host.alive and made.both.target.host.alive
+
+
+async def test_who_does_not_find_the_other_side_tries_again_later_and_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal of a move that waits for days stays small, and what QEMU says is told once."""
+    async with two(tmp_path, monkeypatch, carries=False) as made:
+        control, times = made.both.target.control, list[float]()
+
+        def refuse(_: Mapping[str, Any]) -> Any:
+            times.append(asyncio.get_running_loop().time())
+            if len(times) == 5:
+                control.script = {**control.script, "migrate-recover": {}}
+            return Error("not now, says QEMU")
+
+        control.script = {**control.script, "migrate-recover": refuse}
+        task = asyncio.ensure_future(Driver(made.both.transfer).run())
+        await made.until(lambda: Phase.WAITING_FOR_LINK in made.phases)
+        made.link_carries = True
+        assert (await task).failure is None
+        gaps = [after - before for before, after in pairwise(times)]
+        assert all(gap >= least for gap, least in zip(gaps, (0.02, 0.04, 0.08, 0.16), strict=True)), gaps
+        assert sum("not now, says QEMU" in each.text for each in made.both.heard if isinstance(each, Note)) == 1
+        assert made.phases.count(Phase.RECOVERING) == 6
+
+
+async def test_patience_is_for_all_that_a_command_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the link carries, and QEMU refuses each time."""
+    async with two(tmp_path, monkeypatch, carries=False) as made:
+        control = made.both.target.control
+        control.script = {**control.script, "migrate-recover": lambda _: Error("never, says QEMU")}
+        made.both.transfer.patience = Deadline.after(0.3)
+        task = asyncio.ensure_future(Driver(made.both.transfer).run())
+        await made.until(lambda: Phase.WAITING_FOR_LINK in made.phases)
+        made.link_carries = True
+        with pytest.raises(StateError, match="waits for its link"):
+            await task
+
+
 async def test_a_link_that_is_back_before_it_was_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither side could be told; what cannot be given up goes on by itself."""
     async with two(tmp_path, monkeypatch, carries=False) as made:
@@ -201,7 +263,7 @@ async def test_ctrl_c_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 async def test_patience_that_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two(tmp_path, monkeypatch, carries=False) as made:
-        made.both.transfer.patience_s = 0.05
+        made.both.transfer.patience = Deadline.after(0.05)
         with pytest.raises(StateError, match="waits for its link") as caught:
             await Driver(made.both.transfer).run()
         assert "limosa recover web" in caught.value.hint

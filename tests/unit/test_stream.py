@@ -80,6 +80,15 @@ async def test_cut(made: Connection) -> None:
     assert await made.stream.moved() is False
 
 
+async def test_hold(made: Connection) -> None:
+    """The kernel keeps it for a day; what another process has stays as it was."""
+    assert await of(os.getppid(), made.stream.uri).hold() is False
+    assert made.sender.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    assert await made.stream.hold() is True
+    assert made.sender.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 24 * 3600 * 1000
+    assert made.receiver.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
 async def test_nobody_is_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         stream = of(os.getpid(), f"tcp:127.0.0.1:{server.getsockname()[1]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError
 from limosa.lab import copies
 from limosa.lab.guest import LabGuest
@@ -70,7 +71,7 @@ async def _followed(guest: LabGuest, entries: Sequence[Entry], between: Between,
     book.entries, book.stream = list(entries), last.stream
     port = TargetPort(no_start, between.end_target)
     transfer = Transfer(plan, between.source, port, book, guest.hosts.events)
-    transfer.target, transfer.patience_s = between.target, patience_s
+    transfer.target, transfer.patience = between.target, Deadline.after(patience_s)
     transfer.stream = Stream(between.source.host, between.source.running, last.stream)
     with diary.written(guest.hosts.events, guest.hosts.directory.diary(guest.name), guest.name, anew=False):
         outcome = await Driver(transfer).go_on()

@@ -54,7 +54,7 @@ class Driver:
         except post_copy.Unmendable as error:
             transfer.journal.close(Phase.LOST, error.message)
             end = lost_between(plan.guest, plan.source.host, plan.target.host)
-            raise LimosaError(f"{end.message}: {error.message}", hint=end.hint) from error
+            raise LimosaError(f"{plan.guest} is lost: {error.message}", hint=end.hint) from error
         except Exception as error:  # whatever it is, even a bug of ours: the guest comes first
             known = _known(error)
             moved, cancelled = await to_the_end(self.rescue(known.message if known else repr(error), Phase.FAILED))

@@ -138,8 +138,10 @@ class Transfer:
         self.clocks: Callable[[], Clocks | None] = lambda: None
         """How far they are apart, as far as that is known by now. A command that takes up what another one began did
         not measure it."""
-        self.patience_s: float | None = None
-        """How long a link that is cut is waited for; None: until it is back."""
+        self.patience = Deadline.after(None)
+        """Until when a link that is cut is waited for."""
+        self.refused = 0
+        """How often the two sides have not found each other again since something last went over."""
         self.seen = 0
         """Events of the source that are older than this migration."""
         self.paused = False

@@ -1,8 +1,8 @@
-"""TCP connections of one process to one port elsewhere: how many bytes have arrived there, and an end to them.
+"""TCP connections of one process to one port elsewhere: how many bytes have arrived there, an end to them, or patience.
 
 Standard library only, from Python 3.8 on: it runs on the host, by that host's Python, and nothing of it stays there.
-Run as ``python3 - look|cut PID STARTED ADDRESS PORT`` with this text as its input; STARTED is when the process began,
-in clock ticks as in /proc/PID/stat. It prints JSON: ``found`` connections, and the bytes that ``arrived`` there.
+Run as ``python3 - look|cut|hold PID STARTED ADDRESS PORT`` with this text as its input; STARTED is when the process
+began, in clock ticks as in /proc/PID/stat. It prints JSON: ``found`` connections, and the bytes that ``arrived`` there.
 
 A connection is taken from the process that has it (pidfd_getfd(2), Linux 5.6), which is asked for nothing and may
 stand still. It takes the rights of a debugger, and ends with an error without. What the other side acknowledged is
@@ -24,6 +24,11 @@ from collections.abc import Iterator
 _PIDFD_OPEN, _PIDFD_GETFD = 434, 438
 _BYTES_ACKED = 120
 """Where tcpi_bytes_acked is in struct tcp_info (linux/tcp.h)."""
+
+
+_USER_TIMEOUT = 18
+"""TCP_USER_TIMEOUT (tcp(7)), for Pythons without the name."""
+_HELD_MS = 24 * 3600 * 1000
 
 
 def inodes(pid: int, address: str, port: int) -> set[str]:
@@ -89,8 +94,13 @@ def cut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
+def hold(connection: socket.socket) -> None:
+    """Have the kernel keep it for a day through a link that is dark, not only for as long as ``tcp_retries2`` says."""
+    connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _HELD_MS)
+
+
 def main(verb: str, pid: int, began: int, address: str, port: int) -> None:
-    """Look at the connections, or cut them. Raises OSError."""
+    """Look at the connections, cut them, or have them held. Raises OSError."""
     found = count = 0
     process = _call(_PIDFD_OPEN, pid, 0)
     if started(pid) != began:
@@ -98,8 +108,8 @@ def main(verb: str, pid: int, began: int, address: str, port: int) -> None:
     for number in descriptors(pid, inodes(pid, address, port)):
         with taken(process, number) as connection:
             count += arrived(connection)
-            if verb == "cut":
-                cut(connection)
+            if verb != "look":
+                {"cut": cut, "hold": hold}[verb](connection)
             found += 1
     print(json.dumps({"found": found, "arrived": count}))
 

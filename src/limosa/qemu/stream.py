@@ -1,4 +1,4 @@
-"""The connection over which a source sends, seen from its host: whether it moves, and an end to it.
+"""The connection over which a source sends, seen from its host: whether it moves, an end to it, or patience with it.
 
 QEMU itself cannot always be asked: while it sends the rest of a stopped guest its main loop may stand still.
 """
@@ -45,6 +45,11 @@ class Stream:
     async def cut(self) -> bool:
         """End it: whoever waits in it goes on, with an error. False when that could not be done."""
         return await self._ask("cut") is not None
+
+    async def hold(self) -> bool:
+        """Have it outlast a link that is dark for longer than TCP waits. False when that could not be done."""
+        told = await self._ask("hold")
+        return told is not None and told.found > 0
 
     async def _ask(self, verb: str) -> _Told | None:
         """As the login, or as root where it has not the rights."""

@@ -27,7 +27,7 @@ SILENT_S = 3.0
 """When nothing has arrived for this long, the link is taken to be cut. To be wrong costs the guest some 10 ms."""
 
 STUCK_LOOKS = 20
-"""How often a source may refuse to give up a connection that the target has given up, before that is for good."""
+"""How often one side may refuse to give up a connection that the other has given up, before that is for good."""
 
 GIVE_UP_S = 5.0
 """How long the source may take to give the connection up once it was told to: some ms."""
@@ -40,6 +40,9 @@ CONNECT_S = 3.0
 
 PROOF_S = 1.0
 """How often it is tried whether the link carries again."""
+
+AGAIN_S = 30.0
+"""How long it is waited at most before the two sides are told again to find each other: 1 s at first, then doubled."""
 
 RECOVER_S = 15.0
 """How long the two sides may take to find each other again over a link that carries."""
@@ -82,7 +85,13 @@ async def move(transfer: Transfer) -> Phase:
 
 
 async def start(transfer: Transfer) -> Phase:
-    """The source is told, and obeys, unless it has sent everything meanwhile."""
+    """The source is told, and obeys, unless it has sent everything meanwhile.
+
+    From here on the kernel keeps the connection however long the link is cut. Until the target has begun, and when all
+    is sent, neither side can take up one that TCP has given up.
+    """
+    if transfer.stream is not None:
+        await transfer.stream.hold()
     try:
         await transfer.source.control.start_post_copy()
     except QmpError as error:
@@ -120,7 +129,8 @@ async def follow(transfer: Transfer) -> Phase:
         if time.monotonic() - transfer.progress.last_change_s > SILENT_S:
             raise _Standstill
 
-    async with tasks.beside(transfer.source_says({*FINAL, PAUSED}), transfer.target_says({PAUSED})) as (said, told):
+    says = (transfer.source_says({*FINAL, PAUSED}), transfer.target_says({PAUSED}))
+    async with tasks.beside(*says, stream.hold()) as (said, told, _):
         while True:
             await transfer.until_news(said, told, every_s=transfer.plan.poll_s)
             try:
@@ -165,31 +175,47 @@ async def wait_for_link(transfer: Transfer) -> Phase:
     plan, stream = transfer.plan, transfer.stream
     assert stream is not None, "the source sends"
     begun_s, told, stuck = time.monotonic(), False, 0
+    again = Deadline.after(min(AGAIN_S, PROOF_S * 2**transfer.refused) if transfer.refused else 0.0)
     await stream.moved()
-    async for _ in Deadline.after(transfer.patience_s).ticks(PROOF_S):
-        status = await _given_up(transfer)
+    async for _ in transfer.patience.ticks(PROOF_S):
+        status, target_status = await _given_up(transfer)
         if status == "completed":
             return Phase.SWITCHED
         if status in FINAL:
             raise await transfer.why(status)
         if status != PAUSED and await stream.moved():  # what cannot be given up goes on by itself
             return Phase.POST_COPY
-        stuck = stuck + 1 if status == "postcopy-active" and not _remains(transfer) else 0
-        if stuck > STUCK_LOOKS and transfer.receiver.control.last_status() == PAUSED:
-            raise Unmendable(
-                f"the link broke when all was sent from {plan.source.host} and not all was on {plan.target.host}: "
-                "QEMU does not take it up again then"
-            )
-        if status == PAUSED and await _carries(transfer):
-            waited_s = time.monotonic() - begun_s
-            transfer.events.note(f"the link carries, after {waited_s:.0f} s: post-copy of {plan.guest} goes on")
+        why = _stuck(transfer, status, target_status)
+        stuck = stuck + 1 if why else 0
+        if stuck > STUCK_LOOKS:
+            raise Unmendable(why)
+        if status == PAUSED and not why and again.passed and await _carries(transfer):
+            if not transfer.refused:
+                waited_s = time.monotonic() - begun_s
+                transfer.events.note(f"the link carries, after {waited_s:.0f} s: post-copy of {plan.guest} goes on")
             return Phase.RECOVERING
-        if not told:
+        if not told and not transfer.refused:
             transfer.events.note(transfer.waiting().message, level="warning")
             told = True
         for side in (transfer.source, transfer.receiver):
             await _there(transfer, side)
     raise transfer.waiting()
+
+
+def _stuck(transfer: Transfer, source: str, target: str | None) -> str:
+    """Why what both sides say, if it stays so, is for good; empty where it is not."""
+    plan = transfer.plan
+    if source == "postcopy-active" and target == PAUSED and not _remains(transfer):
+        return (
+            f"the link broke when all was sent from {plan.source.host} and not all was on {plan.target.host}: "
+            "QEMU does not take it up again then"
+        )
+    if source == PAUSED and target == "active":
+        return (
+            f"the link broke before {plan.guest} had begun on {plan.target.host}, and TCP gave it up: QEMU does not "
+            "take it up again then"
+        )
+    return ""
 
 
 async def _there(transfer: Transfer, side: QemuProcess) -> None:
@@ -198,22 +224,23 @@ async def _there(transfer: Transfer, side: QemuProcess) -> None:
         raise LimosaError(f"QEMU on {side.host.name} ended while the memory of {transfer.plan.guest} was on both hosts")
 
 
-async def _given_up(transfer: Transfer) -> str:
-    """Have both sides give the connection up; what the source says then: ``postcopy-paused`` once it has.
+async def _given_up(transfer: Transfer) -> tuple[str, str | None]:
+    """Have both sides give the connection up; what source and target say then: ``postcopy-paused`` once they have.
 
     The target first, and the source only when that obeyed, or had given up by itself: a target that has not begun yet
     refuses, and a source that gives up before it has begun loses the guest (seen with 7.2 and 10.0). QEMU 7.2 refuses
-    both while it recovers; then there is nothing to do but to wait.
+    both while it recovers; then there is nothing to do but to wait. None: the target does not say.
     """
     target = transfer.receiver.control
     try:
         await target.pause_post_copy()
-        obeyed = True
+        says: str | None = PAUSED
     except QmpError:
-        obeyed = target.last_status() == PAUSED
-    if not obeyed and target.last_status() is None:
-        with contextlib.suppress(QmpError):
-            obeyed = (await transfer.receiver.observe.migrate_info(answer_s=LOOK_S)).status == PAUSED
+        says = target.last_status()
+        if says != PAUSED:
+            with contextlib.suppress(QmpError):
+                says = (await transfer.receiver.observe.migrate_info(answer_s=LOOK_S)).status
+    obeyed = says == PAUSED
     if obeyed:
         with contextlib.suppress(QmpError):  # it has given up already
             await transfer.source.control.pause_post_copy()
@@ -221,7 +248,7 @@ async def _given_up(transfer: Transfer) -> str:
         transfer.last_info = await transfer.source.observe.migrate_info()
         if transfer.last_info.status in {PAUSED, *FINAL}:
             break
-    return transfer.last_info.status
+    return transfer.last_info.status, says
 
 
 async def _carries(transfer: Transfer) -> bool:
@@ -247,16 +274,20 @@ async def recover(transfer: Transfer) -> Phase:
     except QmpError as error:
         if error.error_class == "Gone":
             raise
+        transfer.events.note(f"QEMU does not take the link up yet: {error.message}", level="warning", once=True)
+        transfer.refused += 1
         return Phase.WAITING_FOR_LINK
     connecting, deadline = Deadline.after(CONNECT_S), Deadline.after(RECOVER_S)
     async for _ in deadline.ticks(0.02):
         status = (await source.observe.migrate_info()).status
         if status == "postcopy-active":
+            transfer.refused = 0
             return Phase.POST_COPY
         if status == "completed":
             return Phase.SWITCHED
         if status == PAUSED and connecting.passed:  # at first it says so still
             break
+    transfer.refused += 1
     await stream.moved()
     return Phase.WAITING_FOR_LINK
 

@@ -171,7 +171,7 @@ async def wait_resumed(transfer: Transfer) -> Phase:
     """The target runs. Its status is the proof; its RESUME event, which may come later, gives the moment."""
     host = transfer.plan.target.host
     hand_over = transfer.hand_over or Deadline.after(transfer.plan.hand_over_s)
-    while not hand_over.passed:
+    async for _ in hand_over.ticks(0.0):
         status = await transfer.receiver.observe.status(answer_s=max(1.0, hand_over.left_s))
         if status == "running":
             await transfer.target_resumes(within_s=LATE_RESUME_S)

@@ -50,8 +50,8 @@ def ended_by_itself(guest: str) -> LimosaError:
 
 
 def lost_between(guest: str, source: str, target: str) -> LimosaError:
-    """The error for a guest of which one side ended in post-copy."""
+    """The error for a guest of which one side ended in post-copy, or whose sides QEMU does not bring together again."""
     return LimosaError(
-        f"{guest} is lost: its QEMU on {source} or {target} ended in post-copy, when its memory was on both",
+        f"{guest} is lost: in post-copy its memory was on {source} and on {target}, and cannot be brought together now",
         hint=f"its disk remains: limosa start {guest} ends what is left of it and boots it again",
     )

@@ -26,6 +26,7 @@ LONG_FIRST = (
     "test_mixed_labs.py",
     "test_container_labs.py",
     "test_migration_faults.py",
+    "test_post_copy.py",
     "test_demo_ended.py",
     "test_documents.py",
     "test_own_disk.py",

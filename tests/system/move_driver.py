@@ -4,8 +4,8 @@ It runs the command line as it is and only listens to its events: at the first o
 lets the command go on. Several actions are joined by `` ; ``; ``3*`` before them: at each of the first three.
 
 WHEN: a phase; ``connecting``: the source was told to migrate; ``sending``: the first megabyte went over the link;
-``stopped``: the source has stopped the guest and sends the rest; ``told-to-wait``: it was said that post-copy waits for
-its link.
+``stopped``: the source has stopped the guest and sends the rest; ``begun``: the target runs it; ``told-to-wait``: it
+was said that post-copy waits for its link.
 
 ACTION: ``signal:NAME`` to this very process, ``kill:PID`` for any process, ``qemu:PID`` for every QEMU in the pid
 namespace of process PID, ``run:WORDS`` a command to its end, ``at:WHEN:ACTION`` a further one at another moment.
@@ -129,7 +129,8 @@ def moments(event: Event) -> list[str]:
     if isinstance(event, Note):
         return ["told-to-wait"] * ("waits for its link" in event.text)
     if isinstance(event, QmpExchanged):
-        return ["stopped"] * (event.qmp_event == "STOP") + ["connecting"] * (event.command == "migrate")
+        told = {"STOP": ["stopped"], "RESUME": ["begun"]}.get(event.qmp_event, [])
+        return told + ["connecting"] * (event.command == "migrate")
     return []
 
 

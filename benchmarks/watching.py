@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from benchmarks.by_option import GUEST, text  # noqa: E402
-from benchmarks.migrate import shown, state, table  # noqa: E402
+from benchmarks.by_option import text  # noqa: E402
+from benchmarks.migrate import GUEST, shown, state, table  # noqa: E402
 from limosa import spec  # noqa: E402
 from limosa.events import Event, MigrationProgressed  # noqa: E402
 from limosa.lab import Lab  # noqa: E402

@@ -32,6 +32,7 @@ storage: {{{{shared: {{{{path: "{{folder}}"}}}}}}}}
 hosts:
   host1: {{{{}}}}
   host2: {CONTAINER}
+migration: {{{{options: {{{{downtime-limit: 5 s}}}}}}}}
 guests: {{{{guest1: {{{{image: bare, host: host1, memory: 32 MiB, accel: tcg}}}}}}}}
 """
 MACHINE_AND_CONTAINER = f"""
@@ -41,6 +42,7 @@ storage: {{{{shared: {{{{path: "{{folder}}"}}}}}}}}
 hosts:
   host1: {{{{kind: ssh, machine: machine, links: {{{{lan: {{bridge}}}}}}}}}}
   host2: {CONTAINER}
+migration: {{{{options: {{{{downtime-limit: 5 s}}}}}}}}
 guests: {{{{guest1: {{{{image: bare, host: host1, memory: 32 MiB, accel: tcg}}}}}}}}
 """
 SSHD = """

@@ -26,6 +26,7 @@ hosts:
   host1: {kind: ssh, machine: server1, links: {lan: br0}}
   host2: {kind: ssh, machine: server2, links: {lan: br0}}
   host3: {kind: ssh, machine: server3, links: {lan: br0}}
+migration: {options: {downtime-limit: 5 s}}
 guests:
   guest1: {image: bare, host: host1, memory: 64 MiB, accel: tcg}
   guest2: {image: bare, host: host2, memory: 64 MiB, accel: tcg}

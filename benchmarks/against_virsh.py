@@ -9,6 +9,10 @@ packets that the guest sends every 5 ms. It measures and judges nothing::
     python benchmarks/against_virsh.py --count 10                        idle, 512 MiB
     python benchmarks/against_virsh.py --load touched --rate '1 Gbit/s'  2 GiB, of which one was written once
     python benchmarks/against_virsh.py --load writer                     48 MiB written over and over, 40 MiB/s
+    python benchmarks/against_virsh.py --how post-copy                   ``virsh migrate --postcopy`` and our method
+    python benchmarks/against_virsh.py --how parallel                    four connections (multifd) in both
+
+Bare QMP knows pre-copy alone.
 
 Needs root and libvirt (Debian: libvirt-daemon, libvirt-daemon-driver-qemu, libvirt-clients). The lab, the daemons and
 all their files go with this script.
@@ -46,12 +50,28 @@ from limosa.results.statistics import median, ratio_of_medians  # noqa: E402
 
 HOSTS = ("host1", "host2")
 OURS, THEIRS = "guest1", "guest2"
-WAYS = ("virsh", "limosa", "bare QMP")
-TURNS = (*WAYS, *reversed(WAYS))
-"""Each way goes as often there as back, and none always after the same one."""
 
-WARM_UP = 2 * len(WAYS)
-"""The first move of a guest is far slower, in each direction (first touch of its memory)."""
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """A kind of migration: what virsh and limosa are told, and who knows it. In turns each way goes as often there as
+    back, and none always after the same one."""
+
+    virsh: tuple[str, ...] = ()
+    limosa: tuple[str, ...] = ()
+    ways: tuple[str, ...] = ("virsh", "limosa")
+
+    @property
+    def warm_up(self) -> int:
+        """The first move of a guest is far slower, in each direction (first touch of its memory)."""
+        return 2 * len(self.ways)
+
+
+HOW = {
+    "pre-copy": How(ways=("virsh", "limosa", "bare QMP")),
+    "post-copy": How(("--postcopy", "--postcopy-after-precopy"), ("--method", "post-copy")),
+    "parallel": How(("--parallel", "--parallel-connections", "4"), ("--set", "multifd-channels=4")),
+}
 
 TICK_US, TICK_PORT = 5000, 7070
 CLOCK_READS = 12
@@ -98,8 +118,8 @@ class Move:
 class Bed:
     """Two guests on two hosts: one that libvirt has, and one of the lab's."""
 
-    def __init__(self, lab: Lab, hosts: dict[str, LibvirtHost], domain: Domain) -> None:
-        self.lab, self.hosts, self.domain = lab, hosts, domain
+    def __init__(self, lab: Lab, hosts: dict[str, LibvirtHost], domain: Domain, how: How) -> None:
+        self.lab, self.hosts, self.domain, self.how = lab, hosts, domain, how
         self.at = dict.fromkeys((OURS, THEIRS), HOSTS[0])
 
     @contextlib.asynccontextmanager
@@ -149,7 +169,8 @@ class Bed:
             whole_ms, total_ms = await self._by_virsh(source, target)
         else:
             if way == "limosa":
-                words, given = [*LIMOSA, "migrate", OURS, target, "--lab", self.lab.name, "--json"], b""
+                words = [*LIMOSA, "migrate", OURS, target, "--lab", self.lab.name, "--json", *self.how.limosa]
+                given = b""
             else:
                 words, given = BARE_QMP, json.dumps(plan(self.lab, source, target)).encode()
             whole_ms, said = await timed(words, given)
@@ -159,7 +180,7 @@ class Bed:
 
     async def _by_virsh(self, source: str, target: str) -> tuple[float, float]:
         here, there = self.hosts[source], self.hosts[target]
-        words = self.lab.hosts.interactive(source, here.migrate_words(self.domain, there))
+        words = self.lab.hosts.interactive(source, here.migrate_words(self.domain, there, self.how.virsh))
         async with watched(here.host, self.domain) as total_ms:
             whole_ms, _ = await timed(words)
             return whole_ms, await asyncio.wait_for(total_ms, 10)
@@ -211,10 +232,11 @@ async def one(bed: Bed, way: str, *, watch: bool, warm_up: bool) -> Move:
 async def moves(bed: Bed, count: int) -> list[Move]:
     """*count* moves of each way after the warm-up, then as many that are watched by packets."""
     found: list[Move] = []
-    for watch, number in ((False, WARM_UP + count * len(WAYS)), (True, count * len(WAYS))):
-        for at, way in enumerate(itertools.islice(itertools.cycle(TURNS), number)):
-            found.append(await one(bed, way, watch=watch, warm_up=not watch and at < WARM_UP))
-            print(f"\r{len(found)} of {WARM_UP + 2 * count * len(WAYS)} moves", end="", file=sys.stderr, flush=True)
+    ways, warm_up = bed.how.ways, bed.how.warm_up
+    for watch, number in ((False, warm_up + count * len(ways)), (True, count * len(ways))):
+        for at, way in enumerate(itertools.islice(itertools.cycle((*ways, *reversed(ways))), number)):
+            found.append(await one(bed, way, watch=watch, warm_up=not watch and at < warm_up))
+            print(f"\r{len(found)} of {warm_up + 2 * count * len(ways)} moves", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return found
 
@@ -279,7 +301,7 @@ async def bed(chosen: argparse.Namespace, folder: Path) -> AsyncIterator[Bed]:
         description = folder / "domain.xml"
         description.write_text(domain.xml())
         await hosts[HOSTS[0]].virsh("create", str(description))
-        made = Bed(lab, hosts, domain)
+        made = Bed(lab, hosts, domain, HOW[chosen.how])
         await loaded(made, chosen.load)
         yield made
 
@@ -292,16 +314,17 @@ def summary(found: Sequence[Move]) -> str:
         "guest's lost time": lambda m: m.guest_lost_ms if m.packet_gap_ms is None else None,
         "packet gap": lambda m: m.packet_gap_ms,
     }
+    ways = [way for way in HOW["pre-copy"].ways if any(move.way == way for move in found)]
     samples = {
         (way, name): [v for m in found if m.way == way and not m.warm_up and (v := take(m)) is not None]
-        for way in WAYS
+        for way in ways
         for name, take in columns.items()
     }
     rows = [["", "moves", *columns]]
-    for way in WAYS:
+    for way in ways:
         rows.append([way, str(len(samples[way, "whole command"])), *(shown(median(samples[way, c])) for c in columns)])
-    for way in WAYS[1:]:
-        ratios = [ratio_of_medians(samples[way, c], samples[WAYS[0], c]) for c in columns]
+    for way in ways[1:]:
+        ratios = [ratio_of_medians(samples[way, c], samples[ways[0], c]) for c in columns]
         rows.append([f"{way} / virsh", "", *(shown(ratio, "", 2) for ratio in ratios)])
     return table(rows)
 
@@ -315,6 +338,7 @@ async def measured(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
         version = (await made.hosts[HOSTS[0]].virsh("--version")).text.strip()
         return {
             "load": chosen.load,
+            "how": chosen.how,
             "rate": chosen.rate,
             "qemu": qemu.version,
             "virsh": version,
@@ -343,7 +367,7 @@ async def _memory(made: Bed) -> int:
 def show(result: dict[str, Any]) -> None:
     sizes = result["memory_bytes"]
     print(
-        f"{result['load']}, {result['rate'] or 'unshaped'}, QEMU {result['qemu']} ({result['accel']}, "
+        f"{result['how']}, {result['load']}, {result['rate'] or 'unshaped'}, QEMU {result['qemu']} ({result['accel']}, "
         f"{result['machine']}), virsh {result['virsh']}, Python {result['python']}, {result['cpus']} CPUs, "
         f"load average {result['load_before']:.1f} before, {result['load_after']:.1f} after"
     )
@@ -362,6 +386,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--count", type=int, default=10, help="moves of each way, watched and not (default 10)")
     parser.add_argument("--load", choices=MEMORY, default="idle", help="what the guests do (default idle)")
+    parser.add_argument("--how", choices=HOW, default="pre-copy", help="the kind of migration (default pre-copy)")
     parser.add_argument("--rate", default="", help="shape the network of migrations, as '1 Gbit/s'")
     parser.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto")
     parser.add_argument("--qemu", default="", metavar="PATH", help="another QEMU for both")

@@ -12,7 +12,7 @@ import contextlib
 import json
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -187,12 +187,12 @@ class LibvirtHost:
         """Run ``virsh`` on the host."""
         return await self.host.run(["virsh", "-q", "-c", LOCAL, *words], stdin=stdin, check=check, timeout_s=timeout_s)
 
-    def migrate_words(self, domain: Domain, target: LibvirtHost) -> list[str]:
-        """The command on this host that moves *domain* to *target*.
+    def migrate_words(self, domain: Domain, target: LibvirtHost, how: Sequence[str] = ()) -> list[str]:
+        """The command on this host that moves *domain* to *target*, with the options *how*.
 
         ``--unsafe``: the disk that both see is on a file system of which libvirt does not know that it is shared.
         """
-        words = ["migrate", "--live", "--unsafe", domain.name, target.uri, f"tcp://{target.address}"]
+        words = ["migrate", "--live", "--unsafe", *how, domain.name, target.uri, f"tcp://{target.address}"]
         return ["virsh", "-q", "-c", LOCAL, *words]
 
 

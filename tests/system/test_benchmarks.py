@@ -69,10 +69,15 @@ def test_bad_count_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_turns_with_virsh(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "ways"), [
+    ("pre-copy", ("virsh", "limosa", "bare QMP")),
+    ("post-copy", ("virsh", "limosa")),
+    ("parallel", ("virsh", "limosa")),
+])  # fmt: skip
+def test_turns_with_virsh(tmp_path: Path, how: str, ways: tuple[str, ...]) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-P", AGAINST_VIRSH, "--count", "2", "--json"],
+        [sys.executable, "-P", AGAINST_VIRSH, "--count", "2", "--how", how, "--json"],
         env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     if done.stderr.startswith("skipped: "):
@@ -81,7 +86,8 @@ def test_turns_with_virsh(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     result = json.loads(done.stdout)
     counted = [move for move in result["moves"] if not move["warm_up"]]
-    for way in ("virsh", "limosa", "bare QMP"):
+    assert {move["way"] for move in counted} == set(ways)
+    for way in ways:
         its = [move for move in counted if move["way"] == way]
         assert [move["packet_gap_ms"] is None for move in its] == [True, True, False, False]
         assert {move["target"] for move in its} == {"host1", "host2"}

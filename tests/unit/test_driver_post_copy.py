@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from test_driver import Pair, pair
 
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MigrationError, StateError
-from limosa.events import MigrationPhaseChanged, Note
+from limosa.events import MigrationPhaseChanged, MigrationProgressed, Note
 from limosa.migration import between
 from limosa.migration.driver import Driver
 from limosa.migration.journal import unfinished
@@ -114,8 +116,12 @@ async def two(folder: Path, monkeypatch: pytest.MonkeyPatch, *, carries: bool = 
         async def moved(_: object) -> bool:
             return False
 
+        async def held(_: object) -> bool:
+            return True
+
         monkeypatch.setattr(post_copy, "_carries", proof)
         monkeypatch.setattr(Stream, "moved", moved)
+        monkeypatch.setattr(Stream, "hold", held)
         yield made
 
 
@@ -128,6 +134,22 @@ async def test_it_begins_as_pre_copy(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ]  # fmt: skip
         assert outcome.stop_ns is not None and outcome.resume_ns is not None and outcome.qemu_downtime_ms is None
         assert made.both.source.told("quit") == 1 and made.both.target.told("quit") == 0
+
+
+async def test_a_guest_whose_rest_fits_into_the_pause_is_not_exposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU hands over by itself then; post-copy begins only where it has begun another pass instead."""
+    async with two(tmp_path, monkeypatch) as made:
+        seen = MigrationProgressed(
+            guest="web", status="active", elapsed_ms=100, remaining_bytes=30, throughput_bytes_per_s=100.0
+        )
+        monkeypatch.setattr(made.both.transfer, "progress", SimpleNamespace(last=seen))
+        assert made.both.transfer.plan.downtime_limit_s == 0.3
+        assert post_copy._fits(made.both.transfer)
+        for other in ({"remaining_bytes": 31}, {"remaining_bytes": None}, {"throughput_bytes_per_s": None}):
+            made.both.transfer.progress.last = replace(seen, **other)
+            assert not post_copy._fits(made.both.transfer)
 
 
 async def test_a_link_that_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

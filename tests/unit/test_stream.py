@@ -111,4 +111,4 @@ async def test_connections_of_others_are_left_alone(made: Connection) -> None:
 async def test_host_without_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     stream = of(os.getpid(), "tcp:127.0.0.1:9")
-    assert await stream.moved() is None and await stream.cut() is False
+    assert await stream.moved() is None and await stream.cut() is False and await stream.hold() is None

@@ -109,11 +109,11 @@ def _of_post_copy(capabilities: Collection[str], source: Offer, target: Offer) -
         return []
     said = (
         f"once it is post-copy, the guest is lost if {source.host} or {target.host} goes down before its memory is all "
-        f"on {target.host}; a link that is cut loses nothing, unless for longer than TCP waits when all is sent"
+        f"on {target.host}; a link that is cut loses nothing"
     )
     old = [offer for offer in (source, target) if not offer.known.has(_RECOVERS_AGAIN)]
     if old:
-        said += f", or again while QEMU {old[0].known.version} on {old[0].host} takes its connection up"
+        said += f", unless it is cut again while QEMU {old[0].known.version} on {old[0].host} takes its connection up"
     return [said]
 
 

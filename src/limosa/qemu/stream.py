@@ -46,10 +46,11 @@ class Stream:
         """End it: whoever waits in it goes on, with an error. False when that could not be done."""
         return await self._ask("cut") is not None
 
-    async def hold(self) -> bool:
-        """Have it outlast a link that is dark for longer than TCP waits. False when that could not be done."""
+    async def hold(self) -> bool | None:
+        """Have it outlast a link that is dark for longer than TCP waits; whether there is one by now. None when that
+        cannot be done."""
         told = await self._ask("hold")
-        return told is not None and told.found > 0
+        return None if told is None else told.found > 0
 
     async def _ask(self, verb: str) -> _Told | None:
         """As the login, or as root where it has not the rights."""

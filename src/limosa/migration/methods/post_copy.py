@@ -22,6 +22,7 @@ from limosa.migration.transfer import Transfer
 from limosa.network import echo
 from limosa.qemu.guest_process import QemuProcess
 from limosa.qemu.monitor import FINAL, PAUSED, POST_COPY, MigrateInfo
+from limosa.qemu.stream import Stream
 
 SILENT_S = 3.0
 """When nothing has arrived for this long, the link is taken to be cut. To be wrong costs the guest some 10 ms."""
@@ -50,6 +51,9 @@ RECOVER_S = 15.0
 BEGIN_S = 30.0
 """How long QEMU may take to begin post-copy once it was told to: its next slice of sending, some 100 ms."""
 
+HOLD_S = 5.0
+"""How long it is tried at most to have a connection kept: it is made within ms over a link that works."""
+
 _ECHO = Path(echo.__file__)
 
 
@@ -70,28 +74,55 @@ async def prepare(transfer: Transfer) -> Phase:
 
 
 async def move(transfer: Transfer) -> Phase:
-    """The source sends, until the first pass is over, or somebody wishes it, or everything is sent."""
-    assert transfer.stream is not None, "the target listens"
+    """The source sends, until the first pass is over, or somebody wishes it, or everything is sent.
+
+    Meanwhile the kernel is asked to keep the connection however long the link is cut: until the target has begun, and
+    when all is sent, neither side can take up one that TCP has given up.
+    """
+    stream = transfer.stream
+    assert stream is not None, "the target listens"
 
     def enough(info: MigrateInfo) -> bool:
         passes = info.ram.dirty_sync_count if info.ram is not None else 0
-        first_pass = transfer.plan.method == "post-copy" and passes > 1
-        return info.status == "active" and (first_pass or transfer.post_copy_wished())
+        if info.status != "active":
+            return False
+        needed = passes > 2 or (passes == 2 and not _fits(transfer))
+        return (transfer.plan.method == "post-copy" and needed) or transfer.post_copy_wished()
 
-    await transfer.source.control.migrate(transfer.stream.uri)
-    over = await pre_copy.watch(transfer, transfer.stream, enough=enough)
+    await transfer.source.control.migrate(stream.uri)
+    async with tasks.beside(_held(stream)) as (held,):
+        over = await pre_copy.watch(transfer, stream, enough=enough)
+        if not over and await held is None:
+            transfer.events.note(_NOT_HELD.format(plan=transfer.plan), level="warning")
     transfer.hand_over = Deadline.after(transfer.plan.hand_over_s)
     return Phase.SWITCHED if over else Phase.STARTING_POST_COPY
 
 
-async def start(transfer: Transfer) -> Phase:
-    """The source is told, and obeys, unless it has sent everything meanwhile.
+def _fits(transfer: Transfer) -> bool:
+    """Whether QEMU is about to hand over by itself: what the first pass left goes over in the pause that is allowed.
+    Post-copy would expose the guest for nothing."""
+    seen = transfer.progress.last
+    if seen is None or seen.remaining_bytes is None or not seen.throughput_bytes_per_s:
+        return False
+    return seen.remaining_bytes <= seen.throughput_bytes_per_s * transfer.plan.downtime_limit_s
 
-    From here on the kernel keeps the connection however long the link is cut. Until the target has begun, and when all
-    is sent, neither side can take up one that TCP has given up.
-    """
-    if transfer.stream is not None:
-        await transfer.stream.hold()
+
+async def _held(stream: Stream) -> bool | None:
+    """Whether it is kept now; it takes some 100 ms, once it is there. None: that cannot be done."""
+    async for _ in Deadline.after(HOLD_S).ticks(0.2):
+        if (held := await stream.hold()) is not False:
+            return held
+    return False
+
+
+_NOT_HELD = (
+    "the kernel on {plan.source.host} could not be asked to keep the connection: a link that is cut for longer than "
+    "TCP waits, before {plan.guest} has begun on {plan.target.host} or when all is sent, loses it"
+)
+
+
+async def start(transfer: Transfer) -> Phase:
+    """The source is told, and obeys, unless it has sent everything meanwhile."""
     try:
         await transfer.source.control.start_post_copy()
     except QmpError as error:

@@ -121,6 +121,9 @@ def test_why_there_is_no_end_is_known_within_three_passes_after_the_first() -> N
         assert last.iteration == 1 + count and bool(why) == (count == 3)
     assert "50 MiB, then 50 MiB" in why and "a pause of some 500 ms would be needed" in why, why
     assert progress.why_endless(0.6) == ""
+    # The limit of the bandwidth, which was seen, ends where the guest stands still.
+    assert "a pause of some 250 ms" in progress.why_endless(0.2, lambda seen: 2 * seen)
+    assert progress.why_endless(0.3, lambda seen: 2 * seen) == ""
 
 
 def test_figures_of_a_pass_that_is_still_being_counted_are_not_taken() -> None:

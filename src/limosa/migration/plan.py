@@ -54,6 +54,16 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         option = OPTIONS["downtime-limit"]
         return int(self.options.get(option.name, option.unasked)) / 1000
 
+    def hand_over_bytes_per_s(self, seen_bytes_per_s: float) -> float:
+        """How fast what is left goes over once the guest stands still, where *seen_bytes_per_s* was seen before: a
+        limit of the bandwidth ends there, and QEMU is told so (``pause_estimate``)."""
+        told = self.source.parameters
+        if rate := told.get("avail-switchover-bandwidth"):
+            return float(rate)
+        if not self.downtime_limit_s or "downtime-limit" not in told:
+            return seen_bytes_per_s
+        return seen_bytes_per_s * float(told["downtime-limit"]) / 1000 / self.downtime_limit_s
+
     @property
     def may_switch(self) -> bool:
         """Whether it may become post-copy."""

@@ -6,6 +6,7 @@ Rule: what QEMU did not say, or has not measured yet, is None, never 0.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -157,13 +158,14 @@ class Progress(msgspec.Struct):
             return None
         return _needed_s(remaining_bytes + self._starts[1] * share / (1 - share), settled)
 
-    def why_endless(self, downtime_limit_s: float) -> str:
+    def why_endless(self, downtime_limit_s: float, hand_over: Callable[[float], float] = float) -> str:
         """Why the guest does not get across within *downtime_limit_s*, and the pause in which it would; empty as long
-        as that is not known, or not so."""
+        as that is not known, or not so. *hand_over*: how fast, in bytes/s, what is left goes over once the guest stands
+        still, of how fast it went before."""
         last = self.last
         if last is None or last.converges is not False or (last.iteration or 0) < _TOLD_FROM or self._share() is None:
             return ""
-        pause_s = _needed_s(self._starts[-1], self._wire)
+        pause_s = None if self._wire is None else _needed_s(self._starts[-1], hand_over(self._wire))
         if pause_s is None or pause_s <= downtime_limit_s:
             return ""
         rates = "" if last.dirty_rate_bytes_per_s is None else f"{self._rates()}, and "

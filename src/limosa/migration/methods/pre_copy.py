@@ -144,8 +144,9 @@ def _tell_endless(transfer: Transfer) -> str:
     """What was said of a guest that does not get across like this; empty while none is known, or where QEMU makes it
     write less and less."""
     plan = transfer.plan
-    why = "" if _SLOWS & set(plan.source.capabilities) else transfer.progress.why_endless(plan.downtime_limit_s)
-    if why:
+    if _SLOWS & set(plan.source.capabilities):
+        return ""
+    if why := transfer.progress.why_endless(plan.downtime_limit_s, plan.hand_over_bytes_per_s):
         told = f"pre-copy of {plan.guest} does not converge: {why} ({ways_out(plan)})"
         transfer.events.note(told, level="warning")
     return why

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from limosa.events import MigrationProgressed
+from limosa.migration.passes import Pass, come_down_to
 from limosa.qemu.monitor import MigrateInfo, Ram
 from limosa.units import format_bytes, format_bytes_per_s, format_duration
 
@@ -58,8 +59,8 @@ class Progress(msgspec.Struct):
     _first_s: float | None = None
     _measured: bool = False
     """Whether QEMU has had the occasion to measure a dirty rate."""
-    _starts: list[int] = msgspec.field(default_factory=list)
-    """What there was to send as the last two passes began, the first one of all left out: it goes over all memory."""
+    _passes: list[Pass] = msgspec.field(default_factory=list)
+    """The last three."""
     _counting: tuple[_Look, _Look] | None = None
     """A pass that was counted and in which nothing is known to have been sent: the look before, and the first one."""
     _pass_s: float = 0.0
@@ -111,6 +112,7 @@ class Progress(msgspec.Struct):
         """
         if self._first_s is None:
             self._first_s = self._pass_s = look.at_s
+            self._passes = [Pass(look.at_s, look.remaining_bytes)]
         elif look.iteration > (before := self._looks[-1]).iteration:
             self._counting = (before, look)
         elif self._counting is not None and look.sent_bytes > self._counting[1].sent_bytes:
@@ -120,7 +122,7 @@ class Progress(msgspec.Struct):
             # Sent of the pass already: since it was first seen, and before that, beyond the rest of the last one.
             sent = look.sent_bytes - begun.sent_bytes
             sent += max(0, begun.sent_bytes - before.sent_bytes - before.remaining_bytes)
-            self._starts = [*self._starts[-1:], look.remaining_bytes + sent]
+            self._passes = [*self._passes[-2:], Pass(begun.at_s, look.remaining_bytes + sent)]
 
     def _throughput(self) -> float | None:
         last = self._looks[-1]
@@ -141,8 +143,11 @@ class Progress(msgspec.Struct):
         return self._settled
 
     def _share(self) -> float | None:
-        """What there was to send as this pass began, over the same of the pass before; the first one does not count."""
-        return self._starts[1] / self._starts[0] if len(self._starts) == 2 and self._starts[0] else None
+        """What there was to send as this pass began, over the same of the pass before. The first one does not count: it
+        goes over all memory."""
+        if len(self._passes) < 3 or not self._passes[1].start_bytes:
+            return None
+        return self._passes[2].start_bytes / self._passes[1].start_bytes
 
     def _converges(self, settled: float | None, dirty_rate: float | None) -> bool | None:
         if (share := self._share()) is not None:
@@ -152,24 +157,32 @@ class Progress(msgspec.Struct):
         return False if too_fast else None
 
     def _end_s(self, remaining_bytes: int, settled: float | None) -> float | None:
-        """The rest of this pass, and passes that get shorter as this one did: the sum of a geometric series."""
+        """The rest of this pass, and passes that get shorter as this one did: the sum of a geometric series. Not where
+        they get longer again."""
         share = self._share()
-        if share is None or share >= _SAME or self._counting is not None:
+        if share is None or share >= _SAME or self._counting is not None or come_down_to(self._passes):
             return None
-        return _needed_s(remaining_bytes + self._starts[1] * share / (1 - share), settled)
+        return _needed_s(remaining_bytes + self._passes[-1].start_bytes * share / (1 - share), settled)
 
     def why_endless(self, downtime_limit_s: float, hand_over: Callable[[float], float] = float) -> str:
         """Why the guest does not get across within *downtime_limit_s*, and the pause in which it would; empty as long
         as that is not known, or not so. *hand_over*: how fast, in bytes/s, what is left goes over once the guest stands
         still, of how fast it went before."""
-        last = self.last
-        if last is None or last.converges is not False or (last.iteration or 0) < _TOLD_FROM or self._share() is None:
+        last, left = self.last, self._least_bytes()
+        if last is None or not left or self._wire is None:
             return ""
-        pause_s = None if self._wire is None else _needed_s(self._starts[-1], hand_over(self._wire))
-        if pause_s is None or pause_s <= downtime_limit_s:
+        pause_s = left / hand_over(self._wire)
+        if pause_s <= downtime_limit_s:
             return ""
+        found = self._same() if last.converges is False else f"passes come down to some {format_bytes(left)}"
         rates = "" if last.dirty_rate_bytes_per_s is None else f"{self._rates()}, and "
-        return f"{rates}{self._passes()}; a pause of some {format_duration(pause_s)} would be needed"
+        return f"{rates}{found}; a pause of some {format_duration(pause_s)} would be needed"
+
+    def _least_bytes(self) -> int:
+        """What each pass will leave, of a guest for which that is not ever less; 0 where it is, or not known yet."""
+        if self._share() is None or self.last is None or (self.last.iteration or 0) < _TOLD_FROM:
+            return 0
+        return round(self._passes[-1].start_bytes if self.last.converges is False else come_down_to(self._passes) or 0)
 
     def why_unfinished(self) -> str:
         """A hint for somebody whose time is up, from what was seen last; empty where nothing is known."""
@@ -190,10 +203,10 @@ class Progress(msgspec.Struct):
         return f"{left} in {which}{rest}: a longer --timeout shows whether later passes get shorter"
 
     def _why_not(self) -> str:
-        return self._rates() if self._share() is None else f"{self._passes()}, as the guest wrote meanwhile"
+        return self._rates() if self._share() is None else f"{self._same()}, as the guest wrote meanwhile"
 
-    def _passes(self) -> str:
-        before, now = map(format_bytes, self._starts)
+    def _same(self) -> str:
+        before, now = (format_bytes(round(each.start_bytes)) for each in self._passes[-2:])
         return f"a pass found no less to send than the one before ({before}, then {now})"
 
     def _rates(self) -> str:

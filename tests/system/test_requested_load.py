@@ -11,6 +11,7 @@ import pytest
 from limosa import Lab, Settings, Workload, reported, spec, watch
 from limosa.events import Event, Events, MigrationProgressed, Note, StageFinished
 from limosa.results import store
+from limosa.userfaultfd import by_call
 
 pytestmark = pytest.mark.system
 MIB = 1 << 20
@@ -61,3 +62,55 @@ def _check_failure(failure: Exception | None, heard: list[Event]) -> None:
     seen = [(look.iteration, look.remaining_bytes, look.converges) for look in looks]
     assert later and all(look.converges is False and look.expected_end_s is None for look in later), seen
     assert "a pass found no less to send than the one before" in getattr(failure, "hint", "")
+
+
+@pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")
+async def test_a_guest_that_outruns_its_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It reaches 1.2 times the link's rate and more: pre-copy says within three passes after the first why that has no
+    end, and the pause that would be needed; post-copy arrives, with every page right."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    heard, no_end = list[Event](), asyncio.Event()
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+        if _of_no_end([event]):
+            no_end.set()
+
+    lab_file = (
+        "name: outrun\nnetworks: {lan: , move: {purpose: migration, rate: 50 Mbit/s}}\nhosts: {host1: {}, host2: {}}\n"
+        "guests: {guest1: {host: host1, memory: 160 MiB, accel: tcg}}\n"
+    )
+    link_bytes_per_s = 50_000_000 / 8
+    workload = Workload(working_set_bytes=24 * MIB, write_rate_bytes_per_s=round(2 * link_bytes_per_s))
+    async with Lab.open(spec.loads(lab_file), events=Events(hear), ephemeral=True) as lab:
+        await lab.up()
+        async with watch(lab, "guest1", workload=workload) as watched:
+            await asyncio.sleep(2)
+            endless = asyncio.ensure_future(watched.migrate("host2", Settings(timeout_s=200)))
+            told = asyncio.ensure_future(no_end.wait())
+            await asyncio.wait({endless, told}, return_when=asyncio.FIRST_COMPLETED)
+            endless.cancel()
+            told.cancel()
+            await asyncio.wait({endless})
+            arrived = await watched.migrate("host2", Settings(method="post-copy"))
+            await asyncio.sleep(2)
+        summary = reported(watched.run).summary
+    said = _of_no_end(heard)
+    assert said is not None
+    text, iteration = said
+    assert iteration <= 4 and "a pause of some" in text and "--method post-copy" in text, said
+    assert arrived.failure is None and "post-copy" in [phase for phase, _ in arrived.phases]
+    memory = next(rate for rate in summary.rates if rate.name == "memory writes")
+    assert memory.at_rest is not None and memory.at_rest >= 1.2 * link_bytes_per_s, "it is not what was to be shown"
+    assert all(check.passed for check in watched.checks), watched.checks
+
+
+def _of_no_end(heard: list[Event]) -> tuple[str, int] | None:
+    """What is said of that, and in which pass."""
+    iteration = 0
+    for event in heard:
+        if isinstance(event, MigrationProgressed):
+            iteration = event.iteration or 0
+        if isinstance(event, Note) and "does not converge" in event.text:
+            return event.text, iteration
+    return None

@@ -180,8 +180,8 @@ async def follow(transfer: Transfer) -> Phase:
             except _Standstill:
                 if not await stream.moved() and _remains(transfer):
                     return Phase.WAITING_FOR_LINK
-                # All is sent. A connection that breaks then is never taken up: QEMU before 8.2 hangs, and 10.0 and
-                # 11.1 let the source run again beside its target. It is left to TCP.
+                # A connection that breaks when all is sent is never taken up: QEMU before 8.2 hangs, and 10.0 and
+                # 11.1 let the source run again beside its target. The kernel keeps it until the link is back.
                 transfer.progress.last_change_s = time.monotonic()
 
 

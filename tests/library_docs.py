@@ -22,7 +22,7 @@ from limosa.experiment.measurement import Measurement
 from limosa.lab.guest_verbs import GuestVerbs
 from limosa.lab.host_verbs import HostVerbs
 from limosa.lab.prospect import Prospect
-from limosa.lab.status import GuestStatus, HostStatus, LabStatus
+from limosa.lab.status import GuestStatus, HostStatus, LabStatus, MoveStatus
 from limosa.migration.preflight.finding import Finding
 from limosa.migration.transfer import Outcome
 from limosa.probes.cpu_loop import CpuSamples
@@ -53,7 +53,7 @@ PARTS = (
          "migrate", "attempt", "switch", "recover", "hosts", "guests"),
     ),
     Part("Its guests", GuestVerbs, "lab.guests",
-         ("__getitem__", "first", "where", "answers", "ssh", "agent", "qemu", "plan", "plans", "explain",
+         ("__getitem__", "first", "where", "answers", "ssh", "agent", "qemu", "plan", "plans", "follow", "explain",
           "console_sockets", "said", "screens")),
     Part("Its hosts", HostVerbs, "lab.hosts",
          ("__getitem__", "meet", "address", "features", "interactive", "logs", "examine", "cut", "power_off",
@@ -78,6 +78,7 @@ PARTS = (
     Part("", LabStatus),
     Part("", HostStatus),
     Part("", GuestStatus),
+    Part("", MoveStatus),
     Part("", limosa.Result),
     Part("", Ticks),
     Part("", Exchanges),

@@ -43,12 +43,12 @@ def test_next_command_frees_the_source(servers: Servers, runner: asyncio.Runner)
     """Only the way of the stream goes dark, in the middle of the stopped phase; both machines can be asked."""
     command, address = servers.command, servers.lab.spec.hosts["server2"].addresses["lan"]
     (servers.home / "dark.yaml").write_text(BARE)
-    at(servers, runner, "tc qdisc add dev eth0 root tbf rate 200mbit burst 64kb latency 50ms")
+    at(servers, runner, "tc qdisc add dev eth0 root tbf rate 50mbit burst 64kb latency 50ms")
     at(servers, runner, "cd /proc/sys/net/ipv4 && echo 15 >tcp_retries2")
     ip = "ip" if servers.user == "root" else "sudo -n ip"
     dark = f"{ip} neigh replace {address} lladdr {NOWHERE} dev br0 nud permanent"
     action = f"run:ssh -F {servers.home}/.ssh/config server1 {dark} ; signal:SIGKILL"
-    words = ["migrate", "bare", "host2", "--downtime-limit", "5 s", "--lab", NAME]
+    words = ["migrate", "bare", "host2", "--downtime-limit", "30 s", "--lab", NAME]
     try:
         command.ok("up", str(servers.home / "dark.yaml"))
         argv = [*command.prefix, *command.python, str(DRIVER), action, "stopped", "--", *words]

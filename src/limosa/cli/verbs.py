@@ -38,7 +38,8 @@ PARTS: dict[str, dict[str, Place]] = {
         "start": ("start", "start", "Start a guest on its host."),
         "stop": ("stop", "stop", "Shut a guest down."),
         "migrate": ("migrate", "migrate", "Move a running guest to another host."),
-        "watch": ("watch", "watch", "Watch a migration that another command makes, without asking QEMU anything."),
+        "watch": ("watch", "watch", "Watch a migration that another command makes, until it is over. QEMU is not asked "
+                  "anything."),
         "switch": ("switch", "switch", "Have a migration that is under way become post-copy now: the guest goes on at "
                    "the target, its memory follows."),
         "recover": ("recover", "recover", "Go on with a post-copy whose command has ended, and wait for its link while "

@@ -78,7 +78,10 @@ class Bench:
         """Run a command to its end; its exit code must be *expect*."""
         started = time.monotonic()
         with self.begin(*words) as child:
-            out, err = child.communicate(timeout=120)
+            try:
+                out, err = child.communicate(timeout=120)
+            finally:
+                child.kill()
         ran = Ran(child.returncode, out, err, time.monotonic() - started)
         assert ran.returncode == expect, (words, ran)
         return ran

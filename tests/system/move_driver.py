@@ -9,10 +9,10 @@ was said that post-copy waits for its link.
 
 ACTION: ``signal:NAME`` to this very process, ``kill:PID`` for any process, ``qemu:PID`` for every QEMU in the pid
 namespace of process PID, ``run:WORDS`` a command to its end, ``at:WHEN:ACTION`` a further one at another moment.
-``at:WHEN:ACTION & ACTION`` are several. ``stop:SECONDS:WHO`` stands still for so long: ``self``, ``process:PID`` or
-``qemu:PID`` as above. ``say:WORD:PID`` tells the guest of the host whose first process is PID, on its serial line, to
-``power-off`` or to ``start-anew``, and the command does not end before it has obeyed; ``tell:WORD:PID`` likewise, and
-it has obeyed before the migration goes on.
+``at:WHEN:ACTION & ACTION`` are several. ``stop:SECONDS:WHO`` stands still for so long: ``self``, ``process:PID``,
+``qemu:PID`` as above, or ``link:PID``, that of the host whose first process is PID. ``say:WORD:PID`` tells the guest of
+such a host, on its serial line, to ``power-off`` or to ``start-anew``, and the command does not end before it has
+obeyed; ``tell:WORD:PID`` likewise, and it has obeyed before the migration goes on.
 With LIMOSA_TEST_STALL_S set, the time until a silent link is given up is that, as the API's ``Settings`` allow.
 """
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -70,15 +71,23 @@ def _act(action: str) -> None:
 
 def _stop(what: str) -> None:
     seconds, kind, pid = f"{what}:".split(":")[:3]
+    if kind == "link":
+        down, up = (["nsenter", "-t", pid, "-n", "ip", "link", "set", "eth0", state] for state in ("down", "up"))
+        _after(seconds, shlex.join(up))
+        subprocess.run(down, check=True)
+        return
     stopped = [os.getpid()] if kind == "self" else [int(pid)] if kind == "process" else qemus(int(pid))
     if not stopped:
         raise ValueError(f"there is nobody to stop: {what}")
-    pids = " ".join(map(str, stopped))
-    # It keeps this command's standard error open: who waits for all that the command says waits for this too.
-    go_on = f"(sleep {seconds}; for pid in {pids}; do kill -CONT $pid 2>&-; done) &"
-    subprocess.run(["sh", "-c", go_on], check=True, start_new_session=True, stdout=subprocess.DEVNULL)
+    _after(seconds, "; ".join(f"kill -CONT {one} 2>&-" for one in stopped))
     for one in stopped:
         os.kill(one, signal.SIGSTOP)
+
+
+def _after(seconds: str, command: str) -> None:
+    """It keeps this command's standard error open: who waits for all that the command says waits for this too."""
+    later = f"(sleep {seconds}; {command}) &"
+    subprocess.run(["sh", "-c", later], check=True, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
 def _tell(word: str, serial: Path) -> None:

@@ -56,7 +56,7 @@ def _act(action: str) -> None:
         _stop(what)
     elif kind in {"say", "tell"}:
         word, _, keeper = what.partition(":")
-        telling = threading.Thread(target=_tell, args=(word, Path(f"/proc/{keeper}/root{SERIAL}")))
+        telling = threading.Thread(target=tell, args=(word, int(keeper)))
         telling.start()
         if kind == "tell":
             telling.join()
@@ -90,11 +90,12 @@ def _after(seconds: str, command: str) -> None:
     subprocess.run(["sh", "-c", later], check=True, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
-def _tell(word: str, serial: Path) -> None:
+def tell(word: str, keeper: int) -> None:
+    """Have the guest of the host whose first process is *keeper* obey *word*; it may end of it. Raises OSError."""
     command, kind = TOLD[word]
     reader, deadline = SerialReader(), Deadline.after(30)
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(serial))
+        connection.connect(f"/proc/{keeper}/root{SERIAL}")
         connection.settimeout(ASK_AGAIN_S)
         while True:  # what is said to a target before it has the guest is not heard
             connection.sendall(command)

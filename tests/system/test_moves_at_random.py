@@ -1,4 +1,5 @@
-"""A move of either method, and one party killed, stopped for a while or cut off at any moment of it.
+"""A move of either method, and one party killed, stopped for a while or cut off at any moment of it; or its guest
+powers off, or starts anew.
 
 Never two copies that run; lost only where the source of a pre-copy went down before all was sent, or either side of a
 post-copy between the target's start and the end; nothing left behind. ``LIMOSA_TEST_SEED`` repeats a campaign, and
@@ -20,10 +21,10 @@ from contextlib import suppress
 
 import pytest
 from move_bench import GUEST, NEEDED, Bench, bench
-from move_driver import qemus
+from move_driver import qemus, tell
 
 from limosa.migration import journal
-from limosa.migration.phases import BETWEEN
+from limosa.migration.phases import AFTER_SWITCH, BETWEEN, Phase
 from limosa.userfaultfd import by_call
 
 MOVES = int(os.environ.get("LIMOSA_TEST_MOVES", "200"))
@@ -75,21 +76,28 @@ class Moved:
             "target killed": lambda _: self._signalled(self.target, signal.SIGKILL),
             "source stopped": lambda _: self._stopped(self._pids(self.source)),
             "target stopped": lambda _: self._stopped(self._pids(self.target)),
+            "source's keeper stopped": lambda _: self._stopped([self._keeper(self.source)]),
+            "target's keeper stopped": lambda _: self._stopped([self._keeper(self.target)]),
+            "guest powers off": lambda _: self._told("power-off"),
+            "guest starts anew": lambda _: self._told("start-anew"),
             "source off": lambda _: self._off(self.source),
             "target off": lambda _: self._off(self.target),
             "link cut": lambda _: self._cut(),
             "interrupted": lambda child: child.send_signal(signal.SIGTERM),
         }
 
+    def _keeper(self, host: str) -> int:
+        return self.lab.host(host).keeper.pid
+
     def _pids(self, host: str) -> list[int]:
-        return qemus(self.lab.host(host).keeper.pid)
+        return qemus(self._keeper(host))
 
     def _signalled(self, host: str, number: int) -> None:
         for pid in self._pids(host):
             os.kill(pid, number)
 
     def _off(self, host: str) -> None:
-        os.kill(self.lab.host(host).keeper.pid, signal.SIGKILL)
+        os.kill(self._keeper(host), signal.SIGKILL)
 
     def _stopped(self, pids: list[int]) -> None:
         for number in (signal.SIGSTOP, signal.SIGCONT):
@@ -97,6 +105,13 @@ class Moved:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
             time.sleep(STOPPED_S if number == signal.SIGSTOP else 0)
+
+    def _told(self, word: str) -> None:
+        """Where it is by now, as far as is written down: it may be neither here nor there, and hear nothing."""
+        reached = self._reached()
+        moved = bool(reached) and reached[-1] in AFTER_SWITCH | {Phase.COMPLETED}
+        with suppress(OSError):
+            tell(word, self._keeper(self.target if moved else self.source))
 
     def _cut(self) -> None:
         self.lab.run("host", "cut", self.target)
@@ -121,6 +136,11 @@ class Moved:
         with told:
             recovered, _ = told.communicate(timeout=150)
         said = error + json.loads(recovered).get("error", "") if recovered.strip() else error
+        if self.what == "guest powers off" and "shut itself down" in said:
+            assert sum(self.lab.processes().values()) == 0, str(self)
+            self.lab.run("up")
+            self.lab.assert_once(self.lab.place())
+            return "stopped"
         if "is lost" in said or "went down" in said:
             self._may_be_lost(said)
             self.lab.run("up")
@@ -131,16 +151,19 @@ class Moved:
         self.lab.assert_once(place)
         return "target" if place == self.target else "source"
 
+    def _reached(self) -> list[Phase]:
+        return [entry.phase for entry in journal.read(self.lab.directory.journal(GUEST))]
+
     def _between(self) -> bool:
-        return any(entry.phase in BETWEEN for entry in journal.read(self.lab.directory.journal(GUEST)))
+        return any(phase in BETWEEN for phase in self._reached())
 
     def _may_be_lost(self, said: str) -> None:
         killed = self.what in {"source killed", "source off", "target killed", "target off"}
         assert killed, (str(self), said)
         if self.what.startswith("target"):
             # After it had run: from when post-copy began, or because it had moved.
-            reached = [entry.phase for entry in journal.read(self.lab.directory.journal(GUEST))]
-            assert self._between() or "ended" in said or journal.Phase.SWITCHED in reached, (str(self), said, reached)
+            reached = self._reached()
+            assert self._between() or "ended" in said or Phase.SWITCHED in reached, (str(self), said, reached)
 
 
 def test_campaign(lab: Bench) -> None:

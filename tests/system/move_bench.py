@@ -74,6 +74,15 @@ class Bench:
         pipe = subprocess.PIPE
         return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=self.environment)
 
+    @contextmanager
+    def beside(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A command that works on the lab meanwhile; it is over at the end, whatever happened."""
+        with self.begin(*words) as child:
+            try:
+                yield child
+            finally:
+                child.kill()
+
     def run(self, *words: str, expect: int = 0) -> Ran:
         """Run a command to its end; its exit code must be *expect*."""
         started = time.monotonic()

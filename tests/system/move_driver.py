@@ -12,7 +12,8 @@ namespace of process PID, ``run:WORDS`` a command to its end, ``at:WHEN:ACTION``
 ``at:WHEN:ACTION & ACTION`` are several. ``stop:SECONDS:WHO`` stands still for so long: ``self``, ``process:PID``,
 ``qemu:PID`` as above, or ``link:PID``, that of the host whose first process is PID. ``say:WORD:PID`` tells the guest of
 such a host, on its serial line, to ``power-off`` or to ``start-anew``, and the command does not end before it has
-obeyed; ``tell:WORD:PID`` likewise, and it has obeyed before the migration goes on.
+obeyed; ``tell:WORD:PID`` likewise, and it has obeyed before the migration goes on; with ``PID+PID`` on
+whichever host it runs.
 With LIMOSA_TEST_STALL_S set, the time until a silent link is given up is that, as the API's ``Settings`` allow.
 """
 
@@ -55,8 +56,8 @@ def _act(action: str) -> None:
     elif kind == "stop":
         _stop(what)
     elif kind in {"say", "tell"}:
-        word, _, keeper = what.partition(":")
-        telling = threading.Thread(target=tell, args=(word, int(keeper)))
+        word, _, keepers = what.partition(":")
+        telling = threading.Thread(target=tell, args=(word, *map(int, keepers.split("+"))))
         telling.start()
         if kind == "tell":
             telling.join()
@@ -90,23 +91,38 @@ def _after(seconds: str, command: str) -> None:
     subprocess.run(["sh", "-c", later], check=True, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
-def tell(word: str, keeper: int) -> None:
-    """Have the guest of the host whose first process is *keeper* obey *word*; it may end of it. Raises OSError."""
+def tell(word: str, *keepers: int) -> None:
+    """Have the guest obey *word* on whichever host it runs, by the first processes of those; it may end of it, or have
+    left one. Raises OSError."""
+    left, deadline = list(keepers), Deadline.after(30)
+    while left:
+        for keeper in tuple(left):
+            heard = _heard(word, keeper)
+            if heard:
+                return
+            if heard is None:
+                left.remove(keeper)
+        if deadline.passed:
+            raise TimeoutError(f"the guest does not heed {word!r}")
+
+
+def _heard(word: str, keeper: int) -> bool | None:
+    """Whether it has obeyed; what is said to a target before it has the guest is not heard. None: its QEMU is gone."""
     command, kind = TOLD[word]
-    reader, deadline = SerialReader(), Deadline.after(30)
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(f"/proc/{keeper}/root{SERIAL}")
+    reader, again = SerialReader(), Deadline.after(ASK_AGAIN_S)
+    with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(TimeoutError):
         connection.settimeout(ASK_AGAIN_S)
-        while True:  # what is said to a target before it has the guest is not heard
-            connection.sendall(command)
-            again = Deadline.after(ASK_AGAIN_S)
-            with contextlib.suppress(TimeoutError):
-                while not again.passed:
-                    said = connection.recv(65536)
-                    if not said or any(isinstance(report, kind) for report in reader.feed(said)):
-                        return
-            if deadline.passed:
-                raise TimeoutError(f"the guest does not answer {command!r}")
+        try:
+            connection.connect(f"/proc/{keeper}/root{SERIAL}")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        connection.sendall(command)
+        while not again.passed:
+            if not (said := connection.recv(65536)):
+                return None
+            if any(isinstance(report, kind) for report in reader.feed(said)):
+                return True
+    return False
 
 
 TOLD = {"power-off": (COMMAND_SHUTDOWN, Stopped), "start-anew": (COMMAND_RESTART, Ready)}

@@ -54,7 +54,9 @@ def cells(last: tuple[str, ...] = ()) -> list[Any]:
 
 def told(lab: Bench, method: str, when: str, word: str) -> Attempt:
     def action(source: str, target: str) -> str:
-        return f"tell:{word}:{lab.host(source if when in AT_THE_SOURCE else target).keeper.pid}"
+        # Where it still runs at the source QEMU may hand it over before it has read what it is told.
+        places = (source, target) if when in AT_THE_SOURCE else (target,)
+        return f"tell:{word}:{'+'.join(str(lab.host(place).keeper.pid) for place in places)}"
 
     return Attempt(lab, action, when, METHODS[method])
 

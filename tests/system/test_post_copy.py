@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from move_bench import GUEST, NEEDED, POST_COPY, Attempt, Bench, Ran, bench, cut, link, restore
@@ -80,7 +79,7 @@ def test_switch(lab: Bench, at: tuple[str, str]) -> None:
     endless = ("--downtime-limit", "1 ms")
     for words, code in ((endless, 4), ((*endless, "--set", "postcopy-ram=on"), 0)):
         source, target = lab.ends()
-        with beside(lab, "migrate", GUEST, target, "--json", *words) as child:
+        with lab.beside("migrate", GUEST, target, "--json", *words) as child:
             wait_for(lab, "moving")
             said = lab.run("switch", GUEST, "--json", expect=code)
             if code:
@@ -89,16 +88,6 @@ def test_switch(lab: Bench, at: tuple[str, str]) -> None:
             out, err = child.communicate(timeout=100)
         assert child.returncode == (143 if code else 0), (out, err)
         lab.assert_once(source if code else target)
-
-
-@contextmanager
-def beside(lab: Bench, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that works on the lab meanwhile; it is over at the end, whatever happened."""
-    with lab.begin(*words) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
 
 
 def wait_for(lab: Bench, phase: str) -> None:
@@ -135,7 +124,7 @@ def test_a_link_that_is_cut_when_nobody_drives_it(lab: Bench) -> None:
     refused = lab.run("migrate", GUEST, made.source, "--json", expect=4).result
     assert "waits for its link" in refused["error"] and f"limosa recover {GUEST}" in refused["hint"]
     assert list(lab.processes().values()) == [1, 1]
-    with beside(lab, "recover", GUEST) as child:
+    with lab.beside("recover", GUEST) as child:
         subprocess.run(link(lab, made.target, "up").split(), check=True)
         out, err = child.communicate(timeout=100)
     assert child.returncode == 0 and "finished" in out, (out, err)

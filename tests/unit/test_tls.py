@@ -18,6 +18,7 @@ from limosa.lab.record import LabDirectory
 from limosa.migration import certificates, credentials, tls_faults
 from limosa.migration.certificates import Key
 from limosa.migration.transport import ADMITTED, CREDENTIALS, TCP, Transport
+from limosa.spec.resolved import Host, encrypts
 from tests.local_host import LocalHost
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
@@ -144,6 +145,30 @@ async def test_a_machine_whose_clock_is_wrong_is_told_of(tmp_path: Path) -> None
 def test_causes_in_words(said: str, wanted: str) -> None:
     sentence, _ = tls_faults.cause(said, "a", "b")
     assert wanted in sentence and bool(wanted) == bool(sentence)
+
+
+NAMESPACE = Host("a")
+CONTAINER = Host("b", kind="incus", image="i")
+ELSEWHERE = Host("c", kind="incus", image="i", remote="https://c:8443")
+MACHINE = Host("d", kind="ssh", machine="d")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "leaves"),
+    [
+        ((NAMESPACE, NAMESPACE), False),
+        ((CONTAINER, NAMESPACE), False),
+        ((CONTAINER, ELSEWHERE), True),
+        ((ELSEWHERE, ELSEWHERE), True),
+        ((NAMESPACE, MACHINE), True),
+        ((MACHINE, MACHINE), True),
+    ],
+)
+def test_a_stream_that_leaves_this_machine_is_encrypted_unless_somebody_says_no(
+    hosts: tuple[Host, Host], leaves: bool
+) -> None:
+    assert encrypts("auto", *hosts) is leaves is encrypts("auto", *reversed(hosts))
+    assert encrypts("on", *hosts) and not encrypts("off", *hosts)
 
 
 def test_cryptography_is_not_loaded_by_a_plain_migration() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from limosa import tasks
@@ -14,17 +13,18 @@ from limosa.migration import own_keys
 from limosa.migration.plan import MigrationPlan
 from limosa.migration.preflight.facts import Keys
 from limosa.migration.transport import TCP, Side, Transport
+from limosa.spec import resolved
 from limosa.spec.resolved import Tls
 
 if TYPE_CHECKING:
     from limosa.migration.credentials import Credentials
+    from limosa.qemu.guest_process import QemuProcess
 
 
 async def seen(wish: Tls | None, source: LabHost, target: LabHost) -> Keys:
     """Whether a stream from *source* to *target* is to be encrypted, and the keys of the user's own, looked at on their
     hosts. Raises LimosaError for a host that does not tell."""
-    leaves = not (source.spec.here and target.spec.here)
-    if wish == "off" or (wish != "on" and not leaves):
+    if not resolved.encrypts(wish or "auto", source.spec, target.spec):
         return Keys(encrypted=False)
     with_keys = [host for host in (source, target) if host.spec.tls]
     if len(with_keys) == 1:
@@ -67,15 +67,20 @@ def made_for(plan: MigrationPlan, directory: LabDirectory, address: str) -> Cred
         return None
     from limosa.migration.credentials import Credentials
 
-    @functools.cache
-    def both() -> Mapping[Side, Mapping[str, bytes]]:
+    def made(side: Side) -> Mapping[str, bytes]:
         from limosa.lab import authority
 
         now = datetime.datetime.now(datetime.UTC)
-        key = authority.of(directory, now)
-        return {
-            "source": authority.files(key, plan.source.host, address, now),
-            "target": authority.files(key, plan.target.host, plan.address, now),
-        }
+        host, at = (plan.source.host, address) if side == "source" else (plan.target.host, plan.address)
+        return authority.files(authority.of(directory, now), host, at, now)
 
-    return Credentials(plan.transport, lambda side: both()[side])
+    return Credentials(plan.transport, made)
+
+
+async def taken_back(plan: MigrationPlan | None, qemus: Iterable[QemuProcess]) -> None:
+    """Have these QEMUs hold no keys any more, once the move of *plan* is over."""
+    if plan is None or plan.transport.kind == "tcp":
+        return
+    from limosa.migration.credentials import take_back
+
+    await tasks.each(take_back(qemu) for qemu in qemus)

@@ -81,7 +81,7 @@ def strangers(lab: resolved.Lab, host: str) -> Finding:
     name = "guard of arriving guests"
     if guard.guarded(lab, host):
         return Finding(name, True, "only the lab's hosts reach the ports that migration takes", required=False)
-    if lab.guests and all(_encrypted(guest.migration.tls, lab.hosts[host]) for guest in lab.guests.values()):
+    if lab.guests and all(resolved.encrypts(guest.migration.tls, lab.hosts[host]) for guest in lab.guests.values()):
         return Finding(name, True, "what is sent to it is encrypted, and its sender has to prove who he is")
     ports = f"TCP ports {guard.PORTS.start} to {guard.PORTS.stop - 1}"
     return Finding(
@@ -92,11 +92,6 @@ def strangers(lab: resolved.Lab, host: str) -> Finding:
         "from the other hosts alone; or have `migration: {tls: on}`",
         required=False,
     )
-
-
-def _encrypted(wish: resolved.Tls, host: resolved.Host) -> bool:
-    """Whether a guest's stream to *host* is, as its part of the lab file says."""
-    return wish == "on" or (wish == "auto" and not host.here)
 
 
 async def path_sizes(lab: resolved.Lab, hosts: Mapping[str, Runner], seen: Seen) -> list[Finding]:

@@ -166,12 +166,17 @@ class DiskImage(msgspec.Struct, frozen=True):
     append: str = ""
 
 
+def encrypts(wish: Tls, *hosts: Host) -> bool:
+    """Whether a stream between *hosts* is encrypted; ``auto``: where it leaves this machine."""
+    return wish == "on" or (wish == "auto" and not all(host.here for host in hosts))
+
+
 class Wishes(msgspec.Struct, frozen=True):
     """How a guest is moved, when the command does not say."""
 
     method: Method = "pre-copy"
     tls: Tls = "auto"
-    """Whether the stream is encrypted; ``auto``: where it leaves this machine."""
+    """Whether the stream is encrypted, as ``encrypts`` has it."""
     options: dict[str, bool | int | str] = {}
     """Names and values of ``migration_options``, in QEMU's units."""
 

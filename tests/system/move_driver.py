@@ -5,7 +5,7 @@ lets the command go on. Several actions are joined by `` ; ``; ``3*`` before the
 
 WHEN: a phase; ``connecting``: the source was told to migrate; ``sending``: the first megabyte went over the link;
 ``stopped``: the source has stopped the guest and sends the rest; ``begun``: the target runs it; ``told-to-wait``: it
-was said that post-copy waits for its link.
+was said that post-copy waits for its link; ``given-up``: both sides have given the connection up, and meet anew.
 
 ACTION: ``signal:NAME`` to this very process, ``kill:PID`` for any process, ``qemu:PID`` for every QEMU in the pid
 namespace of process PID, ``run:WORDS`` a command to its end, ``at:WHEN:ACTION`` a further one at another moment.
@@ -15,6 +15,8 @@ such a host, on its serial line, to ``power-off`` or to ``start-anew``, and the 
 obeyed; ``tell:WORD:PID`` likewise, and it has obeyed before the migration goes on; with ``PID+PID`` on
 whichever host it runs.
 With LIMOSA_TEST_STALL_S set, the time until a silent link is given up is that, as the API's ``Settings`` allow.
+With LIMOSA_TEST_SPOILED_KEY=SIDE:SECONDS set, that side (``source`` or ``target``) has a key that is good for so long,
+or none (0), once its move has become post-copy.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ import socket
 import subprocess
 import sys
 import threading
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -36,7 +41,14 @@ from limosa.deadline import Deadline
 from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed, Note, QmpExchanged
 from limosa.guest.bare import COMMAND_RESTART, COMMAND_SHUTDOWN, Ready, SerialReader, Stopped
 from limosa.lab import lab
+from limosa.migration import certificates
+from limosa.migration.credentials import take_back
+from limosa.migration.methods import post_copy
+from limosa.migration.phases import Phase
 from limosa.migration.settings import Settings
+from limosa.migration.transfer import Transfer
+from limosa.migration.transport import Side
+from limosa.qemu.monitor import PAUSED
 
 
 def act(action: str) -> None:
@@ -160,6 +172,35 @@ def moments(event: Event) -> list[str]:
     return []
 
 
+def hear_given_up() -> None:
+    """The moment ``given-up``: both sides have given the connection up, and meet anew once the link is back."""
+    given_up = post_copy._given_up
+
+    async def giving_up(transfer: Transfer) -> tuple[str, str | None]:
+        found = await given_up(transfer)
+        if found == (PAUSED, PAUSED) and WAITING.get("given-up"):
+            act(WAITING["given-up"].pop(0))
+        return found
+
+    post_copy._given_up = giving_up
+
+
+def spoil(side: Side, good_for: timedelta) -> None:
+    """Have one side hold such a key, where it held a good one, once both are connected."""
+    start, new_key = post_copy.STEPS[Phase.STARTING_POST_COPY], certificates.new_host_key
+
+    async def starting(transfer: Transfer) -> Phase:
+        after = await start(transfer)
+        qemu, keys = transfer.source if side == "source" else transfer.receiver, transfer.credentials
+        assert keys is not None
+        certificates.new_host_key = partial(new_key, good_for=good_for)  # type: ignore[assignment]
+        await (keys.give(qemu, side) if good_for else take_back(qemu))
+        certificates.new_host_key = new_key  # type: ignore[assignment]
+        return after
+
+    post_copy.STEPS = {**post_copy.STEPS, Phase.STARTING_POST_COPY: starting}  # type: ignore[misc]
+
+
 def main() -> None:
     action, when = sys.argv[1:3]
     sys.argv[1:] = sys.argv[4:]
@@ -182,6 +223,10 @@ def main() -> None:
             return await attempt(self, guest, host, msgspec.structs.replace(given, stall_s=float(stall)))
 
         lab.Lab.attempt = impatient  # type: ignore[method-assign]
+    hear_given_up()
+    if spoiled := os.environ.get("LIMOSA_TEST_SPOILED_KEY"):
+        side, _, seconds = spoiled.partition(":")
+        spoil(cast(Side, side), timedelta(seconds=float(seconds)))
     try:
         command.main()
     finally:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from encryption import SENT, WATCH, keys
 from move_bench import GUEST, NEEDED, Bench, bench
 
 from limosa.events import Event, Events, MigrationPhaseChanged
@@ -31,31 +32,6 @@ NAME = "encrypted"
 AMPLE: Mapping[str, int] = {"downtime-limit": 5000}
 """The guest writes all of its memory in every round."""
 MULTIFD: Mapping[str, bool | int] = {**AMPLE, "multifd": True, "multifd-channels": 3}
-
-SENT = (b"LOST page=", b"memory_mib=")
-"""Texts of the guest's program, and what it was told at its start: they lie in its memory, and nowhere in QEMU's own
-part of the stream."""
-
-WATCH = """
-import json, signal, socket, sys
-all_protocols, ends, patterns = 3, [], [word.encode() for word in sys.argv[2:]]
-signal.signal(signal.SIGTERM, lambda *_: ends.append(True))
-there = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(all_protocols))
-there.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
-there.settimeout(0.05)
-print("watching", flush=True)
-seen, found = 0, 0
-while not ends:
-    try:
-        packet = there.recv(1 << 17)
-    except TimeoutError:
-        continue
-    seen += len(packet)
-    found += any(pattern in packet for pattern in patterns)
-with open(sys.argv[1], "w") as file:
-    json.dump({"bytes": seen, "found": found}, file)
-"""
-"""Counts the packets, on whatever interface, that hold one of the patterns; it writes them down when it is ended."""
 
 
 def _qemu(label: str) -> QemuBinary:
@@ -116,12 +92,19 @@ async def test_nobody_on_the_way_reads_it(
             for name in (source, target):
                 files = await found.host(name).run(["find", found.host(name).runtime_directory, "-name", "*.pem"])
                 assert files.text == "", "a key is on a host for as long as it takes to read it"
-            copy = await found.guests.qemu(GUEST)
-            ids = [each["name"] for each in await copy.qemu.control.execute("qom-list", {"path": "/objects"})]
-            await copy.qemu.close()
-            assert CREDENTIALS not in ids
+            assert await asyncio.to_thread(keys, lab, target) == []
     lab.directory.path.joinpath(authority.FILE).stat()
     await asyncio.to_thread(lab.assert_once, target)
+
+
+def test_keys_that_a_killed_command_left_are_taken_back(lab: Bench) -> None:
+    source, target = lab.ends()
+    killed = lab.attempt(target, "signal:SIGKILL", "moving", "--tls", "on", "--downtime-limit", "5 s")
+    assert killed.returncode == -9, killed
+    assert keys(lab, source) == [CREDENTIALS] == keys(lab, target)
+    assert "was undone" in lab.run("start", GUEST).err
+    lab.assert_once(source)
+    assert keys(lab, source) == []
 
 
 def _files(change: Callable[[str, Key, datetime], tuple[Key, Key]]) -> Callable[..., Mapping[str, bytes]]:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from test_driver import Pair, pair
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MigrationError, StateError
 from limosa.events import MigrationPhaseChanged, MigrationProgressed, Note
-from limosa.migration import between
+from limosa.migration import between, transfer
 from limosa.migration.driver import Driver
 from limosa.migration.journal import unfinished
 from limosa.migration.methods import post_copy
@@ -25,7 +25,7 @@ from limosa.migration.phases import Phase
 from limosa.qemu import guest_process
 from limosa.qemu.monitor import PAUSED
 from limosa.qemu.stream import Stream
-from tests.fake_qmp import Error
+from tests.fake_qmp import SILENCE, Error
 
 RAM = {"transferred": 1 << 20, "remaining": 1 << 20, "dirty-sync-count": 2}
 
@@ -168,6 +168,57 @@ async def test_a_link_that_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         resumed = [given for name, given in made.both.source.control.said if name == "migrate"][-1]
         assert resumed["resume"] is True and resumed["uri"] == made.both.transfer.journal.stream
         assert any("waits for its link" in each.text for each in made.both.heard if isinstance(each, Note))
+
+
+class Keys:
+    """Keys of a move: QEMU takes the second ones."""
+
+    def __init__(self) -> None:
+        self.renewed = 0
+
+    def worn(self, begun_s: float) -> bool:
+        """By their dates they are good."""
+        return False
+
+    async def give(self, qemu: object, side: object) -> None:
+        """Whatever they are, they are taken."""
+
+    async def renew(self, source: object, target: object) -> None:
+        self.renewed += 1
+
+
+@pytest.mark.parametrize("main_loop", ["answers", "stands still at first"])
+async def test_a_connection_that_is_refused_is_told_of_and_gets_new_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main_loop: str
+) -> None:
+    """But not while the target waits for a page: it would do as it was told at some later moment."""
+    monkeypatch.setattr(post_copy, "CONNECT_S", 0.02)
+    monkeypatch.setattr(transfer, "LATE_S", 0.05)
+    async with two(tmp_path, monkeypatch, carries=False) as made:
+        keys, both = Keys(), made.both
+        both.transfer.credentials = cast(Any, keys)
+        resumes, waits = made.moves, [SILENCE] * (main_loop != "answers")
+
+        def moves() -> None:
+            if both.source.info["status"] == PAUSED and not keys.renewed:
+                both.source.info = {"status": PAUSED, "error-desc": "a certificate is not right"}
+            else:
+                resumes()
+
+        def looks(_: Mapping[str, Any]) -> Any:
+            return waits.pop() if waits and Phase.RECOVERING in made.phases else both.target.info
+
+        both.moves = moves  # type: ignore[method-assign]
+        both.target.observe.script = {**both.target.observe.script, "query-migrate": looks}
+        task = asyncio.ensure_future(Driver(both.transfer).run())
+        await made.until(lambda: both.source.info["status"] == PAUSED)
+        made.link_carries = True
+        assert (await task).failure is None and keys.renewed == 1 and not waits
+        assert made.phases.count(Phase.RECOVERING) == 2 + (main_loop != "answers")
+        told = [each.text for each in both.heard if isinstance(each, Note) and each.level == "warning"]
+        refused = [text for text in told if "was not taken up again: QEMU on host1 says: a certificate is" in text]
+        assert len(refused) == 1, "it is said once"
+        assert any("could not be renewed" in text for text in told) is (main_loop != "answers")
 
 
 async def test_a_target_that_has_not_begun_keeps_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from limosa.errors import MachineError
 from limosa.lab import authority
-from limosa.migration import certificates, key_look, own_keys
+from limosa.migration import certificates, credentials, key_look, own_keys
 from limosa.migration.certificates import Key
 from limosa.migration.own_keys import Shown
-from limosa.migration.transport import Side, Transport
+from limosa.migration.transport import ADMITTED, CREDENTIALS, Side, Transport
 from limosa.process import Completed
 from tests.local_host import LocalHost
 
@@ -117,7 +117,12 @@ RIGHT = own("a", key("a")), own("b", key("b"), side="target")
 def test_keys_that_go_together() -> None:
     assert own_keys.faults(*RIGHT, NAMES) == []
     found = own_keys.transport(*RIGHT, NAMES)
-    assert found == Transport(kind="tls", expected="b", admitted="CN=a", source_keys="/etc/a", target_keys="/etc/b")
+    end_s = (NOW + certificates.HOST_KEY).timestamp()
+    assert found == Transport(
+        kind="tls", expected="b", admitted="CN=a", source_keys="/etc/a", target_keys="/etc/b", good_until_s=end_s
+    )  # fmt: skip
+    sooner = replace(RIGHT[1], certificate=key("b", now=NOW - timedelta(days=9)).certificate)
+    assert own_keys.transport(RIGHT[0], sooner, NAMES).good_until_s == end_s - 9 * 86400
 
 
 @pytest.mark.parametrize(
@@ -168,3 +173,56 @@ def test_keys_that_do_not(source: Shown | None, target: Shown | None, says: list
     with pytest.raises(MachineError) as caught:
         own_keys.transport(*both, NAMES)
     assert caught.value.message == found[0][0]
+
+
+class Told:
+    """A QEMU that does as it is told."""
+
+    def __init__(self, side: str, told: list[tuple[str, str, str]]) -> None:
+        self.host, self.guest, self.control = HOST, "web", self
+        self._side, self._told = side, told
+
+    async def execute(self, command: str, given: dict[str, Any]) -> None:
+        self._told.append((self._side, command, given.get("identity", given["id"])))
+
+
+async def test_both_sides_get_what_lies_in_their_folders_by_now_the_target_first(tmp_path: Path) -> None:
+    """It may be of another name. What is not right is not given to anybody."""
+    put(tmp_path)
+    before = Transport(
+        kind="tls", expected="b", admitted="CN=a", source_keys=str(tmp_path), target_keys=str(tmp_path)
+    )  # fmt: skip
+    told: list[tuple[str, str, str]] = []
+    held = credentials.Credentials(before, lambda _: {})
+    source, target = cast(Any, Told("source", told)), cast(Any, Told("target", told))
+    await held.renew(source, target)
+    gone = [("object-del", CREDENTIALS), ("object-del", ADMITTED)]
+    assert told == [
+        *(("target", *each) for each in (*gone, ("object-add", CREDENTIALS), ("object-add", "CN=b"))),
+        *(("source", *each) for each in (*gone, ("object-add", CREDENTIALS))),
+    ]
+    told.clear()
+    put(tmp_path, client_key=key("b").key)
+    with pytest.raises(MachineError, match=r"client-key\.pem of b is not the key of the certificate"):
+        await held.renew(source, target)
+    assert told == []
+
+
+@pytest.mark.parametrize(("age", "worn"), [(0, False), (29, False), (31, True)])
+async def test_keys_are_known_to_be_worn_by_their_end(age: int, worn: bool) -> None:
+    """Of keys that another command gave, by when it began."""
+    now_s, day_s = datetime.now(UTC).timestamp(), 86400.0
+    own = Transport(kind="tls", source_keys="/k", target_keys="/k", good_until_s=now_s + (30 - age) * day_s)
+    assert credentials.Credentials(own, lambda _: {}).worn(now_s) is worn
+    made = Transport(kind="tls", expected="b", admitted="CN=b")
+    assert credentials.Credentials(made, lambda _: {}).worn(now_s - age * day_s) is worn
+
+
+async def test_keys_that_were_given_anew_are_not_worn() -> None:
+    held = credentials.Credentials(
+        Transport(kind="tls", expected="b", admitted="CN=b"), lambda _: authority.files(LAB, "b", "", NOW)
+    )  # fmt: skip
+    begun_s = (NOW - timedelta(days=99)).timestamp()
+    assert held.worn(begun_s)
+    await held.renew(cast(Any, Told("source", [])), cast(Any, Told("target", [])))
+    assert not held.worn(begun_s)

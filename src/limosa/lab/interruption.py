@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from limosa.errors import StateError
-from limosa.lab import copies, reunion
+from limosa.lab import copies, reunion, stream_keys
 from limosa.lab.guest import LabGuest
 from limosa.migration import journal
 from limosa.migration.phases import BEFORE_SENDING, Phase
@@ -39,7 +40,7 @@ async def finish(guest: LabGuest, *, patience_s: float | None = reunion.PATIENCE
         sentence = _settled(guest, entry, verdict)
         await copies.review(guest)
         return sentence
-    return await _settle(guest, entry)
+    return await _settle(guest, entries)
 
 
 async def _lost(guest: LabGuest, entry: journal.Entry, *, boots: bool) -> str:
@@ -53,9 +54,10 @@ async def _lost(guest: LabGuest, entry: journal.Entry, *, boots: bool) -> str:
     return error.message
 
 
-async def _settle(guest: LabGuest, entry: journal.Entry) -> str:
+async def _settle(guest: LabGuest, entries: Sequence[journal.Entry]) -> str:
     from limosa.migration.settlement import Settlement
 
+    entry = entries[-1]
     found, unknown = await copies.of_migration(guest, entry)
     sides = {copy.host: copy.qemu for copy in found if copy.answers}
     silent = next((copy for copy in found if copy.host == entry.source and not copy.answers), None)
@@ -74,6 +76,8 @@ async def _settle(guest: LabGuest, entry: journal.Entry) -> str:
     )
     try:
         verdict = await settlement.settle()
+        if verdict is not Verdict.LOST:
+            await stream_keys.taken_back(entries[0].plan, sides.values())
     finally:
         await copies.close(found)
         if settlement.source is not None:

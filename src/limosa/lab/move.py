@@ -110,6 +110,9 @@ class Move:
         wish.unlink(missing_ok=True)
         transfer.post_copy_wished = wish.exists
         transfer.clocks = self._clocks
+        if self.plan.may_switch:
+            log = self.inquiry.source.qemu_log(self.guest.name)
+            transfer.source_said = await own_log.listening(self.inquiry.source.port, log)
         transfer.stamped_by = await _stamped_by(self.source.host, self.target.port)
         seen = diary.written(events, hosts.directory.diary(self.guest.name), self.guest.name, anew=True)
         try:
@@ -139,10 +142,8 @@ class Move:
                 self._with_start_time(target)
                 sure = transfer.source_ended and self._strike_source() and await _runs(target)
             self.guest.save_if_possible(self.record)
-        if transfer.credentials is not None and entries and entries[-1].phase in FINAL:
-            from limosa.migration.credentials import take_back
-
-            await tasks.each(take_back(qemu) for qemu in (self.source, target) if qemu is not None)
+        if entries and entries[-1].phase in FINAL:
+            await stream_keys.taken_back(self.plan, [qemu for qemu in (self.source, target) if qemu is not None])
         await self.source.close()
         if target is not None:
             await target.close()

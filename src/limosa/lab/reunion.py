@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from limosa.deadline import Deadline
 from limosa.errors import DecisionError, LimosaError
-from limosa.lab import copies
+from limosa.lab import copies, stream_keys
 from limosa.lab.guest import LabGuest
 from limosa.migration import diary
 from limosa.migration.journal import Entry
 from limosa.migration.rescue.fate import Verdict
+from limosa.qemu import own_log
 from limosa.tasks import uninterrupted
 
 if TYPE_CHECKING:
@@ -43,13 +44,20 @@ async def go_on(guest: LabGuest, entries: Sequence[Entry], *, patience_s: float 
     )
     try:
         verdict = await between.settle()
-        return await _followed(guest, entries, between, patience_s) if verdict is Verdict.GO_ON else verdict
+        if verdict is Verdict.GO_ON:
+            mute = next((copy.host for copy in found if not copy.answers), "")
+            verdict = await _followed(guest, entries, between, patience_s, mute)
+        if verdict is not Verdict.LOST:
+            await stream_keys.taken_back(entries[0].plan, sides.values())
+        return verdict
     finally:
         await uninterrupted(copies.close(found))
 
 
-async def _followed(guest: LabGuest, entries: Sequence[Entry], between: Between, patience_s: float | None) -> Verdict:
-    """Drive it from where it is."""
+async def _followed(
+    guest: LabGuest, entries: Sequence[Entry], between: Between, patience_s: float | None, mute: str
+) -> Verdict:
+    """Drive it from where it is. *mute*: the host whose QEMU is there and does not answer."""
     from limosa.migration.driver import Driver
     from limosa.migration.transfer import TargetPort, Transfer
     from limosa.qemu.guest_process import QemuProcess
@@ -57,25 +65,39 @@ async def _followed(guest: LabGuest, entries: Sequence[Entry], between: Between,
 
     last, plan = entries[-1], entries[0].plan
     if between.source is None or between.target is None or plan is None:
-        silent = last.source if between.source is None else last.target
-        raise DecisionError(
-            f"post-copy of {guest.name}, {last.source} → {last.target}, is not over, and nothing can be learnt of "
-            f"{silent}: its memory is on both hosts",
-            hint=f"once {silent} can be reached: limosa recover {guest.name}",
-        )
+        raise _unseen(guest.name, last, last.source if between.source is None else last.target, mute)
 
     async def no_start() -> QemuProcess:
         raise LimosaError("the target was launched by the command that began the migration")
 
     book = guest.new_journal(last.source, last.target)
     book.entries, book.stream = list(entries), last.stream
-    port = TargetPort(no_start, between.end_target)
-    transfer = Transfer(plan, between.source, port, book, guest.hosts.events)
+    sides = [guest.hosts.named(name) for name in (last.source, last.target)]
+    logs = [await own_log.listening(side.port, side.qemu_log(guest.name)) for side in sides]
+    keys = stream_keys.made_for(plan, guest.hosts.directory, sides[0].migration_address)
+    port = TargetPort(no_start, between.end_target, logs[1])
+    transfer = Transfer(plan, between.source, port, book, guest.hosts.events, keys)
+    transfer.source_said = logs[0]
     transfer.target, transfer.patience = between.target, Deadline.after(patience_s)
     transfer.stream = Stream(between.source.host, between.source.running, last.stream)
     with diary.written(guest.hosts.events, guest.hosts.directory.diary(guest.name), guest.name, anew=False):
         outcome = await Driver(transfer).go_on()
     return Verdict.KEEP_TARGET if outcome.failure is None else Verdict.KEEP_SOURCE
+
+
+def _unseen(guest: str, last: Entry, host: str, mute: str) -> DecisionError:
+    """The error of a command that cannot speak to the side on *host*."""
+    told = f"post-copy of {guest}, {last.source} → {last.target}, is not over, and its memory is on both hosts"
+    if host != mute:
+        hint = f"once {host} can be reached: limosa recover {guest}"
+        return DecisionError(f"{told}; nothing can be learnt of {host}", hint=hint)
+    # QEMU takes no new client while its main loop stands still, not even for what may pass it by.
+    return DecisionError(
+        f"{told}; QEMU on {host} answers nobody: another program holds its monitors, or what it emulates waits for "
+        "memory that only the other side has",
+        hint=f"end what is connected to them, then limosa recover {guest}; if nothing is, this cannot be mended, and "
+        f"limosa stop {guest} --force ends what is left",
+    )
 
 
 async def end_remains(guest: LabGuest) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from limosa import tasks
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.host import Host
 from limosa.migration.transport import ADMITTED, CREDENTIALS, ENDPOINT, Side, Transport
@@ -34,11 +36,18 @@ date +%s
 """Files as they come on standard input, each behind a line with its name, so that no key is in a command line."""
 
 
+WORN_S = 60.0
+"""A key that is good for less than this is not met by any more."""
+
+
 class Credentials:
-    """The keys of one move. *made* gives the files of a side that limosa makes, by name, with the certificate."""
+    """The keys of one move. *made* gives the files of a side that limosa makes, by name, with the certificate: new ones
+    each time."""
 
     def __init__(self, transport: Transport, made: Callable[[Side], Mapping[str, bytes]]) -> None:
         self.transport, self._made = transport, made
+        self._good_until_s: dict[Side, float] = {}
+        """Of keys that limosa made, as far as this command gave them."""
 
     async def give(self, qemu: QemuProcess, side: Side) -> None:
         """Have *qemu* hold its side's keys, whatever a move before left in it. Raises MachineError for keys that are
@@ -47,13 +56,40 @@ class Credentials:
         folder = own or f"{runtime_directory(qemu.host, qemu.guest)}/tls"
         try:
             if not own:
-                await place(qemu.host, folder, self._made(side), side)
+                self._good_until_s[side] = await place(qemu.host, folder, self._made(side), side)
             await take_back(qemu)
             for described in self.transport.objects(side, folder):
                 await qemu.control.execute("object-add", described)
         finally:
             if not own:
                 await uninterrupted(_removed(qemu.host, folder))
+
+    def worn(self, begun_s: float) -> bool:
+        """Whether the two sides would not come together any more by what they hold since *begun_s* (s since 1970)."""
+        from limosa.migration import certificates
+
+        if self.transport.source_keys:
+            end_s = self.transport.good_until_s or 0.0
+        else:
+            last_s = begun_s + certificates.HOST_KEY.total_seconds()
+            end_s = min(self._good_until_s.get(side, last_s) for side in ENDPOINT)
+        return time.time() > end_s - WORN_S
+
+    async def renew(self, source: QemuProcess, target: QemuProcess) -> None:
+        """Have both hold new keys, of the user's own what lies in their folders by now. Those of one side go with what
+        the other holds, whichever was renewed: the authority is the same, and so are the names.
+
+        Raises what ``give`` does, and MachineError for the user's own that are not right.
+        """
+        if self.transport.source_keys and self.transport.target_keys:
+            from limosa.migration import own_keys
+
+            sides: tuple[tuple[QemuProcess, Side], ...] = ((source, "source"), (target, "target"))
+            folder = self.transport.own_keys
+            one, other = await tasks.together(own_keys.shown(qemu.host, folder(side), side) for qemu, side in sides)
+            self.transport = own_keys.transport(one, other, (self.transport.expected,))
+        await self.give(target, "target")
+        await self.give(source, "source")
 
 
 async def take_back(qemu: QemuProcess) -> None:
@@ -63,8 +99,11 @@ async def take_back(qemu: QemuProcess) -> None:
             await qemu.control.execute("object-del", {"id": name})
 
 
-async def place(host: Host, folder: str, files: Mapping[str, bytes], side: Side) -> None:
-    """Put *files*, texts, into *folder* of *host*, anew. Raises MachineError where its clock makes the key useless."""
+async def place(host: Host, folder: str, files: Mapping[str, bytes], side: Side) -> float:
+    """Put *files*, texts, into *folder* of *host*, anew; until when the key is good, in s since 1970.
+
+    Raises MachineError where the host's clock makes it useless.
+    """
     from limosa.migration import certificates
 
     given = b"".join(b"= " + name.encode() + b"\n" + data.rstrip(b"\n") + b"\n" for name, data in files.items())
@@ -76,6 +115,7 @@ async def place(host: Host, folder: str, files: Mapping[str, bytes], side: Side)
             f"by the clock of {host.name} it is {clock:%Y-%m-%d %H:%M} UTC, and a key made now {why}",
             hint=f"set the clock of {host.name}, or that of this machine",
         )
+    return certificate.until.timestamp()
 
 
 async def _removed(host: Host, folder: str) -> None:

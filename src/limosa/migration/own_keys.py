@@ -161,11 +161,12 @@ def transport(source: Shown, target: Shown, names: tuple[str, ...]) -> Transport
 
     for told, fix in faults(source, target, names):
         raise MachineError(told, hint=fix)
-    known = certificates.read(target.certificate, "it").names
+    own, known = (certificates.read(one.certificate, "it") for one in (source, target))
     return Transport(
         kind="tls",
-        expected=next(name for name in names if name in known),
-        admitted=certificates.read(source.certificate, "it").subject,
+        expected=next(name for name in names if name in known.names),
+        admitted=own.subject,
         source_keys=source.folder,
         target_keys=target.folder,
+        good_until_s=min(own.until, known.until).timestamp(),
     )

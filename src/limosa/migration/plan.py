@@ -124,7 +124,11 @@ def _of_post_copy(capabilities: Collection[str], source: Offer, target: Offer) -
     old = [offer for offer in (source, target) if not offer.known.has(_RECOVERS_AGAIN)]
     if old:
         said += f", unless it is cut again while QEMU {old[0].known.version} on {old[0].host} takes its connection up"
-    return [said]
+    alone = (
+        "leave this command alone while the link is cut: another cannot take its place where the main loop of QEMU on "
+        f"{target.host} waits for memory, as it takes no new client then"
+    )
+    return [said, alone]
 
 
 def _side(offer: Offer, told: Told, transport: Transport, role: Role) -> Side:

@@ -40,6 +40,11 @@ FAULTS: tuple[Fault, ...] = (
         "set the clocks of both hosts",
     ),
     Fault(
+        r"certificate is not trusted",  # who is told of no other reason: gnutls has looked at the issuer before
+        "a key is not good, by the clock of the host that says so: it has expired, or is not valid yet",
+        _RENEW,
+    ),
+    Fault(
         r"unexpected TLS packet",
         "what reached {target} was not encrypted, and it takes nothing else",
         "somebody who is not {source} may send there",

@@ -81,6 +81,11 @@ class Outcome(msgspec.Struct):
         return None if exposure.is_post_copy(self.phases) else self.info.downtime
 
 
+async def nothing_said() -> str:
+    """Of a QEMU whose log nobody reads."""
+    return ""
+
+
 class TargetPort:
     """What can be done about the target's QEMU from outside it: *start* launches the one that receives, once; *end*
     ends whatever QEMU the target host has for this guest, without a connection to it; *said* gives what it wrote to its
@@ -91,13 +96,9 @@ class TargetPort:
         self,
         start: Callable[[], Awaitable[QemuProcess]],
         end: Callable[[], Awaitable[None]],
-        said: Callable[[], Awaitable[str]] | None = None,
+        said: Callable[[], Awaitable[str]] = nothing_said,
     ) -> None:
-        self.start, self.end, self._said = start, end, said
-
-    async def said(self) -> str:
-        """Empty where there is nothing to say."""
-        return await self._said() if self._said else ""
+        self.start, self.end, self.said = start, end, said
 
 
 class Transfer:
@@ -142,6 +143,9 @@ class Transfer:
         """Until when a link that is cut is waited for."""
         self.refused = 0
         """How often the two sides have not found each other again since something last went over."""
+        self.source_said: Callable[[], Awaitable[str]] = nothing_said
+        """What the source's QEMU wrote to its log meanwhile: QEMU 7.2 tells of a connection that it could not take up
+        again nowhere else."""
         self.seen = 0
         """Events of the source that are older than this migration."""
         self.paused = False
@@ -167,6 +171,25 @@ class Transfer:
         """Have *qemu* hold what the plan's transport takes, before it is told to use it."""
         if self.credentials is not None:
             await self.credentials.give(qemu, side)
+
+    async def renew_keys(self) -> None:
+        """Have both sides hold new keys for the connection that comes next: those of before may have expired, in a
+        link that was down for long. Raises LimosaError where that cannot be."""
+        if self.credentials is None:
+            return
+        # A target that waits for a page does not answer, and would do what it is told now at some later moment; and
+        # what waits to be done keeps a monitor, after some commands, from taking those that pass them by.
+        for side in (self.receiver, self.source):
+            await side.observe.migrate_info(answer_s=LATE_S)
+        await self.credentials.renew(self.source, self.receiver)
+
+    async def renew_worn_keys(self) -> None:
+        """Likewise, where they are known to be no good any more: QEMU 7.2 does not give up a connection that the target
+        refused while they found each other, and the guest is lost. Raises LimosaError where they cannot be."""
+        entries = self.journal.entries
+        if self.credentials is not None and entries and self.credentials.worn(entries[0].time_ns / 1e9):
+            self.events.note("the keys of both sides are not good any more: they get new ones")
+            await self.renew_keys()
 
     def sends_to(self, uri: str) -> Stream:
         """Have the journal know where the source is about to send."""
@@ -253,7 +276,7 @@ class Transfer:
         with contextlib.suppress(LimosaError):
             self.last_info = await self.source.observe.migrate_info()
         source, target = self.plan.source.host, self.plan.target.host
-        words = [(target, await self.port.said()), (source, self.last_info.error_desc)]
+        words = [(target, await self.port.said()), (source, self.last_info.error_desc or await self.source_said())]
         told = [f"QEMU on {host} says: {said}" for host, said in words if said]
         told = told or [f"the connection to QEMU on {target} broke"]
         return self._over_tls(told, "\n".join(said for _, said in words))

@@ -38,6 +38,8 @@ class Transport(msgspec.Struct, frozen=True, kw_only=True):
     source_keys: str = ""
     """``tls``: the folder with the source's keys, where they are the user's own; empty: made for this move."""
     target_keys: str = ""
+    good_until_s: float | None = None
+    """Until when those of the user's own are good, both of them, in s since 1970."""
 
     def own_keys(self, side: Side) -> str:
         """The folder with the user's keys on that host; empty where limosa makes them."""

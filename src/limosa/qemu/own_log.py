@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Awaitable, Callable
 
 from limosa.architecture import X86_64
 from limosa.errors import LimosaError, MachineError, StateError
@@ -49,3 +50,13 @@ async def said_since(host: Host, log: str, offset: int) -> str:
     with contextlib.suppress(LimosaError):
         return _last_line((await host.run(["tail", "-c", f"+{offset + 1}", "--", log], check=False)).text)
     return ""
+
+
+async def listening(host: Host, log: str) -> Callable[[], Awaitable[str]]:
+    """What gives QEMU's last message that came after now; empty while there is none."""
+    offset = await log_size(host, log)
+
+    async def said() -> str:
+        return await said_since(host, log, offset)
+
+    return said

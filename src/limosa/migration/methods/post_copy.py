@@ -296,6 +296,12 @@ async def recover(transfer: Transfer) -> Phase:
     """The target listens again, the source goes on sending to it."""
     control, source = transfer.receiver.control, transfer.source
     uri = f"tcp:{transfer.plan.address}:{pre_copy.any_port()}"
+    try:
+        await transfer.renew_worn_keys()
+    except LimosaError as error:
+        transfer.refused += 1
+        transfer.events.note(f"its keys could not be renewed: {error.message}", level="warning", once=True)
+        return Phase.WAITING_FOR_LINK
     for monitor in (control, source.control):
         monitor.pending_events()  # what they said of the last time must not be taken for news
     try:
@@ -305,9 +311,7 @@ async def recover(transfer: Transfer) -> Phase:
     except QmpError as error:
         if error.error_class == "Gone":
             raise
-        transfer.events.note(f"QEMU does not take the link up yet: {error.message}", level="warning", once=True)
-        transfer.refused += 1
-        return Phase.WAITING_FOR_LINK
+        return await _refused(transfer, f"QEMU does not take the link up yet: {error.message}")
     connecting, deadline = Deadline.after(CONNECT_S), Deadline.after(RECOVER_S)
     async for _ in deadline.ticks(0.02):
         status = (await source.observe.migrate_info()).status
@@ -318,8 +322,21 @@ async def recover(transfer: Transfer) -> Phase:
             return Phase.SWITCHED
         if status == PAUSED and connecting.passed:  # at first it says so still
             break
-    transfer.refused += 1
     await stream.moved()
+    why = await transfer.why(PAUSED)
+    told = f"post-copy of {transfer.plan.guest} was not taken up again: {why.message}"
+    return await _refused(transfer, f"{told} ({why.hint})" if why.hint else told)
+
+
+async def _refused(transfer: Transfer, told: str) -> Phase:
+    """The two did not come together. Where they prove who they are, they get new keys for the next time: a link that
+    was down for long outlives some, and of the user's own there may be better ones by now."""
+    transfer.refused += 1
+    transfer.events.note(told, level="warning", once=True)
+    try:
+        await transfer.renew_keys()
+    except LimosaError as error:
+        transfer.events.note(f"its keys could not be renewed: {error.message}", level="warning", once=True)
     return Phase.WAITING_FOR_LINK
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from encryption import keys
 from move_bench import GUEST, NEEDED, POST_COPY, Attempt, Bench, bench, cut, link, restore
-from test_post_copy import beside, phases
+from test_post_copy import phases
 
 from limosa.migration import certificates, journal
 from limosa.migration.certificates import Key
@@ -116,7 +116,7 @@ def test_another_command_has_the_keys_too(lab: Bench, monkeypatch: pytest.Monkey
         made = Attempt(lab, given_up(lab, "signal:SIGKILL"), "begun")
         assert made.ran.returncode == -9 and encrypted(lab), made.ran
         set_link(lab, made.target, "up")
-        with beside(lab, "recover", GUEST) as child:
+        with lab.beside("recover", GUEST) as child:
             out, err = child.communicate(timeout=100)
         if child.returncode != 7:
             break

@@ -35,7 +35,7 @@ def _against(way: str, whole_ms: float, lost_ms: float, gap_ms: float | None = N
 
 
 def test_ratios_are_to_virsh_and_moves_watched_by_packets_give_nothing_but_the_gap() -> None:
-    found = [_against(way, 9000, 900, warm_up=True) for way in against_virsh.WAYS]
+    found = [_against(way, 9000, 900, warm_up=True) for way in against_virsh.HOW["pre-copy"].ways]
     for way, whole_ms, lost_ms, gap_ms in (
         ("virsh", 800, 100, 200),
         ("limosa", 400, 50, 150),

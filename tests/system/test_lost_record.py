@@ -50,11 +50,16 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[LabDirectory]:
         before = leftovers.snapshot([folder])
         found = LabDirectory.named("two")
         yield found
-        for pid in marked(found.mark):
+        ended = list(marked(found.mark))
+        for pid in ended:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for pid in ended:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        # Of other children those that have ended: Python has one that lasts as long as it does (multiprocessing's).
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, 0)[0]:
+            while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         assert not [line for line in leftovers.wait_settled(before) if not line.startswith("folder")]
 

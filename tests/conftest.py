@@ -27,6 +27,7 @@ LONG_FIRST = (
     "test_container_labs.py",
     "test_migration_faults.py",
     "test_post_copy.py",
+    "test_tls_post_copy.py",
     "test_demo_ended.py",
     "test_documents.py",
     "test_own_disk.py",

@@ -215,7 +215,7 @@ def retries(lab: Bench, host: str, number: int) -> int:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("when", ["stopped", "begun"])
+@pytest.mark.parametrize("when", ["stopped", pytest.param("begun", marks=pytest.mark.slow)])
 def test_a_link_that_is_cut_for_longer_than_tcp_waits(lab: Bench, at: tuple[str, str], when: str) -> None:
     """Also before the target has begun, when neither side could take up a connection that TCP gave up."""
 

@@ -64,6 +64,7 @@ def _check_failure(failure: Exception | None, heard: list[Event]) -> None:
     assert "a pass found no less to send than the one before" in getattr(failure, "hint", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")
 async def test_a_guest_that_outruns_its_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It reaches 1.2 times the link's rate and more: pre-copy says within three passes after the first why that has no

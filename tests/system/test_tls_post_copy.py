@@ -30,7 +30,7 @@ REFUSED = re.compile("was not taken up again|does not take the link up yet")
 pytestmark = [*NEEDED, pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")]
 
 
-@pytest.fixture(scope="module", params=["machine", "second"])
+@pytest.fixture(scope="module", params=["machine", pytest.param("second", marks=pytest.mark.slow)])
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The newest QEMU is not asked: limosa refuses to move an emulated guest by its post-copy."""
     found, why = QEMUS[request.param]()
@@ -96,7 +96,7 @@ def test_keys_that_are_lost_are_made_anew(lab: Bench, monkeypatch: pytest.Monkey
     assert REFUSED.search(made.ran.err), made.ran.err
 
 
-@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("side", ["source", pytest.param("target", marks=pytest.mark.slow)])
 def test_keys_that_expired_while_the_link_was_down(lab: Bench, monkeypatch: pytest.MonkeyPatch, side: str) -> None:
     """Both sides get new ones before they meet: QEMU 7.2 would not get over a source that its target refused."""
     spoiled(lab, monkeypatch, side, good_for_s=5)

@@ -150,6 +150,12 @@ async def test_a_guest_whose_rest_fits_into_the_pause_is_not_exposed(
         for other in ({"remaining_bytes": 31}, {"remaining_bytes": None}, {"throughput_bytes_per_s": None}):
             made.both.transfer.progress.last = replace(seen, **other)
             assert not post_copy._fits(made.both.transfer)
+        # A limit of the bandwidth ends where the guest stands still, and QEMU is told a longer pause for that.
+        plan = made.both.transfer.plan
+        told = replace(plan.source, parameters={**plan.source.parameters, "downtime-limit": 600})
+        monkeypatch.setattr(made.both.transfer, "plan", replace(plan, source=told))
+        made.both.transfer.progress.last = replace(seen, remaining_bytes=60)
+        assert post_copy._fits(made.both.transfer)
 
 
 async def test_a_link_that_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

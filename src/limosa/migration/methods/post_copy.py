@@ -104,7 +104,8 @@ def _fits(transfer: Transfer) -> bool:
     seen = transfer.progress.last
     if seen is None or seen.remaining_bytes is None or not seen.throughput_bytes_per_s:
         return False
-    return seen.remaining_bytes <= seen.throughput_bytes_per_s * transfer.plan.downtime_limit_s
+    plan = transfer.plan
+    return seen.remaining_bytes <= plan.hand_over_bytes_per_s(seen.throughput_bytes_per_s) * plan.downtime_limit_s
 
 
 async def _held(stream: Stream) -> bool | None:

@@ -295,6 +295,12 @@ async def test_who_does_not_find_the_other_side_tries_again_later_and_later(
         assert made.phases.count(Phase.RECOVERING) == 6
 
 
+def test_it_is_tried_for_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 30 s in the end, however often the two sides were refused: no float takes 2 to the 1024th."""
+    monkeypatch.setattr(post_copy, "PROOF_S", 1.0)
+    assert [post_copy._rest_s(times) for times in (0, 1, 2, 5, 5000)] == [0, 2, 4, 30, 30]
+
+
 async def test_patience_is_for_all_that_a_command_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the link carries, and QEMU refuses each time."""
     async with two(tmp_path, monkeypatch, carries=False) as made:

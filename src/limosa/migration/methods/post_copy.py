@@ -207,7 +207,7 @@ async def wait_for_link(transfer: Transfer) -> Phase:
     plan, stream = transfer.plan, transfer.stream
     assert stream is not None, "the source sends"
     begun_s, told, stuck = time.monotonic(), False, 0
-    again = Deadline.after(min(AGAIN_S, PROOF_S * 2**transfer.refused) if transfer.refused else 0.0)
+    again = Deadline.after(_rest_s(transfer.refused))
     await stream.moved()
     async for _ in transfer.patience.ticks(PROOF_S):
         status, target_status = await _given_up(transfer)
@@ -232,6 +232,12 @@ async def wait_for_link(transfer: Transfer) -> Phase:
         for side in (transfer.source, transfer.receiver):
             await _there(transfer, side)
     raise transfer.waiting()
+
+
+def _rest_s(refused: int) -> float:
+    """How long it is waited after so many refusals in a row. There may be thousands of them: a link can be bad for
+    days."""
+    return min(AGAIN_S, PROOF_S * 2 ** min(refused, 30)) if refused else 0.0
 
 
 def _stuck(transfer: Transfer, source: str, target: str | None) -> str:
@@ -269,7 +275,7 @@ async def _given_up(transfer: Transfer) -> tuple[str, str | None]:
         says: str | None = PAUSED
     except QmpError:
         says = target.last_status()
-        if says != PAUSED:
+        if says is None:
             with contextlib.suppress(QmpError):
                 says = (await transfer.receiver.observe.migrate_info(answer_s=LOOK_S)).status
     obeyed = says == PAUSED
@@ -297,11 +303,8 @@ async def recover(transfer: Transfer) -> Phase:
     """The target listens again, the source goes on sending to it."""
     control, source = transfer.receiver.control, transfer.source
     uri = f"tcp:{transfer.plan.address}:{pre_copy.any_port()}"
-    try:
-        await transfer.renew_worn_keys()
-    except LimosaError as error:
+    if not await _renewed(transfer, transfer.renew_worn_keys()):
         transfer.refused += 1
-        transfer.events.note(f"its keys could not be renewed: {error.message}", level="warning", once=True)
         return Phase.WAITING_FOR_LINK
     for monitor in (control, source.control):
         monitor.pending_events()  # what they said of the last time must not be taken for news
@@ -334,11 +337,18 @@ async def _refused(transfer: Transfer, told: str) -> Phase:
     was down for long outlives some, and of the user's own there may be better ones by now."""
     transfer.refused += 1
     transfer.events.note(told, level="warning", once=True)
+    await _renewed(transfer, transfer.renew_keys())
+    return Phase.WAITING_FOR_LINK
+
+
+async def _renewed(transfer: Transfer, renewal: Awaitable[None]) -> bool:
+    """Whether both sides' keys could be renewed; why not is told."""
     try:
-        await transfer.renew_keys()
+        await renewal
     except LimosaError as error:
         transfer.events.note(f"its keys could not be renewed: {error.message}", level="warning", once=True)
-    return Phase.WAITING_FOR_LINK
+        return False
+    return True
 
 
 STEPS: Mapping[Phase, Callable[[Transfer], Awaitable[Phase]]] = {

@@ -27,6 +27,7 @@ from limosa.hosts.namespaces.host import NamespaceHost
 from limosa.lab.record import LabDirectory
 from limosa.qemu import guest_process, launches
 from limosa.qemu.launches import runtime_directory
+from limosa.userfaultfd import by_call
 from tests import namespaces
 
 GUEST = "bare"
@@ -43,6 +44,17 @@ NEEDED = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
 ]
 """The marks of tests that move a bare guest by the machine's QEMU."""
+NEEDED_BY_POST_COPY = [
+    *NEEDED,
+    pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user"),
+]
+SLOW_LINK = """\
+name: {name}
+networks: {{lan: {{rate: 200 Mbit/s}}}}
+hosts: {{host1: {{}}, host2: {{}}}}
+guests: {{bare: {{host: host1, image: bare, memory: 64 MiB, accel: tcg}}}}
+"""
+"""A lab in which a move takes some seconds."""
 
 
 @dataclass(frozen=True, slots=True)

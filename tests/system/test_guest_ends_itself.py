@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from move_bench import AMPLE, GUEST, NEEDED, POST_COPY, Attempt, Bench, bench, cut, restore
+from move_bench import AMPLE, GUEST, NEEDED_BY_POST_COPY, POST_COPY, SLOW_LINK, Attempt, Bench, bench, cut, restore
 
 from limosa.deadline import Deadline
 from limosa.guest.bare import Ready
-from limosa.userfaultfd import by_call
 
 BEFORE = ("starting-target", "preparing", "moving", "sending")
 AFTER = ("switched", "ending-source")
@@ -29,18 +28,12 @@ ALWAYS = {
 """The others are slow."""
 METHODS = {"pre-copy": AMPLE, "post-copy": POST_COPY}
 STEPS = {"pre-copy": (*BEFORE, *AFTER), "post-copy": (*BEFORE, "starting-post-copy", "post-copy", *AFTER)}
-LAB = """\
-name: itself
-networks: {lan: {rate: 200 Mbit/s}}
-hosts: {host1: {}, host2: {}}
-guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
-"""
-pytestmark = [*NEEDED, pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")]
+pytestmark = NEEDED_BY_POST_COPY
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("i"), LAB, "itself") as made:
+    with bench(tmp_path_factory.mktemp("i"), SLOW_LINK.format(name="itself"), "itself") as made:
         yield made
 
 

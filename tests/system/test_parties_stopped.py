@@ -12,10 +12,9 @@ from itertools import product
 from typing import Any
 
 import pytest
-from move_bench import AMPLE, NEEDED, POST_COPY, Attempt, Bench, bench, cut, restore
+from move_bench import AMPLE, NEEDED_BY_POST_COPY, POST_COPY, SLOW_LINK, Attempt, Bench, bench, cut, restore
 
 from limosa.guest.bare import Fault, Lost, Pass
-from limosa.userfaultfd import by_call
 
 STOPPED_S = 8
 """Longer than anybody waits who watches the other side: for progress, for an answer, for the connection to end."""
@@ -33,18 +32,12 @@ ALWAYS = {
     ("post-copy", "target"),
 }
 """The others are slow: each takes as long as its party stands still."""
-LAB = """\
-name: still
-networks: {lan: {rate: 200 Mbit/s}}
-hosts: {host1: {}, host2: {}}
-guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
-"""
-pytestmark = [*NEEDED, pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")]
+pytestmark = NEEDED_BY_POST_COPY
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("s"), LAB, "still") as made:
+    with bench(tmp_path_factory.mktemp("s"), SLOW_LINK.format(name="still"), "still") as made:
         yield made
 
 

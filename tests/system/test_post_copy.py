@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from move_bench import GUEST, NEEDED, POST_COPY, Attempt, Bench, Ran, bench, cut, link, restore
+from move_bench import GUEST, NEEDED_BY_POST_COPY, POST_COPY, SLOW_LINK, Attempt, Bench, Ran, bench, cut, link, restore
 
 from limosa.deadline import Deadline
 from limosa.migration import journal
-from limosa.userfaultfd import by_call
 
 BEFORE = ("starting-target", "preparing", "moving", "sending")
 EARLY = [pytest.param(when, marks=pytest.mark.slow) for when in BEFORE]
@@ -23,18 +22,12 @@ EARLY = [pytest.param(when, marks=pytest.mark.slow) for when in BEFORE]
 HALF = ("post-copy", "begun")
 """QEMU calls it post-copy from when the source was told; its target begins a moment later, with what it begins with."""
 AFTER = ("switched", "ending-source")
-LAB = """\
-name: after
-networks: {lan: {rate: 200 Mbit/s}}
-hosts: {host1: {}, host2: {}}
-guests: {bare: {host: host1, image: bare, memory: 64 MiB, accel: tcg}}
-"""
-pytestmark = [*NEEDED, pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")]
+pytestmark = NEEDED_BY_POST_COPY
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("a"), LAB, "after") as made:
+    with bench(tmp_path_factory.mktemp("a"), SLOW_LINK.format(name="after"), "after") as made:
         yield made
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from encryption import keys
-from move_bench import GUEST, NEEDED, POST_COPY, Attempt, Bench, bench, cut, link, restore
+from move_bench import GUEST, NEEDED_BY_POST_COPY, POST_COPY, Attempt, Bench, bench, cut, link, restore
 from test_post_copy import phases
 
 from limosa.migration import certificates, journal
 from limosa.migration.certificates import Key
-from limosa.userfaultfd import by_call
 from tests.qemu_versions import QEMUS
 
 LAB = """\
@@ -27,7 +26,7 @@ hosts: {{host1: {one}, host2: {other}}}
 guests: {{bare: {{host: host1, image: bare, memory: 64 MiB, accel: tcg}}}}
 """
 REFUSED = re.compile("was not taken up again|does not take the link up yet")
-pytestmark = [*NEEDED, pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")]
+pytestmark = NEEDED_BY_POST_COPY
 
 
 @pytest.fixture(scope="module", params=["machine", pytest.param("second", marks=pytest.mark.slow)])

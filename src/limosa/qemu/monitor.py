@@ -94,6 +94,8 @@ class MigrateInfo(msgspec.Struct, frozen=True, rename="kebab"):
     setup_time: int | None = None
     downtime: int | None = None
     expected_downtime: int | None = None
+    cpu_throttle_percentage: int | None = None
+    """What auto-converge takes from each vCPU; None: it is not at work."""
     error_desc: str = ""
     socket_address: tuple[SocketAddress, ...] = ()
     blocked_reasons: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ Display = Literal["none", "vga"]
 Cache = Literal["writeback", "none"]
 Accel = Literal["auto", "kvm", "tcg"]
 Method = Literal["pre-copy", "post-copy"]
+PostCopyUse = Literal["never", "last", "ok"]
 Tls = Literal["auto", "on", "off"]
 
 

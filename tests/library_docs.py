@@ -25,6 +25,7 @@ from limosa.lab.prospect import Prospect
 from limosa.lab.status import GuestStatus, HostStatus, LabStatus, MoveStatus
 from limosa.migration.preflight.finding import Finding
 from limosa.migration.transfer import Outcome
+from limosa.prediction.working_set import Point, WorkingSet
 from limosa.probes.cpu_loop import CpuSamples
 from limosa.probes.exchange import Exchanges
 from limosa.probes.looks import ProgressRow
@@ -53,8 +54,8 @@ PARTS = (
          "migrate", "attempt", "switch", "recover", "hosts", "guests"),
     ),
     Part("Its guests", GuestVerbs, "lab.guests",
-         ("__getitem__", "first", "where", "answers", "ssh", "agent", "qemu", "plan", "plans", "follow", "explain",
-          "console_sockets", "said", "screens")),
+         ("__getitem__", "first", "where", "answers", "ssh", "agent", "qemu", "plan", "plans", "working_set", "follow",
+          "explain", "console_sockets", "said", "screens")),
     Part("Its hosts", HostVerbs, "lab.hosts",
          ("__getitem__", "meet", "address", "features", "interactive", "logs", "examine", "cut", "power_off",
           "restore")),
@@ -75,6 +76,8 @@ PARTS = (
     Part("What comes back", Outcome),
     Part("", Prospect),
     Part("", Finding),
+    Part("", WorkingSet),
+    Part("", Point),
     Part("", LabStatus),
     Part("", HostStatus),
     Part("", GuestStatus),

@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("hosts",),
     ("qemu", "guest", "storage", "probes", "results", "accel"),
     ("migration", "bench", "report"),
+    ("prediction",),
     ("lab",),
     ("experiment", "homework"),
     ("cli", "__main__"),

@@ -23,7 +23,7 @@ from limosa.hosts.host import Host
 PROBE_LIMIT_S = 30.0
 """A probe takes 0.1 s on a quiet machine and was seen to take 0.5 s on a busy one."""
 
-FORMAT = 4
+FORMAT = 5
 """Raised when Features changes, so that an older cached answer is not read."""
 
 PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -65,6 +65,9 @@ NEEDED: Mapping[tuple[str, str], tuple[str, ...]] = {
 """What our command lines and migrations cannot do without, by the field of Features that has to hold it
 and the word for one of its kind."""
 
+
+WITH_ARGUMENTS = ("calc-dirty-rate",)
+"""Commands that are given with other arguments where a QEMU takes those."""
 
 _KINDS = {
     "capability": "migration_capabilities",
@@ -108,11 +111,13 @@ class Migrations(msgspec.Struct, frozen=True, kw_only=True):
     """What a migration's status can be."""
     commands: frozenset[str]
     events: frozenset[str]
+    arguments: dict[str, frozenset[str]] = {}
+    """What the commands in WITH_ARGUMENTS take."""
 
     def has(self, feature: str) -> bool:
         """Whether it offers *feature*: its kind and its name, as in ``capability multifd``,
-        ``parameter max-bandwidth``, ``choice multifd-compression=zstd``, ``status postcopy-device``, ``command yank``
-        and ``event STOP``.
+        ``parameter max-bandwidth``, ``choice multifd-compression=zstd``, ``status postcopy-device``, ``command yank``,
+        ``argument calc-dirty-rate=mode`` and ``event STOP``.
 
         What a version made sound is asked for by a feature of any kind that came with it.
         """
@@ -120,6 +125,9 @@ class Migrations(msgspec.Struct, frozen=True, kw_only=True):
         if kind == "choice":
             parameter, _, value = name.partition("=")
             return value in self.migration_choices.get(parameter, ())
+        if kind == "argument":
+            command, _, argument = name.partition("=")
+            return argument in self.arguments.get(command, ())
         return name in getattr(self, _KINDS[kind])
 
 
@@ -324,6 +332,7 @@ def of_migration(version: Mapping[str, Any], schema: Sequence[Mapping[str, Any]]
         migration_statuses=_words(members("query-migrate", "ret-type").get("status", {})),
         commands=frozenset(e["name"] for e in schema if e["meta-type"] == "command"),
         events=frozenset(e["name"] for e in schema if e["meta-type"] == "event"),
+        arguments={command: frozenset(members(command, "arg-type")) for command in WITH_ARGUMENTS},
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from limosa.prediction.baselines import PreCopy, expected_downtime, gudkov, textbook
 from limosa.prediction.dirty_memory import Region
-from limosa.prediction.forecast import COUNT, drawn_costs, drawn_link, forecast, left_alone, of_moves
+from limosa.prediction.forecast import COUNT, drawn_costs, drawn_jitter, drawn_link, forecast, left_alone, of_moves
 from limosa.prediction.move_inputs import ON_WIRE, Costs, Link, PredictedMove
 from limosa.prediction.simulation import Simulated
 
@@ -112,3 +112,18 @@ def test_qemu_expects_a_pause() -> None:
     said = expected_downtime(move, look)
     assert said.pause_s == look.expected_downtime_s
     assert said.total_s == pytest.approx(6.0 + look.remaining_bytes / look.throughput_bytes_per_s)
+
+
+def test_a_rate_that_is_not_even_spreads_the_pause() -> None:
+    """Of a guest that goes on writing QEMU stops at the first window that says that the rest fits."""
+
+    def drawn(sigma: float) -> Callable[[random.Random], Simulated]:
+        return lambda chance: Simulated(
+            (Region(MEMORY, zero_share=0.5),), dirtied, Link(LINK), {}, jitter=drawn_jitter(chance, sigma)
+        )
+
+    even, uneven = (forecast(drawn(sigma), left_alone(60.0), count=40) for sigma in (0.0, 0.1))
+    assert even.pause_s is not None and uneven.pause_s is not None
+    assert even.pause_s.low == even.pause_s.high
+    assert uneven.pause_s.high - uneven.pause_s.low > 0.01
+    assert uneven.completes == 1.0

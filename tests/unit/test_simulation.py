@@ -318,3 +318,39 @@ def test_an_exponential_curve_keeps_its_plateau() -> None:
     for _ in range(100):
         plateau = uniform(plateau / link)
     assert begun == pytest.approx([plateau] * 3, rel=0.03)
+
+
+def test_a_move_is_taken_up_from_what_was_seen() -> None:
+    """From any look after the first pass it ends as one that was gone through from the beginning."""
+    whole = simulated(slowly)
+    looks = whole.advance(60.0)
+    outcome = whole.outcome()
+    assert outcome.completed and outcome.total_s is not None
+    for look in looks:
+        if look.boundary and look.iteration == 3:
+            taken = simulated(slowly)
+            taken.take_up(look)
+            taken.advance(60.0)
+            assert taken.outcome().total_s == pytest.approx(outcome.total_s, rel=0.03)
+            assert taken.outcome().sent_bytes == pytest.approx(outcome.sent_bytes, rel=0.03)
+    with pytest.raises(ValueError, match="pass 1"):
+        simulated(slowly).take_up(looks[0] if looks[0].iteration == 1 else simulated(slowly).next_look(1.0))
+    with pytest.raises(ValueError, match="completed"):
+        simulated(slowly).take_up(looks[-1])
+
+
+def slowly(seconds: float) -> float:
+    return min(9 * MIB * seconds, 31.25 * MIB)
+
+
+def test_a_link_gets_slower_for_a_while() -> None:
+    even, hampered = simulated(slowly), simulated(slowly)
+    even.advance(60.0)
+    hampered.advance(2.0)
+    fast, hampered.link = hampered.link, Link(1.6 * MIB, buffered_bytes=0.25 * MIB)
+    hampered.advance(5.0)
+    hampered.link = fast
+    hampered.advance(60.0)
+    totals = [move.outcome().total_s for move in (even, hampered)]
+    assert totals[0] is not None and totals[1] is not None
+    assert totals[1] - totals[0] == pytest.approx(2.7, abs=0.6)

@@ -20,6 +20,7 @@ import msgspec
 
 _NOTHING_BYTES = 1.0
 """Less is what rounding left."""
+_LONGEST_S, _STEPS = 1e4, 60
 
 
 class Region(msgspec.Struct, frozen=True):
@@ -58,6 +59,19 @@ class DirtyMemory:
         self.remaining_bytes = self.total_bytes
         """Dirty, and not sent yet."""
         self._looked_s = 0.0
+
+    def take_up(self, remaining_bytes: float) -> None:
+        """So much is dirty of memory all of which was visited: by a guest that has written for as long as that takes,
+        by W; what W never comes to was left over."""
+        since_s = -_time_for(self._dirtied, remaining_bytes)
+        regions = [stretch.region for stretch in self._stretches]
+        fitting = [min(region.size_bytes, remaining_bytes * region.written_share) for region in regions]
+        scale = remaining_bytes / sum(fitting)
+        self._stretches = deque(
+            Stretch(region, region.size_bytes, scale * fits, 0.0, since_s)
+            for region, fits in zip(regions, fitting, strict=True)
+        )
+        self.remaining_bytes, self._looked_s = remaining_bytes, 0.0
 
     def next(self) -> Stretch:
         """Where QEMU is about to send from. There has to be something dirty."""
@@ -110,3 +124,12 @@ class DirtyMemory:
             last.dirty_bytes += stretch.dirty_bytes
         else:
             self._stretches.append(stretch)
+
+
+def _time_for(dirtied: Callable[[float], float], size_bytes: float) -> float:
+    """The t of W(t) = *size_bytes*, in seconds; the longest there is where W does not come to that."""
+    low, high = 0.0, _LONGEST_S
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if dirtied(middle) < size_bytes else (low, middle)
+    return high

@@ -17,6 +17,12 @@ BUFFERED_BYTES = 2.6e6
 (``tcp_wmem``), of which its own book-keeping is a part. Seen as the pause that QEMU does not count, of moves over
 200 Mbit/s."""
 
+OPENING_S = 2.0
+"""How long that takes to become so much: TCP's window grows step by step over a link that it fills. Seen as what QEMU
+had sent beyond the link's rate, of the same moves."""
+SILENT_START_S = 0.15
+"""How long QEMU 7.2 takes of an emulated guest before it sends, where 10.0 takes none (docs/measuring.md)."""
+
 
 class Link(msgspec.Struct, frozen=True):
     """What a stream goes over."""
@@ -24,15 +30,17 @@ class Link(msgspec.Struct, frozen=True):
     bytes_per_s: float
     """Of the stream, so without the headers of packets."""
     buffered_bytes: float = BUFFERED_BYTES
-    """What was sent and is not over yet when the sender has to wait. The guest stands still until that is over."""
+    """What was sent and is not over yet when the sender has to wait, in the end. The guest stands still until that is
+    over."""
+    opening_s: float = OPENING_S
+    """From the first byte on, until the kernel takes so much."""
 
 
 class Costs(msgspec.Struct, frozen=True):
     """What takes time beside the link, in seconds, and how fast one processor goes through pages."""
 
-    setup_s: float = 0.1
-    """From the command to the first page; QEMU counts it. Most of it is the silence with which an emulated guest's move
-    begins."""
+    setup_s: float = 0.02
+    """From the command to the first page; QEMU counts it."""
     look_s: float = 0.001
     """A look at the dirty log."""
     stop_s: float = 0.005

@@ -5,6 +5,8 @@ knows it, fits into the downtime limit at the rate of the last tenth of a second
 wherever in a pass it is, and stops the guest if what it finds fits too (``migration_iteration_run``,
 ``migration_update_counters`` in migration.c; ``ram_save_iterate`` in ram.c). Where nothing can happen for some time,
 that time is gone over at once.
+
+It knows one connection without compression, and no disks.
 """
 
 from __future__ import annotations
@@ -41,7 +43,14 @@ _NUMBERS = ("downtime-limit", "max-bandwidth", "avail-switchover-bandwidth", "ma
 _CHUNK_BYTES = float(1 << 30)
 """Of memory, the log of which KVM is told to clear at once."""
 
+_MOST_JITTER = 1.3
+"""Far more than fits is left as long as it is so much more."""
+
 LogCleared = Literal["by look", "by visit"]
+
+
+def _even() -> float:
+    return 1.0
 
 
 class Simulated:
@@ -50,6 +59,8 @@ class Simulated:
     *dirtied* is W(t): bytes that the guest dirties within t seconds, each counted once. *busy_share* is how much of its
     processors' time the guest wants: what throttling leaves beyond that it does not miss. *forced_look_s*: a QEMU that
     slows guests down looks at the dirty log at least so often after the first pass (10.0: 5 s); None: it does not.
+    *jitter* is asked at the end of each window by how much the rate that QEMU finds is another one than it is: a socket
+    takes what is sent in pieces.
     """
 
     def __init__(
@@ -63,8 +74,11 @@ class Simulated:
         busy_share: float = 1.0,
         forced_look_s: float | None = None,
         log_cleared: LogCleared = "by look",
+        jitter: Callable[[], float] = _even,
     ) -> None:
         self.link, self.costs = link, costs or Costs()
+        """Both may be replaced under way: links get slower and faster."""
+        self._jitter, self._margin = jitter, 1.0 if jitter is _even else _MOST_JITTER
         self._by_visit = log_cleared == "by visit"
         self._memory = DirtyMemory(regions, dirtied, by_visit=self._by_visit)
         self._options = {name: row.unasked for name, row in OPTIONS.items()} | dict(options or {})
@@ -79,10 +93,13 @@ class Simulated:
         """For how long the guest has run since, at its full speed."""
         self._sent_bytes, self._held_bytes = 0.0, 0.0
         """On the wire; and what of that the kernel holds still."""
+        self._open_bytes = link.buffered_bytes if link.opening_s <= 0 else 0.0
+        """What the kernel takes by now."""
         self._window_s, self._window_bytes = self.now_s, 0.0
         """When the window began, and how much has been sent in it."""
         self._slice_end_s = self.now_s
-        self._bytes_per_s = self._threshold_bytes = 0.0
+        self._bytes_per_s = self._true_bytes_per_s = self._threshold_bytes = 0.0
+        """The rate of the last window, as QEMU finds it and as it was; and what fits at that."""
         self._expected_s = self._limit_s
         self._period_s, self._period_dirtied, self._period_sent = self.now_s, 0.0, 0.0
         self._looked_s, self._dirty_rate, self._last_look_bytes = self.now_s, 0.0, self._memory.total_bytes
@@ -92,6 +109,22 @@ class Simulated:
         self._downtime_s: float | None = None
         self._exposed_s: float | None = None
         self._safe_s: float | None = None
+
+    def take_up(self, seen: SimulatedLook) -> None:
+        """Go on from what was really seen of a move, at a look in a pass after the first: before anything else is done
+        with this. Raises ValueError for a look in the first pass, of which all is told by going through it, and for one
+        at a move that is not ``active``."""
+        if seen.iteration < 2 or seen.status != "active":
+            raise ValueError(f"a move is not taken up in pass {seen.iteration} while it is {seen.status}")
+        self._memory.take_up(max(1.0, seen.remaining_bytes))
+        self.throttle.take(seen.throttle_percent or 0)
+        self.iteration, self.now_s, self._sent_bytes = seen.iteration, seen.at_s, seen.sent_bytes
+        self._held_bytes = self._open_bytes = self.link.buffered_bytes
+        self._dirty_rate, self._expected_s = seen.dirty_rate_bytes_per_s, seen.expected_downtime_s
+        self._bytes_per_s = self._true_bytes_per_s = seen.throughput_bytes_per_s
+        self._threshold_bytes = self._expected_bytes_per_s * self._limit_s
+        self._window_s = self._slice_end_s = self._looked_s = self._period_s = seen.at_s
+        self._period_sent, self._last_look_bytes = seen.sent_bytes, seen.remaining_bytes
 
     # What can be told it
 
@@ -227,12 +260,15 @@ class Simulated:
     def _count(self) -> None:
         """At the end of a window: its rate, and what follows from it."""
         took_s = self.now_s - self._window_s
-        if took_s < WINDOW_S - _SOON_S:
-            return
-        self._bytes_per_s = self._window_bytes / took_s
+        if took_s >= WINDOW_S - _SOON_S:
+            self._found(self._window_bytes / took_s, self._window_bytes > LEAST_SENT_BYTES)
+
+    def _found(self, bytes_per_s: float, enough: bool) -> None:
+        """A window is over, and QEMU finds its rate; *enough* was sent to tell of the pause by it."""
+        self._true_bytes_per_s, self._bytes_per_s = bytes_per_s, bytes_per_s * self._jitter()
         expected = self._expected_bytes_per_s
         self._threshold_bytes = expected * self._limit_s
-        if self._dirty_rate and self._window_bytes > LEAST_SENT_BYTES:
+        if self._dirty_rate and enough:
             self._expected_s = self._last_look_bytes / expected
         self._window_s, self._window_bytes = self.now_s, 0.0
 
@@ -303,10 +339,17 @@ class Simulated:
         wire = (1 - zero_share) * ON_WIRE + zero_share * ZERO_ON_WIRE
         costs = self.costs
         thread = 1 / ((1 - zero_share) / costs.page_bytes_per_s + zero_share / costs.zero_bytes_per_s)
-        linked = self.link.bytes_per_s / wire
-        if linked < thread and self._held_bytes >= self.link.buffered_bytes - 1:
-            return linked, wire, True
+        taken = (self.link.bytes_per_s + self._opening_bytes_per_s) / wire
+        if taken < thread and self._held_bytes >= self._open_bytes - 1:
+            return taken, wire, True
         return thread, wire, False
+
+    @property
+    def _opening_bytes_per_s(self) -> float:
+        """How fast the kernel takes more and more, of a sender that waits for it."""
+        if self._open_bytes >= self.link.buffered_bytes - 1:
+            return 0.0
+        return self.link.buffered_bytes / self.link.opening_s
 
     def _send(self, until_s: float, most: float) -> None:
         """Send until then, until *most* bytes were sent in this window, or until nothing is dirty."""
@@ -314,12 +357,18 @@ class Simulated:
         while memory.remaining_bytes > 0 and self.now_s < until_s - _SOON_S and self._window_bytes < most - 1:
             rate, wire, linked = self._rates()
             size = min(self._most_at_once(), rate * (until_s - self.now_s), (most - self._window_bytes) / wire)
-            filling = 0.0 if linked else rate * wire - self.link.bytes_per_s
-            if filling > 0:
-                size = min(size, rate * (self.link.buffered_bytes - self._held_bytes) / filling)
+            filling = rate * wire - self.link.bytes_per_s
+            room = (self.link.buffered_bytes if linked else self._open_bytes) - self._held_bytes
+            if filling > 0 and room > 0:
+                size = min(size, rate * room / filling)
             self._sent(size, size / rate, wire)
             if linked:
-                self._held_bytes = self.link.buffered_bytes
+                self._opened()
+
+    def _opened(self) -> None:
+        """The kernel was full all the time: what it holds is what it takes."""
+        self._open_bytes = min(self.link.buffered_bytes, max(self._open_bytes, self._held_bytes))
+        self._held_bytes = self._open_bytes
 
     def _most_at_once(self) -> float:
         """Dirty bytes of the next stretch that are visited at one moment, as the log has it."""
@@ -344,24 +393,26 @@ class Simulated:
         window_s = WINDOW_S if limited else 2 * SLICE_S
         if limited:
             rate = most / WINDOW_S / wire
-        elif not linked and rate * wire > self.link.bytes_per_s:
-            return  # the kernel still takes more than is over
-        if abs(self._bytes_per_s - rate * wire) > _STEADY * rate * wire:
+        elif rate * wire > self.link.bytes_per_s + _SOON_S and not linked:
+            return  # the kernel has room
+        if abs(self._true_bytes_per_s - rate * wire) > _STEADY * rate * wire:
             return
-        expected = self._available or rate * wire
-        keeps = max(self._threshold_bytes, expected * self._limit_s)
-        far = 0.0 if self.status == "postcopy-active" else keeps
+        fits = max(self._threshold_bytes, (self._available or rate * wire) * self._limit_s)
+        far = 0.0 if self.status == "postcopy-active" else fits * self._margin
         size = min(self._most_at_once(), self._memory.remaining_bytes - far)
         most_s = min(size / rate, until_s - self.now_s)
+        if not limited and (opening := self._opening_bytes_per_s):
+            most_s = min(most_s, (self.link.buffered_bytes - self._open_bytes) / opening)
         if self._forced_look_s is not None and self.throttle.on:
             most_s = min(most_s, self._looked_s + self._forced_look_s - self.now_s)
         windows = int(most_s / window_s)
         if windows < 1:
             return
-        held = self._held_bytes
-        self._sent(windows * window_s * rate, windows * window_s, wire)
+        held, took_s = self._held_bytes, windows * window_s
+        self._sent(took_s * rate, took_s, wire)
         self._held_bytes = held
-        self._window_s, self._window_bytes, self._bytes_per_s = self.now_s, 0.0, rate * wire
-        self._threshold_bytes = expected * self._limit_s
-        if self._dirty_rate:
-            self._expected_s = self._last_look_bytes / expected
+        if linked and not limited:
+            self._held_bytes = self._open_bytes = min(
+                self.link.buffered_bytes, held + took_s * self._opening_bytes_per_s
+            )
+        self._found(rate * wire, enough=True)

@@ -36,7 +36,11 @@ class Throttle:
         if self._high < 2:
             return
         self._high = 0
-        self.percent = min(99, max(1, self._next(allowed / dirtied_bytes)))
+        self.take(min(99, max(1, self._next(allowed / dirtied_bytes))))
+
+    def take(self, percent: int) -> None:
+        """So much of its time is taken from the guest."""
+        self.percent = percent
         self.speed = min(1.0, (1 - self.percent / 100) / self._busy_share) if self._busy_share > 0 else 1.0
 
     def _next(self, enough: float) -> int:

@@ -90,6 +90,20 @@ class MigrationPhaseChanged(Event, frozen=True, kw_only=True):
     phase: str
 
 
+class MigrationSteered(Event, frozen=True, kw_only=True):
+    """A policy decided that something is done now; it is in the journal already."""
+
+    name: ClassVar[str] = "migration-steered"
+    guest: str
+    policy: str
+    action: str
+    """``set``, ``post-copy``, ``pause`` or ``cancel``."""
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What QEMU is told, by the options' names, in its units."""
+    why: str
+    """One sentence."""
+
+
 class MigrationProgressed(Event, frozen=True, kw_only=True):
     """One look at ``query-migrate`` on the source. Sizes in bytes, rates in bytes per second.
 

@@ -5,7 +5,8 @@ lets the command go on. Several actions are joined by `` ; ``; ``3*`` before the
 
 WHEN: a phase; ``connecting``: the source was told to migrate; ``sending``: the first megabyte went over the link;
 ``stopped``: the source has stopped the guest and sends the rest; ``begun``: the target runs it; ``told-to-wait``: it
-was said that post-copy waits for its link; ``given-up``: both sides have given the connection up, and meet anew.
+was said that post-copy waits for its link; ``decided-KIND``: the policy's action of that kind is on record, and not
+done yet; ``given-up``: both sides have given the connection up, and meet anew.
 
 ACTION: ``signal:NAME`` to this very process, ``kill:PID`` for any process, ``qemu:PID`` for every QEMU in the pid
 namespace of process PID, ``run:WORDS`` a command to its end, ``at:WHEN:ACTION`` a further one at another moment.
@@ -38,7 +39,15 @@ import msgspec
 
 from limosa import __main__ as command
 from limosa.deadline import Deadline
-from limosa.events import Event, Events, MigrationPhaseChanged, MigrationProgressed, Note, QmpExchanged
+from limosa.events import (
+    Event,
+    Events,
+    MigrationPhaseChanged,
+    MigrationProgressed,
+    MigrationSteered,
+    Note,
+    QmpExchanged,
+)
 from limosa.guest.bare import COMMAND_RESTART, COMMAND_SHUTDOWN, Ready, SerialReader, Stopped
 from limosa.lab import lab
 from limosa.migration import certificates
@@ -164,6 +173,8 @@ def moments(event: Event) -> list[str]:
         return [event.phase]
     if isinstance(event, MigrationProgressed):
         return ["sending"] if (event.transferred_bytes or 0) > 1 << 20 else []
+    if isinstance(event, MigrationSteered):
+        return [f"decided-{event.action}"]
     if isinstance(event, Note):
         return ["told-to-wait"] * ("waits for its link" in event.text)
     if isinstance(event, QmpExchanged):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -213,6 +214,14 @@ def test_what_a_policy_begins_with_is_an_option_with_a_value_that_it_takes(name:
 def test_each_has_its_words(name: str) -> None:
     policy = policy_table.named(name)
     assert policy.name == name and policy.says and policy.source
+
+
+def test_no_file_has_one_that_is_not_listed() -> None:
+    files = {
+        file: importlib.import_module(f"{policy_table.__package__}.{file}") for file in policy_table.POLICIES.values()
+    }
+    found = {policy.name: file for file, module in files.items() for policy in module.POLICIES}
+    assert found == policy_table.POLICIES
 
 
 def test_a_policy_that_there_is_not() -> None:

@@ -7,14 +7,56 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
-from limosa.cli.values import DOWNTIME_LIMIT, METHOD, MIGRATION_BANDWIDTH, OPTION_VALUE, TLS, duration
+from limosa.cli.values import (
+    DOWNTIME_LIMIT,
+    FACTOR,
+    LAST_RESORT,
+    METHOD,
+    MIGRATION_BANDWIDTH,
+    OPTION_VALUE,
+    POLICY,
+    POST_COPY_USE,
+    TLS,
+    duration,
+)
 
 if TYPE_CHECKING:
     from limosa.lab.prospect import Prospect
     from limosa.migration.settings import Settings
     from limosa.migration.transfer import Outcome
     from limosa.spec.migration_options import Value
-    from limosa.spec.resolved import Method, Tls
+    from limosa.spec.resolved import Method, PostCopyUse, Tls
+
+
+MethodOption = Annotated[
+    str, Option(kind=METHOD, help="Whether the guest moves once nearly all is sent, or before; without it pre-copy.")
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    Option("--set", kind=OPTION_VALUE, help="Anything else that QEMU can be told; may be repeated."),
+]
+PlanOption = Annotated[
+    bool, Option("--plan", help="Say what would be done, checked on both hosts, and change nothing.")
+]
+MeasureOption = Annotated[bool, Option("--measure", help="Watch it with the clocks, and leave a run with its report.")]
+PolicyOption = Annotated[
+    str, Option(kind=POLICY, help="What steers it under way; without it QEMU alone. limosa policy list has them.")
+]
+OutageOption = Annotated[
+    float | None, Option(kind=duration(0.001), help="How long clients may go unanswered, for a policy; 300 ms.")
+]
+DeadlineOption = Annotated[
+    float | None, Option(kind=duration(0.001), help="By when it should be over, for a policy that heeds it.")
+]
+PostCopyOption = Annotated[
+    str, Option(kind=POST_COPY_USE, help="Whether a policy may go over to post-copy; without it never.")
+]
+LastResortOption = Annotated[
+    str, Option(kind=LAST_RESORT, help="Whether a policy out of patience may make the pause longer.")
+]
+TimeScaleOption = Annotated[
+    float, Option(kind=FACTOR, help="Multiply the times of a policy's schedule, for small guests.")
+]
 
 
 def migrate(
@@ -28,26 +70,22 @@ def migrate(
     downtime_limit: Annotated[
         int | None, Option(kind=DOWNTIME_LIMIT, help="The pause that QEMU may plan for; without it 300 ms.")
     ] = None,
-    method: Annotated[
-        str,
-        Option(kind=METHOD, help="Whether the guest moves once nearly all is sent, or before; without it pre-copy."),
-    ] = "",
-    settings: Annotated[
-        list[str] | None,
-        Option("--set", kind=OPTION_VALUE, help="Anything else that QEMU can be told; may be repeated."),
-    ] = None,
+    method: MethodOption = "",
+    settings: SettingsOption = None,
+    policy: PolicyOption = "",
+    outage: OutageOption = None,
+    deadline: DeadlineOption = None,
+    post_copy: PostCopyOption = "never",
+    last_resort: LastResortOption = "give-up",
+    policy_time_scale: TimeScaleOption = 1.0,
     timeout: Annotated[
         float | None, Option(kind=duration(0.001), help="Give up after this: it stays on the source, unless post-copy.")
     ] = None,
     tls: Annotated[
         str, Option(kind=TLS, help="Encrypt what is sent; without it auto: where it leaves this machine.")
     ] = "",
-    plan: Annotated[
-        bool, Option("--plan", help="Say what would be done, checked on both hosts, and change nothing.")
-    ] = False,
-    measured: Annotated[
-        bool, Option("--measure", help="Watch it with the clocks, and leave a run with its report.")
-    ] = False,
+    plan: PlanOption = False,
+    measured: MeasureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Move a running guest to another host. Ctrl-C cancels and leaves it running on the source; a post-copy goes on."""
@@ -56,7 +94,9 @@ def migrate(
     from limosa.lab import Lab
 
     asked = _asked(settings or [], {"max-bandwidth": max_bandwidth, "downtime-limit": downtime_limit})
-    chosen = _chosen(asked, method, tls, timeout)
+    chosen = _steered(
+        _chosen(asked, method, tls, timeout), policy, outage, deadline, post_copy, last_resort, policy_time_scale
+    )
     if plan:
         _plan(lab, guest, host, chosen, as_json)
         return
@@ -85,6 +125,40 @@ def _chosen(asked: Mapping[str, Value | None], method: str, tls: str, timeout_s:
 
     ways = cast("Method | None", method or None), cast("Tls | None", tls or None)
     return Settings(options=asked, method=ways[0], tls=ways[1], timeout_s=timeout_s)
+
+
+def _steered(
+    chosen: Settings,
+    policy: str,
+    outage_s: float | None,
+    deadline_s: float | None,
+    post_copy: str,
+    last_resort: str,
+    time_scale: float,
+) -> Settings:
+    """With what is said of a policy. Raises SpecError where none is named that would heed it."""
+    import msgspec
+
+    from limosa.errors import SpecError
+
+    words = {
+        "--outage": outage_s is not None,
+        "--deadline": deadline_s is not None,
+        "--post-copy": post_copy != "never",
+        "--last-resort": last_resort != "give-up",
+        "--policy-time-scale": time_scale != 1.0,
+    }
+    if not policy and (said := [word for word, given in words.items() if given]):
+        raise SpecError(f"{said[0]} is for a policy, and none is named", hint="--policy NAME: limosa policy list")
+    return msgspec.structs.replace(
+        chosen,
+        policy=policy or None,
+        outage_s=chosen.outage_s if outage_s is None else outage_s,
+        deadline_s=deadline_s,
+        post_copy=cast("PostCopyUse", post_copy),
+        exceed=last_resort == "exceed",
+        policy_time_scale=time_scale,
+    )
 
 
 def _asked(assigned: list[str], everyday: Mapping[str, Value | None]) -> dict[str, Value | None]:
@@ -140,6 +214,8 @@ def _as_data(guest: str, moved: Outcome) -> dict[str, object]:
         "transferred_bytes": moved.info.ram.transferred if moved.info.ram else None,
         "started_ns": moved.started_ns,
         "ended_ns": moved.ended_ns,
+        "policy": moved.plan.policy,
+        "decisions": [entry.decided for entry in moved.decisions],
         "phases": moved.phases,
         "capabilities_in_force": moved.capabilities,
         "parameters_in_force": moved.parameters,

@@ -149,6 +149,21 @@ def duration(least_s: float | None = None, most_s: float | None = None, *, why: 
     return Kind("DURATION", type=int if whole else float, read=read, shown=_duration, example="30 s")
 
 
+def factor() -> Kind:
+    """What something is multiplied by: more than 0."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not a number") from error
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{text!r} is not more than 0")
+        return value
+
+    return Kind("FACTOR", type=float, read=read, example="0.05")
+
+
 def size(least_bytes: int | None = None) -> Kind:
     """A size, in bytes."""
 
@@ -179,6 +194,12 @@ def _host_kinds() -> Iterable[str]:
     from limosa.spec import host_kinds
 
     return host_kinds.KINDS
+
+
+def _policies() -> Iterable[str]:
+    from limosa.migration.policies import policy_table
+
+    return policy_table.POLICIES
 
 
 def _methods() -> Iterable[str]:
@@ -238,6 +259,10 @@ DOWNTIME_LIMIT = of_option("DURATION", "downtime-limit", "300 ms")
 """In ms."""
 OPTION_VALUE = OptionValue()
 METHOD = Choice(_methods)
+POLICY = Choice(_policies)
+POST_COPY_USE = choice("never", "last", "ok")
+LAST_RESORT = choice("give-up", "exceed")
+FACTOR = factor()
 RATE = Kind("BANDWIDTH", type=int, read=_bits_per_s, shown=_rate, example="20 Mbit/s")
 """A bandwidth, in bits per second, as links are sold."""
 

@@ -73,6 +73,7 @@ async def _settle(guest: LabGuest, entries: Sequence[journal.Entry]) -> str:
         unknown=frozenset(unknown),
         stream=stream(entry, found),
         find_source=(lambda: _attach(guest, silent)) if silent else None,
+        paused=journal.paused_guest(entries),
     )
     try:
         verdict = await settlement.settle()

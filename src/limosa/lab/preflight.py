@@ -189,7 +189,16 @@ class Inquiry:
         source, target = Offer(self.copy.host, await self._offered()), Offer(self.target.name, known)
         link = None if rate.rate_bits_per_s is None else pause_estimate.stream(rate.rate_bits_per_s)
         way = stream_keys.transport(facts.keys or Keys(encrypted=False), self.source, self.target)
-        return plans.made(facts.guest, facts.settings, source, target, address, transport=way, link_bytes_per_s=link)
+        return plans.made(
+            facts.guest,
+            facts.settings,
+            source,
+            target,
+            address,
+            transport=way,
+            link_bytes_per_s=link,
+            memory_bytes=self.guest.spec.memory_bytes,
+        )
 
     async def _keys(self) -> Keys:
         return await stream_keys.seen(self.facts.settings.tls, self.source, self.target)

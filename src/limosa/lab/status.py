@@ -153,7 +153,7 @@ def _in_work(guest: LabGuest, wrong: str, hint: str) -> GuestStatus:
 def _move(guest: LabGuest, entries: Sequence[Entry]) -> MoveStatus | None:
     if not entries:
         return None
-    first, last = entries[0], entries[-1]
+    first, last = entries[0], next(entry for entry in reversed(entries) if entry.action is None)
     look = diary.last_look(guest.hosts.directory.diary(guest.name), first.time_ns)
     method = first.plan.method if first.plan else ""
     return MoveStatus(last.source, last.target, method, last.phase.value, last.time_ns, look)

@@ -19,6 +19,7 @@ from limosa.events import (
     Events,
     MigrationPhaseChanged,
     MigrationProgressed,
+    MigrationSteered,
     Note,
     QmpExchanged,
     from_json,
@@ -75,7 +76,7 @@ class _Writer:
             return self._new(event)
         if isinstance(event, QmpExchanged):
             return event.guest == self._guest and _acts(event)
-        if isinstance(event, MigrationPhaseChanged):
+        if isinstance(event, MigrationPhaseChanged | MigrationSteered):
             return event.guest == self._guest
         return isinstance(event, Note) and event.guest in ("", self._guest)
 

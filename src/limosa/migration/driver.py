@@ -8,7 +8,7 @@ import contextlib
 from limosa.errors import LimosaError, MigrationError
 from limosa.migration import phases
 from limosa.migration.between import Between
-from limosa.migration.journal import became_post_copy
+from limosa.migration.journal import became_post_copy, paused_guest
 from limosa.migration.methods import post_copy, pre_copy
 from limosa.migration.phases import Phase
 from limosa.migration.rescue.fate import Verdict, ended_by_itself, lost, lost_between
@@ -156,6 +156,7 @@ class Driver:
             watched=True,
             hand_over_s=plan.hand_over_s if transfer.hand_over is None else transfer.hand_over.left_s,
             stream=transfer.stream,
+            paused=paused_guest(transfer.journal.entries),
         )
         return await settlement.settle()
 

@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,7 @@ from limosa import durable, untrusted
 from limosa.errors import DecisionError, LimosaError
 from limosa.migration.phases import AFTER_SWITCH, BETWEEN, FINAL, Phase
 from limosa.migration.plan import MigrationPlan
+from limosa.migration.policies.policy import Action
 
 MAX_BYTES = 1 << 20
 """Far more than any journal has; a larger one is none."""
@@ -36,10 +38,23 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     source: str
     target: str
     detail: str = ""
+    action: Action | None = None
+    """What the plan's policy has decided, for the reason in ``detail``; the phase goes on. None: a phase begins."""
     stream: str = ""
     """Where the source sends, from ``moving`` on: the URI that it was given."""
     plan: MigrationPlan | None = None
     """In the first entry; None where an older version wrote it."""
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """A policy's decision as data: when (ns of CLOCK_REALTIME), what, with which options, and why."""
+        assert self.action is not None, "it is one"
+        return {
+            "time_ns": self.time_ns,
+            "action": self.action.kind,
+            "options": dict(self.action.options),
+            "why": self.detail,
+        }
 
     @property
     def guest_host(self) -> str:
@@ -69,9 +84,10 @@ class Journal:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def write(self, phase: Phase, detail: str = "") -> None:
-        """Record that *phase* is about to happen. Raises LimosaError when the disk does not take it."""
-        entry = self._entry(phase, detail)
+    def write(self, phase: Phase, detail: str = "", action: Action | None = None) -> None:
+        """Record that *phase*, or in it *action*, is about to happen. Raises LimosaError when the disk does not take
+        it."""
+        entry = self._entry(phase, detail, action)
         try:
             _append(self.path, msgspec.json.encode(entry))
         except OSError as error:
@@ -86,7 +102,11 @@ class Journal:
         except LimosaError:
             self.entries.append(self._entry(phase, ""))
 
-    def _entry(self, phase: Phase, detail: str) -> Entry:
+    def decide(self, action: Action, why: str) -> None:
+        """Record that *action* is about to be done, in the phase that goes on. Raises LimosaError likewise."""
+        self.write(self.entries[-1].phase, why, action)
+
+    def _entry(self, phase: Phase, detail: str, action: Action | None = None) -> Entry:
         return Entry(
             phase=phase,
             time_ns=time.time_ns(),
@@ -94,6 +114,7 @@ class Journal:
             source=self.source,
             target=self.target,
             detail=detail,
+            action=action,
             stream=self.stream,
             plan=None if self.entries else self.plan,
         )
@@ -133,6 +154,11 @@ def _unwritable(path: Path, error: OSError) -> LimosaError:
 def became_post_copy(entries: Iterable[Entry]) -> bool:
     """Whether a migration has come as far as that its source was about to be told to."""
     return any(entry.phase in BETWEEN for entry in entries)
+
+
+def paused_guest(entries: Iterable[Entry]) -> bool:
+    """Whether the guest may stand still because its migration's policy had it paused."""
+    return any(entry.action is not None and entry.action.kind == "pause" for entry in entries)
 
 
 def unfinished(path: Path, guest: str, hosts: Collection[str] | None = None) -> Entry | None:

@@ -3,16 +3,19 @@ results, so that two moves that differ can be told apart."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
+from limosa.errors import SpecError
 from limosa.migration.choice import Offer, Told, choose
+from limosa.migration.policies import policy_table
+from limosa.migration.policies.policy import MOST_DOWNTIME_MS, Brief, Policy
 from limosa.migration.settings import Settings
 from limosa.migration.transport import COST, TCP, Transport
 from limosa.migration.transport import Side as Role
-from limosa.spec.migration_options import OPTIONS
+from limosa.spec.migration_options import OPTIONS, Value
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +36,8 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     """``pre-copy`` or ``post-copy``."""
     policy: str = "qemu"
     """What steers it under way: ``qemu`` is QEMU's own loop, with the parameters of the plan."""
+    brief: Brief | None = None
+    """What the policy knows beforehand; None: it is QEMU's own loop."""
     options: dict[str, bool | int | str] = {}
     """What somebody asks for, with what that turns on, by the names of ``limosa.spec.migration_options``."""
     source: Side
@@ -64,6 +69,16 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
             return seen_bytes_per_s
         return seen_bytes_per_s * float(told["downtime-limit"]) / 1000 / self.downtime_limit_s
 
+    def told(self, options: Mapping[str, Value]) -> dict[str, Value]:
+        """What the source's QEMU is told for *options* while it moves, by QMP's names. Those that it does not have are
+        left out."""
+        given = dict(options)
+        if (pause_ms := given.get("downtime-limit")) is not None and self.downtime_limit_s:
+            longer = float(self.source.parameters["downtime-limit"]) / 1000 / self.downtime_limit_s
+            given["downtime-limit"] = min(MOST_DOWNTIME_MS, round(int(pause_ms) * longer))
+        names = {name: next((n for n in OPTIONS[name].qmp_names if n in self.source.parameters), "") for name in given}
+        return {names[name]: value for name, value in given.items() if names[name]}
+
     @property
     def may_switch(self) -> bool:
         """Whether it may become post-copy."""
@@ -79,18 +94,31 @@ def made(
     *,
     transport: Transport = TCP,
     link_bytes_per_s: int | None = None,
+    memory_bytes: int = 0,
 ) -> MigrationPlan:
     """The plan of moving *guest* from one host to another, which is at *address*, by what both QEMUs can do.
 
-    *link_bytes_per_s*: what their link takes of the stream, where that is known. Raises SpecError for options that do
-    not go together, MachineError for one that a QEMU lacks.
+    *link_bytes_per_s*: what their link takes of the stream, where that is known. *memory_bytes*: the guest's. Raises
+    SpecError for options that do not go together, MachineError for one that a QEMU lacks.
     """
     method = settings.method or "pre-copy"
     encrypted = transport.kind == "tls"
-    choice = choose(settings.asked, source, target, method=method, tls=encrypted, link_bytes_per_s=link_bytes_per_s)
+    policy = policy_table.named(settings.policy or policy_table.NONE)
+    brief = _brief(settings, memory_bytes)
+    asked, may_switch = _steered(policy, brief, settings)
+    choice = choose(
+        asked,
+        source,
+        target,
+        method="post-copy" if may_switch else method,
+        tls=encrypted,
+        link_bytes_per_s=link_bytes_per_s,
+    )
     return MigrationPlan(
         guest=guest,
         method=method,
+        policy=policy.name,
+        brief=None if policy.name == policy_table.NONE else brief,
         options=choice.asked,
         source=_side(source, choice.source, transport, "source"),
         target=_side(target, choice.target, transport, "target"),
@@ -106,6 +134,42 @@ def made(
             *_of_post_copy(choice.source.capabilities, source, target),
         ),
     )
+
+
+def _brief(settings: Settings, memory_bytes: int) -> Brief:
+    return Brief(
+        memory_bytes=memory_bytes,
+        post_copy=settings.post_copy,
+        outage_s=settings.outage_s,
+        deadline_s=settings.deadline_s,
+        exceed=settings.exceed,
+        max_bandwidth_bytes_per_s=settings.limit_bytes_per_s,
+        time_scale=settings.policy_time_scale,
+    )
+
+
+def _steered(policy: Policy, brief: Brief, settings: Settings) -> tuple[dict[str, Value], bool]:
+    """The options that are asked for, with those that *policy* begins with, and whether it may go over to post-copy.
+    Raises SpecError for what does not go with it."""
+    asked, begins = settings.asked, policy.begins(brief)
+    if policy.name == policy_table.NONE:
+        return asked, False
+    if settings.method == "post-copy":
+        raise SpecError(
+            f"the policy {policy.name} decides itself when post-copy begins", hint="--post-copy ok instead of --method"
+        )
+    if policy.post_copy == "must" and not brief.may_post_copy:
+        raise SpecError(
+            f"the policy {policy.name} goes over to post-copy, which was not allowed",
+            hint="--post-copy ok allows it; a guest is lost then if either host goes down before all has arrived",
+        )
+    if policy.needs_deadline and brief.deadline_s is None:
+        raise SpecError(f"the policy {policy.name} does nothing without a deadline", hint="--deadline '60 s'")
+    if twice := sorted(begins.keys() & asked.keys() - {"max-bandwidth"}):
+        raise SpecError(
+            f"the policy {policy.name} sets {twice[0]} itself", hint=f"leave {twice[0]} out: --set {twice[0]}=default"
+        )
+    return {**begins, **asked}, brief.may_post_copy and policy.post_copy != "no"
 
 
 _RECOVERS_AGAIN = "status postcopy-recover-setup"

@@ -10,7 +10,7 @@ import msgspec
 from limosa.errors import SpecError
 from limosa.migration.choice import expanded
 from limosa.spec.migration_options import OPTIONS, Value, merged, value
-from limosa.spec.resolved import Method, Tls, Wishes
+from limosa.spec.resolved import Method, PostCopyUse, Tls, Wishes
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -27,6 +27,19 @@ class Settings(msgspec.Struct, frozen=True):
     """``pre-copy`` or ``post-copy``; None: as the lab file says, else ``pre-copy``."""
     tls: Tls | None = None
     """``auto``, ``on`` or ``off``: whether the stream is encrypted; None: as the lab file says, else ``auto``."""
+    policy: str | None = None
+    """What steers it, by a name of ``limosa.migration.policies.policy_table``; None: QEMU's own loop."""
+    post_copy: PostCopyUse = "never"
+    """Whether its policy may go over to post-copy: ``last``, where it would be given up otherwise, or ``ok``."""
+    outage_s: float = 0.3
+    """How long a client may go without an answer, for a policy that keeps to that."""
+    deadline_s: float | None = None
+    """By when it should be over, for a policy that heeds that; None: whenever."""
+    exceed: bool = False
+    """Whether, at the end of its patience, a policy may make the pause longer rather than give up."""
+    policy_time_scale: float = 1.0
+    """By how much the durations of a policy's schedule are multiplied: 0.05 for guests of a laboratory, where a
+    system's own are meant for some GiB."""
     timeout_s: float | None = None
     """Give up after this; None: as long as it takes."""
     stall_s: float = 15.0
@@ -39,9 +52,14 @@ class Settings(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         checked = {name: value(name, given) for name, given in self.options.items()}
         msgspec.structs.force_setattr(self, "options", checked)
-        for name, given, words in (("method", self.method, get_args(Method)), ("tls", self.tls, get_args(Tls))):
-            if given is not None and given not in words:
-                raise SpecError(f"{name} cannot be {given!r}", hint=f"it is {' or '.join(words)}")
+        for name, words in (("method", Method), ("tls", Tls), ("post_copy", PostCopyUse)):
+            given = getattr(self, name)
+            if given is not None and given not in get_args(words):
+                raise SpecError(f"{name} cannot be {given!r}", hint=f"it is {' or '.join(get_args(words))}")
+        for name in ("outage_s", "deadline_s", "policy_time_scale"):
+            given = getattr(self, name)
+            if given is not None and not given > 0:
+                raise SpecError(f"{name} cannot be {given!r}", hint="it is more than 0")
 
     def over(self, below: Wishes) -> Settings:
         """These, and what is left out in them as *below* says: a guest's part of the lab file."""
@@ -56,6 +74,12 @@ class Settings(msgspec.Struct, frozen=True):
     def asked(self) -> dict[str, Value]:
         """The options that somebody asks for, as QMP takes them."""
         return {name: given for name, given in self.options.items() if given is not None}
+
+    @property
+    def limit_bytes_per_s(self) -> int | None:
+        """How much may be sent, where somebody limits that."""
+        limit, asked = OPTIONS["max-bandwidth"], self.asked
+        return int(asked[limit.name]) if asked.get(limit.name, limit.unasked) != limit.unasked else None
 
     def qemu_parameters(self) -> dict[str, Any]:
         """The bandwidth, the downtime limit and what else is asked for, as ``migrate-set-parameters`` takes them."""

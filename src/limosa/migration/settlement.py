@@ -40,7 +40,7 @@ class Settlement:
     was not found there may run all the same. *hand_over_s*: what is left of the time that the target has to start, from
     when the source had sent everything. *stream*: the connection that the source sends over; None when it was never
     told to. *find_source* looks again for a source that was there and did not answer; it raises StateError when that
-    still does not.
+    still does not. *paused*: whether the move's policy may have had the guest paused.
     """
 
     def __init__(
@@ -58,11 +58,12 @@ class Settlement:
         hand_over_s: float = 60.0,
         stream: Stream | None = None,
         find_source: Callable[[], Awaitable[QemuProcess | None]] | None = None,
+        paused: bool = False,
     ) -> None:
         self.guest, self.source_host, self.target_host = guest, source_host, target_host
         self.source, self.target, self.end_target = source, target, end_target
         self.sent, self.watched, self.unknown, self.hand_over_s = sent, watched, unknown, hand_over_s
-        self.stream, self.find_source = stream, find_source
+        self.stream, self.find_source, self.paused = stream, find_source, paused
 
     async def settle(self) -> Verdict:
         """End with the guest in one place, and say which: KEEP_SOURCE, RESUME_SOURCE, KEEP_TARGET, or LOST.
@@ -96,7 +97,7 @@ class Settlement:
         # A source comes to postmigrate in one way only, whatever else is known of what was sent.
         sent = self.sent or source == "postmigrate"
         may_have_run = sent and (resumed or not self.watched)
-        return Situation(source, target, target_may_have_run=may_have_run, target_receives=receives)
+        return Situation(source, target, target_may_have_run=may_have_run, target_receives=receives, paused=self.paused)
 
     async def _status(self, side: QemuProcess | None, host: str) -> str:
         """A side's run state, GONE or UNREACHABLE."""
@@ -176,12 +177,13 @@ class Settlement:
         raise self._ask(now, "continuing either copy could damage its disk")
 
     async def _keep_target(self, target: QemuProcess, now: Situation) -> Verdict:
-        if now.target in _NOT_STARTED and not now.target_may_have_run:
-            # It has everything but did not start, for instance because it could not get its disk's lock.
+        if now.target in _NOT_STARTED and (self.paused or not now.target_may_have_run):
+            # It has everything but did not start, for instance because it could not get its disk's lock; or it arrived
+            # as it had left, paused.
             try:
                 await target.control.resume()
             except QmpError:
-                if now.source != "postmigrate":
+                if now.source != "postmigrate" or now.target_may_have_run:
                     raise
                 return await self._carry_out(Verdict.RESUME_SOURCE, msgspec.structs.replace(now, target=GONE))
         if self.source is not None:

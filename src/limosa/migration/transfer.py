@@ -13,11 +13,12 @@ import msgspec
 from limosa import tasks
 from limosa.deadline import FOREVER_S, Deadline
 from limosa.errors import LimosaError, StateError
-from limosa.events import Events, MigrationPhaseChanged
+from limosa.events import Events, MigrationPhaseChanged, MigrationSteered
 from limosa.migration import tls_faults
 from limosa.migration.journal import Entry, Journal
 from limosa.migration.phases import Phase
 from limosa.migration.plan import MigrationPlan
+from limosa.migration.policies.policy import Action
 from limosa.migration.preflight.facts import Clocks
 from limosa.migration.progress import Progress
 from limosa.migration.transport import Side
@@ -54,6 +55,8 @@ class Outcome(msgspec.Struct):
     """Each phase's name and when it began."""
     plan: MigrationPlan
     """What was to be done."""
+    decisions: list[Entry] = []
+    """What its policy decided, in order, each as it is in the journal."""
     capabilities: list[str] | None = None
     """Those that were on at the source, as its QEMU said; None: it was not asked, or did not say."""
     parameters: dict[str, Any] | None = None
@@ -154,7 +157,25 @@ class Transfer:
         """Done when the source says that it begins another pass."""
         journal.on_entry = self._announce
 
+    def decide(self, action: Action, why: str) -> None:
+        """Put on record what the policy has decided, and tell of it, before it is done. Raises LimosaError when the
+        disk does not take it."""
+        self.journal.decide(action, why)
+        self.events.note(f"{self.plan.policy}: {action.words} ({why})")
+
     def _announce(self, entry: Entry) -> None:
+        if (action := entry.action) is not None:
+            self.events.emit(
+                MigrationSteered(
+                    guest=entry.guest,
+                    policy=self.plan.policy,
+                    action=action.kind,
+                    options=dict(action.options),
+                    why=entry.detail,
+                    time_ns=entry.time_ns,
+                )
+            )
+            return
         self.events.emit(
             MigrationPhaseChanged(
                 guest=entry.guest, source=entry.source, target=entry.target, phase=entry.phase, time_ns=entry.time_ns
@@ -306,7 +327,8 @@ class Transfer:
             stop_ns=self.stop_ns,
             resume_ns=self.resume_ns,
             info=self.last_info,
-            phases=[(entry.phase.value, entry.time_ns) for entry in self.journal.entries],
+            phases=[(entry.phase.value, entry.time_ns) for entry in self.journal.entries if entry.action is None],
+            decisions=[entry for entry in self.journal.entries if entry.action is not None],
             plan=self.plan,
             capabilities=self.in_force[0] if self.in_force else None,
             parameters=self.in_force[1] if self.in_force else None,

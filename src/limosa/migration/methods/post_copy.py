@@ -15,6 +15,7 @@ from pathlib import Path
 from limosa import tasks
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError, MachineError, QmpError
+from limosa.migration.journal import paused_guest
 from limosa.migration.methods import pre_copy
 from limosa.migration.phases import Phase
 from limosa.migration.rescue.fate import GONE
@@ -84,7 +85,7 @@ async def move(transfer: Transfer) -> Phase:
 
     def enough(info: MigrateInfo) -> bool:
         passes = info.ram.dirty_sync_count if info.ram is not None else 0
-        if info.status != "active":
+        if info.status != "active" or paused_guest(transfer.journal.entries):
             return False
         needed = passes > 2 or (passes == 2 and not _fits(transfer))
         return (transfer.plan.method == "post-copy" and needed) or transfer.post_copy_wished()

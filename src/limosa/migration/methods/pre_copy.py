@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from limosa import paths, tasks
 from limosa.deadline import Deadline
 from limosa.errors import LimosaError
+from limosa.migration import steering
+from limosa.migration.journal import paused_guest
 from limosa.migration.phases import Phase
 from limosa.migration.plan import MigrationPlan
 from limosa.migration.progress import Progress
@@ -118,6 +120,7 @@ async def watch(transfer: Transfer, stream: Stream, *, enough: Callable[[Migrate
     """
     transfer.progress = Progress(transfer.plan.guest)
     deadline, endless = Deadline.after(transfer.plan.timeout_s), ""
+    at_helm = steering.of(transfer.plan)
 
     def judge() -> None:
         _judge(transfer, deadline)
@@ -134,17 +137,17 @@ async def watch(transfer: Transfer, stream: Stream, *, enough: Callable[[Migrate
                 raise await transfer.why(status)
             if gone.done():
                 raise await transfer.why_target_ended()
-            if enough(info):
+            if enough(info) or await steering.steer(transfer, at_helm):
                 return False
             endless = endless or _tell_endless(transfer)
             judge()
 
 
 def _tell_endless(transfer: Transfer) -> str:
-    """What was said of a guest that does not get across like this; empty while none is known, or where QEMU makes it
-    write less and less."""
+    """What was said of a guest that does not get across like this; empty while none is known, where QEMU makes it write
+    less and less, or where a policy decides what helps."""
     plan = transfer.plan
-    if _SLOWS & set(plan.source.capabilities):
+    if _SLOWS & set(plan.source.capabilities) or plan.brief is not None:
         return ""
     if why := transfer.progress.why_endless(plan.downtime_limit_s, plan.hand_over_bytes_per_s):
         told = f"pre-copy of {plan.guest} does not converge: {why} ({ways_out(plan)})"
@@ -178,6 +181,9 @@ async def wait_resumed(transfer: Transfer) -> Phase:
             await transfer.target_resumes(within_s=LATE_RESUME_S)
             transfer.note_moments()
             return Phase.ENDING_SOURCE
+        if status == "paused" and paused_guest(transfer.journal.entries):
+            await transfer.receiver.control.resume()  # QEMU keeps a guest paused that was so when it left
+            continue
         if status != "inmigrate":
             raise LimosaError(f"the guest is {status} on {host} after the hand-over")
         await transfer.target_resumes(within_s=min(HAND_OVER_LOOK_S, hand_over.left_s))

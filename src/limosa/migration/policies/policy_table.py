@@ -1,34 +1,51 @@
-"""All policies, by name. A new one is a file beside this one and a line here."""
+"""All policies, by name, each with the file beside this one that has it: that is loaded when the policy is used.
+
+A new system is a file, and a line here for each of its variants.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterator, Mapping
 
 from limosa.errors import SpecError
-from limosa.migration.policies import (
-    cloud_hypervisor,
-    converge,
-    fc_qemu,
-    ganeti,
-    incus,
-    kubevirt,
-    nova,
-    ovirt,
-    proxmox,
-    qemu,
-    virsh,
-)
 from limosa.migration.policies.policy import Policy
-from limosa.spec.problems import nearest
 
-_SYSTEMS = (
-    qemu, virsh, nova, ovirt, proxmox, kubevirt, incus, cloud_hypervisor, ganeti, fc_qemu, converge,
-)  # fmt: skip
-POLICIES: Mapping[str, Policy] = {policy.name: policy for system in _SYSTEMS for policy in system.POLICIES}
+NONE = "qemu"
+"""The policy of a move that nothing steers."""
+
+POLICIES: Mapping[str, str] = {
+    NONE: "qemu",
+    "virsh": "virsh",
+    "virsh-timeout": "virsh",
+    "nova": "nova",
+    "nova-force": "nova",
+    "ovirt-minimal": "ovirt",
+    "ovirt-post-copy": "ovirt",
+    "ovirt-suspend": "ovirt",
+    "ovirt-very-large": "ovirt",
+    "proxmox": "proxmox",
+    "kubevirt": "kubevirt",
+    "kubevirt-tuning": "kubevirt",
+    "kubevirt-stall": "kubevirt",
+    "incus": "incus",
+    "cloud-hypervisor": "cloud_hypervisor",
+    "ganeti": "ganeti",
+    "fc-qemu": "fc_qemu",
+    "converge": "converge",
+}
 
 
 def named(name: str) -> Policy:
     """The policy of that name. Raises SpecError."""
-    if name in POLICIES:
-        return POLICIES[name]
-    raise SpecError(f"there is no policy {name!r}{nearest(name, POLICIES)}", hint=f"one of {', '.join(POLICIES)}")
+    if (file := POLICIES.get(name)) is None:
+        from limosa.spec.problems import nearest
+
+        raise SpecError(f"there is no policy {name!r}{nearest(name, POLICIES)}", hint=f"one of {', '.join(POLICIES)}")
+    found: tuple[Policy, ...] = importlib.import_module(f"{__package__}.{file}").POLICIES
+    return next(policy for policy in found if policy.name == name)
+
+
+def all_policies() -> Iterator[Policy]:
+    """Every one, in the order in which they are listed."""
+    return (named(name) for name in POLICIES)

@@ -29,6 +29,8 @@ class Situation(msgspec.Struct, frozen=True):
     end and said no RESUME."""
     target_receives: bool = True
     """False only if the target's QEMU says that no source has connected to it."""
+    paused: bool = False
+    """Whether the move's policy may have had the guest paused: then it stands still by our hand alone."""
 
 
 def decide(now: Situation) -> Verdict:
@@ -47,7 +49,9 @@ def decide(now: Situation) -> Verdict:
         return Verdict.WAIT  # QEMU refuses to resume it; it comes to an end by itself, or when it is cancelled
     if now.source in _STOPPED | _BROKEN:
         # It stopped before everything was sent, so the target cannot have started.
-        return Verdict.KEEP_SOURCE if now.target in {GONE} | _LOADING else Verdict.ASK
+        if now.target not in {GONE} | _LOADING:
+            return Verdict.ASK
+        return Verdict.RESUME_SOURCE if now.paused and now.source == "paused" else Verdict.KEEP_SOURCE
     return Verdict.ASK
 
 

@@ -123,6 +123,10 @@ class MigrationProgressed(Event, frozen=True, kw_only=True):
     settled_bytes_per_s: float | None = None
     """How fast what remains gets less: a page of zeros is settled too, and takes hardly anything on the wire."""
     iteration: int | None = None
+    expected_downtime_ms: float | None = None
+    """The pause that QEMU expects: what was dirty at its last look, at the rate at which it sends."""
+    throttle_percent: int | None = None
+    """What auto-converge takes from each vCPU; None: it is not at work."""
     pass_end_at_most_s: float | None = None
     """Seconds until all that remains now is sent, if none of it is zeros: where those lie is not known before."""
     converges: bool | None = None

@@ -283,8 +283,8 @@ def lost_rooms(root: Path) -> list[str]:
 
 
 CHANGES = (
-    *("host kind", "metric", "probe", "image", "bench", "verb", "page"),
-    *("method of migration", "option of migration", "check before a move", "transport of migration"),
+    *("host kind", "metric", "probe", "image", "bench", "verb", "page", "check before a move"),
+    *("method of migration", "policy of migration", "option of migration", "transport of migration"),
 )
 """What docs/architecture.md has to say the place of, under its heading "Where would I change X?"."""
 

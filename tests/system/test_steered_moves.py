@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from move_bench import AMPLE, GUEST, NEEDED, NEEDED_BY_POST_COPY, SLOW_LINK, Attempt, Bench, bench
+from move_bench import AMPLE, GUEST, LIMOSA, NEEDED, NEEDED_BY_POST_COPY, SLOW_LINK, Attempt, Bench, bench
 
 from limosa.migration.journal import read
 
@@ -44,6 +47,24 @@ def test_a_guest_that_a_policy_paused_runs_at_the_target(lab: Bench) -> None:
     assert [each["action"] for each in moved["decisions"]] == ["pause"]
     assert moved["policy"] == "virsh-timeout" and moved["stop_resume_ms"] > 500
     lab.assert_once(target)
+
+
+def test_a_recorded_move_is_steered_again_by_all(lab: Bench) -> None:
+    """Its own policy does what it did; another leaves the record where it acts first. The report has it too."""
+    _, target = lab.ends()
+    words = policy("virsh-timeout", 1.0, "--deadline", "2 s")
+    run = lab.run("migrate", GUEST, target, "--measure", "--json", *words).result["run"]
+    (decided,) = json.loads((Path(run) / "migrations.json").read_text())[0]["decisions"]
+    assert decided["action"] == "pause" and "the timeout is 2 s" in decided["why"]
+    argv = [*LIMOSA, "policy", "replay", run, "--deadline", "2 s", "--policy-time-scale", "0.01", "--json"]
+    (again,) = json.loads(subprocess.run(argv, check=True, capture_output=True, env=lab.environment).stdout)
+    courses = {course["policy"]: course for course in again["courses"]}
+    own, nova = courses["virsh-timeout"], courses["nova"]
+    assert [step["action"]["kind"] for step in own["steps"]] == ["pause"] and own["leaves_s"] is None
+    assert nova["steps"][0]["action"]["options"] == {"downtime-limit": 95} and nova["leaves_s"] >= 1.5
+    assert nova["begins"] == {"downtime-limit": 50} and courses["qemu"]["steps"] == []
+    page = (Path(run) / "report.html").read_text()
+    assert "What the policy decided" in page and decided["why"] in page
 
 
 @pytest.mark.parametrize("allowed", [MAY])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -12,8 +14,9 @@ from limosa.errors import SpecError
 from limosa.migration.choice import expanded
 from limosa.migration.history import History, Look
 from limosa.migration.policies import policy_table
-from limosa.migration.policies.policy import Action, Brief, Policy
+from limosa.migration.policies.policy import Action, Brief, Judgement, Policy, pause_of
 from limosa.spec.migration_options import value
+from tests import policy_docs
 
 MIB, GIB = 1 << 20, 1 << 30
 TWO_GIB = Brief(memory_bytes=2 * GIB)
@@ -214,6 +217,29 @@ def test_what_a_policy_begins_with_is_an_option_with_a_value_that_it_takes(name:
 def test_each_has_its_words(name: str) -> None:
     policy = policy_table.named(name)
     assert policy.name == name and policy.says and policy.source
+
+
+def test_the_page_has_them_all() -> None:
+    text = policy_docs.PAGE.read_text()
+    assert text == policy_docs.written(text), "python -m tests.policy_docs writes it"
+
+
+def test_adding_one_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that nobody has heard of is planned, steers, and is in the documents' table and the command's words."""
+    from limosa.cli.values import POLICY
+
+    def step(seen: History, _brief: Brief, done: bool) -> Judgement:
+        if done or seen.now.at_s < 2:
+            return Judgement(memory=done)
+        return Judgement(pause_of(1234), "two seconds are over", memory=True)
+
+    mine = Policy(name="mine", says="waits two seconds", source="this test", step=step, memory=False)
+    module = types.ModuleType("mine")
+    module.POLICIES = (mine,)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, f"{policy_table.__package__}.mine", module)
+    monkeypatch.setitem(policy_table.POLICIES, "mine", "mine")  # type: ignore[arg-type]
+    assert act("mine", stuck(10.0)) == [(2.0, 1234)]
+    assert "mine" in POLICY.complete("mi") and "| `mine` | waits two seconds | no | this test |" in policy_docs.table()
 
 
 def test_no_file_has_one_that_is_not_listed() -> None:

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from limosa.cli.declared import Option
 from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
+from limosa.cli.policy_options import (
+    DeadlineOption,
+    LastResortOption,
+    OutageOption,
+    PolicyOption,
+    PostCopyOption,
+    TimeScaleOption,
+)
 from limosa.cli.values import (
     DOWNTIME_LIMIT,
-    FACTOR,
-    LAST_RESORT,
     METHOD,
     MIGRATION_BANDWIDTH,
     OPTION_VALUE,
-    POLICY,
-    POST_COPY_USE,
     TLS,
     duration,
 )
@@ -39,24 +43,6 @@ PlanOption = Annotated[
     bool, Option("--plan", help="Say what would be done, checked on both hosts, and change nothing.")
 ]
 MeasureOption = Annotated[bool, Option("--measure", help="Watch it with the clocks, and leave a run with its report.")]
-PolicyOption = Annotated[
-    str, Option(kind=POLICY, help="What steers it under way; without it QEMU alone. limosa policy list has them.")
-]
-OutageOption = Annotated[
-    float | None, Option(kind=duration(0.001), help="How long clients may go unanswered, for a policy; 300 ms.")
-]
-DeadlineOption = Annotated[
-    float | None, Option(kind=duration(0.001), help="By when it should be over, for a policy that heeds it.")
-]
-PostCopyOption = Annotated[
-    str, Option(kind=POST_COPY_USE, help="Whether a policy may go over to post-copy; without it never.")
-]
-LastResortOption = Annotated[
-    str, Option(kind=LAST_RESORT, help="Whether a policy out of patience may make the pause longer.")
-]
-TimeScaleOption = Annotated[
-    float, Option(kind=FACTOR, help="Multiply the times of a policy's schedule, for small guests.")
-]
 
 
 def migrate(

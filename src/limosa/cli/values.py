@@ -54,15 +54,16 @@ class Kind:
 class Choice(Kind):
     """One of a closed set of words."""
 
-    def __init__(self, words: Callable[[], Iterable[str]], also: Iterable[str] = ()) -> None:
-        """*also*: other names of some of them, which are taken and not told."""
-        super().__init__("", known=words, read=self._read)
+    def __init__(self, words: Callable[[], Iterable[str]], also: Iterable[str] = (), metavar: str = "") -> None:
+        """*also*: other names of some of them, which are taken and not told. *metavar*: what stands for them in help,
+        where they are too many for it."""
+        super().__init__(metavar, known=words, read=self._read)
         self._words, self._also = words, tuple(also)
 
     @property
     def metavar(self) -> str:
         """``auto|kvm|tcg``."""
-        return "|".join(self._words())
+        return self._metavar or "|".join(self._words())
 
     def _read(self, text: str) -> str:
         words = tuple(self._words())
@@ -259,7 +260,7 @@ DOWNTIME_LIMIT = of_option("DURATION", "downtime-limit", "300 ms")
 """In ms."""
 OPTION_VALUE = OptionValue()
 METHOD = Choice(_methods)
-POLICY = Choice(_policies)
+POLICY = Choice(_policies, metavar="POLICY")
 POST_COPY_USE = choice("never", "last", "ok")
 LAST_RESORT = choice("give-up", "exceed")
 FACTOR = factor()

@@ -38,6 +38,10 @@ PARTS: dict[str, dict[str, Place]] = {
         "start": ("start", "start", "Start a guest on its host."),
         "stop": ("stop", "stop", "Shut a guest down."),
         "migrate": ("migrate", "migrate", "Move a running guest to another host."),
+        "policy": ("policy", "list_policies", "List the policies that can steer a migration: what each does, and "
+                   "whose it is."),
+        "policy replay": ("policy", "replay", "Have every policy steer a recorded migration again: who would have done "
+                          "what, and when."),
         "watch": ("watch", "watch", "Watch a migration that another command makes, until it is over. QEMU is not asked "
                   "anything."),
         "switch": ("switch", "switch", "Have a migration that is under way become post-copy now: the guest goes on at "

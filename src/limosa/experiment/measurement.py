@@ -32,7 +32,7 @@ from limosa.probes.pace import Probing
 from limosa.probes.probe import Place
 from limosa.qemu.monitor import Monitor
 from limosa.results import environment, rest, store
-from limosa.results.format import Check, Environment, HostEnvironment, LoadReading, Migration, Pause
+from limosa.results.format import Check, Decision, Environment, HostEnvironment, LoadReading, Migration, Pause
 from limosa.results.kept_run import kept
 from limosa.results.store import RunDirectory
 
@@ -277,6 +277,7 @@ def _recorded(outcome: Outcome, index: int, guest: str, settings: Settings) -> M
         qemu=outcome.info.raw,
         qemu_target=outcome.target_info.raw,
         phases=outcome.phases,
+        decisions=[Decision(**entry.decided) for entry in outcome.decisions],
     )
 
 

@@ -47,11 +47,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def decided(self) -> dict[str, Any]:
-        """A policy's decision as data: when (ns of CLOCK_REALTIME), what, with which options, and why."""
+        """A policy's decision as ``limosa.results.format.Decision`` has it."""
         assert self.action is not None, "it is one"
         return {
             "time_ns": self.time_ns,
             "action": self.action.kind,
+            "words": self.action.words,
             "options": dict(self.action.options),
             "why": self.detail,
         }

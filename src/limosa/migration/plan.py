@@ -104,7 +104,7 @@ def made(
     method = settings.method or "pre-copy"
     encrypted = transport.kind == "tls"
     policy = policy_table.named(settings.policy or policy_table.NONE)
-    brief = _brief(settings, memory_bytes)
+    brief = settings.brief(memory_bytes)
     asked, may_switch = _steered(policy, brief, settings)
     choice = choose(
         asked,
@@ -133,18 +133,6 @@ def made(
             *([COST] if encrypted else []),
             *_of_post_copy(choice.source.capabilities, source, target),
         ),
-    )
-
-
-def _brief(settings: Settings, memory_bytes: int) -> Brief:
-    return Brief(
-        memory_bytes=memory_bytes,
-        post_copy=settings.post_copy,
-        outage_s=settings.outage_s,
-        deadline_s=settings.deadline_s,
-        exceed=settings.exceed,
-        max_bandwidth_bytes_per_s=settings.limit_bytes_per_s,
-        time_scale=settings.policy_time_scale,
     )
 
 

@@ -64,6 +64,8 @@ class Progress:
             throughput_bytes_per_s=seen.throughput_bytes_per_s,
             settled_bytes_per_s=seen.settled_bytes_per_s,
             iteration=ram.dirty_sync_count,
+            expected_downtime_ms=seen.now.expected_downtime_ms,
+            throttle_percent=seen.now.throttle_percent,
             pass_end_at_most_s=_needed_s(ram.remaining, seen.wire_bytes_per_s),
             converges=self._converges(seen.settled_bytes_per_s, dirty_rate),
             expected_end_s=self._end_s(ram.remaining, seen.settled_bytes_per_s),

@@ -9,6 +9,7 @@ import msgspec
 
 from limosa.errors import SpecError
 from limosa.migration.choice import expanded
+from limosa.migration.policies.policy import Brief
 from limosa.spec.migration_options import OPTIONS, Value, merged, value
 from limosa.spec.resolved import Method, PostCopyUse, Tls, Wishes
 
@@ -74,6 +75,18 @@ class Settings(msgspec.Struct, frozen=True):
     def asked(self) -> dict[str, Value]:
         """The options that somebody asks for, as QMP takes them."""
         return {name: given for name, given in self.options.items() if given is not None}
+
+    def brief(self, memory_bytes: int) -> Brief:
+        """What a policy is told of a move of a guest with so much memory."""
+        return Brief(
+            memory_bytes=memory_bytes,
+            post_copy=self.post_copy,
+            outage_s=self.outage_s,
+            deadline_s=self.deadline_s,
+            exceed=self.exceed,
+            max_bandwidth_bytes_per_s=self.limit_bytes_per_s,
+            time_scale=self.policy_time_scale,
+        )
 
     @property
     def limit_bytes_per_s(self) -> int | None:

@@ -65,6 +65,7 @@
     for (const span of data.spans || []) {
       if (span.t <= time && time <= span.end) lines.push([span.kind, span.label]);
     }
+    for (const one of data.decisions || []) if (Math.abs(one.t - time) <= reach) lines.push([one.words, one.why]);
     for (const phase of data.phases || []) if (phase.t <= time && time < phase.end) lines.push(["phase", phase.phase]);
     for (const [name, field, label, unit] of readings) {
       const rows = data[name];
@@ -91,7 +92,7 @@
     const buttons = [...figure.querySelectorAll("button[data-from]")];
     const data = {};
     const { readings } = specOf(place).usermeta; // what there is to read: dataset, field, label, unit
-    for (const name of new Set(["spans", "phases", ...readings.map(([dataset]) => dataset)])) {
+    for (const name of new Set(["spans", "phases", "decisions", ...readings.map(([dataset]) => dataset)])) {
       try { data[name] = view.data(name).slice().sort((a, b) => a.t - b.t); } catch { data[name] = null; }
     }
     const press = (button) => buttons.forEach((one) => one.setAttribute("aria-pressed", one === button));

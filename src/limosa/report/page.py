@@ -38,6 +38,7 @@ def _parts(data: RunData) -> list[Html | None]:
     """The sections of a run that moves guests or pauses them."""
     return [
         sections.migrations(data),
+        sections.decisions(data),
         sections.rest(data),
         sections.clocks_part(data),
         sections.timeline_part(data),

@@ -109,6 +109,26 @@ def migrations(data: RunData) -> Html | None:
     )
 
 
+def decisions(data: RunData) -> Html | None:
+    """What policies decided under way, when, and why."""
+    rows = [
+        [
+            tag("td", str(migration.index), class_="soft"),
+            tag("td", f"{(each.time_ns - migration.started_ns) / 1e9:.2f} s", class_="number"),
+            tag("td", each.words),
+            tag("td", each.why),
+        ]
+        for migration in data.migrations
+        for each in migration.decisions
+    ]
+    if not rows:
+        return None
+    named = dict.fromkeys(str(m.plan.get("policy", "")) for m in data.migrations if m.decisions)
+    head = ["", "After", "Done", "Why"]
+    title = "What the policy decided"
+    return part(title, _table(head, rows, title), identity="decisions", note=f"Steered by {', '.join(named)}.")
+
+
 def _heading(metric: Metric) -> Html:
     """A metric's name, and its meaning for whoever rests on it."""
     return tag("th", metric.title, scope="col", title=metric.meaning)

@@ -228,7 +228,7 @@ def _unanswered(name: str, color: str, x: Spec) -> Spec:
     }
 
 
-def _phases(theme: Theme, x: Spec) -> Spec:
+def _phases(theme: Theme, x: Spec, *, steered: bool) -> Spec:
     width = "scale('x', datum.end) - scale('x', datum.t)"
     bounds = {"x": {**x, "field": "t"}, "x2": {"field": "end"}}
     bars = {
@@ -258,8 +258,14 @@ def _phases(theme: Theme, x: Spec) -> Spec:
         },
         "encoding": {"x": bounds["x"], "text": {"field": "phase"}},
     }
-    pane = _pane("Phases", 20, [bars, names], theme, x)
-    pane["layer"] = [bars, names, *pane["layer"][-1:]]
+    decided = {
+        "data": {"name": "decisions"},
+        "mark": {"type": "point", "shape": "triangle-down", "filled": True, "size": 70, "y": 3, "clip": True},
+        "encoding": {"x": bounds["x"], "color": {"value": theme["orange"]}, "opacity": {"value": 1}},
+    }
+    pane = _pane("Phases", 20, [bars, names], theme, x, {"decided by the policy": "orange"} if steered else None)
+    words = [layer for layer in pane["layer"] if layer.get("mark", {}).get("style") == vega.BESIDE]
+    pane["layer"] = [bars, names, *([decided] if steered else []), *words]
     return pane
 
 
@@ -271,6 +277,7 @@ def datasets(data: RunData) -> Datasets:
     found: Datasets = {
         "spans": [{"t": s.start, "end": s.end, "kind": s.kind, "label": s.label} for s in shaded],
         "phases": phases(data),
+        "decisions": decisions(data),
     }
     clock = series.GuestClock.of(samples, registry.PROBES)
     for probe in registry.PROBES:
@@ -296,6 +303,15 @@ def phases(data: RunData) -> list[series.Row]:
     return rows
 
 
+def decisions(data: RunData) -> list[series.Row]:
+    """What policies decided, when, and why."""
+    return [
+        {"t": data.seconds(each.time_ns), "words": each.words, "why": each.why}
+        for migration in data.migrations
+        for each in migration.decisions
+    ]
+
+
 def extent(data: RunData) -> tuple[float, float]:
     """Where samples or spans begin and end, in seconds since the run began."""
     times = [time for span in series.spans(data) for time in (span.start, span.end)]
@@ -314,7 +330,9 @@ def spec(data: RunData, theme: Theme, *, interactive: bool = True) -> tuple[Spec
     None when there is nothing at all to draw. *interactive* adds zoom and pan, shared by all panes.
     """
     rows = datasets(data)
-    panes: list[tuple[str, Callable[[Theme, Spec], Spec]]] = [("phases", _phases)] if "phases" in rows else []
+    panes: list[tuple[str, Callable[[Theme, Spec], Spec]]] = []
+    if "phases" in rows:
+        panes.append(("phases", partial(_phases, steered="decisions" in rows)))
     for pane, drawables in _drawable(rows).items():
         panes.append((pane.key, partial(_of_probes, pane=pane, drawables=drawables, rows=rows)))
     missing = _missing(data, rows)

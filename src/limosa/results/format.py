@@ -116,6 +116,22 @@ class Clocks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a migration's policy decided under way."""
+
+    time_ns: int
+    """When it was journalled, before it was done."""
+    action: str
+    """``set``, ``post-copy``, ``pause`` or ``cancel``."""
+    words: str
+    """What was done, in a few words."""
+    why: str
+    """One sentence."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What QEMU was told, by the options' names, in its units."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
     """One migration, completed or not."""
 
@@ -150,6 +166,8 @@ class Migration:
     """Likewise of the target, of a move that went over to post-copy; empty where it was not asked."""
     phases: list[tuple[str, int]] = field(default_factory=list)
     """(phase, time_ns) as journalled."""
+    decisions: list[Decision] = field(default_factory=list)
+    """What its policy decided, in order."""
     clocks: Clocks = field(default_factory=Clocks)
 
     @property

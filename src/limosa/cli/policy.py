@@ -1,0 +1,88 @@
+"""``limosa policy`` and ``limosa policy replay``: how a migration can be steered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+from limosa.cli.declared import Argument
+from limosa.cli.options import JsonOption
+from limosa.cli.policy_options import (
+    DeadlineOption,
+    LastResortOption,
+    OutageOption,
+    PostCopyOption,
+    TimeScaleOption,
+)
+from limosa.cli.values import RUN
+
+if TYPE_CHECKING:
+    from limosa.experiment.recorded_moves import Replay
+    from limosa.spec.resolved import PostCopyUse
+
+_POST_COPY = {"no": "never", "may": "where it is allowed", "must": "always"}
+
+
+def list_policies(as_json: JsonOption = False) -> None:
+    """List the policies that can steer a migration: what each does, and whose it is."""
+    from limosa.cli.columns import print_table
+    from limosa.cli.face import show_result
+    from limosa.migration.policies import policy_table
+
+    found = list(policy_table.all_policies())
+    if as_json:
+        keys = ("name", "says", "source", "post_copy", "needs_deadline")
+        show_result([{key: getattr(policy, key) for key in keys} for policy in found])
+        return
+    rows = [(policy.name, policy.says, _POST_COPY[policy.post_copy]) for policy in found]
+    print_table(("policy", "what it does", "post-copy"), rows)
+
+
+def replay(
+    run: Annotated[str, Argument(kind=RUN, help="A run's id, its beginning, or its directory; else the latest.")] = "",
+    outage: OutageOption = None,
+    deadline: DeadlineOption = None,
+    post_copy: PostCopyOption = "never",
+    last_resort: LastResortOption = "give-up",
+    policy_time_scale: TimeScaleOption = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Have every policy steer a recorded migration again: who would have done what, and when.
+
+    What each would have done is known until it does what the recorded move did not: that is its last line.
+    """
+    from limosa.cli.face import show_result
+    from limosa.experiment import recorded_moves
+    from limosa.migration.settings import Settings
+    from limosa.results.meant import LATEST, find
+
+    allowed = Settings(
+        outage_s=0.3 if outage is None else outage,
+        deadline_s=deadline,
+        post_copy=cast("PostCopyUse", post_copy),
+        exceed=last_resort == "exceed",
+        policy_time_scale=policy_time_scale,
+    )
+    found = recorded_moves.replay(find(run or LATEST), allowed)
+    if as_json:
+        show_result(found)
+        return
+    for each in found:
+        _print(each)
+
+
+def _print(move: Replay) -> None:
+    from limosa.cli.columns import print_table
+    from limosa.migration.policies.policy import Action
+
+    steered = "" if move.policy == "qemu" else f", steered by {move.policy}"
+    print(f"migration {move.index}, {move.source} → {move.target}{steered}: {move.outcome} after {move.took_s:.1f} s")
+    rows = []
+    for course in move.courses:
+        if course.begins:
+            rows.append((course.policy, "0 s", Action("set", course.begins).words, "begins so"))
+        for step in course.steps:
+            leaves = "" if step.after_s != course.leaves_s else "; from here another move"
+            rows.append((course.policy, f"{step.after_s:.1f} s", step.action.words, step.why + leaves))
+        if not course.begins and not course.steps:
+            rows.append((course.policy, "", "leaves all as it was", ""))
+    print_table(("policy", "after", "does", "why"), rows)

@@ -335,10 +335,10 @@ class Simulated:
 
     def _rates(self) -> tuple[float, float, bool]:
         """Of what is sent next: dirty bytes/s, bytes on the wire for each, and whether it waits for the link."""
-        zero_share = self._memory.next().zero_share
-        wire = (1 - zero_share) * ON_WIRE + zero_share * ZERO_ON_WIRE
-        costs = self.costs
-        thread = 1 / ((1 - zero_share) / costs.page_bytes_per_s + zero_share / costs.zero_bytes_per_s)
+        zero_share, wire, thread = self._memory.next().zero_share, ON_WIRE, self.costs.page_bytes_per_s
+        if zero_share:
+            wire = (1 - zero_share) * ON_WIRE + zero_share * ZERO_ON_WIRE
+            thread = 1 / ((1 - zero_share) / thread + zero_share / self.costs.zero_bytes_per_s)
         taken = (self.link.bytes_per_s + self._opening_bytes_per_s) / wire
         if taken < thread and self._held_bytes >= self._open_bytes - 1:
             return taken, wire, True
@@ -386,7 +386,7 @@ class Simulated:
 
     def _cruise(self, until_s: float, most: float) -> None:
         """Go over all windows at once in which nothing can happen: the rate stays, and far more than fits is left."""
-        if self.now_s > self._window_s + _SOON_S or self._memory.remaining_bytes <= 0:
+        if self._memory.remaining_bytes <= self._threshold_bytes:
             return
         rate, wire, linked = self._rates()
         limited = rate * wire * WINDOW_S > most
@@ -395,7 +395,9 @@ class Simulated:
             rate = most / WINDOW_S / wire
         elif rate * wire > self.link.bytes_per_s + _SOON_S and not linked:
             return  # the kernel has room
-        if abs(self._true_bytes_per_s - rate * wire) > _STEADY * rate * wire:
+        begun_s = self.now_s - self._window_s
+        of_window = self._window_bytes / begun_s if begun_s > _SOON_S else self._true_bytes_per_s
+        if max(abs(self._true_bytes_per_s - rate * wire), abs(of_window - rate * wire)) > _STEADY * rate * wire:
             return
         fits = max(self._threshold_bytes, (self._available or rate * wire) * self._limit_s)
         far = 0.0 if self.status == "postcopy-active" else fits * self._margin

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from xml.etree import ElementTree
 
-from benchmarks import against_virsh, by_option, migrate, start
+from benchmarks import against_virsh, by_option, migrate, start, working_set
 from benchmarks.against_virsh import Move
 from benchmarks.libvirt_hosts import Domain
 from benchmarks.start import NOTHING, Start
+from limosa.prediction.working_set import WINDOWS_S, Point, WorkingSet
+
+MIB = 1 << 20
 
 
 def _move(way: str, whole_ms: float, total_ms: float, *, warm_up: bool = False) -> migrate.Move:
@@ -75,4 +78,30 @@ def test_a_way_that_never_completed_has_no_figures() -> None:
         ["pre-copy", "0 of 2", "", "", "", ""],
         ["multifd", "1 of 2", "100 ms", "20 ms", "", "3 MiB"],
         ["post-copy", "1 of 2", "100 ms", "20 ms", "50 ms", "3 MiB"],
+    ]
+
+
+def test_errors_of_a_curve_are_to_what_was_written_and_what_the_guest_did_anyway() -> None:
+    def curve(factor: float) -> WorkingSet:
+        points = [
+            Point(t_s, t_s * MIB * factor, t_s * MIB * factor * 0.9, t_s * MIB * factor * 1.1) for t_s in WINDOWS_S
+        ]
+        return WorkingSet(points=tuple(points), memory_bytes=256 * MIB, how="memory", cpu_s=0.5, lasted_s=12, pages=100)
+
+    found = [
+        working_set.Trial(size, 0.0, curve(factor), curve(1.0))
+        for size, _ in working_set.LOADS
+        for factor in (1.05, 0.8, 1.0)
+    ]
+    rows = working_set.errors(found)
+    assert len(rows) == 1 + len(working_set.LOADS) * len(WINDOWS_S)
+    assert rows[5] == ["", "1 s", "0.4 %", "1.0 MiB", "+0.0 %", "-20.0 %", "2 of 3"]
+    trial = working_set.Trial(MIB, 4 * MIB, curve(1.0), curve(0.0))
+    assert 0.98 < trial.expected(1.0) / MIB < 0.99, "one minus exp(-4)"
+    pairs = [(working_set.Speed(100.0, 50.0), working_set.Speed(98.0, 100.0))] * 6
+    assert working_set.losses(pairs, [curve(1.0)])[1][:4] == [
+        "6",
+        "0.980 [0.980, 0.980]",
+        "0.500 [0.500, 0.500]",
+        "500 ms",
     ]

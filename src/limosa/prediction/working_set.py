@@ -14,6 +14,7 @@ Model, CACM 15 (1972), sections 3 and 4). So points that were measured bound the
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from bisect import bisect_right
@@ -47,7 +48,7 @@ class Point(msgspec.Struct, frozen=True):
     """Not measured: taken from a curve through those that were."""
 
 
-class Curve(msgspec.Struct, frozen=True):
+class Curve(msgspec.Struct, frozen=True, dict=True):
     """One curve: concave, through (0, 0), ``bytes_`` at ``times_s``; both rise. ``memory_bytes`` is its bound."""
 
     times_s: tuple[float, ...]
@@ -88,7 +89,7 @@ class Curve(msgspec.Struct, frozen=True):
             return rate * later_s
         return -rate * math.expm1(-later_s / fall)
 
-    @property
+    @functools.cached_property
     def _tail(self) -> tuple[float, float]:
         """What comes after the last point: bytes in all and the time constant in s by which their rate falls; where it
         does not fall (infinite), bytes/s."""

@@ -18,6 +18,7 @@ import pytest
 from limosa.prediction import memory_look, page_program
 from limosa.prediction.memory_look import NotRead
 from limosa.prediction.page_program import LEAST_PAGES, PAGE_BYTES, Group, Memory, NotReadableError, place
+from limosa.prediction.sampled_pages import Sample
 from limosa.qemu.launches import Running
 from tests.local_host import LocalHost
 
@@ -118,7 +119,15 @@ def resident(writer: Writer) -> int:
 
 def test_a_process_that_goes_on_writing(writer: Writer) -> None:
     """Each window's share lies between those of the least and the most that was written in any window so long."""
-    asked = {"windows_s": [0.02, 0.05, 0.1], "groups": 6, "pages": 1024, "spread_s": 0.2, "cpu_s": 10.0, "seed": 1}
+    asked = {
+        "windows_s": [0.02, 0.05, 0.1],
+        "groups": 6,
+        "pages": 1024,
+        "spread_s": 0.2,
+        "cpu_s": 10.0,
+        "cpu_share": 9.0,
+        "seed": 1,
+    }
     memory = writer.memory()
     writer.tell("run 5 1024")
     found = page_program.measure(memory, asked)
@@ -142,8 +151,10 @@ def distinct(written: list[tuple[float, int]], t_s: float) -> list[int]:
     return [len({page for _, page in written[first:end]}) for first, end in enumerate(ends)] or [0]
 
 
-def test_time_that_is_short_samples_few_pages(writer: Writer) -> None:
-    asked = {"windows_s": [0.01, 0.02], "groups": 5, "pages": 1024, "spread_s": 0.05, "cpu_s": 1e-6, "seed": 1}
+@pytest.mark.parametrize("bound", [{"cpu_s": 1e-6}, {"cpu_share": 1e-9}])
+def test_time_that_is_short_samples_few_pages(writer: Writer, bound: dict[str, float]) -> None:
+    asked = {"windows_s": [0.01, 0.02], "groups": 5, "pages": 1024, "spread_s": 0.05, "cpu_s": 9.0, "cpu_share": 9.0,
+             "seed": 1} | bound  # fmt: skip
     first, *others = page_program.measure(writer.memory(), asked)["groups"]
     assert first["pages"] == 4 * LEAST_PAGES
     assert {group["pages"] for group in others} == {LEAST_PAGES}
@@ -214,9 +225,9 @@ async def test_where_a_user_may_not_root_is_asked(monkeypatch: pytest.MonkeyPatc
     """And what root is told is what is told."""
     asked: list[bool] = []
 
-    async def looked(*_: object, as_root: bool) -> memory_look.Sample:
+    async def looked(*_: object, as_root: bool) -> Sample:
         asked.append(as_root)
-        return memory_look.Sample(why="root's" if as_root else "user's", forbidden=True)
+        return Sample(why="root's" if as_root else "user's", forbidden=True)
 
     monkeypatch.setattr(memory_look, "_looked", looked)
     assert await memory_look.read(LocalHost(), Running("", 1, 1), SIZE) == NotRead("root's")

@@ -164,7 +164,7 @@ class GuestVerbs:
 
     async def working_set(self, guest: str) -> WorkingSet:
         """How much memory *guest* dirties within any time, with 90 % intervals, and how much of it is zeros: looked at
-        for some 12 s from outside (some 0.6 s of a processor, at the lowest priority), where that may not be
+        for some 12 s from outside (some 0.5 s of a processor, 2 % of the host at most), where that may not be
         by QMP, or by the passes of a move under way. What is written anew with the same bytes is seen by the last only.
 
         Raises SpecError, StateError when it does not run, BusyError while another command holds it and its memory may

@@ -26,8 +26,9 @@ PAGES = 512
 sqrt(0.95 / (0.05 * 16384)))."""
 SPREAD_S = 4.0
 """Over how long the first looks are spread."""
-CPU_S = 0.6
-"""What it may take of a processor: 5 % of one for as long as it lasts, at the lowest priority."""
+CPU_S, CPU_SHARE = 0.6, 0.02
+"""What it may take of a processor, and at most of all that the host has, for as long as it lasts: where all of it
+is busy, those who run there lose about that share of their speed."""
 
 _PROGRAM = "limosa.prediction.page_program"
 _LATE_S = 60.0
@@ -58,6 +59,7 @@ async def read(
         "pages": PAGES,
         "spread_s": spread_s,
         "cpu_s": cpu_s,
+        "cpu_share": CPU_SHARE,
         "seed": int.from_bytes(os.urandom(4), "big"),
     }
     sample = await _looked(host, asked, as_root=False)

@@ -10,7 +10,8 @@ one long sweep would blur short windows, and would hold up whoever shares the pr
 not read again. Pages that QEMU never touched are told from /proc/PID/pagemap and not read, which would make them.
 
 Its processor time is bounded: what a look costs is measured on the first ones, and the groups after are made as large
-as the time that is left allows. It runs at the lowest priority, and measures how long windows really were.
+as the time that is left allows. So it needs no low priority, with which it would run when the guest does not, and would
+see windows that begin and end at such moments. How long they really were is measured.
 """
 
 from __future__ import annotations
@@ -161,12 +162,15 @@ def measure(memory: Memory, asked: dict[str, Any]) -> dict[str, Any]:
     """The groups, what they took, and how long it lasted.
 
     *asked*: ``windows_s``, in order; ``groups`` of ``pages`` each at most, whose first looks are spread over
-    ``spread_s``; ``cpu_s`` to be used at most, of which a small group for each may make more; ``seed``.
+    ``spread_s``; ``cpu_s`` to be used at most, and of all processors ``cpu_share``, of which a small group for each may
+    make more; ``seed``.
     """
     chance, windows = random.Random(asked["seed"]), asked["windows_s"]
     count, looks = asked["groups"], len(windows) + 1
     began, used = time.monotonic(), time.process_time()
     step = asked["spread_s"] / count
+    all_s = len(os.sched_getaffinity(0)) * (asked["spread_s"] + windows[-1])
+    most_s = min(asked["cpu_s"], asked["cpu_share"] * all_s)
     due = [(began + (number + chance.random()) * step, number, -1) for number in range(count)]
     heapq.heapify(due)
     groups: dict[int, Group] = {}
@@ -176,7 +180,7 @@ def measure(memory: Memory, asked: dict[str, Any]) -> dict[str, Any]:
         time.sleep(max(0.0, at - time.monotonic()))
         if window < 0:
             spent = time.process_time() - used
-            affordable = asked["cpu_s"] / (spent / read) / (count * looks) if read else LEAST_PAGES * 4
+            affordable = most_s / (spent / read) / (count * looks) if read else LEAST_PAGES * 4
             group = groups[number] = Group(memory, max(LEAST_PAGES, min(int(affordable), asked["pages"])), chance)
             at = time.monotonic()
             group.begin()
@@ -200,7 +204,6 @@ def measure(memory: Memory, asked: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Print what was measured, or why it cannot be."""
     asked = json.loads(sys.argv[1])
-    os.nice(19)
     try:
         found = measure(Memory(asked["pid"], asked["started"], asked["bytes"]), asked)
     except NotReadableError as error:

@@ -76,6 +76,25 @@ def test_a_policy_goes_over_to_post_copy_where_it_may(lab: Bench, allowed: str) 
     lab.assert_once(target)
 
 
+def test_auto_gives_up_what_cannot_be_within_the_limit(lab: Bench) -> None:
+    """And says what would have worked."""
+    source, target = lab.ends()
+    said = lab.migrate(target, *policy("auto"), expect=6).result
+    assert "the policy auto gives it up: pass" in said["error"] and "of it are allowed" in said["error"]
+    assert "it would get across with --outage '" in said["hint"] and "--post-copy ok" in said["hint"]
+    lab.assert_once(source)
+
+
+@pytest.mark.parametrize("allowed", [MAY])
+def test_auto_takes_what_was_allowed(lab: Bench, allowed: str) -> None:
+    _, target = lab.ends()
+    moved = lab.migrate(target, *policy("auto", 1.0, "--outage", "500 ms", "--post-copy", allowed)).result
+    decided = moved["decisions"][-1]  # a guest that a busy machine keeps from writing may get across in a pause
+    assert decided["action"] in ("post-copy", "set") and "a pause of" in decided["why"]
+    assert (decided["action"] == "post-copy") == ((moved["exposure_ms"] or 0) > 0)
+    lab.assert_once(target)
+
+
 @pytest.mark.parametrize(
     ("words", "exit_code", "says"),
     [

@@ -13,7 +13,9 @@ from limosa.cli.policy_options import (
     OutageOption,
     PolicyOption,
     PostCopyOption,
+    ThrottleOption,
     TimeScaleOption,
+    steered,
 )
 from limosa.cli.values import (
     DOWNTIME_LIMIT,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from limosa.migration.settings import Settings
     from limosa.migration.transfer import Outcome
     from limosa.spec.migration_options import Value
-    from limosa.spec.resolved import Method, PostCopyUse, Tls
+    from limosa.spec.resolved import Method, Tls
 
 
 MethodOption = Annotated[
@@ -62,6 +64,7 @@ def migrate(
     outage: OutageOption = None,
     deadline: DeadlineOption = None,
     post_copy: PostCopyOption = "never",
+    throttle: ThrottleOption = 0,
     last_resort: LastResortOption = "give-up",
     policy_time_scale: TimeScaleOption = 1.0,
     timeout: Annotated[
@@ -80,9 +83,8 @@ def migrate(
     from limosa.lab import Lab
 
     asked = _asked(settings or [], {"max-bandwidth": max_bandwidth, "downtime-limit": downtime_limit})
-    chosen = _steered(
-        _chosen(asked, method, tls, timeout), policy, outage, deadline, post_copy, last_resort, policy_time_scale
-    )
+    said = (outage, deadline, post_copy, throttle, last_resort, policy_time_scale)
+    chosen = steered(_chosen(asked, method, tls, timeout), policy, said)
     if plan:
         _plan(lab, guest, host, chosen, as_json)
         return
@@ -111,40 +113,6 @@ def _chosen(asked: Mapping[str, Value | None], method: str, tls: str, timeout_s:
 
     ways = cast("Method | None", method or None), cast("Tls | None", tls or None)
     return Settings(options=asked, method=ways[0], tls=ways[1], timeout_s=timeout_s)
-
-
-def _steered(
-    chosen: Settings,
-    policy: str,
-    outage_s: float | None,
-    deadline_s: float | None,
-    post_copy: str,
-    last_resort: str,
-    time_scale: float,
-) -> Settings:
-    """With what is said of a policy. Raises SpecError where none is named that would heed it."""
-    import msgspec
-
-    from limosa.errors import SpecError
-
-    words = {
-        "--outage": outage_s is not None,
-        "--deadline": deadline_s is not None,
-        "--post-copy": post_copy != "never",
-        "--last-resort": last_resort != "give-up",
-        "--policy-time-scale": time_scale != 1.0,
-    }
-    if not policy and (said := [word for word, given in words.items() if given]):
-        raise SpecError(f"{said[0]} is for a policy, and none is named", hint="--policy NAME: limosa policy list")
-    return msgspec.structs.replace(
-        chosen,
-        policy=policy or None,
-        outage_s=chosen.outage_s if outage_s is None else outage_s,
-        deadline_s=deadline_s,
-        post_copy=cast("PostCopyUse", post_copy),
-        exceed=last_resort == "exceed",
-        policy_time_scale=time_scale,
-    )
 
 
 def _asked(assigned: list[str], everyday: Mapping[str, Value | None]) -> dict[str, Value | None]:

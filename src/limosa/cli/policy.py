@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from limosa.cli.declared import Argument
 from limosa.cli.options import JsonOption
@@ -11,13 +11,14 @@ from limosa.cli.policy_options import (
     LastResortOption,
     OutageOption,
     PostCopyOption,
+    ThrottleOption,
     TimeScaleOption,
+    allowing,
 )
 from limosa.cli.values import RUN
 
 if TYPE_CHECKING:
     from limosa.experiment.recorded_moves import Replay
-    from limosa.spec.resolved import PostCopyUse
 
 _POST_COPY = {"no": "never", "may": "where it is allowed", "must": "always"}
 
@@ -42,6 +43,7 @@ def replay(
     outage: OutageOption = None,
     deadline: DeadlineOption = None,
     post_copy: PostCopyOption = "never",
+    throttle: ThrottleOption = 0,
     last_resort: LastResortOption = "give-up",
     policy_time_scale: TimeScaleOption = 1.0,
     as_json: JsonOption = False,
@@ -55,13 +57,7 @@ def replay(
     from limosa.migration.settings import Settings
     from limosa.results.meant import LATEST, find
 
-    allowed = Settings(
-        outage_s=0.3 if outage is None else outage,
-        deadline_s=deadline,
-        post_copy=cast("PostCopyUse", post_copy),
-        exceed=last_resort == "exceed",
-        policy_time_scale=policy_time_scale,
-    )
+    allowed = allowing(Settings(), (outage, deadline, post_copy, throttle, last_resort, policy_time_scale))
     found = recorded_moves.replay(find(run or LATEST), allowed)
     if as_json:
         show_result(found)

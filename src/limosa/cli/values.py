@@ -264,6 +264,7 @@ POLICY = Choice(_policies, metavar="POLICY")
 POST_COPY_USE = choice("never", "last", "ok")
 LAST_RESORT = choice("give-up", "exceed")
 FACTOR = factor()
+PERCENT = number(0, 99)
 RATE = Kind("BANDWIDTH", type=int, read=_bits_per_s, shown=_rate, example="20 Mbit/s")
 """A bandwidth, in bits per second, as links are sold."""
 

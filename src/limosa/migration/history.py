@@ -109,6 +109,8 @@ class History:
             self.passes = [Pass(look.at_s, look.remaining_bytes)]
             self.boundary = True
         elif look.iteration > (before := self._looks[-1]).iteration:
+            if self._counting is not None:
+                self._note_short_pass(self._counting[1], look)
             self._counting = (before, look)
         elif self._counting is not None and look.sent_bytes > self._counting[1].sent_bytes:
             before, begun = self._counting
@@ -117,9 +119,18 @@ class History:
             # Sent of the pass already: since it was first seen, and before that, beyond the rest of the last one.
             sent = look.sent_bytes - begun.sent_bytes
             sent += max(0, begun.sent_bytes - before.sent_bytes - before.remaining_bytes)
-            self.passes.append(Pass(begun.at_s, look.remaining_bytes + sent))
-            del self.passes[1:-_MOST_PASSES]
-            self.boundary = True
+            self._add_pass(Pass(begun.at_s, look.remaining_bytes + sent))
+
+    def _note_short_pass(self, begun: _Figures, look: _Figures) -> None:
+        """A pass that was over before there was a look within it: it began with what was left as it was counted, or, if
+        that was not known yet, with what has been sent since."""
+        sent = look.sent_bytes - begun.sent_bytes if look.iteration == begun.iteration + 1 else 0
+        self._add_pass(Pass(begun.at_s, max(begun.remaining_bytes, sent)))
+
+    def _add_pass(self, begun: Pass) -> None:
+        self.passes.append(begun)
+        del self.passes[1:-_MOST_PASSES]
+        self.boundary = True
 
     @property
     def counting(self) -> bool:

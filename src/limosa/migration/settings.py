@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True):
     """How long a client may go without an answer, for a policy that keeps to that."""
     deadline_s: float | None = None
     """By when it should be over, for a policy that heeds that; None: whenever."""
+    throttle_percent: int = 0
+    """How much of the guest's processors a policy may take, 0 to 99."""
     exceed: bool = False
     """Whether, at the end of its patience, a policy may make the pause longer rather than give up."""
     policy_time_scale: float = 1.0
@@ -61,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True):
             given = getattr(self, name)
             if given is not None and not given > 0:
                 raise SpecError(f"{name} cannot be {given!r}", hint="it is more than 0")
+        if not 0 <= self.throttle_percent <= 99:
+            raise SpecError(f"throttle_percent cannot be {self.throttle_percent!r}", hint="it is from 0 to 99")
 
     def over(self, below: Wishes) -> Settings:
         """These, and what is left out in them as *below* says: a guest's part of the lab file."""
@@ -83,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True):
             post_copy=self.post_copy,
             outage_s=self.outage_s,
             deadline_s=self.deadline_s,
+            throttle_percent=self.throttle_percent,
             exceed=self.exceed,
             max_bandwidth_bytes_per_s=self.limit_bytes_per_s,
             time_scale=self.policy_time_scale,

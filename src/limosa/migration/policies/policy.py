@@ -75,6 +75,15 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
     """How long a client may go without an answer."""
     deadline_s: float | None = None
     """By when it is to be over, from its beginning; None: whenever."""
+    gap_s: float = 0.1
+    """By how much longer clients go without an answer than no instruction of the guest runs."""
+    fixed_s: float = 0.045
+    """What a switch-over takes beside what is sent in it."""
+    held_bytes: float = 2.6e6
+    """What the kernel holds of a stream that fills its link, and has to send before the last of it: QEMU's estimate of
+    the pause does not know of it (``limosa.prediction.move_inputs.BUFFERED_BYTES``)."""
+    throttle_percent: int = 0
+    """How much may be taken from the guest's processors; 0: nothing."""
     exceed: bool = False
     """Whether, at the end of patience, a longer pause is better than giving up."""
     max_bandwidth_bytes_per_s: int | None = None

@@ -33,6 +33,7 @@ POLICIES: Mapping[str, str] = {
     "ganeti": "ganeti",
     "fc-qemu": "fc_qemu",
     "converge": "converge",
+    "auto": "auto",
 }
 
 

@@ -161,6 +161,17 @@ def test_a_busy_guest_is_slowed_down_until_it_gets_across() -> None:
     assert move.outcome().completed and 50 <= move.throttle.percent <= 90
 
 
+def test_what_cannot_be_set_under_way_can_be_before() -> None:
+    move = simulated(writing, busy_share=1.0)
+    move.set("auto-converge", True)
+    move.advance(60.0)
+    assert move.outcome().completed
+    with pytest.raises(KeyError):
+        move.set("auto-converge", False)
+    with pytest.raises(KeyError):
+        move.set("no-option", 1)
+
+
 def test_the_throttle_is_steered_under_way() -> None:
     parked: Options = {"cpu-throttle-initial": 1, "cpu-throttle-increment": 1, "max-cpu-throttle": 1}
     move = simulated(writing, {**CONVERGE, **parked})
@@ -195,8 +206,6 @@ def test_a_limit_that_is_raised_under_way_ends_it() -> None:
     move.advance(30.0)
     outcome = move.outcome()
     assert outcome.completed and outcome.downtime_s == pytest.approx(1.96, rel=0.25)
-    with pytest.raises(KeyError):
-        move.set("postcopy-ram", True)
 
 
 def test_a_paused_guest_gets_across() -> None:

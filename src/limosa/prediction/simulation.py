@@ -129,9 +129,9 @@ class Simulated:
     # What can be told it
 
     def set(self, name: str, value: Value) -> None:
-        """migrate-set-parameters, by an option's name in docs/options.md and in its unit (ms, bytes/s, percent). Raises
-        KeyError for what is no option that can be set under way."""
-        if not OPTIONS[name].while_moving:
+        """migrate-set-parameters, by an option's name in docs/options.md and in its unit (ms, bytes/s, percent); before
+        anything was sent also migrate-set-capabilities. Raises KeyError for what is no option that can be set now."""
+        if not OPTIONS[name].while_moving and self._sent_bytes:
             raise KeyError(name)
         self._options[name] = value
         self._heed()

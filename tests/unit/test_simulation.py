@@ -186,6 +186,26 @@ def test_the_throttle_is_steered_under_way() -> None:
     assert move.throttle.percent == 1
 
 
+def test_a_newer_qemu_looks_at_the_log_in_long_passes_too() -> None:
+    """10.0 at least every 5 s after the first pass, where it may slow the guest down: so it does so sooner."""
+    reached = {}
+    for forced_look_s in (None, 5.0):
+        for converge in (False, True):
+            move = Simulated(
+                (Region(512 * MIB),),
+                lambda t: min(60 * MIB * t, 400 * MIB),
+                Link(16 * MIB),
+                {"auto-converge": converge},
+                COSTS,
+                forced_look_s=forced_look_s,
+            )
+            move.advance(90.0)
+            reached[forced_look_s, converge] = (move.iteration, move.throttle.percent)
+    assert reached[None, False] == reached[5.0, False] and reached[None, False][1] == 0
+    assert reached[5.0, True][0] > reached[None, True][0] + 5
+    assert reached[5.0, True][1] > reached[None, True][1]
+
+
 def test_tailslow_takes_what_the_ratio_calls_for_alone() -> None:
     """Half of what was sent may be written: 8 of 16, where 9 were."""
     reached = []

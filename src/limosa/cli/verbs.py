@@ -38,6 +38,8 @@ PARTS: dict[str, dict[str, Place]] = {
         "start": ("start", "start", "Start a guest on its host."),
         "stop": ("stop", "stop", "Shut a guest down."),
         "migrate": ("migrate", "migrate", "Move a running guest to another host."),
+        "predict": ("predict", "predict", "Say beforehand what moving a guest would take by each way: whether it "
+                    "completes, how long, what users notice."),
         "policy": ("policy", "list_policies", "List the policies that can steer a migration: what each does, and "
                    "whose it is."),
         "policy replay": ("policy", "replay", "Have every policy steer a recorded migration again: who would have done "

@@ -18,6 +18,7 @@ from limosa.spec import resolved
 if TYPE_CHECKING:
     from limosa.guest.agent.client import AgentClient
     from limosa.guest.screen.camera import Camera
+    from limosa.lab.foresight import Prediction
     from limosa.lab.prospect import Prospect
     from limosa.migration.settings import Settings
     from limosa.prediction.working_set import WorkingSet
@@ -178,6 +179,34 @@ class GuestVerbs:
         from limosa.lab import guest_memory
 
         return await guest_memory.working_set(self._handle(guest))
+
+    async def predict(
+        self,
+        guest: str,
+        host: str,
+        allowed: Settings | None = None,
+        *,
+        link_bytes_per_s: float | None = None,
+        also: Sequence[str] = (),
+    ) -> Prediction:
+        """What moving *guest* to *host* would take by each of the usual ways, and by the policies named in *also*:
+        whether it completes, how long it takes, what users notice. Nothing is changed; its memory is looked at for
+        some 12 s. *allowed*: what policies may do. *link_bytes_per_s*: what the link takes of the stream; None: as the
+        lab file says.
+
+        Raises SpecError for a host that there is not, or where nobody says what the link takes; StateError for a guest
+        that does not run; LimosaError where its memory cannot be looked at.
+
+        Example::
+
+            foreseen = await lab.guests.predict("guest1", "host2", link_bytes_per_s=110e6)
+            for way in foreseen.ways:
+                print(way.name, way.forecast.completes, way.forecast.total_s, way.outage_s, way.remark)
+        """
+        from limosa.lab import foresight
+        from limosa.migration.settings import Settings as Allowed
+
+        return await foresight.predict(self._handle(guest), host, allowed or Allowed(), link_bytes_per_s, also)
 
     def follow(self, guest: str) -> AsyncIterator[Event]:
         """What the command that moves *guest* has done and does, until that is over: phases, looks, what QEMU is told.

@@ -79,13 +79,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """A worker for each CPU; none where only some tests are wanted, or where they talk to the terminal."""
+    """A worker more than there are CPUs, as most tests wait for something most of the time; none where only some are
+    wanted, or where they talk to the terminal."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     some = any(argument.partition("::")[0].endswith(".py") for argument in config.args)
     if some or config.option.keyword or config.option.collectonly or config.option.capture == "no":
         return 0
-    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -221,6 +221,7 @@ def test_network_of_two_cards(state: Path) -> None:
     assert total == pytest.approx(8 * printed["end"]["sum_received"]["bytes"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_disk_of_two_buses_past_the_cache(state: Path) -> None:
     kinds = ("--bus", "virtio-scsi", "--bus", "ide", "--cache", "none")  # by the name that the course uses
     shown = bench(state, "disk", *kinds, "--time", "1 s", "--repeat", "1")

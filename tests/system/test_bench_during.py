@@ -146,6 +146,7 @@ def test_a_guest_that_dies_is_marked(tmp_path: Path) -> None:
     assert "Not measured" in page and parts[0]["reason"].capitalize() in page
 
 
+@pytest.mark.slow
 def test_interrupted_after_the_move_keeps_what_it_showed(tmp_path: Path, works: None) -> None:
     words = ("--load", "latency", "--before", "2 s", "--after", "600 s")
     with begun(tmp_path, "after: 600 s", *words) as (child, run):

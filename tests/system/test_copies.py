@@ -87,6 +87,7 @@ def on_host(lab: Bench, *words: str) -> Iterator[subprocess.Popen[str]]:
         child.communicate()
 
 
+@pytest.mark.slow
 def test_a_monitor_that_somebody_holds_is_no_news(lab: Bench, one: Seen) -> None:
     with on_host(lab, HOLD, "/run/limosa/guests/bare/observe.qmp"):
         status = lab.status()

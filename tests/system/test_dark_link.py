@@ -66,7 +66,9 @@ def test_while_the_command_lives(lab: Bench, at: tuple[str, str], endless: None)
     lab.assert_once(source)
 
 
-@pytest.mark.parametrize("words", [("start", GUEST), ("stop", GUEST, "--force", "--host")])
+@pytest.mark.parametrize(
+    "words", [("start", GUEST), pytest.param(("stop", GUEST, "--force", "--host"), marks=pytest.mark.slow)]
+)
 def test_when_the_command_was_killed(lab: Bench, at: tuple[str, str], endless: None, words: tuple[str, ...]) -> None:
     """The next command frees the source; so does a person's decision."""
     source, target = at

@@ -17,12 +17,12 @@ import msgspec
 import pytest
 
 from limosa.lab import sweep
-from tests import micro_image
+from tests import micro_image, slow
 from tests.limosa_command import Command, Traces
 
 pytestmark = pytest.mark.system
 
-KILLS = 20
+KILLS = 20 if slow.wanted() else 10
 FIRST_S, MEAN_S, LAST_S = 0.2, 4.0, 14.0
 """Moments between the interpreter's start and the second migration of a demo on a quiet machine."""
 

@@ -51,6 +51,7 @@ guests: {web: {host: right, network: study, address: 10.91.7.77, memory: 192 MiB
 """
 
 
+@pytest.mark.slow
 async def test_on_a_lab_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing in it is called as in the example, and the guest has less memory than the bench would fill."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -21,9 +21,10 @@ from limosa.guest.bare import Fault, Lost, Pass, Unread, parse
 from limosa.lab import Lab
 from limosa.migration.journal import Phase, unfinished
 from limosa.migration.settings import Settings
+from tests import slow
 from tests.qemu_versions import newer_machine, second_qemu
 
-MOVES = 20
+MOVES = 20 if slow.wanted() else 8
 pytestmark = NEEDED
 
 
@@ -58,7 +59,7 @@ async def _kvm_refusal() -> str:
 
 
 def move_in_a_row(lab: Bench) -> None:
-    """Twenty moves; after each of them all pages are right, and no pass was ever done twice."""
+    """After each of them all pages are right, and no pass was ever done twice."""
     overheads, totals, passes = [], [], []
     for number in range(MOVES):
         target = ("host2", "host1")[number % 2]

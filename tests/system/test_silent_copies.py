@@ -65,7 +65,14 @@ def state(desk: Command) -> tuple[str, str]:
     return guest["state"], guest["host"]
 
 
-@pytest.mark.parametrize("step", [Phase.SWITCHED, Phase.ENDING_SOURCE, Phase.COMPLETED])
+@pytest.mark.parametrize(
+    "step",
+    [
+        Phase.SWITCHED,
+        pytest.param(Phase.ENDING_SOURCE, marks=pytest.mark.slow),
+        pytest.param(Phase.COMPLETED, marks=pytest.mark.slow),
+    ],
+)
 def test_no_second_copy_is_started_while_the_first_is_out_of_sight(
     command: Command, servers: Servers, runner: asyncio.Runner, step: Phase
 ) -> None:
@@ -91,7 +98,7 @@ def test_no_second_copy_is_started_while_the_first_is_out_of_sight(
     assert qemus(servers, runner) == [0, 1] and state(command) == ("running", "host2")
 
 
-@pytest.mark.parametrize("lost", ["limosa.json", ""])
+@pytest.mark.parametrize("lost", [pytest.param("limosa.json", marks=pytest.mark.slow), ""])
 def test_no_second_copy_is_started_where_a_machine_has_lost_the_labs_mark(
     command: Command, servers: Servers, runner: asyncio.Runner, lost: str
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_machine_is_given_up_for_good(command: Command, servers: Servers, runn
     assert states(command)[1]["guest3"][0] != "unknown"
 
 
+@pytest.mark.slow
 def test_a_guest_that_was_given_up_and_is_there_is_on_record_again(
     command: Command, servers: Servers, runner: asyncio.Runner
 ) -> None:

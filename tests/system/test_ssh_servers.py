@@ -152,6 +152,7 @@ def test_real_machines_are_not_switched_off(lab: Command) -> None:
     assert where(lab) == [("running", "host1")]
 
 
+@pytest.mark.slow
 def test_target_cut_off_in_the_middle_of_a_migration(lab: Command, servers: Servers, runner: asyncio.Runner) -> None:
     """The cable of the target's machine is pulled while memory is on its way: the guest goes on, on one side only."""
     child = lab.begin("migrate", "guest1", "host2", "--max-bandwidth", "4 MiB/s", "--lab", "bare-ssh")

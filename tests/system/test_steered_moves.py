@@ -49,6 +49,7 @@ def test_a_guest_that_a_policy_paused_runs_at_the_target(lab: Bench) -> None:
     lab.assert_once(target)
 
 
+@pytest.mark.slow
 def test_a_recorded_move_is_steered_again_by_all(lab: Bench) -> None:
     """Its own policy does what it did; another leaves the record where it acts first. The report has it too."""
     _, target = lab.ends()

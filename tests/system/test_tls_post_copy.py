@@ -104,6 +104,7 @@ def test_keys_that_expired_while_the_link_was_down(lab: Bench, monkeypatch: pyte
     assert not REFUSED.search(made.ran.err), made.ran.err
 
 
+@pytest.mark.slow
 def test_another_command_has_the_keys_too(lab: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that began it was killed when both sides had given the connection up.
 
@@ -131,6 +132,7 @@ def set_link(lab: Bench, host: str, state: str) -> None:
     subprocess.run(link(lab, host, state).split(), check=True)
 
 
+@pytest.mark.slow
 def test_keys_of_ones_own_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who renews them in their folders needs to do no more; who does not is told what is wrong with them."""
     now = datetime.now(UTC)

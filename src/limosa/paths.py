@@ -59,6 +59,11 @@ def labs() -> Path:
     return state() / "labs"
 
 
+def scores() -> Path:
+    """How predictions of moves held, a line each."""
+    return state() / "predictions.jsonl"
+
+
 def runs() -> Path:
     """One folder a measured run."""
     return state() / "runs"

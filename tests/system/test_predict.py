@@ -25,7 +25,7 @@ def test_a_move_that_does_not_complete_is_foretold(lab: Bench) -> None:
     found = lab.run("predict", GUEST, target, "--policy", "nova", "--json").result
     assert (found["guest"], found["source"], found["target"]) == (GUEST, source, target)
     assert found["link_bytes_per_s"] == pytest.approx(23.9e6, rel=0.01) and found["memory"]["how"] == "memory"
-    ways = {way["name"]: way for way in found["ways"]}
+    ways = {way["way"]["name"]: way for way in found["ways"]}
     assert list(ways) == ["qemu (300 ms)", "downtime 2 s", "throttle", "post-copy", "auto (300 ms)", "nova"]
     assert ways["qemu (300 ms)"]["forecast"]["completes"] < 0.5
     assert "a pause of" in ways["qemu (300 ms)"]["remark"]
@@ -34,13 +34,16 @@ def test_a_move_that_does_not_complete_is_foretold(lab: Bench) -> None:
     said = lab.migrate(target, "--policy", "auto", expect=6).result
     assert "the policy auto gives it up" in said["error"]
     lab.assert_once(source)
+    (score,) = lab.run("predict", "--score", "--json").result
+    assert (score["way"], score["moves"], score["completed"]) == ("auto (300 ms)", 1, 0) and score["brier"] < 0.3
 
 
 def test_the_table(lab: Bench) -> None:
     _, target = lab.ends()
-    said = lab.run("predict", GUEST, target).out
+    said = lab.run("predict", GUEST, target, "--outage", "3 s").out
     assert "the link takes 22.8" in said and "bare dirties" in said
-    assert "users notice" in said and "auto (300 ms)" in said
+    assert "users notice" in said and "auto (3 s)" in said
+    assert "completed" in lab.run("predict", "--score").out
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from limosa.cli.declared import Option
-from limosa.cli.options import GuestArgument, HostArgument, JsonOption, LabOption
+from limosa.cli.declared import Argument, Option
+from limosa.cli.options import JsonOption, LabOption
 from limosa.cli.policy_options import (
     DeadlineOption,
     LastResortOption,
@@ -15,7 +15,7 @@ from limosa.cli.policy_options import (
     TimeScaleOption,
     allowing,
 )
-from limosa.cli.values import POLICY, RATE
+from limosa.cli.values import GUEST, HOST, POLICY, RATE
 
 if TYPE_CHECKING:
     from limosa.lab.foresight import Prediction
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def predict(
-    guest: GuestArgument,
-    host: HostArgument,
+    guest: Annotated[str, Argument(kind=GUEST, help="A guest of the lab.")] = "",
+    host: Annotated[str, Argument(kind=HOST, help="The host that it would go to.")] = "",
     lab: LabOption = "",
     link: Annotated[int | None, Option(kind=RATE, help="What the link takes; without it as the lab file says.")] = None,
     policy: Annotated[
@@ -37,14 +37,21 @@ def predict(
     throttle: ThrottleOption = 0,
     last_resort: LastResortOption = "give-up",
     policy_time_scale: TimeScaleOption = 1.0,
+    score: Annotated[bool, Option("--score", help="Say how predictions have held until now, and no more.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say beforehand what moving a guest would take by each way: whether it completes, how long, what users notice."""
     from limosa.cli.face import face, run, show_result
+    from limosa.errors import SpecError
     from limosa.lab import Lab
     from limosa.migration import pause_estimate
     from limosa.migration.settings import Settings
 
+    if score:
+        _show_score(as_json)
+        return
+    if not (guest and host):
+        raise SpecError("predict the move of which guest, to which host?", hint="limosa predict GUEST HOST")
     allowed = allowing(Settings(), (outage, deadline, post_copy, throttle, last_resort, policy_time_scale))
     stream = None if link is None else float(pause_estimate.stream(link))
 
@@ -60,11 +67,34 @@ def predict(
         _print(found)
 
 
+def _show_score(as_json: bool) -> None:
+    from limosa.cli.columns import print_table
+    from limosa.cli.face import show_result
+    from limosa.lab import foresight
+
+    found = foresight.scores()
+    if as_json:
+        show_result(found)
+    elif not found:
+        print("no prediction was followed by its move yet: limosa predict GUEST HOST, then limosa migrate GUEST HOST")
+    else:
+        shares = ("total_error", "total_within", "pause_error", "pause_within")
+        rows = []
+        for row in found:
+            first = (row.way, row.machine, f"{row.completed} of {row.moves}", f"{row.brier:.2f}")
+            rows.append((*first, *(_percent(getattr(row, name)) for name in shares)))
+        print_table(("way", "machine", "completed", "Brier", "time off", "within", "pause off", "within"), rows)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}"
+
+
 def _print(found: Prediction) -> None:
     from limosa.cli.columns import print_table
 
     print(_facts(found))
-    rows = [(way.name, *_row(way)) for way in found.ways]
+    rows = [(way.way.name, *_row(way)) for way in found.ways]
     print_table(("way", "completes", "takes", "users notice", "what else"), rows)
 
 

@@ -201,7 +201,7 @@ class GuestVerbs:
 
             foreseen = await lab.guests.predict("guest1", "host2", link_bytes_per_s=110e6)
             for way in foreseen.ways:
-                print(way.name, way.forecast.completes, way.forecast.total_s, way.outage_s, way.remark)
+                print(way.way.name, way.forecast.completes, way.forecast.total_s, way.outage_s, way.remark)
         """
         from limosa.lab import foresight
         from limosa.migration.settings import Settings as Allowed

@@ -127,6 +127,10 @@ class Move:
             by_itself = transfer.target is not None and transfer.target.control.powered_off()
             name = self.guest.name
             outcome.failure = ended_by_itself(name) if by_itself else lost(name, self.target.name)  # a moment ago
+        if hosts.directory.prediction(self.guest.name).exists():
+            from limosa.lab import foresight
+
+            foresight.hold_against(self.guest, outcome)
         return outcome
 
     def _clocks(self) -> Clocks | None:

@@ -175,6 +175,10 @@ class LabDirectory(msgspec.Struct, frozen=True):
         """What is seen of a guest's migration while a command makes it."""
         return self.guest(guest) / "migration-diary.jsonl"
 
+    def prediction(self, guest: str) -> Path:
+        """What was said of the guest's next move."""
+        return self.guest(guest) / "prediction.json"
+
     def switch_wish(self, guest: str) -> Path:
         """There while somebody wishes that the guest's migration becomes post-copy."""
         return self.guest(guest) / "switch"

@@ -45,7 +45,7 @@ class Contender(msgspec.Struct, frozen=True):
 class Foretold(msgspec.Struct, frozen=True):
     """What may come of it."""
 
-    name: str
+    way: Contender
     forecast: Forecast
     """Total, pause, bytes, exposure: medians and 90 % intervals of what completes, and the share that does."""
     outage_s: Range | None
@@ -95,7 +95,7 @@ def foretold(contender: Contender, given: Conditions, draws: int = DRAWS) -> For
     found = forecast(drawn, driving, deadline_s=given.horizon_s, count=draws)
     outage = None if found.pause_s is None else _longer(found.pause_s, given.brief.gap_s)
     return Foretold(
-        name=contender.name,
+        way=contender,
         forecast=found,
         outage_s=outage,
         ends_s=sorted(ends)[len(ends) // 2] if ends else None,

@@ -25,12 +25,13 @@ def start(argv: Sequence[str], log: str | Path, env: Mapping[str, str] | None = 
 class LocalHost:
     """Processes run on this machine; those that were spawned are ended by ``close``."""
 
-    def __init__(self, name: str = "here") -> None:
+    def __init__(self, name: str = "here", runtime_directory: str = "/nonexistent/limosa") -> None:
+        """*runtime_directory*: nothing of a test belongs into the machine's own."""
         self.name = name
         self.python = sys.executable
         self.ran: list[tuple[str, ...]] = []
         self._spawned: list[subprocess.Popen[bytes]] = []
-        self.runtime_directory = "/run/limosa"
+        self.runtime_directory = runtime_directory
 
     async def run(
         self,

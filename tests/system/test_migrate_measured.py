@@ -13,6 +13,7 @@ import pytest
 from limosa.results import store
 from limosa.results.format import Migration
 from limosa.results.store import RunDirectory
+from limosa.userfaultfd import by_call
 from tests.limosa_command import Command, Traces
 
 pytestmark = pytest.mark.system
@@ -82,13 +83,12 @@ def test_a_guest_without_an_agent_has_what_can_be_had(command: Command) -> None:
     assert read(command.ok("report", run.id, "--json").json["summary"]) == {"qemu_downtime_ms", "stop_resume_ms"}
 
 
+@pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")
 def test_of_post_copy_the_pause_is_told_and_not_qemus_downtime(command: Command) -> None:
     there = next(guest["host"] for guest in command.ok("status", "--json").json["guests"] if guest["name"] == "web")
     back = {"host1": "host2", "host2": "host1"}[there]
-    done = command.run("migrate", "web", back, "--measure", "--method", "post-copy")
-    if "post-copy cannot be received" in done.errors:
-        pytest.skip(done.errors.strip().splitlines()[0])
-    assert done.returncode == 0, done
+    # With any pause that is worth the name QEMU hands over by itself when the first pass is over: the guest is at rest.
+    done = command.ok("migrate", "web", back, "--measure", "--method", "post-copy", "--downtime-limit", "1 ms")
     run = latest(command)
     move, (row,) = the_move(run), command.ok("report", run.id, "--json").json["summary"]["migrations"]
     assert "starting-post-copy" in dict(move.phases) and move.stamped_by == "this machine"

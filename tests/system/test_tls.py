@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 import sys
@@ -79,6 +80,7 @@ async def _seen_on_the_way(lab: Lab, source: str, target: str, settings: Setting
     return seen
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="packets are only seen for sure with room for many of them: root's")
 @pytest.mark.parametrize("options", [AMPLE, MULTIFD], ids=["one-connection", "multifd"])
 async def test_nobody_on_the_way_reads_it(
     lab: Bench, options: Mapping[str, bool | int], monkeypatch: pytest.MonkeyPatch

@@ -218,7 +218,8 @@ async def test_keys_are_known_to_be_worn_by_their_end(age: int, worn: bool) -> N
     assert credentials.Credentials(made, lambda _: {}).worn(now_s - age * day_s) is worn
 
 
-async def test_keys_that_were_given_anew_are_not_worn() -> None:
+async def test_keys_that_were_given_anew_are_not_worn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HOST, "runtime_directory", str(tmp_path))
     held = credentials.Credentials(
         Transport(kind="tls", expected="b", admitted="CN=b"), lambda _: authority.files(LAB, "b", "", NOW)
     )  # fmt: skip

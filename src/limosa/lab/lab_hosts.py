@@ -280,9 +280,12 @@ class LabHosts:
         return self.lab.networks[network].client_address if host == CLIENT else self.lab.hosts[host].addresses[network]
 
     async def check(self) -> None:
-        """Raise MachineError where a kind of host that the lab needs cannot be had at all."""
+        """Raise MachineError where a kind of host that the lab needs cannot be had at all, or this machine's own bridge
+        not be joined."""
         for kind in self.elsewhere_kinds():
             await kind.check()
+        if self.bridged_networks():
+            await self.this_machine().run(["true"], as_root=True)
 
     def bridged_networks(self) -> list[str]:
         """The networks in which the fabric is joined with a bridge of this machine."""

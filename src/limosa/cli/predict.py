@@ -92,8 +92,9 @@ def _percent(share: float | None) -> str:
 
 def _print(found: Prediction) -> None:
     from limosa.cli.columns import print_table
+    from limosa.cli.printable import print_prose
 
-    print(_facts(found))
+    print_prose(_facts(found), then="  ")
     rows = [(way.way.name, *_row(way)) for way in found.ways]
     print_table(("way", "completes", "takes", "users notice", "what else"), rows)
 
@@ -118,12 +119,13 @@ def _facts(found: Prediction) -> str:
 def _row(way: Foretold) -> tuple[str, str, str, str]:
     completes = way.forecast.completes
     words = "yes" if completes >= 0.95 else "no" if completes <= 0.05 else f"{completes:.0%}"
-    takes = _range(way.forecast.total_s)
-    if takes == "–" and way.ends_s is not None:
-        from limosa.units import format_duration
+    if words != "no":
+        return words, _range(way.forecast.total_s), _range(way.outage_s), way.remark
+    if way.ends_s is None:
+        return words, "–", "–", way.remark
+    from limosa.units import format_duration
 
-        takes = f"gives up after {format_duration(way.ends_s)}"
-    return words, takes, _range(way.outage_s), way.remark
+    return words, f"gives up after {format_duration(way.ends_s)}", "–", way.remark
 
 
 def _range(found: Range | None) -> str:

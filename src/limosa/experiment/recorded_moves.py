@@ -35,7 +35,8 @@ class Replay(msgspec.Struct, frozen=True):
 def replay(run: RunDirectory, allowed: Settings) -> list[Replay]:
     """Each migration of *run*, by all policies, with what *allowed* lets them do.
 
-    A policy that needs what is not allowed is left out. Raises StateError for a run without a look at a migration.
+    Where nothing is said of that, what the recorded move's policy was allowed holds for all. A policy that needs what
+    is not allowed is left out. Raises StateError for a run without a look at a migration.
     """
     moves = run.read(store.MIGRATIONS)
     seen = [event for event in read_events(run) if isinstance(event, MigrationProgressed)]
@@ -52,6 +53,8 @@ def _replay(run: RunDirectory, move: Migration, seen: list[MigrationProgressed],
     had = {option.name: option.unasked for option in OPTIONS.values()} | dict(move.plan.get("options", {}))
     taken = [Action(each.action, each.options) for each in move.decisions]  # type: ignore[arg-type]
     brief = allowed.brief(max(each.total_bytes or 0 for each in looks))
+    if allowed == Settings() and (steered := move.plan.get("brief")):
+        brief = msgspec.convert(steered, Brief)
     courses = (replayed(policy, brief, looks, had=had, taken=taken) for policy in _able(brief))
     return Replay(
         index=move.index,

@@ -27,6 +27,8 @@ from limosa.units import format_bytes, format_duration
 DRAWS = 100
 LINK_SIGMA = 0.03
 """Of the logarithm of the link's rate: as far as shaped links were off what they are said to carry."""
+_BUSY = 0.7
+"""A guest whose processors rest for more than the rest writes by a timer, mostly: throttled, it writes as much."""
 _LEAST_HORIZON_S, _COPIES = 60.0, 10
 """A move is followed for so long, or for so many times as a bare copy of the guest's memory takes."""
 
@@ -99,7 +101,7 @@ def foretold(contender: Contender, given: Conditions, draws: int = DRAWS) -> For
         forecast=found,
         outage_s=outage,
         ends_s=sorted(ends)[len(ends) // 2] if ends else None,
-        remark=hints[0] if hints else _remark(found, given),
+        remark=hints[0] if hints else _remark(contender, found, given),
     )
 
 
@@ -134,7 +136,7 @@ def _with_switch(policy: Policy) -> Policy:
     return Policy(name=policy.name, says=policy.says, source=policy.source, step=step, memory=False)
 
 
-def _remark(found: Forecast, given: Conditions) -> str:
+def _remark(contender: Contender, found: Forecast, given: Conditions) -> str:
     if found.exposure_s is not None and found.exposure_s.median > 0:
         return f"{format_duration(found.exposure_s.median)} in which a host that goes down is the guest's loss"
     if found.completes >= 0.5:
@@ -142,6 +144,8 @@ def _remark(found: Forecast, given: Conditions) -> str:
     left = least_bytes(given)
     if left is None:
         return "passes get shorter too slowly"
+    if contender.options.get("auto-converge") and (given.busy_share or 1.0) < _BUSY:
+        return f"its processors are {given.busy_share:.0%} busy: throttling takes little from it"
     pause = format_duration(left / given.link_bytes_per_s)
     return f"passes come down to {format_bytes(round(left))}: a pause of {pause} would be needed"
 

@@ -10,11 +10,10 @@ from msgspec.structs import replace
 
 from limosa.migration.policies import auto, policy_table
 from limosa.migration.policies.policy import Brief
-from limosa.migration.replay import Step
 from limosa.prediction.dirty_memory import Region
 from limosa.prediction.move_inputs import Link, PredictedMove
 from limosa.prediction.simulation import Simulated
-from limosa.prediction.steered_simulation import drive
+from limosa.prediction.steered_simulation import Step, drive
 
 MIB = 1 << 20
 BRIEF = Brief(memory_bytes=256 * MIB)

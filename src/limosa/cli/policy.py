@@ -19,7 +19,10 @@ from limosa.cli.values import RUN
 
 if TYPE_CHECKING:
     from limosa.experiment.recorded_moves import Replay
+    from limosa.prediction.replay import Course
 
+SIMULATED = "≈"
+"""Behind a time of a move that is simulated, since it is another one than that of the record."""
 _POST_COPY = {"no": "never", "may": "where it is allowed", "must": "always"}
 
 
@@ -50,7 +53,7 @@ def replay(
 ) -> None:
     """Have every policy steer a recorded migration again: who would have done what, and when.
 
-    What each would have done is known until it does what the recorded move did not: that is its last line.
+    What each would have done is known until it does what the recorded move did not; what follows (≈) is simulated.
     """
     from limosa.cli.face import show_result
     from limosa.experiment import recorded_moves
@@ -76,9 +79,30 @@ def _print(move: Replay) -> None:
     for course in move.courses:
         if course.begins:
             rows.append((course.policy, "0 s", Action("set", course.begins).words, "begins so"))
-        for step in course.steps:
-            leaves = "" if step.after_s != course.leaves_s else "; from here another move"
-            rows.append((course.policy, f"{step.after_s:.1f} s", step.action.words, step.why + leaves))
+        rows += [
+            (course.policy, f"{step.after_s:.1f} s{_mark(course, step.after_s)}", step.action.words, step.why)
+            for step in course.steps
+        ]
+        if course.leaves_s is not None and course.steps[-1].action.kind != "cancel":
+            rows.append((course.policy, *_rest(course)))
         if not course.begins and not course.steps:
             rows.append((course.policy, "", "leaves all as it was", ""))
     print_table(("policy", "after", "does", "why"), rows)
+
+
+def _mark(course: Course, after_s: float) -> str:
+    return f" {SIMULATED}" if course.leaves_s is not None and after_s > course.leaves_s else ""
+
+
+def _rest(course: Course) -> tuple[str, str, str]:
+    """How the move that it leaves the record for ends: when, what, and the pause."""
+    from limosa.units import format_duration
+
+    rest = course.rest
+    if rest is None:
+        return "", "another move from here", "too little was seen to simulate it"
+    after = f"{rest.total_s or 0.0:.1f} s {SIMULATED}"
+    if not rest.completed:
+        return after, "still under way", ""
+    pause = "" if rest.pause_s is None else f"a pause of {format_duration(rest.pause_s)}"
+    return after, "completed", pause

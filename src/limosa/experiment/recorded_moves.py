@@ -10,8 +10,8 @@ from limosa.errors import StateError
 from limosa.events import MigrationProgressed
 from limosa.migration.policies import policy_table
 from limosa.migration.policies.policy import Action, Brief, Policy
-from limosa.migration.replay import Course, look, replayed
 from limosa.migration.settings import Settings
+from limosa.prediction.replay import Course, look, replayed
 from limosa.results import store
 from limosa.results.format import Migration
 from limosa.results.store import RunDirectory, read_events

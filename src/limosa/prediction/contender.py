@@ -14,12 +14,11 @@ import msgspec
 from limosa.migration.history import History
 from limosa.migration.policies import policy_table
 from limosa.migration.policies.policy import POST_COPY, Brief, Judgement, Policy
-from limosa.migration.replay import Step
 from limosa.prediction.dirty_memory import Region
 from limosa.prediction.forecast import Forecast, Range, drawn_costs, drawn_jitter, drawn_link, forecast
 from limosa.prediction.move_inputs import Costs, Link
 from limosa.prediction.simulation import Simulated
-from limosa.prediction.steered_simulation import drive
+from limosa.prediction.steered_simulation import Step, drive
 from limosa.prediction.working_set import WorkingSet
 from limosa.spec.migration_options import Value
 from limosa.units import format_bytes, format_duration

@@ -11,6 +11,7 @@ import pytest
 from move_bench import AMPLE, GUEST, LIMOSA, NEEDED, NEEDED_BY_POST_COPY, SLOW_LINK, Attempt, Bench, bench
 
 from limosa.migration.journal import read
+from limosa.migration.policies import policy_table
 
 pytestmark = NEEDED
 MAY = pytest.param("ok", marks=NEEDED_BY_POST_COPY)
@@ -138,6 +139,25 @@ def test_a_guest_that_was_paused_runs_on_when_its_target_dies(lab: Bench) -> Non
     )
     assert moved.ran.returncode == 6, moved.ran
     lab.assert_once(moved.source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allowed", ["never", MAY])
+@pytest.mark.parametrize("name", policy_table.POLICIES)
+def test_each_steers_a_real_move(lab: Bench, name: str, allowed: str) -> None:
+    """Wherever it ends within 20 s, the guest is there once, and every decision has its reason."""
+    source, target = lab.ends()
+    if policy_table.named(name).post_copy == "must" and allowed == "never":
+        pytest.skip("it is nothing without post-copy")
+    words = policy(name, 0.003, "--deadline", "6 s", "--post-copy", allowed, "--throttle", "50", "--timeout", "20 s")
+    with lab.beside("migrate", GUEST, target, "--json", *words) as moving:
+        said = json.loads(moving.communicate(timeout=120)[0])
+    assert moving.returncode in (0, 6), said
+    lab.assert_once(target if moving.returncode == 0 else source)
+    decided = [entry for entry in read(lab.directory.journal(GUEST)) if entry.action is not None]
+    assert all(entry.detail for entry in decided)
+    if moving.returncode == 0:
+        assert said["policy"] == name and len(said["decisions"]) == len(decided)
 
 
 def test_afterwards_a_move_is_as_before(lab: Bench) -> None:

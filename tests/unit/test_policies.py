@@ -137,7 +137,7 @@ def test_proxmox_doubles_the_pause_at_the_sixth_rise() -> None:
 
 def test_proxmox_stops_doubling_where_qemu_takes_no_more() -> None:
     done = act("proxmox", saw(lambda _: 1024 * MIB, 683 * MIB, 400.0, every_s=1.0))
-    assert done[-1][1] == 2_000_000
+    assert done[-1][1] == 2_000_000 and len({limit for _, limit in done}) == len(done), "it is told once"
 
 
 def test_kubevirt_gives_up_by_time() -> None:

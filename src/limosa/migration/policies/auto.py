@@ -31,7 +31,8 @@ from limosa.spec.migration_options import Value
 from limosa.units import format_bytes, format_bytes_per_s, format_duration
 
 LEAST_MS = 10
-"""A shorter pause cannot be planned: QEMU sends in slices of 50 ms."""
+"""A shorter pause cannot be planned, nor one told from another that is shorter by less: QEMU sends in slices of 50
+ms."""
 _FIRST_SHARE, _FIRST_MS = 1 / 5, 30
 """The pause that it begins with: this share of what is allowed, or this, if that is more."""
 _PAYS = 0.9
@@ -175,7 +176,7 @@ def _may_switch(brief: Brief, memory: _Memory, rate: float) -> bool:
 
 def _allow(memory: _Memory, needed_s: float, most_s: float, why: str) -> Judgement:
     limit_ms = min(most_s * 1000, _ROOM * needed_s * 1000 + _ROOM_MS)
-    if limit_ms <= memory.limit_ms:
+    if limit_ms < memory.limit_ms + LEAST_MS:
         return Judgement(memory=memory)
     return Judgement(pause_of(limit_ms), why, msgspec.structs.replace(memory, limit_ms=limit_ms))
 

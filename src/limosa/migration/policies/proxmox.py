@@ -54,7 +54,7 @@ def _step(seen: History, brief: Brief, memory: _Memory) -> Judgement:
     rose = memory.left_bytes is not None and now.remaining_bytes > memory.left_bytes
     rises = memory.rises + (rose or now.remaining_bytes == 0)
     after = msgspec.structs.replace(after, sent_bytes=now.sent_bytes, left_bytes=now.remaining_bytes, rises=rises)
-    if rises <= _RISES:
+    if rises <= _RISES or memory.limit_ms == MOST_DOWNTIME_MS:
         return Judgement(memory=after)
     limit_ms = min(MOST_DOWNTIME_MS, memory.limit_ms * 2)
     why = f"{rises} looks found more left than the one before: the pause is doubled"

@@ -44,9 +44,10 @@ NEEDED = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
 ]
 """The marks of tests that move a bare guest by the machine's QEMU."""
+TAKES_USERFAULTFD = pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")
 NEEDED_BY_POST_COPY = [
     *NEEDED,
-    pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user"),
+    TAKES_USERFAULTFD,
 ]
 SLOW_LINK = """\
 name: {name}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from move_bench import TAKES_USERFAULTFD
 
 from limosa.results import store
 from limosa.results.format import Migration
 from limosa.results.store import RunDirectory
-from limosa.userfaultfd import by_call
 from tests.limosa_command import Command, Traces
 
 pytestmark = pytest.mark.system
@@ -83,7 +83,7 @@ def test_a_guest_without_an_agent_has_what_can_be_had(command: Command) -> None:
     assert read(command.ok("report", run.id, "--json").json["summary"]) == {"qemu_downtime_ms", "stop_resume_ms"}
 
 
-@pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")
+@TAKES_USERFAULTFD
 def test_of_post_copy_the_pause_is_told_and_not_qemus_downtime(command: Command) -> None:
     there = next(guest["host"] for guest in command.ok("status", "--json").json["guests"] if guest["name"] == "web")
     back = {"host1": "host2", "host2": "host1"}[there]

@@ -20,12 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-from move_bench import GUEST, NEEDED, Bench, bench
+from move_bench import GUEST, NEEDED, TAKES_USERFAULTFD, Bench, bench
 from move_driver import qemus, tell
 
 from limosa.migration import journal
 from limosa.migration.phases import AFTER_SWITCH, BETWEEN, Phase
-from limosa.userfaultfd import by_call
 
 MOVES = int(os.environ.get("LIMOSA_TEST_MOVES", "200"))
 LONGEST_S = 4.0
@@ -44,7 +43,7 @@ METHODS = {
 pytestmark = [
     *NEEDED,
     pytest.mark.slow,
-    pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user"),
+    TAKES_USERFAULTFD,
 ]
 
 

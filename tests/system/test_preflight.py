@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from move_bench import NEEDED, Bench, Ran, bench
+from move_bench import NEEDED, TAKES_USERFAULTFD, Bench, Ran, bench
 
 from limosa import spec, userfaultfd
 from limosa.errors import LimosaError, MachineError
@@ -28,7 +28,6 @@ from limosa.migration.journal import unfinished
 from limosa.migration.preflight.memory_backend import IN_MEMORY
 from limosa.migration.settings import Settings
 from limosa.network import echo
-from limosa.userfaultfd import by_call
 from tests import micro_image, namespaces
 from tests.qemu_versions import newer_machine, second_qemu
 
@@ -262,7 +261,7 @@ def test_a_device_that_cannot_be_moved_is_told_by_its_own_qemu(tmp_path: Path) -
         assert said.startswith("web cannot leave host1: non-migratable device: ") and "nvme" in said
 
 
-@pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")
+@TAKES_USERFAULTFD
 def test_memory_in_a_file_on_a_disk_is_not_moved_by_post_copy(tmp_path: Path) -> None:
     stat = subprocess.run(["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True)
     if (file_system := stat.stdout.strip()) in IN_MEMORY:

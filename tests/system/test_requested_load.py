@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from move_bench import TAKES_USERFAULTFD
 
 from limosa import Lab, Settings, Workload, reported, spec, watch
 from limosa.events import Event, Events, MigrationProgressed, Note, StageFinished
 from limosa.results import store
-from limosa.userfaultfd import by_call
 
 pytestmark = pytest.mark.system
 MIB = 1 << 20
@@ -65,7 +65,7 @@ def _check_failure(failure: Exception | None, heard: list[Event]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")
+@TAKES_USERFAULTFD
 async def test_a_guest_that_outruns_its_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It reaches 1.2 times the link's rate and more: pre-copy says within three passes after the first why that has no
     end, and the pause that would be needed; post-copy arrives, with every page right."""

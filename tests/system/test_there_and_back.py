@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from move_bench import check_pages
+from move_bench import TAKES_USERFAULTFD, check_pages
 
 from limosa import accel, spec
 from limosa.deadline import Deadline
 from limosa.errors import MachineError
 from limosa.lab import Lab
 from limosa.migration.settings import Settings
-from limosa.userfaultfd import by_call
 from tests.local_host import LocalHost
 from tests.qemu_versions import machine_qemu, second_qemu
 
@@ -38,7 +37,7 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"),
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
-    pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user"),
+    TAKES_USERFAULTFD,
 ]
 
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from move_bench import ENDLESS, GUEST, NEEDED, Bench, bench
+from move_bench import ENDLESS, GUEST, NEEDED, TAKES_USERFAULTFD, Bench, bench
 
 from limosa.deadline import Deadline
-from limosa.userfaultfd import by_call
 
 LAB = """\
 name: watched
@@ -73,7 +72,7 @@ def test_one_that_is_called_off(lab: Bench) -> None:
     assert lab.status()["move"] is None
 
 
-@pytest.mark.skipif(bool(by_call()), reason="userfaultfd: not permitted to this user")
+@TAKES_USERFAULTFD
 def test_one_that_arrives(lab: Bench) -> None:
     """It goes on until somebody who watches it has it become post-copy."""
     source, target = lab.ends()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from limosa.events import MigrationProgressed
-from limosa.migration.history import Look
+from limosa.migration.history import Look, recorded
 from limosa.migration.policies import policy_table
 from limosa.migration.policies.policy import Brief, pause_of
-from limosa.prediction.replay import look, replayed
+from limosa.prediction.replay import replayed
 
 MIB = 1 << 20
 BRIEF = Brief(memory_bytes=2 << 30)
@@ -64,7 +64,7 @@ def test_one_that_does_nothing_stays_with_the_record() -> None:
 def test_a_look_is_read_as_it_was_told() -> None:
     told = MigrationProgressed(guest="db", status="active", elapsed_ms=1500.0, iteration=3, remaining_bytes=7,
                                transferred_bytes=9, total_bytes=99, throttle_percent=20)  # fmt: skip
-    assert look(told) == Look(
+    assert recorded(told) == Look(
         at_s=1.5, status="active", iteration=3, remaining_bytes=7, sent_bytes=9, total_bytes=99, throttle_percent=20,
         dirty_rate_bytes_per_s=0.0,
     )  # fmt: skip

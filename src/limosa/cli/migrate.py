@@ -17,14 +17,7 @@ from limosa.cli.policy_options import (
     TimeScaleOption,
     steered,
 )
-from limosa.cli.values import (
-    DOWNTIME_LIMIT,
-    METHOD,
-    MIGRATION_BANDWIDTH,
-    OPTION_VALUE,
-    TLS,
-    duration,
-)
+from limosa.cli.values import DOWNTIME_LIMIT, METHOD, MIGRATION_BANDWIDTH, OPTION_VALUE, TLS, duration
 
 if TYPE_CHECKING:
     from limosa.lab.prospect import Prospect

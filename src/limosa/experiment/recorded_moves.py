@@ -8,10 +8,11 @@ import msgspec
 
 from limosa.errors import StateError
 from limosa.events import MigrationProgressed
+from limosa.migration.history import recorded
 from limosa.migration.policies import policy_table
 from limosa.migration.policies.policy import Action, Brief, Policy
 from limosa.migration.settings import Settings
-from limosa.prediction.replay import Course, look, replayed
+from limosa.prediction.replay import Course, replayed
 from limosa.results import store
 from limosa.results.format import Migration
 from limosa.results.store import RunDirectory, read_events
@@ -47,7 +48,7 @@ def replay(run: RunDirectory, allowed: Settings) -> list[Replay]:
 
 
 def _replay(run: RunDirectory, move: Migration, seen: list[MigrationProgressed], allowed: Settings) -> Replay | None:
-    looks = [look(e) for e in seen if e.guest == move.guest and move.started_ns <= e.time_ns <= move.ended_ns]
+    looks = [recorded(e) for e in seen if e.guest == move.guest and move.started_ns <= e.time_ns <= move.ended_ns]
     if not looks:
         return None
     had = {option.name: option.unasked for option in OPTIONS.values()} | dict(move.plan.get("options", {}))

@@ -23,7 +23,6 @@ from limosa.prediction import contender, score
 from limosa.prediction.contender import Conditions, Contender, Foretold
 from limosa.prediction.score import Held, Score
 from limosa.prediction.working_set import WorkingSet
-from limosa.qemu import launches
 from limosa.spec.migration_options import OPTIONS
 from limosa.units import format_bytes_per_s
 
@@ -179,11 +178,9 @@ def _as_the_lab_says(guest: LabGuest) -> float:
 
 async def _busy_s(guest: LabGuest, place: str) -> float | None:
     """For how long the guest's processors have run by now; None where their threads do not bear QEMU's names."""
+    running = await guest_memory.process(guest, place)
     host = guest.hosts.host(place)
-    seen = await launches.look(host, guest.name)
-    if not seen:
-        return None
-    argv = ["find", f"/proc/{seen[0].pid}/task", "-maxdepth", "2", "-name", "stat", "-exec", "cat", "{}", "+"]
+    argv = ["find", f"/proc/{running.pid}/task", "-maxdepth", "2", "-name", "stat", "-exec", "cat", "{}", "+"]
     done = await host.run(argv, as_root=True, check=False)
     found = [match.group(1).split() for line in done.text.splitlines() if (match := _THREAD.search(line))]
     ticks = [int(fields[_UTIME]) + int(fields[_STIME]) for fields in found]

@@ -29,7 +29,7 @@ async def working_set(guest: LabGuest) -> WorkingSet:
     size = record.ram_bytes
     memory_bytes = ram.ram_bytes(guest.spec.memory_bytes, record.accel) if size is None else size
     host = guest.hosts.host(place)
-    found = await memory_look.read(host, await _process(guest, place), memory_bytes)
+    found = await memory_look.read(host, await process(guest, place), memory_bytes)
     if isinstance(found, WorkingSet):
         return found
     if guest.busy and guest.unfinished() is not None:
@@ -39,8 +39,8 @@ async def working_set(guest: LabGuest) -> WorkingSet:
     return msgspec.structs.replace(seen, why=found.why)
 
 
-async def _process(guest: LabGuest, place: str) -> Running:
-    """The guest's QEMU there, that on record before any other."""
+async def process(guest: LabGuest, place: str) -> Running:
+    """The guest's QEMU there, that on record before any other. Raises StateError where there is none."""
     known = guest.on_record()
     seen = await launches.look(guest.hosts.host(place), guest.name)
     if not seen:
@@ -67,7 +67,6 @@ async def _by_qmp(guest: LabGuest, memory_bytes: int) -> WorkingSet:
         copy = await copies.running(guest)
         try:
             control = copy.qemu.control
-            version, schema = await control.execute("query-version"), await control.execute("query-qmp-schema")
-            return await dirty_rate.read(control, features.of_migration(version, schema), memory_bytes)
+            return await dirty_rate.read(control, await features.of_running(control), memory_bytes)
         finally:
             await copy.close()

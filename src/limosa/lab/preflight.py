@@ -207,9 +207,7 @@ class Inquiry:
         """What the guest's QEMU can do: by the program, or where that is gone that it was started by, by itself."""
         if self.facts.source_qemu is not None:
             return self.facts.source_qemu
-        control = self.copy.qemu.control
-        version, schema = await control.execute("query-version"), await control.execute("query-qmp-schema")
-        return features.of_migration(version, schema)
+        return await features.of_running(self.copy.qemu.control)
 
     async def _trial(self) -> dirty_log.Verdict | None:
         return dirty_log.recall(self.facts.target_qemu) if self.facts.target_qemu is not None else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from limosa.events import MigrationProgressed
 from limosa.migration.passes import Pass
 
 _WINDOW_S = 0.5
@@ -45,6 +46,21 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     expected_downtime_ms: float | None = None
     throttle_percent: int | None = None
     """What auto-converge takes from each vCPU; None: it is not at work."""
+
+
+def recorded(event: MigrationProgressed) -> Look:
+    """The look that *event* told of."""
+    return Look(
+        at_s=event.elapsed_ms / 1000,
+        status=event.status,
+        iteration=event.iteration,
+        total_bytes=event.total_bytes,
+        remaining_bytes=event.remaining_bytes,
+        sent_bytes=event.transferred_bytes,
+        dirty_rate_bytes_per_s=event.dirty_rate_bytes_per_s or 0.0,
+        expected_downtime_ms=event.expected_downtime_ms,
+        throttle_percent=event.throttle_percent,
+    )
 
 
 class _Figures(msgspec.Struct, frozen=True):

@@ -65,17 +65,20 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         told = self.source.parameters
         if rate := told.get("avail-switchover-bandwidth"):
             return float(rate)
-        if not self.downtime_limit_s or "downtime-limit" not in told:
-            return seen_bytes_per_s
-        return seen_bytes_per_s * float(told["downtime-limit"]) / 1000 / self.downtime_limit_s
+        return seen_bytes_per_s * self._told_longer
+
+    @property
+    def _told_longer(self) -> float:
+        """How many times as long as the pause that is allowed the one is that the source's QEMU is told."""
+        told_ms = self.source.parameters.get("downtime-limit")
+        return 1.0 if told_ms is None or not self.downtime_limit_s else float(told_ms) / 1000 / self.downtime_limit_s
 
     def told(self, options: Mapping[str, Value]) -> dict[str, Value]:
         """What the source's QEMU is told for *options* while it moves, by QMP's names. Those that it does not have are
         left out."""
         given = dict(options)
-        if (pause_ms := given.get("downtime-limit")) is not None and self.downtime_limit_s:
-            longer = float(self.source.parameters["downtime-limit"]) / 1000 / self.downtime_limit_s
-            given["downtime-limit"] = min(MOST_DOWNTIME_MS, round(int(pause_ms) * longer))
+        if (pause_ms := given.get("downtime-limit")) is not None:
+            given["downtime-limit"] = min(MOST_DOWNTIME_MS, round(int(pause_ms) * self._told_longer))
         names = {name: next((n for n in OPTIONS[name].qmp_names if n in self.source.parameters), "") for name in given}
         return {names[name]: value for name, value in given.items() if names[name]}
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from limosa.migration.history import History
 from limosa.migration.policies import policy_table
-from limosa.migration.policies.policy import POST_COPY, Brief, Judgement, Policy
+from limosa.migration.policies.policy import Brief, Policy, at_second_pass
 from limosa.prediction.dirty_memory import Region
 from limosa.prediction.forecast import Forecast, Range, drawn_costs, drawn_jitter, drawn_link, forecast
 from limosa.prediction.move_inputs import Costs, Link
@@ -126,13 +125,8 @@ def _drawn(given: Conditions, options: Mapping[str, Value]) -> Callable[[random.
 
 
 def _with_switch(policy: Policy) -> Policy:
-    """The method post-copy, as a policy: it is begun with the second pass."""
-
-    def step(seen: History, _brief: Brief, done: bool) -> Judgement:
-        iteration = seen.now.iteration or 0
-        return Judgement(memory=done) if done or iteration < 2 else Judgement(POST_COPY, "the first pass is over", True)
-
-    return Policy(name=policy.name, says=policy.says, source=policy.source, step=step, memory=False)
+    """The method post-copy, as a policy."""
+    return Policy(name=policy.name, says=policy.says, source=policy.source, step=at_second_pass, memory=False)
 
 
 def _remark(contender: Contender, found: Forecast, given: Conditions) -> str:

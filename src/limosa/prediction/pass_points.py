@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from limosa.events import MigrationProgressed
-from limosa.migration.history import History, Look
+from limosa.migration.history import History, recorded
 from limosa.migration.passes import Pass
 from limosa.prediction.sampled_pages import student_95
 from limosa.prediction.working_set import Point, WorkingSet
@@ -35,15 +35,7 @@ def of_looks(looks: Iterable[MigrationProgressed]) -> list[Pass]:
     """The passes of a move by the *looks* at it, which began with the move; times are those of the move, in s."""
     history = History()
     for look in looks:
-        history.add(
-            Look(
-                at_s=look.elapsed_ms / 1000,
-                status=look.status,
-                iteration=look.iteration,
-                remaining_bytes=look.remaining_bytes,
-                sent_bytes=look.transferred_bytes,
-            )
-        )
+        history.add(recorded(look))
     return history.passes
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from limosa.events import MigrationProgressed
 from limosa.migration.history import History, Look
 from limosa.migration.policies.helm import Helm
 from limosa.migration.policies.policy import Action, Brief, Policy
@@ -38,21 +37,6 @@ class Course(msgspec.Struct, frozen=True):
     """When it does something that the recorded move did not; None: never."""
     rest: PredictedMove | None = None
     """What comes of the simulated move; None: it does not leave the record, or too little was seen by then."""
-
-
-def look(event: MigrationProgressed) -> Look:
-    """What a policy sees in a look that was recorded."""
-    return Look(
-        at_s=event.elapsed_ms / 1000,
-        status=event.status,
-        iteration=event.iteration,
-        total_bytes=event.total_bytes,
-        remaining_bytes=event.remaining_bytes,
-        sent_bytes=event.transferred_bytes,
-        dirty_rate_bytes_per_s=event.dirty_rate_bytes_per_s or 0.0,
-        expected_downtime_ms=event.expected_downtime_ms,
-        throttle_percent=event.throttle_percent,
-    )
 
 
 def replayed(

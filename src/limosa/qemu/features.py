@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ from limosa import remembered, untrusted
 from limosa.architecture import X86_64
 from limosa.errors import LimosaError, MachineError
 from limosa.hosts.host import Host
+
+if TYPE_CHECKING:
+    from limosa.qemu.monitor import Monitor
 
 PROBE_LIMIT_S = 30.0
 """A probe takes 0.1 s on a quiet machine and was seen to take 0.5 s on a busy one."""
@@ -309,6 +312,12 @@ def parse(answers: Mapping[str, Any], *, identity: str, accel: str) -> Features:
         options=frozenset(o["option"] for o in answers["query-command-line-options"]),
         types=frozenset(name for name in (*TYPES, MONITOR) if f"type {name}" in answers),
     )
+
+
+async def of_running(monitor: Monitor) -> Migrations:
+    """Likewise of a QEMU that runs, asked itself. Raises QmpError."""
+    version, schema = await monitor.execute("query-version"), await monitor.execute("query-qmp-schema")
+    return of_migration(version, schema)
 
 
 def of_migration(version: Mapping[str, Any], schema: Sequence[Mapping[str, Any]]) -> Migrations:

@@ -10,13 +10,14 @@ link is bad.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 
 import msgspec
 
 from limosa.migration.history import History
-from limosa.migration.passes import Pass, come_down_to
+from limosa.migration.passes import come_down_to
 from limosa.migration.policies.policy import (
     MOST_DOWNTIME_MS,
     POST_COPY,
@@ -42,6 +43,8 @@ _ROOM, _ROOM_MS = 1.1, 10
 """By how much more than what is needed is allowed: QEMU's own estimate of the rate differs a little each time."""
 _SAME = 0.97
 """Passes of which each begins with this share of the one before, or more, come to no end that is worth waiting for."""
+_JUDGED = 3
+"""So many shares, the last ones, say whether passes get shorter."""
 _NEAR_PLATEAU = 1.15
 _SHORT_PASS = 1.04
 """A pass within this of the shortest is as short as they get."""
@@ -131,18 +134,16 @@ def _with_pass(seen: History, memory: _Memory) -> _Memory:
     """What is known of the passes at a boundary: for how long they have brought nothing."""
     begins = seen.passes[-1].start_bytes
     plateau = come_down_to(seen.passes)
-    shares = [after.start_bytes / before.start_bytes for before, after in _pairs(seen) if before.start_bytes]
-    same = bool(shares) and statistics.median(shares[-3:]) >= _SAME
+    last = seen.passes[1:][-_JUDGED - 1 :]  # the first goes over all memory
+    shares = [
+        after.start_bytes / before.start_bytes for before, after in itertools.pairwise(last) if before.start_bytes
+    ]
+    same = bool(shares) and statistics.median(shares) >= _SAME
     if not (same or (plateau and begins <= _NEAR_PLATEAU * plateau)):
         return msgspec.structs.replace(memory, stalled=0, shortest=())
     began_s = seen.passes[-1].began_s if memory.stalled == 0 else memory.stalled_s
     shortest = tuple(sorted((*memory.shortest, begins)))[: len(_PATIENCE)]
     return msgspec.structs.replace(memory, stalled=memory.stalled + 1, stalled_s=began_s, shortest=shortest)
-
-
-def _pairs(seen: History) -> list[tuple[Pass, Pass]]:
-    """Each pass with the next one, without the first, which goes over all memory."""
-    return list(zip(seen.passes[1:-1], seen.passes[2:], strict=True))
 
 
 def _at_boundary(seen: History, brief: Brief, memory: _Memory, rate: float) -> Judgement:

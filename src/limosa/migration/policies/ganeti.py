@@ -6,10 +6,10 @@ Ganeti 3.1.0 (commit c35736d), src/Ganeti/Constants.hs and lib/hypervisor/hv_kvm
 from __future__ import annotations
 
 from limosa.migration.history import History
-from limosa.migration.policies.policy import POST_COPY, Brief, Judgement, Policy
+from limosa.migration.policies.policy import Brief, Judgement, Policy, at_second_pass
 from limosa.spec.migration_options import Value
 
-_BYTES_PER_S, _SECOND_PASS = 32 << 20, 2
+_BYTES_PER_S = 32 << 20
 
 
 def _begins(brief: Brief) -> dict[str, Value]:
@@ -18,9 +18,7 @@ def _begins(brief: Brief) -> dict[str, Value]:
 
 
 def _step(seen: History, brief: Brief, done: bool) -> Judgement:
-    if done or not brief.may_post_copy or (seen.now.iteration or 0) < _SECOND_PASS:
-        return Judgement(memory=done)
-    return Judgement(POST_COPY, f"pass {seen.now.iteration} has begun", memory=True)
+    return at_second_pass(seen, brief, done) if brief.may_post_copy else Judgement(memory=done)
 
 
 POLICIES = (

@@ -19,6 +19,8 @@ GIB = 1 << 30
 MOST_DOWNTIME_MS = 2_000_000
 """The largest ``downtime-limit`` that QEMU takes: in effect, stop now."""
 
+_SECOND_PASS = 2
+
 Kind = Literal["set", "post-copy", "pause", "cancel"]
 
 
@@ -107,6 +109,13 @@ Step = Callable[[History, Brief, Any], Judgement]
 def let_be(_seen: History, _brief: Brief, memory: Any) -> Judgement:
     """The step of a policy that leaves all to QEMU's own loop."""
     return Judgement(memory=memory)
+
+
+def at_second_pass(seen: History, _brief: Brief, done: bool) -> Judgement:
+    """The step of a policy that goes over to post-copy, once, as the second pass begins."""
+    if done or (seen.now.iteration or 0) < _SECOND_PASS:
+        return Judgement(memory=done)
+    return Judgement(POST_COPY, f"pass {seen.now.iteration} has begun", memory=True)
 
 
 def no_options(_brief: Brief) -> dict[str, Value]:

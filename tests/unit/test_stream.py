@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from limosa.deadline import Deadline
 from limosa.qemu.launches import Running
-from limosa.qemu.sockets import started
+from limosa.qemu.sockets import connecting, started
 from limosa.qemu.stream import Stream
 from tests.local_host import LocalHost
 
@@ -87,6 +88,24 @@ async def test_hold(made: Connection) -> None:
     assert await made.stream.hold() is True
     assert made.sender.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 24 * 3600 * 1000
     assert made.receiver.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+async def test_stop_connecting(made: Connection) -> None:
+    """Who waits for an answer goes on without, whichever the port; a connection that is made stays."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        address, sender = server.getsockname(), socket.socket()
+        with socket.create_connection(address), sender:  # a queue that is full: whoever comes next gets no answer
+            waiting = asyncio.ensure_future(asyncio.to_thread(sender.connect, address))
+            async for _ in Deadline.after(30).ticks(0.01):
+                if connecting(sender):
+                    break
+            await of(os.getppid(), "tcp:127.0.0.1:9").stop_connecting()
+            assert connecting(sender)
+            await of(os.getpid(), "tcp:127.0.0.1:9").stop_connecting()
+            with pytest.raises(ConnectionError):
+                await waiting
+    made.sender.sendall(b"y" * 1000)
+    assert await made.stream.moved() is True
 
 
 async def test_nobody_is_there() -> None:

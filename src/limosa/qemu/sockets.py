@@ -1,8 +1,9 @@
 """TCP connections of one process to one port elsewhere: how many bytes have arrived there, an end to them, or patience.
 
 Standard library only, from Python 3.8 on: it runs on the host, by that host's Python, and nothing of it stays there.
-Run as ``python3 - look|cut|hold PID STARTED ADDRESS PORT`` with this text as its input; STARTED is when the process
-began, in clock ticks as in /proc/PID/stat. It prints JSON: ``found`` connections, and the bytes that ``arrived`` there.
+Run as ``python3 - look|cut|hold|stop-connecting PID STARTED ADDRESS PORT`` with this text as its input; STARTED is when
+the process began, in clock ticks as in /proc/PID/stat; PORT 0 is any. It prints JSON: ``found`` connections, and the
+bytes that ``arrived`` there. ``stop-connecting`` ends those that are not made yet, and counts no others.
 
 A connection is taken from the process that has it (pidfd_getfd(2), Linux 5.6), which is asked for nothing and may
 stand still. It takes the rights of a debugger, and ends with an error without. What the other side acknowledged is
@@ -31,6 +32,10 @@ _USER_TIMEOUT = 18
 _HELD_MS = 24 * 3600 * 1000
 
 
+_SYN_SENT = 2
+"""The state of a connection that is not made yet (net/tcp_states.h), as /proc/net/tcp and struct tcp_info have it."""
+
+
 def inodes(pid: int, address: str, port: int) -> set[str]:
     """The sockets, in the network of *pid*, whose other side is *port* of *address*."""
     wanted, found = ipaddress.ip_address(address), set()
@@ -39,7 +44,7 @@ def inodes(pid: int, address: str, port: int) -> set[str]:
             for line in list(file)[1:]:
                 words = line.split()
                 far, _, number = words[2].partition(":")
-                if int(number, 16) == port and _address(far) == wanted:
+                if port in {0, int(number, 16)} and _address(far) == wanted:
                     found.add(words[9])
     return found
 
@@ -81,6 +86,11 @@ def started(pid: int) -> int:
         return int(file.read().rpartition(")")[2].split()[19])
 
 
+def connecting(connection: socket.socket) -> bool:
+    """Whether the other side has not answered yet."""
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _SYN_SENT
+
+
 def arrived(connection: socket.socket) -> int:
     """The bytes that the other side has acknowledged."""
     told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
@@ -100,16 +110,18 @@ def hold(connection: socket.socket) -> None:
 
 
 def main(verb: str, pid: int, began: int, address: str, port: int) -> None:
-    """Look at the connections, cut them, or have them held. Raises OSError."""
+    """Do to the connections what *verb* says. Raises OSError."""
     found = count = 0
     process = _call(_PIDFD_OPEN, pid, 0)
     if started(pid) != began:
         raise ProcessLookupError(f"{pid} is another process by now")
     for number in descriptors(pid, inodes(pid, address, port)):
         with taken(process, number) as connection:
+            if verb == "stop-connecting" and not connecting(connection):
+                continue
             count += arrived(connection)
             if verb != "look":
-                {"cut": cut, "hold": hold}[verb](connection)
+                {"cut": cut, "hold": hold, "stop-connecting": cut}[verb](connection)
             found += 1
     print(json.dumps({"found": found, "arrived": count}))
 

@@ -52,6 +52,11 @@ class Stream:
         told = await self._ask("hold")
         return None if told is None else told.found > 0
 
+    async def stop_connecting(self) -> None:
+        """End what the source has not connected yet, to whichever port: TCP tries for two minutes, and a connection
+        that comes late, when another was made meanwhile, ends QEMU 7.2. One that is made is not touched."""
+        await self._ask("stop-connecting")
+
     async def _ask(self, verb: str) -> _Told | None:
         """As the login, or as root where it has not the rights."""
         return await self._asked(verb, as_root=False) or await self._asked(verb, as_root=True)
@@ -59,7 +64,8 @@ class Stream:
     async def _asked(self, verb: str, *, as_root: bool) -> _Told | None:
         address, _, port = self.uri.removeprefix("tcp:").rpartition(":")
         it = [str(self.running.pid), str(self.running.started)]
-        argv = ["python3", "-I", "-S", "-", verb, *it, address.strip("[]"), port]
+        where = [address.strip("[]"), "0" if verb == "stop-connecting" else port]
+        argv = ["python3", "-I", "-S", "-", verb, *it, *where]
         try:
             done = await self.host.run(
                 argv, stdin=_PROGRAM.read_bytes(), check=False, timeout_s=PATIENCE_S, as_root=as_root

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -51,6 +52,14 @@ def made(request: pytest.FixtureRequest) -> Iterator[Connection]:
     connection.receiver.close()
 
 
+@pytest.fixture
+def another() -> Iterator[int]:
+    """A process of this user's that has none of the connections; the parent of this one may be somebody else's."""
+    with subprocess.Popen(["sleep", "600"]) as child:
+        yield child.pid
+        child.kill()
+
+
 async def test_moves(made: Connection) -> None:
     made.sender.sendall(b"x" * 1000)
     assert await made.stream.moved() is True
@@ -81,16 +90,16 @@ async def test_cut(made: Connection) -> None:
     assert await made.stream.moved() is False
 
 
-async def test_hold(made: Connection) -> None:
+async def test_hold(made: Connection, another: int) -> None:
     """The kernel keeps it for a day; what another process has stays as it was."""
-    assert await of(os.getppid(), made.stream.uri).hold() is False
+    assert await of(another, made.stream.uri).hold() is False
     assert made.sender.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
     assert await made.stream.hold() is True
     assert made.sender.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 24 * 3600 * 1000
     assert made.receiver.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
-async def test_stop_connecting(made: Connection) -> None:
+async def test_stop_connecting(made: Connection, another: int) -> None:
     """Who waits for an answer goes on without, whichever the port; a connection that is made stays."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
         address, sender = server.getsockname(), socket.socket()
@@ -99,7 +108,7 @@ async def test_stop_connecting(made: Connection) -> None:
             async for _ in Deadline.after(30).ticks(0.01):
                 if connecting(sender):
                     break
-            await of(os.getppid(), "tcp:127.0.0.1:9").stop_connecting()
+            await of(another, "tcp:127.0.0.1:9").stop_connecting()
             assert connecting(sender)
             await of(os.getpid(), "tcp:127.0.0.1:9").stop_connecting()
             with pytest.raises(ConnectionError):
@@ -116,10 +125,10 @@ async def test_nobody_is_there() -> None:
         assert await stream.cut() is True
 
 
-async def test_connections_of_others_are_left_alone(made: Connection) -> None:
+async def test_connections_of_others_are_left_alone(made: Connection, another: int) -> None:
     """The port may be another move's by now, and the number of the process another process's."""
     made.sender.sendall(b"x" * 1000)
-    other = of(os.getppid(), made.stream.uri)
+    other = of(another, made.stream.uri)
     assert await other.cut() is True and await other.moved() is True and await other.moved() is False
     later = Stream(LocalHost(), Running("", os.getpid(), started(os.getpid()) + 1), made.stream.uri)
     assert await later.cut() is False and await later.moved() is None

@@ -3,7 +3,7 @@
 Standard library only, from Python 3.8 on: it runs on the host, by that host's Python, and nothing of it stays there.
 Run as ``python3 - look|cut|hold|stop-connecting PID STARTED ADDRESS PORT`` with this text as its input; STARTED is when
 the process began, in clock ticks as in /proc/PID/stat; PORT 0 is any. It prints JSON: ``found`` connections, and the
-bytes that ``arrived`` there. ``stop-connecting`` ends those that are not made yet, and counts no others.
+bytes that ``arrived`` there.
 
 A connection is taken from the process that has it (pidfd_getfd(2), Linux 5.6), which is asked for nothing and may
 stand still. It takes the rights of a debugger, and ends with an error without. What the other side acknowledged is
@@ -33,7 +33,7 @@ _HELD_MS = 24 * 3600 * 1000
 
 
 _SYN_SENT = 2
-"""The state of a connection that is not made yet (net/tcp_states.h), as /proc/net/tcp and struct tcp_info have it."""
+"""The state of a connection that is not made yet (net/tcp_states.h), the first byte of struct tcp_info."""
 
 
 def inodes(pid: int, address: str, port: int) -> set[str]:
@@ -104,6 +104,12 @@ def cut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
+def stop_connecting(connection: socket.socket) -> None:
+    """As ``cut``, where the connection is not made yet."""
+    if connecting(connection):
+        cut(connection)
+
+
 def hold(connection: socket.socket) -> None:
     """Have the kernel keep it for a day through a link that is dark, not only for as long as ``tcp_retries2`` says."""
     connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _HELD_MS)
@@ -117,11 +123,9 @@ def main(verb: str, pid: int, began: int, address: str, port: int) -> None:
         raise ProcessLookupError(f"{pid} is another process by now")
     for number in descriptors(pid, inodes(pid, address, port)):
         with taken(process, number) as connection:
-            if verb == "stop-connecting" and not connecting(connection):
-                continue
             count += arrived(connection)
             if verb != "look":
-                {"cut": cut, "hold": hold, "stop-connecting": cut}[verb](connection)
+                {"cut": cut, "hold": hold, "stop-connecting": stop_connecting}[verb](connection)
             found += 1
     print(json.dumps({"found": found, "arrived": count}))
 

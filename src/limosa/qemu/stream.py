@@ -55,17 +55,16 @@ class Stream:
     async def stop_connecting(self) -> None:
         """End what the source has not connected yet, to whichever port: TCP tries for two minutes, and a connection
         that comes late, when another was made meanwhile, ends QEMU 7.2. One that is made is not touched."""
-        await self._ask("stop-connecting")
+        await self._ask("stop-connecting", port="0")
 
-    async def _ask(self, verb: str) -> _Told | None:
-        """As the login, or as root where it has not the rights."""
-        return await self._asked(verb, as_root=False) or await self._asked(verb, as_root=True)
+    async def _ask(self, verb: str, port: str = "") -> _Told | None:
+        """As the login, or as root where it has not the rights. *port*: instead of the stream's own; ``0`` is any."""
+        return await self._asked(verb, port, as_root=False) or await self._asked(verb, port, as_root=True)
 
-    async def _asked(self, verb: str, *, as_root: bool) -> _Told | None:
-        address, _, port = self.uri.removeprefix("tcp:").rpartition(":")
+    async def _asked(self, verb: str, port: str, *, as_root: bool) -> _Told | None:
+        address, _, own = self.uri.removeprefix("tcp:").rpartition(":")
         it = [str(self.running.pid), str(self.running.started)]
-        where = [address.strip("[]"), "0" if verb == "stop-connecting" else port]
-        argv = ["python3", "-I", "-S", "-", verb, *it, *where]
+        argv = ["python3", "-I", "-S", "-", verb, *it, address.strip("[]"), port or own]
         try:
             done = await self.host.run(
                 argv, stdin=_PROGRAM.read_bytes(), check=False, timeout_s=PATIENCE_S, as_root=as_root

@@ -209,7 +209,8 @@ async def wait_for_link(transfer: Transfer) -> Phase:
     assert stream is not None, "the source sends"
     begun_s, told, stuck = time.monotonic(), False, 0
     again = Deadline.after(_rest_s(transfer.refused))
-    await stream.stop_connecting()
+    if (await transfer.source.observe.migrate_info()).status == PAUSED:  # not while it recovers: 7.2 dies of that
+        await stream.stop_connecting()
     await stream.moved()
     async for _ in transfer.patience.ticks(PROOF_S):
         status, target_status = await _given_up(transfer)

@@ -64,6 +64,7 @@ def test_kill_at_any_moment_leaves_nothing(home: Path, monkeypatch: pytest.Monke
         child = command.begin("demo", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert child.stderr is not None
         said = [child.stderr.readline().decode() for _ in range(lines)]
+        assert all(said), f"the demo ended before that: {said}"
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(more_s)
         traces.look()

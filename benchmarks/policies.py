@@ -24,7 +24,7 @@ import random
 import shutil
 import statistics
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,15 +33,17 @@ import msgspec
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from benchmarks.by_option import text  # noqa: E402
-from benchmarks.migrate import GUEST, state, table  # noqa: E402
+from benchmarks.migrate import GUEST, shown, state, table  # noqa: E402
 from limosa import spec  # noqa: E402
 from limosa.deadline import Deadline  # noqa: E402
 from limosa.errors import LimosaError  # noqa: E402
 from limosa.events import Event, MigrationProgressed  # noqa: E402
 from limosa.experiment.measured_move import MeasuredMove, measured_move  # noqa: E402
 from limosa.lab import Lab  # noqa: E402
+from limosa.migration import pause_estimate  # noqa: E402
 from limosa.migration.policies import policy_table  # noqa: E402
 from limosa.migration.settings import Settings  # noqa: E402
+from limosa.network.layout import shaping  # noqa: E402
 from limosa.prediction.forecast import Range  # noqa: E402
 from limosa.prediction.score import Held, scores  # noqa: E402
 from limosa.results.exposure import exposure_ms  # noqa: E402
@@ -54,8 +56,6 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 MEMORY_BYTES = 384 * MIB
-STREAM_SHARE = 0.94
-"""What TCP over Ethernet leaves a stream of a link's rate, some 1,448 of 1,538 bytes."""
 OUTAGE_S = 0.3
 LIMIT_COPIES = 10
 OVER_LIMIT = 2
@@ -192,9 +192,8 @@ class Cell:
 
     def __init__(self, lab: Lab, load: Load, link: str) -> None:
         self.lab, self.load, self.link = lab, load, link
-        self.stream_bytes_per_s = parse_bits_per_s(link) / 8 * STREAM_SHARE
+        self.stream_bytes_per_s = pause_estimate.stream(parse_bits_per_s(link))
         self.limit_s = LIMIT_COPIES * MEMORY_BYTES / self.stream_bytes_per_s
-        self._dips = set[asyncio.Task[None]]()
 
     @property
     def asked_bytes_per_s(self) -> float | None:
@@ -215,10 +214,8 @@ class Cell:
         """How fast it writes, over a second."""
         if not self.load.size_bytes or self.load.link_share is None:
             return None
-        before = await agent.memory_status()
         await asyncio.sleep(1)
-        after = await agent.memory_status()
-        return (after.bytes_written - before.bytes_written) / (after.elapsed_s - before.elapsed_s)
+        return (await agent.memory_status()).rate_bytes_per_s
 
     def settings(self, way: Settings) -> Settings:
         """Of *way* here: the cap, and when it is given up."""
@@ -233,15 +230,15 @@ class Cell:
             written = await self.written(agent)
         source = await self.lab.guests.where(GUEST)
         target, settings = "host2" if source == "host1" else "host1", self.settings(way)
-        said = await self.foretold(target, settings) if predict else None
-        with self._dipping(source):
+        said = await self.foretold(target, settings) if predict and settings.policy else None
+        async with self._dipping(source):
             done = await measured_move(self.lab, GUEST, target, settings)
         shutil.rmtree(done.result.run)
         return self._moved(block, name, written, done, said)
 
-    async def foretold(self, target: str, settings: Settings) -> Prediction | None:
-        """What is said of it beforehand."""
-        also = [settings.policy] if settings.policy else []
+    async def foretold(self, target: str, settings: Settings) -> Prediction:
+        """What is said beforehand of a move that a policy steers; of ``auto`` it always is."""
+        also = [settings.policy] if settings.policy and settings.policy != "auto" else []
         return await self.lab.guests.predict(GUEST, target, settings, also=also)
 
     def _moved(
@@ -252,8 +249,8 @@ class Cell:
         missed_ms = outcome.pause_ms if row.clocks.echo_gap_ms is None else row.clocks.echo_gap_ms
         exposed_ms = exposure_ms(outcome.phases)
         way = None
-        if said is not None and outcome.plan.policy != policy_table.NONE:
-            way = next((each for each in said.ways if each.way.policy == outcome.plan.policy), None)
+        if said is not None:
+            way = next(each for each in said.ways if each.way.policy == outcome.plan.policy)
         return Moved(
             block=block,
             load=self.load.name,
@@ -272,23 +269,23 @@ class Cell:
             said_outage_s=None if way is None else way.outage_s,
         )
 
-    @contextlib.contextmanager
-    def _dipping(self, source: str) -> Iterator[None]:
-        """Meanwhile the link of *source* dips once, in the second pass."""
+    @contextlib.asynccontextmanager
+    async def _dipping(self, source: str) -> AsyncIterator[None]:
+        """Meanwhile the link of *source* dips once, in the second pass; it is as before when this is left."""
+        dips = list[asyncio.Task[None]]()
 
         def hear(event: Event) -> None:
-            if isinstance(event, MigrationProgressed) and (event.iteration or 0) >= 2 and not self._dips:
-                self._dips.add(asyncio.ensure_future(self._dip(source)))
+            if isinstance(event, MigrationProgressed) and (event.iteration or 0) >= 2 and not dips:
+                dips.append(asyncio.ensure_future(self._dip(source)))
 
-        if not self.load.dips:
-            yield
-            return
-        self._dips.clear()
-        self.lab.events.add(hear)
+        if self.load.dips:
+            self.lab.events.add(hear)
         try:
             yield
         finally:
-            self.lab.events.remove(hear)
+            if self.load.dips:
+                self.lab.events.remove(hear)
+            await asyncio.gather(*dips)
 
     async def _dip(self, source: str) -> None:
         bits = parse_bits_per_s(self.link)
@@ -299,10 +296,9 @@ class Cell:
             await self._shape(source, bits)
 
     async def _shape(self, host: str, bits_per_s: int) -> None:
-        burst = str(max(32 << 10, bits_per_s // 4000))
-        words = ["rate", f"{bits_per_s}bit", "burst", burst, "latency", "50ms"]
-        argv = ["tc", "qdisc", "change", "dev", "eth1", "root", "handle", "2:", "tbf", *words]
-        await self.lab.host(host).run(argv, as_root=True)
+        network = self.lab.spec.migration_network
+        for line in shaping(msgspec.structs.replace(network, rate_bits_per_s=bits_per_s), "eth1"):
+            await self.lab.host(host).run(["tc", *line.replace("qdisc add", "qdisc replace").split()], as_root=True)
 
 
 @contextlib.asynccontextmanager
@@ -413,11 +409,7 @@ def _mib(found: float | None) -> float | None:
 
 def _shown(values: Sequence[float | None], digits: int) -> str:
     known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    found = median(known)
-    within = "" if found.low is None else f" ({found.low:.{digits}f}–{found.high:.{digits}f})"
-    return f"{found.value:.{digits}f}{within}"
+    return shown(median(known), "", digits) if known else ""
 
 
 def held(moves: Sequence[Moved]) -> list[list[str]]:
